@@ -1,0 +1,50 @@
+# The whole developer manual: `make help`.
+VENV ?= .venv
+PYTHON ?= python3
+DEMO ?= demo
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check sweep report clean
+
+help:  ## what the targets do
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.installed  ## .venv with what running needs
+
+demo: $(VENV)/.installed  ## a small real sweep end to end, offline: 12 runs, a CSV and charts
+	$(BIN)/python -m src.sweep generate --grid run_config/demo_grid.yaml --out $(DEMO)/sets
+	$(BIN)/python -m src.sweep work --sets $(DEMO)/sets --runs $(DEMO)/runs
+	$(BIN)/python -m src.report aggregate --runs $(DEMO)/runs --csv $(DEMO)/clean_runs.csv
+	$(BIN)/python -m src.report --runs $(DEMO)/runs --csv $(DEMO)/clean_runs.csv --out $(DEMO)/report
+	@echo "table:  $(DEMO)/clean_runs.csv"
+	@echo "charts: $(DEMO)/report/"
+
+test: $(VENV)/.installed-dev  ## every test; those for Slurm, CIFAR-10 or a GPU say why they skip
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(VENV)/.installed-dev  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+sweep: $(VENV)/.installed  ## the set files of the reference grid, all trained here one after another
+	$(BIN)/python -m src.sweep generate
+	$(BIN)/python -m src.sweep work
+
+report: $(VENV)/.installed  ## clean_runs.csv and the charts, from saved_models
+	$(BIN)/python -m src.report
+
+clean:  ## remove what make and the tests made; not the runs in saved_models
+	rm -rf $(DEMO) report .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)
+
+$(VENV)/.installed: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	$(BIN)/python -m pip install -q -r requirements-dev.txt
+	touch $@

@@ -1,0 +1,22 @@
+# shellcheck shell=bash
+# Sourced by the job scripts: go to the repository and put the right python first on PATH.
+# The conda environment named by CONDA_ENVIRONMENT (cifar10-sweep unless set) if there is one,
+# else .venv, else the python that is there.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || return 1
+
+conda_environment=${CONDA_ENVIRONMENT:-cifar10-sweep}
+conda=${CONDA_EXE:-$(command -v conda || true)}
+if [ -n "$conda" ] && "$conda" env list 2>/dev/null | grep -qE "^${conda_environment}[[:space:]]"; then
+  eval "$("$conda" shell.bash hook)"
+  conda activate "$conda_environment" || return 1
+elif [ -x .venv/bin/python ]; then
+  PATH=$PWD/.venv/bin:$PATH
+elif ! command -v python >/dev/null; then
+  echo "error: no python: run 'make setup' or slurm_cluster/setup_conda.sh first" >&2
+  return 1
+fi
+
+# a job that ends unfinished asks Slurm to run it again; a shell on a node does not
+[ "${SLURM_JOB_NAME:-}" != interactive ] && [ -n "${SLURM_JOB_ID:-}" ] && export REQUEUE_ON_STOP=1
+echo "$(date '+%F %T') job ${SLURM_JOB_ID:-none} (restart ${SLURM_RESTART_COUNT:-0}) on $(hostname): $(command -v python)" >&2

@@ -1,0 +1,179 @@
+"""What the commands share: flags made of RunConfig's fields, error lines and exit statuses."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from src.config import RunConfig, default_dataset_path, field_names, from_mapping, read_yaml
+from src.errors import ExitStatus, InvalidValue, Stopped, UserError
+from src.options import choices_of, did_you_mean
+from src.paths import RUNS_DIR, shown
+
+if TYPE_CHECKING:
+    from src.run import Outcome
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line, and which takes - for _ in long flags."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **settings,  # type: ignore[arg-type]
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse all of `arguments`. Raises UserError naming what is unknown and what is near it."""
+        parsed, unknown = self.parse_known_args([_underscored(word) for word in arguments])
+        if unknown:
+            name = unknown[0].split("=")[0]
+            known = [flag for action in self._actions for flag in action.option_strings]
+            raise UserError(f"unknown argument {unknown[0]!r}{did_you_mean(name, known)}")
+        return parsed
+
+
+def _underscored(word: str) -> str:
+    """--num-epochs=3 as --num_epochs=3."""
+    if not word.startswith("--"):
+        return word
+    flag, equals, value = word.partition("=")
+    return "--" + flag[2:].replace("-", "_") + equals + value
+
+
+def add_config_flags(parser: argparse.ArgumentParser) -> None:
+    """A flag for every field of RunConfig; absent ones leave no trace in the namespace."""
+    for spec in fields(RunConfig):
+        short, long = spec.metadata["short"], f"--{spec.name}"
+        names = [f"-{short}", long] if short else [long]
+        default = default_dataset_path() if spec.name == "base_dataset_path" else spec.default
+        text = f"{spec.metadata['help']} [{default}]".replace("%", "%%")
+        if spec.type is bool:
+            parser.add_argument(
+                *names, action="store_const", const=True, default=argparse.SUPPRESS, help=text
+            )
+            parser.add_argument(
+                f"--no_{spec.name}",
+                dest=spec.name,
+                action="store_const",
+                const=False,
+                default=argparse.SUPPRESS,
+                help=argparse.SUPPRESS,
+            )
+        else:
+            parser.add_argument(
+                *names,
+                default=argparse.SUPPRESS,
+                metavar="|".join(choices_of(spec)) or _metavar(spec.name),
+                help=text,
+            )
+
+
+def _metavar(name: str) -> str:
+    return {"base_dataset_path": "DIR"}.get(name, "N")
+
+
+def config_from(parsed: argparse.Namespace) -> RunConfig:
+    """The RunConfig of the given flags, over those of --config FILE where there is one."""
+    given = {name: value for name, value in vars(parsed).items() if name in field_names()}
+    file = {} if parsed.config is None else read_yaml(parsed.config)
+    if file:
+        from_mapping(file, str(parsed.config))  # its own mistakes, under its own name
+    try:
+        return RunConfig(**{"base_dataset_path": default_dataset_path(), **file, **given})
+    except InvalidValue as error:
+        raise UserError(
+            f"{_flag(error.name)} {str(error.value)!r}: expected {error.expected}"
+        ) from None
+
+
+def _flag(name: str) -> str:
+    short = next(spec.metadata["short"] for spec in fields(RunConfig) if spec.name == name)
+    return f"-{short}/--{name}" if short else f"--{name}"
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Where runs are kept and how they are trained: for commands that train."""
+    parser.add_argument(
+        "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
+    )
+    parser.add_argument(
+        "--slots", type=positive, default=1, metavar="K", help="runs at a time on the device [1]"
+    )
+    parser.add_argument(
+        "--retry_failed", action="store_true", help="try runs again that diverged before"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 0")
+    return int(text)
+
+
+def train(configs: Sequence[RunConfig], parsed: argparse.Namespace) -> ExitStatus:
+    """Train `configs` as the training options say, and print where each stands on stdout."""
+    from src.interrupt import StopRequest
+
+    stop = StopRequest().install()  # torch takes seconds to import: be ready before
+    from src import progress
+    from src.run import run
+
+    outcomes = run(
+        configs,
+        runs_dir=parsed.runs,
+        slots=parsed.slots,
+        stop=stop,
+        progress=lambda total: progress.show(total, parsed.quiet),
+        retry_failed=parsed.retry_failed,
+    )
+    for outcome in outcomes:
+        print(_line(outcome))
+    failed = [outcome for outcome in outcomes if outcome.failure and not outcome.result]
+    if failed:
+        print(f"{len(failed)} of {len(outcomes)} runs failed", file=sys.stderr)
+    return ExitStatus.SOME_RUNS_FAILED if failed else ExitStatus.DONE
+
+
+def _line(outcome: "Outcome") -> str:
+    text = f"{outcome.state:<8} {outcome.config.name}"
+    if outcome.result:
+        text += (
+            f"  validation accuracy {outcome.result['best_val_accuracy']:.2%}"
+            f"  test accuracy {outcome.result['test_accuracy_best_val_acc']:.2%}"
+        )
+    elif outcome.failure:
+        text += f"  {outcome.failure.get('kind')}: {outcome.failure.get('message')}"
+    return f"{text}  {shown(outcome.folder)}"
+
+
+def door(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
+    """Run a command's main with the process's arguments, and exit with its status."""
+    try:
+        status = main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = ExitStatus.BAD_INPUT
+    except Stopped:
+        print("stopped by a signal; everything is saved, the same command goes on", file=sys.stderr)
+        status = ExitStatus.STOPPED
+        if os.environ.get("REQUEUE_ON_STOP"):
+            from src.sweep.slurm import requeue_this_job
+
+            requeue_this_job()
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror}{where}", file=sys.stderr)
+        status = ExitStatus.SOME_RUNS_FAILED
+    sys.exit(status)

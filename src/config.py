@@ -1,0 +1,270 @@
+"""RunConfig: the one definition of a training run.
+
+Flags, set-file lines, YAML files, run names, run ids and checks all derive from its fields.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.errors import InvalidValue, UserError
+from src.options import checked, did_you_mean, option
+from src.paths import MODELS_PACKAGE
+from src.registry import registered
+
+SYNTHETIC = "synthetic"
+SCHEDULERS = ("exponential", "step", "cosine", "onecycle", "none")
+OPTIMIZERS = ("adamw", "adam", "sgd")
+NORMALIZATIONS = ("imagenet", "cifar10", "half", "measured")
+SPLITS = ("last_batch", "random", "stratified")
+PRECISIONS = ("auto", "bfloat16", "float32")
+DEVICES = ("auto", "cpu", "cuda")
+CHECKPOINTS_KEPT = ("best", "all", "none")
+
+CHECKPOINT_KINDS = ("best_val_acc", "best_val_loss", "terminal")
+
+
+def model_types() -> tuple[str, ...]:
+    """The registered models, in the order of the reference grid, then by name."""
+    reference = ("resnet", "cnn", "vit")
+    names = registered(MODELS_PACKAGE)
+    return tuple(n for n in reference if n in names) + tuple(sorted(set(names) - set(reference)))
+
+
+def _per_scheduler(*names: str) -> Mapping[str, tuple[object, ...]]:
+    return {"scheduler": names}
+
+
+_AUGMENTED = {"data_augmentation": (True,)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One training run. Raises InvalidValue naming the field, its value and what is allowed."""
+
+    base_dataset_path: str = option(
+        "./cifar-10",
+        "folder with the CIFAR-10 python batches, or holding cifar-10-batches-py/; "
+        "'synthetic' for the built-in stand-in; the environment variable CIFAR10_DIR "
+        "sets the default",
+        short="d",
+        changes_result=False,
+    )
+    num_epochs: int = option(80, "epochs", short="e", minimum=1)
+    batch_size: int = option(256, "images a step", short="b", minimum=1)
+    model_type: str = option("resnet", "architecture", short="m", choices=model_types)
+    scheduler: str = option("exponential", "learning-rate schedule", short="s", choices=SCHEDULERS)
+    data_augmentation: bool = option(
+        False, "augment the training images: flip, rotation, padded crop", short="a"
+    )
+    learning_rate: float = option(
+        0.0001, "initial learning rate; the peak under onecycle", short="l", above=0
+    )
+    weight_decay: float = option(0.0001, "weight decay", short="w", minimum=0)
+    gamma: float = option(
+        0.99,
+        "decay factor of the exponential and step schedules",
+        short="g",
+        above=0,
+        maximum=1,
+        matters_if=_per_scheduler("exponential", "step"),
+    )
+    val_freq: int = option(1, "validate every so many epochs", short="f", minimum=1)
+    early_stopping_patience: int = option(
+        20, "stop after so many validations in a row without a lower loss", short="p", minimum=1
+    )
+
+    optimizer: str = option("adamw", "optimizer", choices=OPTIMIZERS)
+    amsgrad: bool = option(
+        True, "AMSGrad variant of adam and adamw", matters_if={"optimizer": ("adamw", "adam")}
+    )
+    momentum: float = option(
+        0.9, "momentum of sgd", minimum=0, below=1, matters_if={"optimizer": ("sgd",)}
+    )
+    nesterov: bool = option(False, "Nesterov momentum of sgd", matters_if={"optimizer": ("sgd",)})
+    step_size: int = option(
+        3, "epochs between two decays of step", minimum=1, matters_if=_per_scheduler("step")
+    )
+    t_max: int = option(
+        10, "epochs of half a period of cosine", minimum=1, matters_if=_per_scheduler("cosine")
+    )
+    eta_min: float = option(
+        0.0, "lowest learning rate of cosine", minimum=0, matters_if=_per_scheduler("cosine")
+    )
+    pct_start: float = option(
+        0.3,
+        "share of the steps in which onecycle rises",
+        above=0,
+        below=1,
+        matters_if=_per_scheduler("onecycle"),
+    )
+    div_factor: float = option(
+        25.0, "onecycle starts at peak / this", above=0, matters_if=_per_scheduler("onecycle")
+    )
+    final_div_factor: float = option(
+        10000.0, "onecycle ends at start / this", above=0, matters_if=_per_scheduler("onecycle")
+    )
+    anneal_strategy: str = option(
+        "cos",
+        "shape of onecycle",
+        choices=("cos", "linear"),
+        matters_if=_per_scheduler("onecycle"),
+    )
+    flip: float = option(
+        0.5, "probability of a horizontal flip", minimum=0, maximum=1, matters_if=_AUGMENTED
+    )
+    rotation: float = option(
+        15.0,
+        "rotate by up to so many degrees either way",
+        minimum=0,
+        maximum=180,
+        matters_if=_AUGMENTED,
+    )
+    crop_padding: int = option(
+        4,
+        "pad by so many pixels before a random crop",
+        minimum=0,
+        maximum=31,
+        matters_if=_AUGMENTED,
+    )
+    normalization: str = option(
+        "imagenet",
+        "mean and std: of ImageNet, of CIFAR-10, 0.5, or measured on the training split",
+        choices=NORMALIZATIONS,
+    )
+    val_split: str = option(
+        "last_batch",
+        "validation images: data_batch_5, or a random or stratified share of the training set",
+        choices=SPLITS,
+    )
+    val_size: int = option(
+        5000,
+        "validation images of a random or stratified split",
+        minimum=1,
+        matters_if={"val_split": ("random", "stratified")},
+    )
+    split_seed: int = option(
+        0,
+        "seed of a random or stratified split",
+        minimum=0,
+        matters_if={"val_split": ("random", "stratified")},
+    )
+    max_images: int = option(
+        0, "use at most so many training, validation and test images each; 0: all", minimum=0
+    )
+    dropout: float | None = option(
+        None, "dropout probability; none: the architecture's own", minimum=0, below=1
+    )
+    seed: int = option(0, "seed of weights, image order and augmentation", minimum=0)
+    precision: str = option(
+        "auto", "auto: bfloat16 autocast where the device has it", choices=PRECISIONS
+    )
+
+    device: str = option(
+        "auto", "auto: a GPU where there is one", choices=DEVICES, changes_result=False
+    )
+    keep_checkpoints: str = option(
+        "best",
+        "weights kept of a finished run: best_val_acc.pt, all three, or none",
+        choices=CHECKPOINTS_KEPT,
+        changes_result=False,
+    )
+    checkpoint_minutes: float = option(
+        5.0, "time between two resume checkpoints", minimum=0, changes_result=False
+    )
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            object.__setattr__(self, spec.name, checked(spec, getattr(self, spec.name)))
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data: cifar10 or synthetic."""
+        return SYNTHETIC if self.base_dataset_path == SYNTHETIC else "cifar10"
+
+    @property
+    def name(self) -> str:
+        """The run's name: model and hyperparameters of the reference grid."""
+        return (
+            f"{self.model_type}_aug_{self.data_augmentation}_scheduler_{self.scheduler}"
+            f"_lr_{self.learning_rate}_wd_{self.weight_decay}_gamma_{self.gamma}"
+        )
+
+    @cached_property
+    def id(self) -> str:
+        """Ten hex digits, the same for two runs exactly if they are the same training.
+
+        Fields with a short flag always count; the others where they differ from their default,
+        so that a field added later leaves the ids of today's runs alone.
+        """
+        run = self.canonical()
+        counted = {
+            spec.name: getattr(run, spec.name)
+            for spec in fields(run)
+            if spec.metadata["changes_result"]
+            and (spec.metadata["short"] or getattr(run, spec.name) != spec.default)
+        }
+        text = json.dumps({"dataset": self.dataset, **counted}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    def canonical(self) -> "RunConfig":
+        """The same training with every field that cannot matter at its default."""
+        idle: dict[str, Any] = {
+            spec.name: spec.default
+            for spec in fields(self)
+            if any(
+                getattr(self, other) not in values
+                for other, values in spec.metadata["matters_if"].items()
+            )
+        }
+        return replace(self, **idle)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, by name."""
+        return asdict(self)
+
+
+def field_names() -> list[str]:
+    """Names of all fields of RunConfig."""
+    return [spec.name for spec in fields(RunConfig)]
+
+
+def default_dataset_path() -> str:
+    """Where CIFAR-10 is unless -d says otherwise."""
+    return os.environ.get("CIFAR10_DIR") or RunConfig.base_dataset_path
+
+
+def from_mapping(values: Mapping[str, object], source: str) -> RunConfig:
+    """A RunConfig from names and values as a YAML file or a set-file line gives them.
+
+    Raises UserError that begins with `source`.
+    """
+    known = field_names()
+    for name in values:
+        if name not in known:
+            raise UserError(f"{source}: unknown setting {name!r}{did_you_mean(str(name), known)}")
+    settings = {"base_dataset_path": default_dataset_path(), **values}
+    try:
+        return RunConfig(**settings)  # type: ignore[arg-type]  # checked by __post_init__
+    except InvalidValue as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+def read_yaml(path: Path) -> dict[str, object]:
+    """The mapping in a YAML file. Raises UserError where it is missing or is no mapping."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected 'name: value' lines")
+    return {str(name): value for name, value in values.items()}

@@ -1,0 +1,15 @@
+"""CIFAR-10 and its built-in stand-in, and how their images reach a model."""
+
+from src.config import SYNTHETIC
+from src.data import cifar10, synthetic
+from src.data.dataset import CLASSES, Dataset
+
+__all__ = ["CLASSES", "Dataset", "load"]
+
+
+def load(path: str) -> Dataset:
+    """The data set at `path`: a folder, or 'synthetic'.
+
+    Raises UserError where the folder holds no CIFAR-10, or is missing and cannot be downloaded.
+    """
+    return synthetic.generate() if path == SYNTHETIC else cifar10.load(path)

@@ -1,0 +1,156 @@
+"""The official CIFAR-10 python batches: read, verified, downloaded.
+
+https://www.cs.toronto.edu/~kriz/cifar.html
+"""
+
+import os
+import pickle
+import shutil
+import socket
+import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.data.dataset import CLASSES, Dataset, ImageArray, LabelArray
+from src.errors import UserError
+from src.paths import CIFAR10_FOLDER, TEST_BATCH, TRAIN_BATCHES
+
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+MD5 = "c58f30108f718f92721af3b95e74349a"
+BATCH_IMAGES = 10_000
+_TIMEOUT_SECONDS = 30
+
+
+def load(path: str) -> Dataset:
+    """Read the batches in `path` or in `path`/cifar-10-batches-py; download where it is missing."""
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        download(folder)
+    if (folder / CIFAR10_FOLDER).is_dir():
+        folder = folder / CIFAR10_FOLDER
+    names = (*TRAIN_BATCHES, TEST_BATCH)
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"--base_dataset_path {path!r}: no {', '.join(missing)} in it; expected a folder with "
+            f"the CIFAR-10 python batches, or 'synthetic'"
+        )
+    images, labels = zip(*(read_batch(folder / name) for name in names), strict=True)
+    return Dataset(
+        name="cifar10",
+        train_images=np.concatenate(images[:-1]),
+        train_labels=np.concatenate(labels[:-1]),
+        test_images=images[-1],
+        test_labels=labels[-1],
+        last_batch=BATCH_IMAGES,
+    )
+
+
+def read_batch(path: Path) -> tuple[ImageArray, LabelArray]:
+    """Images (10000, 32, 32, 3) and labels (10000,) of one batch file.
+
+    Raises UserError where it is not one.
+    """
+    try:
+        with path.open("rb") as file:
+            batch = _NumpyUnpickler(file, encoding="bytes").load()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except _UNPICKLING_ERRORS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: not a CIFAR-10 batch: {reason}") from None
+    data, labels = (
+        (batch.get(b"data"), batch.get(b"labels")) if isinstance(batch, dict) else (None, None)
+    )
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8:
+        raise UserError(f"{path}: not a CIFAR-10 batch: no uint8 array under 'data'")
+    if data.shape != (BATCH_IMAGES, 3 * 32 * 32):
+        raise UserError(f"{path}: images of shape {data.shape}, expected ({BATCH_IMAGES}, 3072)")
+    if not isinstance(labels, list) or len(labels) != BATCH_IMAGES:
+        raise UserError(f"{path}: expected {BATCH_IMAGES} labels, one for each image")
+    if not all(type(label) is int and 0 <= label < len(CLASSES) for label in labels):
+        raise UserError(f"{path}: a label is not a whole number from 0 to {len(CLASSES) - 1}")
+    images = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # to (N, 32, 32, 3)
+    return np.ascontiguousarray(images), np.array(labels, dtype=np.int64)
+
+
+def download(folder: Path) -> None:
+    """Download the official archive, check its MD5 and unpack it as `folder`, all or nothing."""
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".cifar-10-", dir=folder.parent) as scratch:
+            with _socket_timeout(_TIMEOUT_SECONDS):
+                download_and_extract_archive(URL, scratch, md5=MD5, remove_finished=True)
+            (Path(scratch) / CIFAR10_FOLDER).chmod(0o755)
+            _move_unless_there(Path(scratch), folder)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"--base_dataset_path {str(folder)!r}: no such folder, and CIFAR-10 could not be "
+            f"downloaded ({' '.join(str(error).split())}); give a folder with the python batches, "
+            f"or 'synthetic'"
+        ) from None
+
+
+def _move_unless_there(scratch: Path, folder: Path) -> None:
+    """Rename the unpacked batches into place; another process may have been quicker."""
+    staged = Path(tempfile.mkdtemp(prefix=".cifar-10-", dir=folder.parent))
+    try:
+        staged.chmod(0o755)
+        os.rename(scratch / CIFAR10_FOLDER, staged / CIFAR10_FOLDER)
+        os.rename(staged, folder)
+    except OSError:
+        shutil.rmtree(staged, ignore_errors=True)
+        if not (folder / CIFAR10_FOLDER).is_dir():
+            raise
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+class _NumpyUnpickler(pickle.Unpickler):
+    """Admits numpy arrays and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return _empty_array
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused")
+
+
+def _empty_array(kind: type, shape: tuple[int, ...], typecode: bytes) -> np.ndarray[Any, Any]:
+    """What numpy's _reconstruct does for a plain array, before its state is set."""
+    if kind is not np.ndarray or shape != (0,):
+        raise pickle.UnpicklingError("it rebuilds something else than a plain array")
+    return np.ndarray((0,), dtype=np.int8)
+
+
+# what unpickling damaged or hostile bytes has been seen to raise
+_UNPICKLING_ERRORS = (
+    pickle.UnpicklingError,
+    struct.error,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ImportError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+    SystemError,
+)

@@ -1,0 +1,44 @@
+"""Which training images are held out for validation."""
+
+import numpy as np
+
+from src.config import RunConfig
+from src.data.dataset import Dataset, LabelArray
+from src.errors import UserError
+
+
+def split(dataset: Dataset, config: RunConfig) -> tuple[LabelArray, LabelArray]:
+    """Indices of the training and of the validation images, each ascending."""
+    count = len(dataset.train_labels)
+    held_out = np.zeros(count, bool)
+    held_out[_validation(dataset, config)] = True
+    limit = config.max_images or count
+    return np.flatnonzero(~held_out)[:limit], np.flatnonzero(held_out)[:limit]
+
+
+def check_split(dataset: Dataset, config: RunConfig) -> None:
+    """Raise UserError where the validation set would leave nothing to train on."""
+    count = len(dataset.train_labels)
+    if config.val_split != "last_batch" and config.val_size >= count:
+        raise UserError(
+            f"--val_size {config.val_size}: expected fewer than the {count} training images"
+        )
+
+
+def _validation(dataset: Dataset, config: RunConfig) -> LabelArray:
+    count = len(dataset.train_labels)
+    if config.val_split == "last_batch":
+        return np.arange(count - dataset.last_batch, count)
+    order = np.random.default_rng(config.split_seed).permutation(count)
+    if config.val_split == "random":
+        return order[: config.val_size]
+    return order[_evenly(dataset.train_labels[order])[: config.val_size]]
+
+
+def _evenly(labels: LabelArray) -> LabelArray:
+    """Positions ordered so that every prefix holds each class in proportion to its size."""
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.argsort(place, kind="stable")

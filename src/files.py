@@ -1,0 +1,92 @@
+"""Writing files that other processes read: whole or not at all."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from src.paths import TEMPORARY_PREFIX
+
+_UMASK = os.umask(0)  # it can only be read by setting it
+os.umask(_UMASK)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Any]:
+    """An open temporary file in the folder of `path`, removed at the end where it still is."""
+    with tempfile.NamedTemporaryFile(
+        prefix=TEMPORARY_PREFIX, dir=path.parent, delete=False
+    ) as file:
+        try:
+            os.fchmod(file.fileno(), 0o666 & ~_UMASK)  # it is made 0600
+            yield file
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+
+def write(path: Path, save: Callable[[IO[bytes]], object], keep_before: Path | None = None) -> None:
+    """Write `path` with `save(file)`: readers see the old file or the new one, never a part.
+
+    keep_before: where the old file goes, if there is one.
+    """
+    with _temporary(path) as file:
+        save(file)
+        _sync(file)
+        if keep_before and path.exists():
+            os.replace(path, keep_before)
+        os.replace(file.name, path)
+    sync_folder(path.parent)
+
+
+def write_once(path: Path, data: bytes) -> bool:
+    """Create `path` in one piece with link(2); False, and nothing done, where it exists."""
+    with _temporary(path) as file:
+        file.write(data)
+        _sync(file)
+        try:
+            os.link(file.name, path)
+        except FileExistsError:
+            return False
+    sync_folder(path.parent)
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
+    write(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_text(path, to_json(value))
+
+
+def to_json(value: Mapping[str, Any]) -> str:
+    """`value` as the JSON text that all our files hold."""
+    return json.dumps(value, indent=2) + "\n"
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is no such file or it is not a whole object."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and links in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())

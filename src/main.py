@@ -1,0 +1,28 @@
+"""Train one model: python src/main.py -d ./cifar-10 -m resnet -s step -a -l 0.001"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":  # python src/main.py: import from the repository, not from src/
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from src.cli import Parser, add_config_flags, add_training_options, config_from, door, train
+from src.errors import ExitStatus
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Flags -> RunConfig -> run."""
+    parser = Parser(
+        prog="python src/main.py",
+        description="Train one model on CIFAR-10. A run that is done is not trained again.",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file; flags win over it")
+    add_config_flags(parser)
+    add_training_options(parser)
+    parsed = parser.parse(arguments)
+    return train([config_from(parsed)], parsed)
+
+
+if __name__ == "__main__":
+    door(main)

@@ -1,0 +1,48 @@
+"""Every file name that the project reads or writes, once."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# defaults of the command line, relative to the repository
+SETS_DIR = ROOT / "hyperparameter_sets"
+RUNS_DIR = ROOT / "saved_models"
+CSV_FILE = ROOT / "clean_runs.csv"
+REPORT_DIR = ROOT / "report"
+
+# the code that a name of the command line stands for
+MODELS_PACKAGE = ROOT / "src" / "models"
+
+# the CIFAR-10 python version, as its authors publish it
+CIFAR10_FOLDER = "cifar-10-batches-py"
+TRAIN_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
+TEST_BATCH = "test_batch"
+
+# a run folder: saved_models/<model>/<run name>-<id>/
+CONFIG = "config.json"
+CELLS = "cells"  # one file for every grid cell that this run answers
+HISTORY = "history.jsonl"
+RESUME = "resume.pt"
+RESUME_BEFORE = "resume.before.pt"
+RESULT = "result.json"
+PREDICTIONS = "predictions.npz"
+ATTEMPTS = "attempts"
+FAILURE = "failure.json"
+TEMPORARY_PREFIX = ".writing-"
+
+
+def set_file(sets_dir: Path, number: int) -> Path:
+    """The file of set `number` (1, 2, ...)."""
+    return sets_dir / f"hyperparameters_{number}.txt"
+
+
+def weights(kind: str) -> str:
+    """The weights file of checkpoint `kind`: best_val_acc, best_val_loss or terminal."""
+    return f"{kind}.pt"
+
+
+def shown(path: Path) -> str:
+    """A path as a person in the current folder would write it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

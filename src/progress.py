@@ -1,0 +1,183 @@
+"""How a sweep goes, told while it goes: bars on a terminal, a line an epoch in a log."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from src.config import RunConfig
+from src.training.tracker import Tracker, Trackers
+
+_REFRESH_SECONDS = 0.5
+
+Running = Callable[[], tuple[float, float]]
+
+
+class Progress(Protocol):
+    """Follows `total` runs; one tracker each. A context manager."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def run(self, config: RunConfig, number: int) -> Tracker:
+        """The tracker of the `number`th run (from 1)."""
+
+    def ended(self, number: int, line: str) -> None:
+        """That run has left its slot."""
+
+
+def show(total: int, quiet: bool = False) -> Progress:
+    """Bars where stderr is a terminal, lines where it is a log, nothing where quiet."""
+    if quiet:
+        return Silence()
+    return Bars(total) if sys.stderr.isatty() else Lines(total)
+
+
+class Silence:
+    """Tells nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def run(self, config: RunConfig, number: int) -> Tracker:
+        return Trackers()
+
+    def ended(self, number: int, line: str) -> None:
+        pass
+
+
+class Lines(Silence):
+    """A line an epoch, with its time, on stderr."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+
+    def run(self, config: RunConfig, number: int) -> Tracker:
+        return _LineTracker(config, self._write, f"[{number}/{self.total}]")
+
+    def ended(self, number: int, line: str) -> None:
+        self._write(f"[{number}/{self.total}] {line}")
+
+    def _write(self, line: str) -> None:
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+
+class _LineTracker:
+    def __init__(self, config: RunConfig, write: Callable[[str], None], prefix: str) -> None:
+        self.config, self.write, self.prefix = config, write, prefix
+
+    def step(self, epoch: int, done: int, total: int, running: Running) -> None:
+        self.images = total
+
+    def epoch(self, rows: Sequence[dict[str, Any]]) -> None:
+        row = rows[-1]
+        seconds = sum(r["seconds"] for r in rows) / len(rows)
+        left = (self.config.num_epochs - len(rows)) * seconds
+        parts = [
+            f"{self.prefix} {self.config.name} epoch {row['epoch']}/{self.config.num_epochs}",
+            f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.2%}",
+        ]
+        if "val_loss" in row:
+            parts.append(f"val loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.2%}")
+        parts.append(f"{row['seconds']:.1f} s, at most {_duration(left)} left")
+        self.write(" | ".join(parts))
+
+    def before_save(self) -> None:
+        pass
+
+
+class Bars(Silence):
+    """A bar for all runs and one for each that is training."""
+
+    def __init__(self, total: int) -> None:
+        from rich import progress
+        from rich.console import Console
+
+        self.bars = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=None),
+            progress.TextColumn("{task.fields[numbers]}"),
+            progress.TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+            expand=True,
+            speed_estimate_period=20,
+        )
+        self.total = total
+        self.all = self.bars.add_task("runs", total=total, numbers=f"0/{total}")
+        self.tasks: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bars.stop()
+
+    def run(self, config: RunConfig, number: int) -> Tracker:
+        name = f"{config.model_type} {config.scheduler} lr {config.learning_rate:g}"
+        name += " aug" if config.data_augmentation else ""
+        self.tasks[number] = self.bars.add_task(name, total=None, numbers="")
+        return _BarTracker(config, self.bars, self.tasks[number])
+
+    def ended(self, number: int, line: str) -> None:
+        if number in self.tasks:
+            self.bars.remove_task(self.tasks.pop(number))
+        self.bars.advance(self.all)
+        done = int(self.bars.tasks[0].completed)
+        self.bars.update(self.all, numbers=f"{done}/{self.total}")
+        self.bars.console.print(line, highlight=False, soft_wrap=True)
+
+
+class _BarTracker:
+    def __init__(self, config: RunConfig, bars: Any, task: Any) -> None:
+        self.config, self.bars, self.task = config, bars, task
+        self.shown_at, self.shown_images = time.monotonic(), -1
+        self.speed = 0.0
+
+    def step(self, epoch: int, done: int, total: int, running: Running) -> None:
+        now = time.monotonic()
+        if now - self.shown_at < _REFRESH_SECONDS:
+            return
+        images = (epoch - 1) * total + done
+        if self.shown_images >= 0:
+            self.speed = (images - self.shown_images) / (now - self.shown_at)
+        loss, accuracy = running()  # waits for the device, so not at every step
+        numbers = f"epoch {epoch}/{self.config.num_epochs} loss {loss:.3f} acc {accuracy:.1%}"
+        if self.speed:
+            numbers += f" {self.speed:,.0f} img/s"
+        self.bars.update(
+            self.task, total=self.config.num_epochs * total, completed=images, numbers=numbers
+        )
+        self.shown_at, self.shown_images = time.monotonic(), images
+
+    def epoch(self, rows: Sequence[dict[str, Any]]) -> None:
+        pass
+
+    def before_save(self) -> None:
+        pass
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

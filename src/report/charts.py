@@ -1,0 +1,109 @@
+"""Drawing: numbers in, PNG and SVG files out."""
+
+import math
+import textwrap
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from src.report.numbers import Bar, TopK
+
+_WIDTH = 9.0
+_ACCURACY, _PER_CLASS = "test accuracy", "mean per-class accuracy"
+
+
+def top_k(numbers: TopK, note: str, folder: Path) -> list[Path]:
+    """Draw the k best runs of an architecture as <folder>/<model>_top_k.png and .svg."""
+    title = f"{numbers.model}: the {len(numbers.bars)} best of {numbers.runs} runs"
+    subtitle = f"ranked by {words(numbers.rank_column)}"
+    if numbers.shared and len(numbers.bars) > 1:
+        subtitle += f"; all of them: {numbers.shared}"
+    figure = _bars(numbers.bars, title, subtitle, note)
+    return _save(figure, folder / f"{numbers.model}_top_k")
+
+
+def overall(bars: list[Bar], rank_column: str, note: str, folder: Path) -> list[Path]:
+    """Draw the best run of each architecture as <folder>/overall.png and .svg."""
+    subtitle = f"each chosen by {words(rank_column)}"
+    figure = _bars(bars, "The best run of each architecture", subtitle, note)
+    return _save(figure, folder / "overall")
+
+
+def words(column: str) -> str:
+    """A column's name as a person reads it."""
+    known = {
+        "best_val_accuracy": "best validation accuracy",
+        "val_accuracy": "validation accuracy of the last epoch",
+        "test_accuracy_best_val_acc": "test accuracy",
+    }
+    return known.get(column, column.replace("_", " "))
+
+
+def axis_start(lows: list[float]) -> float:
+    """Where an axis of accuracies begins: a multiple of 5 % that leaves the bars some length.
+
+    Accuracies within a few per cent of each other would look equal on a full axis.
+    """
+    lowest = min(lows)
+    return 0.0 if lowest < 0.3 else max(0.0, math.floor((lowest - 0.05) * 20) / 20)
+
+
+def _bars(bars: list[Bar], title: str, subtitle: str, note: str) -> Figure:
+    """Horizontal bars, two a run, with values and 95 % intervals."""
+    places = [f"{place}. {_wrapped(bar.label)}" for place, bar in enumerate(bars, 1)]
+    data = pd.DataFrame(
+        {
+            "run": places * 2,
+            "measure": [_ACCURACY] * len(bars) + [_PER_CLASS] * len(bars),
+            "value": [bar.accuracy for bar in bars] + [bar.per_class_accuracy for bar in bars],
+        }
+    )
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+        figure, axes = plt.subplots(figsize=(_WIDTH, 2.4 + 0.75 * len(bars)), layout="constrained")
+        sns.barplot(data, y="run", x="value", hue="measure", palette="deep", ax=axes, width=0.76)
+    start = axis_start([bar.low for bar in bars])
+    end = min(1.0, max(bar.high for bar in bars) + 0.22 * (1 - start))
+    axes.set_xlim(start, end)
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.set(ylabel="", xlabel=f"accuracy (axis begins at {start:.0%})" if start else "accuracy")
+    for place, bar in enumerate(bars):
+        reach = [[bar.accuracy - bar.low], [bar.high - bar.accuracy]]
+        axes.errorbar(bar.accuracy, place - 0.19, xerr=reach, color="0.15", capsize=3, lw=1.3)
+        margin = 0.012 * (end - start)
+        for offset, value, tip in (
+            (-0.19, bar.accuracy, bar.high),
+            (0.19, bar.per_class_accuracy, bar.per_class_accuracy),
+        ):
+            axes.text(tip + margin, place + offset, f"{value:.2%}", va="center", size=10)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
+    sns.despine(figure, left=True)
+    figure.suptitle(title, x=0.01, ha="left", weight="bold", size=14)
+    axes.set_title(_wrapped(subtitle, 100), loc="left", size=10, color="0.3")
+    figure.supxlabel(_wrapped(note, 125), size=8, color="0.35", x=0.01, ha="left")
+    return figure
+
+
+def _wrapped(text: str, width: int = 30) -> str:
+    return "\n".join(
+        textwrap.fill(line, width, break_on_hyphens=False, break_long_words=False)
+        for line in text.split("\n")
+    )
+
+
+def _save(figure: Figure, path: Path) -> list[Path]:
+    """Write the figure as PNG and SVG, the same bytes for the same numbers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = []
+    with matplotlib.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}):
+        for suffix, metadata in ((".png", {}), (".svg", {"Date": None})):
+            written.append(path.with_name(path.name + suffix))
+            figure.savefig(written[-1], dpi=150, metadata=metadata)
+    plt.close(figure)
+    return written

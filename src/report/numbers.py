@@ -1,0 +1,98 @@
+"""The numbers of the charts, as plain values."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from scipy.stats import binomtest
+
+from src.report.table import ranked, trainings
+
+TEST_IMAGES = 10_000
+SETTINGS = {
+    "augmentation": "augmented",
+    "scheduler": "",
+    "learning_rate": "lr",
+    "weight_decay": "wd",
+    "gamma": "gamma",
+}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One run of a chart. Accuracies are shares from 0 to 1."""
+
+    label: str
+    accuracy: float
+    low: float
+    high: float
+    per_class_accuracy: float
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The k best runs of an architecture, best first, and what they were chosen from."""
+
+    model: str
+    bars: list[Bar]
+    shared: str
+    """What all of them have in common, in words."""
+    runs: int
+    """Different trainings of the architecture in the table."""
+    rank_column: str
+
+
+def interval(accuracy: float, images: int = TEST_IMAGES) -> tuple[float, float]:
+    """95 % Wilson score interval of an accuracy measured on `images` images (Wilson 1927)."""
+    found = binomtest(round(accuracy * images), images).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def top_k(table: pd.DataFrame, model: str, k: int, column: str) -> TopK:
+    """The k best runs of an architecture by `column`."""
+    runs = table[table["Modelname"] == model]
+    best = ranked(runs, column).head(k)
+    rows = _records(best)
+    shared, labels = describe(rows)
+    bars = [_bar(row, label) for row, label in zip(rows, labels, strict=True)]
+    return TopK(model, bars, shared, len(trainings(runs)), column)
+
+
+def overall(table: pd.DataFrame, column: str) -> list[Bar]:
+    """The best run of each architecture by `column`, the best architecture first."""
+    best = _records(ranked(table, column).drop_duplicates("Modelname"))
+    return [_bar(row, f"{row['Modelname']}\n{describe([row])[0]}") for row in best]
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def describe(rows: list[dict[str, Any]]) -> tuple[str, list[str]]:
+    """What all rows share, and for each what sets it apart from the others, in words."""
+    shared = [name for name in SETTINGS if len({row[name] for row in rows}) == 1]
+    apart = [name for name in SETTINGS if name not in shared]
+    common = _words(rows[0], shared) if rows else ""
+    return common, [_words(row, apart) or row["Modelname"] for row in rows]
+
+
+def _words(row: dict[str, Any], names: Iterable[str]) -> str:
+    matters = {"gamma": row["scheduler"] in ("exponential", "step")}
+    return ", ".join(_word(name, row[name]) for name in names if matters.get(name, True))
+
+
+def _word(name: str, value: Any) -> str:
+    if name == "augmentation":
+        return "augmented" if value else "not augmented"
+    text = value if isinstance(value, str) else format(value, "g")
+    return f"{SETTINGS[name]}\N{NO-BREAK SPACE}{text}".strip()
+
+
+def _bar(row: dict[str, Any], label: str) -> Bar:
+    accuracy = row["test_accuracy_best_val_acc"]
+    images = row.get("test_images")
+    low, high = interval(accuracy, TEST_IMAGES if pd.isna(images) else int(images))
+    per_class = row["test_per_class_accuracy_best_val_acc"]
+    return Bar(label, accuracy, low, high, per_class, row)

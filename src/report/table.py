@@ -1,0 +1,80 @@
+"""The table that reports are made of, ours or that of another sweep in the published format."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from src.errors import UserError
+from src.options import did_you_mean
+
+NEEDED = (
+    "Modelname",
+    "augmentation",
+    "gamma",
+    "learning_rate",
+    "scheduler",
+    "weight_decay",
+    "test_accuracy_best_val_acc",
+    "test_per_class_accuracy_best_val_acc",
+)
+DEFAULT_RANK = "best_val_accuracy"
+_FALLBACK_RANK = "val_accuracy"  # of the last epoch: all that the published format has
+_SHORTHAND = {"test_accuracy": "test_accuracy_best_val_acc"}
+_LOWER_IS_BETTER = ("loss", "seconds")
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A CSV in the published format, with or without our columns and a leading index column.
+
+    Raises UserError naming what is missing.
+    """
+    try:
+        table = pd.read_csv(path)
+    except OSError as error:
+        raise UserError(f"--csv {str(path)!r}: {error.strerror}") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"--csv {str(path)!r}: not a CSV: {' '.join(str(error).split())}") from None
+    table = table.loc[:, ~table.columns.str.startswith("Unnamed:")]
+    missing = [name for name in NEEDED if name not in table]
+    if missing:
+        raise UserError(f"--csv {str(path)!r}: no column {', '.join(missing)}")
+    text = ("Modelname", "scheduler")
+    for name in NEEDED:
+        if name not in text and not pd.api.types.is_numeric_dtype(table[name]):
+            raise UserError(f"--csv {str(path)!r}: column {name} holds something else than numbers")
+    if table.empty:
+        raise UserError(f"--csv {str(path)!r}: no runs in it")
+    return table.astype({name: str for name in text})
+
+
+def trainings(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that were trained: without the further names of the same training."""
+    return table[table["alias_of"].isna()] if "alias_of" in table else table
+
+
+def rank_column(table: pd.DataFrame, wanted: str | None) -> str:
+    """The column to rank by. Raises UserError where it is not a column of numbers."""
+    if wanted is None:
+        return DEFAULT_RANK if DEFAULT_RANK in table else _FALLBACK_RANK
+    column = _SHORTHAND.get(wanted, wanted)
+    numeric = list(table.select_dtypes("number").columns)
+    if column not in numeric:
+        raise UserError(
+            f"--rank-by {wanted!r}: no such column of numbers{did_you_mean(wanted, numeric)}"
+        )
+    return column
+
+
+def ranked(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Trained rows, best first; ties stay in the table's order, rows without a value go."""
+    ascending = any(word in column for word in _LOWER_IS_BETTER)
+    rows = trainings(table).dropna(subset=[column])
+    return rows.sort_values(column, ascending=ascending, kind="stable")
+
+
+def architectures(table: pd.DataFrame, only: str | None = None) -> list[str]:
+    """The architectures of the table, in its order, or the one wanted."""
+    there = list(dict.fromkeys(table["Modelname"]))
+    if only is not None and only not in there:
+        raise UserError(f"--model {only!r}: expected one of {', '.join(there)}")
+    return there if only is None else [only]

@@ -1,0 +1,125 @@
+"""Who works on a run: attempts, claimed by link(2), one writer at a time.
+
+An attempt is a file attempts/<n>.json. It is created in one piece or not at all, never deleted
+to be made again, and the highest n owns the run.
+"""
+
+import os
+import socket
+import threading
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from src import files, paths
+from src.errors import Superseded
+
+HEARTBEAT_SECONDS = 30.0
+_CLOCK_TOLERANCE_SECONDS = 2.0  # a start time is told to the wall clock, which may be set
+
+Record = dict[str, Any]
+
+
+class Claim:
+    """Our attempt at a run. A thread advances its heartbeat until `end`."""
+
+    def __init__(self, folder: Path, number: int, record: Record) -> None:
+        self.folder, self.number, self.record = folder, number, record
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def require(self) -> None:
+        """Raise Superseded where another process has taken the run over."""
+        if _file(self.folder, self.number + 1).exists():
+            raise Superseded(f"attempt {self.number} of {self.folder.name} was taken over")
+
+    def end(self, how: str) -> None:
+        """Note that this attempt is over: done, failed or stopped."""
+        self._over.set()
+        self._thread.join()
+        files.write_json(_file(self.folder, self.number), {**self.record, "ended": how})
+
+    def _beat(self) -> None:
+        while not self._over.wait(HEARTBEAT_SECONDS):
+            self.record["heartbeat"] += 1
+            files.write_json(_file(self.folder, self.number), self.record)
+
+
+def claim(folder: Path) -> Claim | None:
+    """Start the next attempt at the run in `folder`; None where somebody is at it already."""
+    before = last(folder)
+    if before and may_be_alive(before):
+        return None
+    number = (before["attempt"] if before else 0) + 1
+    record = {
+        "attempt": number,
+        "host": socket.gethostname(),
+        "process": {
+            "machine": _machine(),
+            "pid": os.getpid(),
+            "start": psutil.Process().create_time(),
+        },
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "slurm_restart_count": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "heartbeat": 0,
+    }
+    if not files.write_once(_file(folder, number), files.to_json(record).encode()):
+        return None
+    return Claim(folder, number, record)
+
+
+def last(folder: Path) -> Record | None:
+    """The newest attempt at a run; None where there was none."""
+    numbers = [int(p.stem) for p in (folder / paths.ATTEMPTS).glob("*.json") if p.stem.isdigit()]
+    if not numbers:
+        return None
+    return files.read_json(_file(folder, max(numbers))) or {"attempt": max(numbers)}
+
+
+def may_be_alive(record: Record) -> bool:
+    """Whether the process of an attempt may still be at work; unknown is not dead."""
+    if "ended" in record:
+        return False
+    process = record.get("process") or {}
+    if process.get("machine") == _machine():
+        return _is_running(process)
+    job, restarts = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_RESTART_COUNT", "0")
+    our_own_earlier = (
+        job is not None
+        and record.get("slurm_job_id") == job
+        and record.get("slurm_restart_count", 0) < int(restarts)
+    )
+    return not our_own_earlier
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / paths.ATTEMPTS / f"{number}.json"
+
+
+@cache
+def _machine() -> str:
+    """This machine since its boot, and, in a container, the process-id namespace that we are in."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    namespace = Path("/proc/self/ns/pid")
+    return " ".join(
+        [
+            socket.gethostname(),
+            boot.read_text().strip() if boot.exists() else "",
+            os.readlink(namespace) if namespace.exists() else "",
+        ]
+    ).strip()
+
+
+def _is_running(process: Record) -> bool:
+    """Whether a process of this machine is there; ids are used again, start times are not."""
+    try:
+        found = psutil.Process(process["pid"])
+        same = abs(found.create_time() - process["start"]) < _CLOCK_TOLERANCE_SECONDS
+        return same and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,95 @@
+"""Sweeps from the command line: python -m src.sweep generate | work"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from src.cli import Parser, add_training_options, door, positive, train
+from src.config import DEVICES, RunConfig
+from src.errors import ExitStatus, UserError
+from src.paths import SETS_DIR, shown
+from src.sweep import grid, sets
+
+_HELP = """Sweeps from the command line.
+
+  generate   expand a grid into numbered set files
+  work       train the runs of one set, of several or of all
+
+`python -m src.sweep COMMAND --help` tells more."""
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Pass on to the command that the first argument names."""
+    commands = {"generate": generate, "work": work}
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_HELP)
+        return ExitStatus.DONE if arguments else ExitStatus.BAD_INPUT
+    name, *rest = arguments
+    if name not in commands:
+        raise UserError(f"unknown command {name!r}: expected one of {', '.join(commands)}")
+    return commands[name](rest)
+
+
+def generate(arguments: Sequence[str]) -> ExitStatus:
+    """Expand a grid into set files."""
+    parser = Parser(
+        prog="python -m src.sweep generate",
+        description="Expand a grid into numbered set files, one run a line.",
+    )
+    parser.add_argument(
+        "--grid", type=Path, metavar="FILE", help="YAML grid [the 864 runs of the reference sweep]"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=SETS_DIR, metavar="DIR", help="folder [hyperparameter_sets]"
+    )
+    parser.add_argument(
+        "--per_file",
+        type=positive,
+        metavar="N",
+        help="runs in a file [those of one model, scheduler and augmentation]",
+    )
+    parser.add_argument("--dry_run", action="store_true", help="write nothing")
+    parsed = parser.parse(arguments)
+    source = "reference grid" if parsed.grid is None else str(parsed.grid)
+    values = dict(grid.REFERENCE) if parsed.grid is None else grid.read(parsed.grid)
+    configs = grid.expand(values, source)
+    cut = list(grid.by_set(configs, parsed.per_file))
+    written = [] if parsed.dry_run else sets.write(cut, parsed.out)
+    trainings = len({config.id for config in configs})
+    print(f"{len(configs)} runs ({trainings} different trainings) in {len(cut)} set files")
+    if written:
+        print(f"{shown(written[0])} ... {written[-1].name}")
+    return ExitStatus.DONE
+
+
+def work(arguments: Sequence[str]) -> ExitStatus:
+    """Train the runs of sets."""
+    parser = Parser(
+        prog="python -m src.sweep work",
+        description="Train the runs of sets in one process. What is done is not trained again.",
+    )
+    parser.add_argument("numbers", nargs="*", metavar="N", help="numbers of the sets [all]")
+    parser.add_argument(
+        "--sets", type=Path, default=SETS_DIR, metavar="DIR", help="set files [hyperparameter_sets]"
+    )
+    parser.add_argument(
+        "-d", "--base_dataset_path", metavar="DIR", help="in place of the sets' own"
+    )
+    parser.add_argument("--device", choices=DEVICES, help="in place of the sets' own")
+    add_training_options(parser)
+    parsed = parser.parse(arguments)
+    numbers = parsed.numbers or [str(n) for n, _ in sets.numbered(parsed.sets)]
+    if not numbers:
+        raise UserError(f"--sets {str(parsed.sets)!r}: no set files in it")
+    paths = [sets.find(parsed.sets, number) for number in numbers]
+    configs = [_with_overrides(config, parsed) for path in paths for config in sets.read(path)]
+    return train(configs, parsed)
+
+
+def _with_overrides(config: RunConfig, parsed: object) -> RunConfig:
+    given = {name: getattr(parsed, name) for name in ("base_dataset_path", "device")}
+    return replace(config, **{name: value for name, value in given.items() if value is not None})
+
+
+if __name__ == "__main__":
+    door(main)

@@ -1,0 +1,111 @@
+"""Set files: one run a line, as the sbatch scripts are given them by number."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from src import files
+from src.config import RunConfig, field_names, from_mapping
+from src.errors import UserError
+from src.options import did_you_mean
+from src.paths import set_file
+
+COLUMNS = (
+    "num_epochs",
+    "batch_size",
+    "model_type",
+    "scheduler",
+    "data_augmentation",
+    "learning_rate",
+    "weight_decay",
+    "gamma",
+)
+
+
+def line(config: RunConfig) -> str:
+    """A run as a line: the eight columns, then further fields as key=value where not at default."""
+    words = [str(getattr(config, name)) for name in COLUMNS]
+    for spec in fields(config):
+        value = getattr(config, spec.name)
+        if spec.name not in COLUMNS and value != spec.default:
+            if any(character.isspace() or character == "#" for character in str(value)):
+                raise UserError(f"{spec.name} {value!r}: a set file has no room for spaces or '#'")
+            words.append(f"{spec.name}={value}")
+    return " ".join(words)
+
+
+def parse(text: str, source: str) -> RunConfig:
+    """The run that a line names. Raises UserError that begins with `source`."""
+    words = text.split()
+    if len(words) < len(COLUMNS) or any("=" in word for word in words[: len(COLUMNS)]):
+        raise UserError(f"{source}: {text.strip()!r}: expected {' '.join(COLUMNS)} [key=value ...]")
+    values: dict[str, object] = dict(zip(COLUMNS, words, strict=False))
+    for word in words[len(COLUMNS) :]:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"{source}: {word!r}: expected key=value after the eight columns")
+        if key in values:
+            raise UserError(f"{source}: {key} is given twice")
+        if key not in field_names():
+            raise UserError(f"{source}: unknown setting {key!r}{did_you_mean(key, field_names())}")
+        values[key] = value
+    return from_mapping(values, source)
+
+
+def read(path: Path | str) -> list[RunConfig]:
+    """The runs of a set file. Raises UserError naming file, line, value and what was expected."""
+    path = Path(path)
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file") from None
+    configs = [
+        parse(run, f"{path}, line {number}")
+        for number, text in enumerate(lines, 1)
+        if (run := text.partition("#")[0]).strip()
+    ]
+    if not configs:
+        raise UserError(f"{path}: no runs in it")
+    return configs
+
+
+def write(sets: Iterable[Sequence[RunConfig]], folder: Path | str) -> list[Path]:
+    """Write each set as hyperparameters_<1, 2, ...>.txt in `folder`.
+
+    Raises UserError, and writes nothing, where files of a larger sweep would be left beside them.
+    """
+    folder = Path(folder)
+    texts = ["".join(line(config) + "\n" for config in configs) for configs in sets]
+    left = [p for n, p in numbered(folder) if n > len(texts)]
+    if left:
+        raise UserError(
+            f"--out {str(folder)!r}: it holds {left[0].name}, which is not of this grid of "
+            f"{len(texts)} sets; remove it or give another folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [set_file(folder, number) for number in range(1, len(texts) + 1)]
+    for path, text in zip(written, texts, strict=True):
+        files.write_text(path, text)
+    return written
+
+
+def numbered(folder: Path) -> list[tuple[int, Path]]:
+    """The set files of a folder with their numbers, in order."""
+    pattern = set_file(folder, 0).name.replace("0", "*")
+    found = [
+        (int(number), path)
+        for path in folder.glob(pattern)
+        if (number := path.stem.rpartition("_")[2]).isdecimal()
+    ]
+    return sorted(found)
+
+
+def find(folder: Path, number: str) -> Path:
+    """The file of the set that a person calls `number`. Raises UserError where there is none."""
+    there = [n for n, _ in numbered(folder)]
+    allowed = f"{min(there)} to {max(there)}" if there else f"none: no set files in {folder}"
+    if not (number.isascii() and number.isdecimal()) or int(number) not in there:
+        raise UserError(f"set {number!r}: expected a number, {allowed}")
+    return set_file(folder, int(number))

@@ -1,0 +1,45 @@
+"""Asking Slurm, which may be slow or absent: no answer means unknown, never no."""
+
+import os
+import subprocess
+import sys
+import time
+
+_ANSWER_SECONDS = 15
+_PATIENCE_SECONDS = 300
+_PAUSE_SECONDS = 5
+
+
+def requeue_this_job() -> None:
+    """Have Slurm run this job again, unless somebody else has decided on its fate.
+
+    A job that Slurm still calls running was warned, of its time limit or of a preemption, and
+    would end here for good. One that is cancelled must stay so; one preempted without grace or
+    requeued from outside is back in the queue already.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if not job:
+        return
+    give_up = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < give_up:
+        state = _answer("squeue", "--noheader", "--format=%T", f"--jobs={job}")
+        if state is not None and state.strip() != "RUNNING":
+            return
+        if state is not None and _answer("scontrol", "requeue", job) is not None:
+            print(f"job {job} is requeued", file=sys.stderr)
+            return
+        time.sleep(_PAUSE_SECONDS)
+    print(f"job {job} could not be requeued: submit it again to go on", file=sys.stderr)
+
+
+def _answer(*command: str) -> str | None:
+    """Standard output of a Slurm command; None where it failed or did not answer in time."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        detail = getattr(error, "stderr", "") or str(error)
+        print(f"{' '.join(command)}: {' '.join(str(detail).split())}", file=sys.stderr)
+        return None
+    return done.stdout

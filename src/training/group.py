@@ -1,0 +1,57 @@
+"""Many runs on one device: slots that advance in turn and are refilled from a queue."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+
+from src.errors import Stopped, Superseded, UserError
+from src.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that left its slot: trained to the end, or broken by `error`."""
+
+    trainer: Trainer
+    error: Exception | None = None
+
+
+def train(
+    queue: Iterator[Trainer], *, slots: int = 1, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Finished]:
+    """Train every run of `queue`, `slots` of them at a time, yielding each as it ends.
+
+    A Trainer is taken from the queue when a slot is free for it. A run alone is a group of one,
+    and a run in a group gives the result that it gives alone. Raises Stopped, with every open
+    run saved, once stop() is true.
+    """
+    open_slots: list[Trainer] = []
+    while True:
+        if stop():
+            for trainer in open_slots:
+                with suppress(Superseded):
+                    trainer.save()
+            raise Stopped
+        open_slots += islice(queue, slots - len(open_slots))
+        if not open_slots:
+            return
+        for trainer in tuple(open_slots):
+            finished = _advance(trainer)
+            if finished:
+                open_slots.remove(trainer)
+                yield finished
+            if finished or stop():
+                break
+
+
+def _advance(trainer: Trainer) -> Finished | None:
+    try:
+        if not trainer.advance():
+            return Finished(trainer)
+        trainer.save_if_due()
+    except (UserError, OSError):
+        raise  # not this run's own trouble: it would meet the next one as well
+    except Exception as error:  # noqa: BLE001  whatever broke this run, the others go on
+        return Finished(trainer, error)
+    return None

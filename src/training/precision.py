@@ -1,0 +1,49 @@
+"""Which arithmetic a run uses, and where."""
+
+import torch
+
+from src.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that 'auto', 'cpu' or 'cuda' means here. Raises UserError without a GPU."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device 'cuda': this machine has no usable GPU; expected auto or cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The autocast type that 'auto', 'bfloat16' or 'float32' means on `device`."""
+    fast = _has_fast_bfloat16(device)
+    return (
+        torch.bfloat16
+        if precision == "bfloat16" or (precision == "auto" and fast)
+        else torch.float32
+    )
+
+
+def _has_fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def device_name(device: torch.device) -> str:
+    """What the device calls itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu x{torch.get_num_threads()} ({_cpu_model()})"
+
+
+def _cpu_model() -> str:
+    import platform
+    from pathlib import Path
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

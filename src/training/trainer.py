@@ -1,0 +1,340 @@
+"""Training one run: a slot that owns its model, optimizer, schedule, random streams and order."""
+
+import hashlib
+import math
+import struct
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from src import models
+from src.config import CHECKPOINT_KINDS, RunConfig
+from src.data.augment import SHUFFLE, Augmentation, hashed
+from src.data.resident import ResidentData, normalization_table
+from src.data.split import split
+from src.models.classifier import Classifier
+from src.training import checkpoint
+from src.training.early_stopping import EarlyStopping
+from src.training.evaluate import Evaluation, evaluate
+from src.training.metrics import Metrics
+from src.training.precision import pick_dtype
+from src.training.schedules import learning_rate
+from src.training.tracker import Row, Tracker, Trackers
+
+Weights = dict[str, Tensor]
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss is no longer a number: nothing that follows could mean anything."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """Weights worth keeping, and the epoch (from 1) that they are of."""
+
+    epoch: int
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a finished run leaves: numbers by name, weights and test-set evaluation by kind."""
+
+    numbers: dict[str, Any]
+    weights: dict[str, Weights]
+    test_labels: Tensor
+    test: Evaluation
+    """Of the best_val_acc checkpoint."""
+
+
+class Trainer:
+    """One run on one device. Call `advance` until it returns False, then read `trained`.
+
+    Between two calls `save` stores everything needed to go on bit for bit, and a Trainer of the
+    same config and folder goes on from there.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: ResidentData,
+        *,
+        folder: Path | None = None,
+        tracker: Tracker | None = None,
+    ) -> None:
+        self.config, self.data, self.folder = config, data, folder
+        self.tracker = tracker or Trackers()
+        device = data.device
+        self.dtype = pick_dtype(config.precision, device)
+        self.train_samples, self.val_samples = (
+            torch.from_numpy(part).to(device) for part in split(data.dataset, config)
+        )
+        self.test_samples = torch.arange(len(data.test.labels), device=device)
+        self.test_samples = self.test_samples[: config.max_images or None]
+        images = data.dataset.train_images
+        if config.normalization == "measured":
+            images = images[self.train_samples.cpu()]
+        self.table = normalization_table(config.normalization, images).to(device)
+        self.augmentation = Augmentation(config, device) if config.data_augmentation else None
+
+        self.model = _build(config, device)
+        self.optimizer = _optimizer(config, self.model)
+        self.stopping = EarlyStopping(config.early_stopping_patience)
+        self.bounds = _batch_bounds(len(self.train_samples), config.batch_size)
+
+        self.epoch = 0  # from 0; the epoch in progress, or the number of epochs done
+        self.step = 0  # the next step of it
+        self.metrics = Metrics(device)
+        self.rows: list[Row] = []
+        self.best: dict[str, Best] = {}
+        self.best_val_accuracy = -math.inf
+        self.stop_reason: str | None = None
+        self.seconds = {"train": 0.0, "epoch": 0.0}
+        self.trained: Trained | None = None
+
+        self.resumed_at = self._resume()
+        self._saved_at = time.monotonic()
+        self._work = self._train()
+
+    def advance(self) -> bool:
+        """Do one unit of work: a training step, a batch of an evaluation. False when all is done.
+
+        Raises NonFiniteLoss at the end of an epoch whose loss is not a finite number.
+        """
+        try:
+            next(self._work)
+        except StopIteration:
+            return False
+        return True
+
+    def save(self) -> None:
+        """Write the resume checkpoint, where the run has a folder."""
+        if self.folder:
+            self.tracker.before_save()
+            checkpoint.save(self.folder, self._state())
+        self._saved_at = time.monotonic()
+
+    def save_if_due(self) -> None:
+        """Write it if the last one is `checkpoint_minutes` old."""
+        if time.monotonic() - self._saved_at >= self.config.checkpoint_minutes * 60:
+            self.save()
+
+    def _train(self) -> Iterator[None]:
+        """The run from where it stands to its end. State is whole at every yield."""
+        while self.stop_reason is None:
+            yield from self._train_epoch()
+            validation = (yield from self._validate()) if self._validates() else {}
+            self._end_epoch(validation)
+            yield
+        self.trained = yield from self._test()
+
+    def _train_epoch(self) -> Iterator[None]:
+        order = self._order()
+        images, count = self.data.train, len(order)
+        self.model.train()
+        while self.step < len(self.bounds):
+            started = time.perf_counter()
+            first, last = self.bounds[self.step]
+            self._set_learning_rate()
+            torch.manual_seed(_step_seed(self.config.seed, self.epoch, self.step))  # dropout
+            batch, labels = images.batch(
+                order[first:last], self.table, self.augmentation, self.epoch
+            )
+            with torch.autocast(batch.device.type, self.dtype, enabled=self._autocast):
+                logits = self.model(batch)
+            logits = logits.float()
+            loss = cross_entropy(logits, labels)
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.metrics.add(loss.detach(), logits.detach(), labels)
+            self.step += 1
+            self._count_time("train", started)
+            self.tracker.step(self.epoch + 1, last, count, self.metrics.running)
+            yield
+
+    def _validate(self) -> Generator[None, None, dict[str, float]]:
+        _require_finite("training", self.metrics.running()[0], self.epoch + 1)
+        images, started = self.data.train, time.perf_counter()
+        work = evaluate(self.model, images, self.val_samples, self.table, self.dtype)
+        evaluation = yield from work
+        self._count_time("epoch", started)
+        summary = evaluation.metrics.summary("val")
+        _require_finite("validation", summary["val_loss"], self.epoch + 1)
+        return summary
+
+    def _end_epoch(self, validation: dict[str, float]) -> None:
+        """Everything that changes at the end of an epoch, between two yields."""
+        training = self.metrics.summary("train")
+        _require_finite("training", training["train_loss"], self.epoch + 1)
+        rate = self.optimizer.param_groups[0]["lr"]
+        seconds = round(self.seconds["epoch"] + self.seconds["train"], 3)
+        before = sum(row["seconds"] for row in self.rows)
+        self.epoch += 1
+        self.step = 0
+        self.metrics = Metrics(self.data.device)
+        row = {"epoch": self.epoch, "lr": rate, **training, **validation}
+        self.rows.append({**row, "seconds": round(seconds - before, 3)})
+        if validation:
+            self._keep_best(validation)
+        if self.epoch == self.config.num_epochs:
+            self.stop_reason = "completed"
+        elif self.stopping.exhausted:
+            self.stop_reason = "early stopping"
+        if self.stop_reason:
+            self.best["terminal"] = Best(self.epoch, _copy(self.model))
+        self.tracker.epoch(self.rows)
+
+    def _keep_best(self, validation: dict[str, float]) -> None:
+        improved = {
+            "best_val_acc": validation["val_accuracy"] > self.best_val_accuracy,
+            "best_val_loss": self.stopping.update(validation["val_loss"]),
+        }
+        if any(improved.values()):
+            now = Best(self.epoch, _copy(self.model))
+            self.best |= {kind: now for kind, better in improved.items() if better}
+        self.best_val_accuracy = max(self.best_val_accuracy, validation["val_accuracy"])
+
+    def _test(self) -> Generator[None, None, Trained]:
+        """Test-set metrics of the three checkpoints; equal ones are evaluated once."""
+        by_epoch: dict[int, Evaluation] = {}
+        for best in self.best.values():
+            if best.epoch not in by_epoch:
+                self.model.load_state_dict(best.weights)
+                by_epoch[best.epoch] = yield from evaluate(
+                    self.model, self.data.test, self.test_samples, self.table, self.dtype
+                )
+        numbers = self._numbers()
+        for kind in CHECKPOINT_KINDS:
+            summary = by_epoch[self.best[kind].epoch].metrics.summary("test")
+            numbers |= {f"{name}_{kind}": value for name, value in summary.items()}
+        return Trained(
+            numbers,
+            {kind: best.weights for kind, best in self.best.items()},
+            self.data.test.labels[self.test_samples],
+            by_epoch[self.best["best_val_acc"].epoch],
+        )
+
+    def _numbers(self) -> dict[str, Any]:
+        last = {k: v for k, v in self.rows[-1].items() if k.startswith(("train_", "val_"))}
+        images = self.epoch * len(self.train_samples)
+        return {
+            "epochs_run": self.epoch,
+            "best_epoch": self.best["best_val_acc"].epoch,
+            "best_val_accuracy": self.best_val_accuracy,
+            "stop_reason": self.stop_reason,
+            "train_seconds": round(self.seconds["train"], 3),
+            "images_per_second": round(images / max(self.seconds["train"], 1e-9), 1),
+            "test_images": len(self.test_samples),
+            "precision": str(self.dtype).removeprefix("torch."),
+            **last,
+        }
+
+    def _validates(self) -> bool:
+        done = self.epoch + 1
+        return done % self.config.val_freq == 0 or done == self.config.num_epochs
+
+    def _order(self) -> Tensor:
+        """The training samples in the order of this epoch."""
+        keys = hashed(self.config.seed, self.epoch, SHUFFLE, self.train_samples)
+        return self.train_samples[torch.argsort(keys, stable=True)]
+
+    def _set_learning_rate(self) -> None:
+        rate = learning_rate(self.config, self.epoch, self.step, len(self.bounds))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    @property
+    def _autocast(self) -> bool:
+        return self.dtype != torch.float32
+
+    def _count_time(self, part: str, started: float) -> None:
+        self.seconds[part] += time.perf_counter() - started
+
+    def _state(self) -> dict[str, Any]:
+        ended = self.best.get("terminal")  # then the model is only a vessel for evaluations
+        return {
+            "id": self.config.id,
+            "epoch": self.epoch,
+            "step": self.step,
+            "model": ended.weights if ended else self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "metrics": self.metrics.state(),
+            "rows": self.rows,
+            "best": {kind: [best.epoch, best.weights] for kind, best in self.best.items()},
+            "best_val_accuracy": self.best_val_accuracy,
+            "lowest_loss": self.stopping.lowest,
+            "without_gain": self.stopping.without_gain,
+            "stop_reason": self.stop_reason,
+            "seconds": self.seconds,
+        }
+
+    def _resume(self) -> int | None:
+        """Go on from the folder's checkpoint, if it is of this run; the epochs it has done."""
+        state = checkpoint.load(self.folder, self.data.device) if self.folder else None
+        if not state or state["id"] != self.config.id:
+            return None
+        self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.metrics.load(state["metrics"])
+        self.best = {kind: Best(epoch, weights) for kind, (epoch, weights) in state["best"].items()}
+        self.best_val_accuracy = state["best_val_accuracy"]
+        self.stopping.lowest = state["lowest_loss"]
+        self.stopping.without_gain = state["without_gain"]
+        self.stop_reason = state["stop_reason"]
+        self.seconds = state["seconds"]
+        return self.epoch
+
+
+def _build(config: RunConfig, device: torch.device) -> Classifier:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = models.create(config.model_type, **models.options_of(config))
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    common: dict[str, Any] = {
+        "lr": config.learning_rate,
+        "weight_decay": config.weight_decay,
+        "fused": True,
+    }
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), momentum=config.momentum, nesterov=config.nesterov, **common
+        )
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
+    return kind(model.parameters(), amsgrad=config.amsgrad, **common)
+
+
+def _batch_bounds(count: int, size: int) -> list[tuple[int, int]]:
+    """First and last index of each batch of an epoch.
+
+    A last batch of one image joins the one before it: batch norm cannot normalise it.
+    """
+    firsts = list(range(0, count, size))
+    if len(firsts) > 1 and count - firsts[-1] == 1 < size:
+        firsts.pop()
+    return list(zip(firsts, [*firsts[1:], count], strict=True))
+
+
+def _step_seed(seed: int, epoch: int, step: int) -> int:
+    """The seed of one step's dropout, so that no random state has to be carried along."""
+    digest = hashlib.blake2b(struct.pack("<QQQ", seed, epoch, step), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+def _copy(model: nn.Module) -> Weights:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def _require_finite(part: str, loss: float, epoch: int) -> None:
+    if not math.isfinite(loss):
+        raise NonFiniteLoss(f"the {part} loss became {loss} in epoch {epoch}")
