@@ -80,6 +80,7 @@ class Lines(Silence):
 class _LineTracker:
     def __init__(self, config: RunConfig, write: Callable[[str], None], prefix: str) -> None:
         self.config, self.write, self.prefix = config, write, prefix
+        self.images = 0
 
     def step(self, epoch: int, done: int, total: int, running: Running) -> None:
         self.images = total
@@ -94,7 +95,8 @@ class _LineTracker:
         ]
         if "val_loss" in row:
             parts.append(f"val loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.2%}")
-        parts.append(f"{row['seconds']:.1f} s, at most {_duration(left)} left")
+        speed = self.images / max(row["seconds"], 1e-9)
+        parts.append(f"{speed:,.0f} images/s, at most {_duration(left)} left")
         self.write(" | ".join(parts))
 
     def before_save(self) -> None:

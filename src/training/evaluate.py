@@ -26,7 +26,7 @@ class Evaluation:
 def evaluate(
     model: Classifier, images: Images, samples: Tensor, table: Tensor, dtype: torch.dtype
 ) -> Generator[None, None, Evaluation]:
-    """Evaluate `model` on images[samples] as it is in eval mode; yields after each batch.
+    """Evaluate `model` on images[samples] as it is in eval mode; yields between batches.
 
     table: from data.resident.normalization_table. The model is left in eval mode.
     """
@@ -34,6 +34,8 @@ def evaluate(
     metrics, logits, features = Metrics(device), [], []
     model.eval()
     for part in samples.split(_BATCH[device.type]):
+        if logits:
+            yield
         with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             batch, labels = images.batch(part, table)
             feature = model.features(batch)
@@ -41,5 +43,4 @@ def evaluate(
         metrics.add(cross_entropy(logit, labels), logit, labels)
         logits.append(logit)
         features.append(feature)
-        yield
     return Evaluation(metrics, torch.cat(logits), torch.cat(features))

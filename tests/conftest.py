@@ -1,0 +1,105 @@
+"""What the tests share: small data, commands in processes of their own, a rehearsal cluster."""
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src.config import RunConfig
+from src.data import synthetic
+from src.data.dataset import Dataset
+from src.data.resident import ResidentData
+from src.paths import ROOT
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def small_dataset() -> Dataset:
+    """600 training and 200 test images of the stand-in."""
+    return synthetic.generate(train=600, test=200)
+
+
+@pytest.fixture(scope="session")
+def small_data(small_dataset: Dataset) -> ResidentData:
+    return ResidentData.put(small_dataset, torch.device("cpu"))
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    """A run of two seconds."""
+    return RunConfig(
+        base_dataset_path="synthetic",
+        model_type="cifar10net",
+        num_epochs=2,
+        batch_size=50,
+        learning_rate=0.001,
+        max_images=300,
+    )
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command line of the project from the repository, and return what it printed."""
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    for name in ("REQUEUE_ON_STOP", "SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "CIFAR10_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(
+        *words: object, check: int | None = 0, **options: object
+    ) -> subprocess.CompletedProcess[str]:
+        arguments = [sys.executable if word == "python" else str(word) for word in words]
+        settings = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300, **options}
+        done = subprocess.run(arguments, **settings)  # type: ignore[call-overload]
+        if check is not None:
+            assert done.returncode == check, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def batches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the official layout, with random images."""
+    folder = tmp_path_factory.mktemp("cifar") / "cifar-10-batches-py"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        data = random.integers(0, 256, (10_000, 3072), dtype=np.uint8)
+        labels = random.integers(0, 10, 10_000).tolist()
+        (folder / name).write_bytes(pickle.dumps({b"data": data, b"labels": labels}, protocol=3))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cifar10() -> str:
+    """Folder of the real CIFAR-10."""
+    folder = os.environ.get("CIFAR10_DIR")
+    if not folder:
+        pytest.skip("needs the real CIFAR-10: set CIFAR10_DIR to the folder of its python batches")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A rehearsal cluster of four nodes, and SLURM_CONF pointing to it."""
+    if not shutil.which("sbatch") or not shutil.which("slurmctld", path=_SBIN):
+        pytest.skip("needs Slurm: slurmctld slurmd slurm-client slurmdbd munge mariadb-server")
+    scripts = ROOT / "slurm_cluster" / "rehearsal"
+    folder = Path("/tmp") / f"slurm-test-{os.getpid()}"
+    subprocess.run([scripts / "up.sh", folder], check=True, timeout=120, stdout=subprocess.DEVNULL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(folder / "conf" / "slurm.conf"))
+        yield folder
+    subprocess.run([scripts / "down.sh", folder], check=True, timeout=120)
+    shutil.rmtree(folder)
+
+
+_SBIN = os.environ["PATH"] + ":/usr/sbin:/sbin"

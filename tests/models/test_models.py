@@ -1,0 +1,77 @@
+"""The architectures have the published sizes and shapes."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from src import models
+from src.config import RunConfig, model_types
+from src.errors import UserError
+from src.paths import ROOT
+
+PARAMETERS = {"cnn": 13_243_146, "resnet": 11_186_442, "vit": 92_502_122, "cifar10net": 201_230}
+FEATURES = {"cnn": 256, "resnet": 512, "vit": 2048, "cifar10net": 64}
+
+
+@pytest.mark.parametrize("name", model_types())
+def test_parameters_and_shapes(name: str) -> None:
+    model = models.create(name).eval()
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
+    images = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        features, logits = model.features(images), model(images)
+    assert features.shape == (3, FEATURES[name])
+    assert logits.shape == (3, 10)
+    assert torch.equal(model.head(features), logits)
+    assert not torch.allclose(logits.exp().sum(dim=1), torch.ones(3)), "logits, not probabilities"
+
+
+def test_images_of_a_batch_do_not_see_each_other_in_evaluation() -> None:
+    images = torch.randn(4, 3, 32, 32)
+    for name in ("cnn", "resnet", "cifar10net"):
+        model = models.create(name).eval()
+        with torch.no_grad():
+            assert torch.allclose(model(images)[:2], model(images[:2]), atol=1e-4)
+
+
+def test_vit_patches_are_rows_of_pixels() -> None:
+    """The first patch is the 4x4 corner, its pixels row by row, channels innermost."""
+    model = models.create("vit")
+    seen: list[torch.Tensor] = []
+    model.embed.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    images = torch.arange(3 * 32 * 32, dtype=torch.float32).view(1, 3, 32, 32)
+    with torch.no_grad():
+        model.features(images)
+    corner = images[0, :, :4, 4:8].permute(1, 2, 0).reshape(-1)
+    assert torch.equal(seen[0][0, 1], corner)
+
+
+def test_vit_positions_are_the_published_formula() -> None:
+    positions = models.create("vit").positions
+    assert positions.shape == (64, 2048)
+    y, x, frequency = 3, 5, 10_000 ** -(7 / 511)
+    row = positions[y * 8 + x]
+    angles = (x * frequency, y * frequency)
+    expected = [wave(angle) for angle in angles for wave in (math.sin, math.cos)]
+    assert [row[part * 512 + 7].item() for part in range(4)] == pytest.approx(expected, abs=1e-5)
+
+
+def test_dropout_is_an_option_where_there_is_some() -> None:
+    rates = {m.p for m in models.create("cnn", dropout=0.4).modules() if hasattr(m, "p")}
+    assert rates == {0.4}
+    with pytest.raises(UserError, match="--dropout: model resnet has no such option"):
+        models.create("resnet", dropout=0.4)
+    assert models.options_of(RunConfig()) == {}
+
+
+def test_an_unknown_name_lists_the_known() -> None:
+    with pytest.raises(UserError, match="expected one of resnet, cnn, vit"):
+        models.create("lenet")
+
+
+def test_names_are_known_without_torch() -> None:
+    code = "import sys, src.config as c; c.model_types(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

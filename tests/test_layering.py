@@ -1,0 +1,70 @@
+"""Data flows one way, and imports follow it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from src.paths import ROOT
+
+CHAIN = ["base", "data", "models", "training", "results", "report"]
+BASE = ("config", "paths", "errors", "files", "options", "registry")
+BESIDE = ("sweep", "tune", "report")
+LATE = ("wandb", "submitit", "optuna", "plotly")
+
+MODULES = sorted((ROOT / "src").rglob("*.py"))
+
+
+def room(module: str) -> str:
+    """The room of a module named src.x.y."""
+    name = [*module.split("."), ""][1]
+    return "base" if name in BASE else name
+
+
+def imports(tree: ast.AST) -> list[str]:
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def backward(module: str, imported: str) -> bool:
+    """Whether an import of `imported` in `module` goes against the flow."""
+    here, there = room(module), room(imported)
+    if not imported.startswith("src.") or here not in CHAIN or here == there:
+        return False
+    return there not in CHAIN or CHAIN.index(there) > CHAIN.index(here)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_no_arrow_goes_backward(path: Path) -> None:
+    module, found = module_name(path), imports(ast.parse(path.read_text()))
+    allowed = {"src.report": ("src.cli",)}  # a door of its own
+    for imported in found:
+        if any(imported.startswith(ok) for ok in allowed.get(".".join(module.split(".")[:2]), ())):
+            continue
+        assert not backward(module, imported), f"{module} imports {imported}"
+    if module == "src.run":
+        assert not [i for i in found if room(i) in BESIDE]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_heavy_libraries_are_imported_late(path: Path) -> None:
+    top = ast.parse(path.read_text()).body
+    found = [name for node in top for name in imports(ast.Module([node], []))]
+    assert not [name for name in found if name.split(".")[0] in LATE]
+
+
+def test_the_check_can_fail() -> None:
+    assert backward("src.training.trainer", "src.results.store")
+    assert backward("src.data.split", "src.models.create")
+    assert backward("src.results.store", "src.run.run")
+    assert not backward("src.training.trainer", "src.data.split")

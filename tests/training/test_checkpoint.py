@@ -1,0 +1,69 @@
+"""A resume checkpoint is trusted only when it is whole."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from src.paths import RESUME, RESUME_BEFORE
+from src.training import checkpoint
+
+CPU = torch.device("cpu")
+STATE = {"weights": torch.arange(300.0), "rows": [{"loss": 0.5}], "reason": None, "seed": 2**62}
+
+
+def same(state: checkpoint.State | None) -> bool:
+    return state is not None and torch.equal(state["weights"], STATE["weights"])
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    assert checkpoint.load(tmp_path, CPU) is None
+    checkpoint.save(tmp_path, STATE)
+    loaded = checkpoint.load(tmp_path, CPU)
+    assert same(loaded)
+    assert loaded
+    assert (loaded["rows"], loaded["reason"], loaded["seed"]) == ([{"loss": 0.5}], None, 2**62)
+    checkpoint.remove(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_cut_and_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, STATE)
+    path = tmp_path / RESUME
+    whole = path.read_bytes()
+    chosen = random.Random(0)
+    for _ in range(100):
+        path.write_bytes(whole[: chosen.randrange(len(whole))])
+        assert checkpoint.read(path, CPU) is None
+        place, bit = chosen.randrange(len(whole)), 1 << chosen.randrange(8)
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+        assert checkpoint.read(path, CPU) is None
+    path.write_bytes(whole)
+    assert same(checkpoint.read(path, CPU))
+
+
+def test_the_one_before_is_used_where_the_last_is_damaged(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, STATE)
+    checkpoint.save(tmp_path, {"weights": torch.zeros(3)})
+    (tmp_path / RESUME).write_bytes(b"damaged")
+    assert same(checkpoint.load(tmp_path, CPU))
+    (tmp_path / RESUME).unlink()  # as if killed between the two renames
+    assert same(checkpoint.load(tmp_path, CPU))
+    (tmp_path / RESUME_BEFORE).unlink()
+    assert checkpoint.load(tmp_path, CPU) is None
+
+
+def test_a_broken_write_leaves_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path, STATE)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(tmp_path, {"weights": torch.zeros(3)})
+    assert [p.name for p in tmp_path.iterdir()] == [RESUME]
+    assert same(checkpoint.load(tmp_path, CPU))

@@ -1,0 +1,194 @@
+"""One run: what it learns, what it keeps, and that it can be stopped anywhere."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from src import models
+from src.config import RunConfig
+from src.data.resident import ResidentData, normalization_table
+from src.training.trainer import NonFiniteLoss, Trained, Trainer
+
+TIMES = ("train_seconds", "images_per_second")
+
+
+def finish(trainer: Trainer) -> Trained:
+    while trainer.advance():
+        pass
+    assert trainer.trained
+    return trainer.trained
+
+
+def numbers(trained: Trained) -> dict[str, Any]:
+    return {name: value for name, value in trained.numbers.items() if name not in TIMES}
+
+
+def assert_same(a: Trained, b: Trained) -> None:
+    assert numbers(a) == numbers(b)
+    assert a.weights.keys() == b.weights.keys() == {"best_val_acc", "best_val_loss", "terminal"}
+    for kind, weights in a.weights.items():
+        for name, tensor in weights.items():
+            assert torch.equal(tensor, b.weights[kind][name]), (kind, name)
+    assert torch.equal(a.test.logits, b.test.logits)
+    assert torch.equal(a.test.features, b.test.features)
+
+
+@pytest.mark.parametrize("settings", [{}, {"data_augmentation": True, "precision": "float32"}])
+def test_twice_is_the_same(config: RunConfig, small_data: ResidentData, settings: dict) -> None:
+    run = replace(config, **settings)
+    assert_same(finish(Trainer(run, small_data)), finish(Trainer(run, small_data)))
+    other = finish(Trainer(replace(run, seed=1), small_data))
+    assert numbers(other) != numbers(finish(Trainer(run, small_data)))
+
+
+def test_stopped_anywhere_and_resumed_is_the_same(
+    config: RunConfig, small_data: ResidentData, tmp_path: Path
+) -> None:
+    """With augmentation and rare validation, after every unit of work."""
+    run = replace(
+        config, data_augmentation=True, max_images=60, batch_size=25, num_epochs=3, val_freq=2
+    )
+    run = replace(run, scheduler="onecycle")
+    undisturbed = finish(Trainer(run, small_data))
+    trainer, stops = Trainer(run, small_data, folder=tmp_path), 0
+    while trainer.advance():
+        trainer.save()
+        trainer, stops = Trainer(run, small_data, folder=tmp_path), stops + 1
+        assert trainer.resumed_at is not None
+    assert stops == 3 * 3 + 3
+    assert trainer.trained
+    assert_same(trainer.trained, undisturbed)
+    assert [row["epoch"] for row in trainer.rows] == [1, 2, 3]
+
+
+def test_dropout_goes_on_where_it_stopped(
+    config: RunConfig, small_data: ResidentData, tmp_path: Path
+) -> None:
+    run = replace(config, model_type="cnn", max_images=40, batch_size=10, num_epochs=1, dropout=0.5)
+    undisturbed = finish(Trainer(run, small_data))
+    trainer = Trainer(run, small_data, folder=tmp_path)
+    trainer.advance()
+    trainer.advance()
+    trainer.save()
+    torch.manual_seed(1234)
+    assert_same(finish(Trainer(run, small_data, folder=tmp_path)), undisturbed)
+    assert numbers(finish(Trainer(replace(run, dropout=0.0), small_data))) != numbers(undisturbed)
+
+
+def test_a_checkpoint_of_another_run_is_ignored(
+    config: RunConfig, small_data: ResidentData, tmp_path: Path
+) -> None:
+    trainer = Trainer(config, small_data, folder=tmp_path)
+    trainer.advance()
+    trainer.save()
+    assert Trainer(config, small_data, folder=tmp_path).resumed_at == 0
+    assert Trainer(replace(config, seed=9), small_data, folder=tmp_path).resumed_at is None
+
+
+def test_it_is_the_plain_training_loop(config: RunConfig, small_data: ResidentData) -> None:
+    """The golden twin: the same run written out in ten lines of plain torch."""
+    run = replace(config, precision="float32", num_epochs=1, scheduler="none", max_images=200)
+    trainer = Trainer(run, small_data)
+    order = trainer._order()
+    finish(trainer)
+
+    torch.manual_seed(run.seed)
+    model = models.create("cifar10net")
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=0.001, weight_decay=0.0001, amsgrad=True, fused=False, foreach=False
+    )
+    table = normalization_table("imagenet", small_data.dataset.train_images)
+    losses = []
+    for part in order.split(50):
+        images, labels = small_data.train.batch(part, table)
+        loss = cross_entropy(model(images.contiguous()), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert trainer.rows[0]["train_loss"] == pytest.approx(sum(losses) / 4, rel=1e-4)
+    model.eval()
+    images, labels = small_data.train.batch(trainer.val_samples, table)
+    expected = cross_entropy(model(images), labels).item()
+    assert trainer.rows[0]["val_loss"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_golden_losses(config: RunConfig, small_data: ResidentData) -> None:
+    """Guards the training path: a change of these is a change of everybody's results."""
+    trainer = Trainer(replace(config, precision="float32", data_augmentation=True), small_data)
+    finish(trainer)
+    losses = [row[name] for row in trainer.rows for name in ("train_loss", "val_loss")]
+    assert losses == pytest.approx(GOLDEN_LOSSES, rel=0.01)
+
+
+GOLDEN_LOSSES = [2.3087308406829834, 2.2796671390533447, 2.1709423462549844, 2.248168706893921]
+
+
+def test_validation_every_f_epochs_and_at_the_end(
+    config: RunConfig, small_data: ResidentData
+) -> None:
+    run = replace(config, num_epochs=5, val_freq=2, max_images=100)
+    trainer = Trainer(run, small_data)
+    trained = finish(trainer)
+    assert [row["epoch"] for row in trainer.rows if "val_loss" in row] == [2, 4, 5]
+    assert trained.numbers["val_loss"] == trainer.rows[-1]["val_loss"]
+    rare = Trainer(replace(run, num_epochs=1, val_freq=10), small_data)
+    assert finish(rare).numbers["best_epoch"] == 1
+
+
+def test_early_stopping_and_the_three_checkpoints(
+    config: RunConfig, small_data: ResidentData
+) -> None:
+    run = replace(config, num_epochs=40, early_stopping_patience=2, learning_rate=0.02)
+    run = replace(run, precision="float32")
+    trainer = Trainer(run, small_data)
+    trained = finish(trainer)
+    assert trained.numbers["stop_reason"] == "early stopping"
+    losses = [row["val_loss"] for row in trainer.rows]
+    accuracies = [row["val_accuracy"] for row in trainer.rows]
+    lowest = losses.index(min(losses))
+    assert len(losses) == lowest + 3 == trained.numbers["epochs_run"] < 40
+    assert trained.numbers["best_epoch"] == accuracies.index(max(accuracies)) + 1
+    assert trained.numbers["best_val_accuracy"] == max(accuracies)
+    assert trainer.best["best_val_loss"].epoch == lowest + 1
+    assert trainer.best["terminal"].epoch == len(losses)
+
+    model = models.create("cifar10net").eval()
+    for kind in ("best_val_loss", "terminal"):
+        model.load_state_dict(trained.weights[kind])
+        images, labels = small_data.test.batch(trainer.test_samples, trainer.table)
+        with torch.no_grad():
+            accuracy = (model(images).argmax(dim=1) == labels).float().mean().item()
+        assert trained.numbers[f"test_accuracy_{kind}"] == pytest.approx(accuracy)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(config: RunConfig, small_data: ResidentData) -> None:
+    trainer = Trainer(replace(config, learning_rate=1e30, precision="float32"), small_data)
+    with pytest.raises(NonFiniteLoss, match=r"loss became (nan|inf) in epoch 1"):
+        finish(trainer)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_other_optimizers_learn(
+    config: RunConfig, small_data: ResidentData, optimizer: str
+) -> None:
+    rate = {"adam": 0.001, "sgd": 0.02}[optimizer]
+    trainer = Trainer(replace(config, optimizer=optimizer, learning_rate=rate), small_data)
+    finish(trainer)
+    first, last = (trainer.rows[i]["train_loss"] for i in (0, -1))
+    assert math.isfinite(last)
+    assert last < first
+
+
+def test_metrics_of_all_images(config: RunConfig, small_data: ResidentData) -> None:
+    trained = finish(Trainer(replace(config, max_images=0, num_epochs=1), small_data))
+    assert trained.numbers["test_images"] == len(trained.test_labels) == 200
+    assert trained.test.logits.shape == (200, 10)
+    assert trained.test.features.shape == (200, 64)
+    right = (trained.test.logits.argmax(dim=1) == trained.test_labels).float().mean().item()
+    assert trained.numbers["test_accuracy_best_val_acc"] == pytest.approx(right)
