@@ -17,6 +17,9 @@ elif ! command -v python >/dev/null; then
   return 1
 fi
 
+# torch takes a thread for every core of the node, not for every core of the job
+[ -n "${SLURM_CPUS_PER_TASK:-}" ] && export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$SLURM_CPUS_PER_TASK}
+
 # a job that ends unfinished asks Slurm to run it again; a shell on a node does not
 [ "${SLURM_JOB_NAME:-}" != interactive ] && [ -n "${SLURM_JOB_ID:-}" ] && export REQUEUE_ON_STOP=1
 echo "$(date '+%F %T') job ${SLURM_JOB_ID:-none} (restart ${SLURM_RESTART_COUNT:-0}) on $(hostname): $(command -v python)" >&2

@@ -97,6 +97,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     subprocess.run([scripts / "up.sh", folder], check=True, timeout=120, stdout=subprocess.DEVNULL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "conf" / "slurm.conf"))
+        patch.setenv("OMP_NUM_THREADS", "1")  # the nodes share this machine's cores
         yield folder
     subprocess.run([scripts / "down.sh", folder], check=True, timeout=120)
     shutil.rmtree(folder)

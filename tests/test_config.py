@@ -3,6 +3,7 @@
 import math
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -86,7 +87,8 @@ def test_fields_that_matter_change_the_id(base: dict, changed: dict) -> None:
 
 
 def test_equal_numbers_have_equal_ids() -> None:
-    assert RunConfig(learning_rate="1e-4").id == RunConfig(learning_rate=0.0001).id
+    text: Any = "1e-4"
+    assert RunConfig(learning_rate=text).id == RunConfig(learning_rate=0.0001).id
     assert RunConfig(rotation=15, data_augmentation=True).id == RunConfig(data_augmentation=True).id
 
 
@@ -115,7 +117,7 @@ def test_equal_numbers_have_equal_ids() -> None:
         ("seed", [1]),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: object) -> None:
+def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: Any) -> None:
     with pytest.raises(InvalidValue) as caught:
         RunConfig(**{name: value})
     text = str(caught.value)
@@ -127,7 +129,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: object) -
     st.sampled_from([f.name for f in fields(RunConfig)]),
     st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.none(), st.lists(st.text())),
 )
-def test_any_value_is_taken_or_refused_in_one_line(name: str, value: object) -> None:
+def test_any_value_is_taken_or_refused_in_one_line(name: str, value: Any) -> None:
     line, kept = "", None
     try:
         kept = getattr(RunConfig(**{name: value}), name)

@@ -52,7 +52,7 @@ def axis_start(lows: list[float]) -> float:
     Accuracies within a few per cent of each other would look equal on a full axis.
     """
     lowest = min(lows)
-    return 0.0 if lowest < 0.3 else max(0.0, math.floor((lowest - 0.05) * 20) / 20)
+    return 0.0 if lowest < 0.3 else max(0.0, math.floor(round(lowest * 20 - 1, 6)) / 20)
 
 
 def _bars(bars: list[Bar], title: str, subtitle: str, note: str) -> Figure:

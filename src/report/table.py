@@ -38,12 +38,12 @@ def read(path: Path) -> pd.DataFrame:
     missing = [name for name in NEEDED if name not in table]
     if missing:
         raise UserError(f"--csv {str(path)!r}: no column {', '.join(missing)}")
+    if table.empty:
+        raise UserError(f"--csv {str(path)!r}: no runs in it")
     text = ("Modelname", "scheduler")
     for name in NEEDED:
         if name not in text and not pd.api.types.is_numeric_dtype(table[name]):
             raise UserError(f"--csv {str(path)!r}: column {name} holds something else than numbers")
-    if table.empty:
-        raise UserError(f"--csv {str(path)!r}: no runs in it")
     return table.astype({name: str for name in text})
 
 

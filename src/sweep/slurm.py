@@ -17,19 +17,29 @@ def requeue_this_job() -> None:
     would end here for good. One that is cancelled must stay so; one preempted without grace or
     requeued from outside is back in the queue already.
     """
-    job = os.environ.get("SLURM_JOB_ID")
-    if not job:
+    job = this_job()
+    if job is None:
         return
     give_up = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < give_up:
         state = _answer("squeue", "--noheader", "--format=%T", f"--jobs={job}")
         if state is not None and state.strip() != "RUNNING":
+            print(f"job {job} is left as it is: {state.strip() or 'gone'}", file=sys.stderr)
             return
         if state is not None and _answer("scontrol", "requeue", job) is not None:
             print(f"job {job} is requeued", file=sys.stderr)
             return
         time.sleep(_PAUSE_SECONDS)
     print(f"job {job} could not be requeued: submit it again to go on", file=sys.stderr)
+
+
+def this_job() -> str | None:
+    """How Slurm's commands name the job that we are; None where we are none.
+
+    The last task of an array has the array's own job id, which would name all of its tasks.
+    """
+    array, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def _answer(*command: str) -> str | None:

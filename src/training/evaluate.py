@@ -31,7 +31,9 @@ def evaluate(
     table: from data.resident.normalization_table. The model is left in eval mode.
     """
     device = samples.device
-    metrics, logits, features = Metrics(device), [], []
+    metrics = Metrics(device)
+    logits: list[Tensor] = []
+    features: list[Tensor] = []
     model.eval()
     for part in samples.split(_BATCH[device.type]):
         if logits:

@@ -20,7 +20,9 @@ def test_a_plain_batch_is_torchvisions(
     small_dataset: Dataset, small_data: ResidentData, name: str
 ) -> None:
     samples = torch.tensor([5, 0, 599])
-    batch, labels = small_data.train.batch(samples, normalization_table(name, np.empty(0)))
+    batch, labels = small_data.train.batch(
+        samples, normalization_table(name, np.empty(0, np.uint8))
+    )
     for row, sample in enumerate(samples):
         picture = F.to_tensor(Image.fromarray(small_dataset.train_images[sample]))
         assert torch.equal(batch[row], F.normalize(picture, *CONSTANTS[name]))

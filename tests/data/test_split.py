@@ -1,5 +1,7 @@
 """Which images validate."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ def test_a_share_of_any_size(small_dataset: Dataset, kind: str) -> None:
 
 
 def test_the_seed_of_the_split_decides(small_dataset: Dataset) -> None:
-    def chosen(**settings: int) -> list[int]:
+    def chosen(**settings: Any) -> list[int]:
         config = RunConfig(val_split="random", val_size=50, **settings)
         return split(small_dataset, config)[1].tolist()
 

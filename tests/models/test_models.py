@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ def test_images_of_a_batch_do_not_see_each_other_in_evaluation() -> None:
 
 def test_vit_patches_are_rows_of_pixels() -> None:
     """The first patch is the 4x4 corner, its pixels row by row, channels innermost."""
-    model = models.create("vit")
+    model: Any = models.create("vit")
     seen: list[torch.Tensor] = []
     model.embed.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     images = torch.arange(3 * 32 * 32, dtype=torch.float32).view(1, 3, 32, 32)
@@ -50,7 +51,8 @@ def test_vit_patches_are_rows_of_pixels() -> None:
 
 
 def test_vit_positions_are_the_published_formula() -> None:
-    positions = models.create("vit").positions
+    model: Any = models.create("vit")
+    positions = model.positions
     assert positions.shape == (64, 2048)
     y, x, frequency = 3, 5, 10_000 ** -(7 / 511)
     row = positions[y * 8 + x]

@@ -10,7 +10,12 @@ from src.paths import RESUME, RESUME_BEFORE
 from src.training import checkpoint
 
 CPU = torch.device("cpu")
-STATE = {"weights": torch.arange(300.0), "rows": [{"loss": 0.5}], "reason": None, "seed": 2**62}
+STATE: checkpoint.State = {
+    "weights": torch.arange(300.0),
+    "rows": [{"loss": 0.5}],
+    "reason": None,
+    "seed": 2**62,
+}
 
 
 def same(state: checkpoint.State | None) -> bool:

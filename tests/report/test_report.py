@@ -1,0 +1,155 @@
+"""The numbers of the charts, and that charts come of them."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from src.errors import UserError
+from src.report import charts, numbers, table
+from src.results.aggregate import PUBLISHED_COLUMNS
+from src.sweep import grid
+from tests.conftest import Run
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """864 rows as another sweep would bring them: without our columns, with an index column."""
+    random = np.random.default_rng(0)
+    rows = []
+    for config in grid.expand(grid.REFERENCE):
+        row = dict(
+            zip(PUBLISHED_COLUMNS, random.uniform(0.5, 0.8, len(PUBLISHED_COLUMNS)), strict=True)
+        )
+        row |= {"Modelname": config.model_type, "Group": config.model_type}
+        row |= {"Full_Modelname": config.name, "augmentation": config.data_augmentation}
+        row |= {
+            n: getattr(config, n) for n in ("gamma", "learning_rate", "scheduler", "weight_decay")
+        }
+        rows.append(row)
+    path = tmp_path_factory.mktemp("csv") / "theirs.csv"
+    pd.DataFrame(rows, columns=PUBLISHED_COLUMNS).to_csv(path)
+    return path
+
+
+def test_top_k_are_the_best_by_the_column(published: Path) -> None:
+    runs = table.read(published)
+    assert not [name for name in runs if "Unnamed" in str(name)]
+    for wanted, column in [(None, "val_accuracy"), ("test_accuracy", "test_accuracy_best_val_acc")]:
+        assert table.rank_column(runs, wanted) == column
+        top = numbers.top_k(runs, "cnn", 5, column)
+        expected = runs[runs["Modelname"] == "cnn"].nlargest(5, column)
+        assert [b.accuracy for b in top.bars] == expected["test_accuracy_best_val_acc"].tolist()
+        per_class = expected["test_per_class_accuracy_best_val_acc"].tolist()
+        assert [b.per_class_accuracy for b in top.bars] == per_class
+        assert top.runs == 288
+    lowest = numbers.top_k(runs, "vit", 1, table.rank_column(runs, "val_loss")).bars[0]
+    assert lowest.row["val_loss"] == runs[runs["Modelname"] == "vit"]["val_loss"].min()
+
+
+def test_overall_is_the_best_of_each(published: Path) -> None:
+    runs = table.read(published)
+    bars = numbers.overall(runs, "val_accuracy")
+    values = [bar.row["val_accuracy"] for bar in bars]
+    assert values == sorted(runs.groupby("Modelname")["val_accuracy"].max(), reverse=True)
+
+
+def test_interval_is_wilsons() -> None:
+    low, high = numbers.interval(0.8697)
+    p, n, z = 0.8697, 10_000, 1.959964
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
+    assert (low, high) == pytest.approx((middle - half, middle + half), abs=1e-6)
+    assert numbers.interval(1.0, 10)[1] == 1
+    assert numbers.interval(0.5, 100)[1] - numbers.interval(0.5, 100)[0] > 0.18
+
+
+def test_aliases_are_one_run() -> None:
+    rows = pd.DataFrame({"Modelname": "cnn", "v": [0.9, 0.9, 0.8], "alias_of": [None, "a", None]})
+    assert table.ranked(rows, "v")["v"].tolist() == [0.9, 0.8]
+
+
+def test_names_tell_only_what_differs() -> None:
+    base = {"Modelname": "cnn", "augmentation": True, "scheduler": "step", "gamma": 0.97}
+    rows = [{**base, "learning_rate": lr, "weight_decay": 1e-5} for lr in (0.01, 0.0001)]
+    shared, labels = numbers.describe(rows)
+    plain = shared.replace("\N{NO-BREAK SPACE}", " ")
+    assert plain == "augmented, step, wd 1e-05, gamma 0.97"
+    assert [label.replace("\N{NO-BREAK SPACE}", " ") for label in labels] == [
+        "lr 0.01",
+        "lr 0.0001",
+    ]
+    cosine, _ = numbers.describe([{**rows[0], "scheduler": "cosine"}])
+    assert "gamma" not in cosine, "it means nothing there"
+
+
+@pytest.mark.parametrize(
+    ("lows", "start"), [([0.86, 0.85], 0.8), ([0.1, 0.9], 0), ([0.31], 0.25), ([0.999], 0.9)]
+)
+def test_the_axis_is_cut_at_a_round_number_below_all_bars(lows: list[float], start: float) -> None:
+    assert charts.axis_start(lows) == pytest.approx(start)
+    assert charts.axis_start(lows) < min(lows)
+
+
+def test_charts_show_the_numbers(published: Path, tmp_path: Path) -> None:
+    top = numbers.top_k(table.read(published), "resnet", 5, "val_accuracy")
+    png, svg = charts.top_k(top, "a note", tmp_path)
+    text = svg.read_text()
+    for bar in top.bars:
+        assert f"{bar.accuracy:.2%}" in text
+        assert f"{bar.per_class_accuracy:.2%}" in text
+    assert "resnet: the 5 best of 288 runs" in text
+    assert "a note" in text
+    picture = np.asarray(Image.open(png).convert("L"))
+    assert picture.shape[1] > 1000
+    assert picture.std() > 20
+    first = svg.read_bytes(), png.read_bytes()
+    charts.top_k(top, "a note", tmp_path)
+    assert (svg.read_bytes(), png.read_bytes()) == first
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "not a CSV"),
+        ("a,b\n1,2\n", "no column Modelname"),
+        (",".join(table.NEEDED) + "\n", "no runs in it"),
+        (
+            ",".join(table.NEEDED) + "\n" + ",".join("x" * 8) + "\n",
+            "holds something else than numbers",
+        ),
+    ],
+)
+def test_a_wrong_csv_is_one_line(tmp_path: Path, text: str, part: str) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(UserError, match=part):
+        table.read(tmp_path / "x.csv")
+
+
+def test_commands(command: Run, published: Path, tmp_path: Path) -> None:
+    report = ("python", "-m", "src.report")
+    done = command(*report, "--csv", published, "--out", tmp_path / "r")
+    written = {path.name for path in (tmp_path / "r").iterdir()}
+    names = [f"{m}_top_k" for m in ("cnn", "resnet", "vit")] + ["overall"]
+    assert written == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    assert len(done.stdout.splitlines()) == 8
+    done = command(
+        *report, "top-k", "table", "--csv", published, "--model", "vit", "-k", 3, "--json"
+    )
+    assert [row["rank"] for row in json.loads(done.stdout)] == [1, 2, 3]
+    for words, part in [
+        (("tables",), "unknown report 'tables'"),
+        (("--model", "lenet"), "expected one of resnet, cnn, vit"),
+        (("--rank-by", "best"), "--rank-by 'best'"),
+        (("-k", "0"), "whole number above 0"),
+        (("--csv", "none.csv"), "No such file"),
+    ]:
+        done = command(
+            *report, *words, *(() if "--csv" in words else ("--csv", published)), check=2
+        )
+        assert re.match(r"error: .*\n$", done.stderr)
+        assert part in done.stderr

@@ -1,0 +1,198 @@
+"""python src/main.py: flags, refusals, signals."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.paths import ROOT
+from tests.conftest import Run
+
+SMALL = ("-d", "synthetic", "-m", "cifar10net", "-b", "50", "-l", "0.001", "--max_images", "400")
+PUBLISHED = (
+    "python src/main.py -d ./cifar-10 -e 50 -b 64 -m resnet -s step -a -l 0.001 -w 0.0001 -g 0.97 "
+    "-f 5 -p 10"
+)
+
+
+def result(runs: Path) -> dict[str, Any]:
+    """The only result under `runs`, without what differs between two tries."""
+    [path] = runs.glob("*/*/result.json")
+    numbers: dict[str, Any] = json.loads(path.read_text())
+    for name in ("train_seconds", "images_per_second", "attempt"):
+        del numbers[name]
+    return numbers
+
+
+def config_of(words: list[str]) -> dict[str, Any]:
+    """The RunConfig that src/main.py would run."""
+    code = (
+        "import sys, dataclasses, json; import src.main as m, src.cli\n"
+        "m.train = lambda configs, parsed: print(json.dumps(configs[0].as_dict()))\n"
+        "m.main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    config: dict[str, Any] = json.loads(done.stdout)
+    return config
+
+
+def test_the_published_example(command: Run) -> None:
+    config = config_of(PUBLISHED.split()[2:])
+    expected = {
+        **{"base_dataset_path": "./cifar-10", "num_epochs": 50, "batch_size": 64},
+        **{"model_type": "resnet", "scheduler": "step", "data_augmentation": True},
+        **{"learning_rate": 0.001, "weight_decay": 0.0001, "gamma": 0.97},
+        **{"val_freq": 5, "early_stopping_patience": 10},
+    }
+    assert {name: config[name] for name in expected} == expected
+
+
+def test_both_spellings_and_a_file_under_the_flags(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("learning_rate: 1e-2\ndata_augmentation: true\nnum_epochs: 3\n")
+    config = config_of(["--config", str(file), "--num-epochs=5", "--no-data-augmentation"])
+    assert config["learning_rate"] == 0.01
+    assert config["num_epochs"] == 5
+    assert config["data_augmentation"] is False
+    assert config_of(["--early_stopping_patience", "3"])["early_stopping_patience"] == 3
+
+
+def test_the_help_is_quick_and_needs_no_torch(command: Run) -> None:
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = command("python", "src/main.py", "--help")
+        times.append(time.perf_counter() - started)
+    assert "--early_stopping_patience" in done.stdout
+    assert min(times) < 0.5
+    code = "import sys; sys.argv = ['x']; import src.main; assert 'torch' not in sys.modules"
+    command("python", "-c", code)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["-m", "resnt"], "-m/--model_type 'resnt': expected one of resnet, cnn, vit"),
+        (["-l", "-1"], "-l/--learning_rate '-1': expected a number above 0"),
+        (["-f", "often"], "-f/--val_freq 'often': expected a whole number at least 1"),
+        (["-p", "2.5"], "-p/--early_stopping_patience '2.5'"),
+        (["--lerning_rate", "1"], "did you mean --learning_rate"),
+        (["-e"], "-e/--num_epochs: expected one argument"),
+        (["extra"], "unknown argument 'extra'"),
+        (["--config", "none.yaml"], "none.yaml: No such file"),
+        (["-d", "/nonexistent/here"], "could not be downloaded"),
+        (["-d", "src"], "no data_batch_1"),
+        (["-d", "synthetic", "--dropout", "0.1"], "--dropout: model resnet has no such option"),
+        (["--device", "gpu"], "--device 'gpu': expected one of auto, cpu, cuda"),
+        (["--slots", "0"], "--slots"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    command: Run, tmp_path: Path, words: list[str], part: str
+) -> None:
+    done = command("python", "src/main.py", *words, "--runs", tmp_path / "runs", check=2)
+    assert re.fullmatch(r"error: [^\n]+\n", done.stderr)
+    assert part in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_it_runs_from_anywhere_and_says_where_it_stands(command: Run, tmp_path: Path) -> None:
+    words = ("python", ROOT / "src" / "main.py", *SMALL, "-e", "1", "--runs", "here")
+    done = command(*words, cwd=tmp_path)
+    assert re.match(r"done +cifar10net_aug_False.* test accuracy .*  here/cifar10net/", done.stdout)
+    assert re.search(r"epoch 1/1 \| train loss .* accuracy .* images/s", done.stderr)
+    first = result(tmp_path / "here")
+    again = command(*words, "-q", cwd=tmp_path)
+    assert (again.stdout, again.stderr) == (done.stdout, "")
+    assert result(tmp_path / "here") == first
+
+
+def test_a_run_that_failed_is_exit_status_1(command: Run, tmp_path: Path) -> None:
+    words = ("-l", "1e30", "--precision", "float32", "-e", "1", "--runs", tmp_path)
+    done = command("python", "src/main.py", *SMALL, *words, check=1)
+    assert "failed" in done.stdout
+    assert "non-finite loss: the training loss became" in done.stdout
+    assert "1 of 1 runs failed" in done.stderr
+
+
+def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
+    words = [sys.executable, "src/main.py", *SMALL, "-e", "40", "--runs", str(tmp_path)]
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "150", "NO_COLOR": "1"}
+    process = subprocess.Popen(
+        words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # the end of a terminal that nobody holds any more
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    assert process.wait() == 0
+    assert re.search(rb"epoch \d+/40 loss \d\.\d+ acc [\d.]+% [\d,]+ img/s", shown)
+    assert re.search(rb"\d:\d\d", shown), "time left"
+
+
+def test_signals_save_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    """Three signals at three places: in the first epoch, after it, and just before the end."""
+    words = [sys.executable, "src/main.py", *SMALL, "-a", "-e", "12", "--max_images", "2000"]
+
+    def start(runs: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [*words, "--runs", str(tmp_path / runs)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    undisturbed = start("a")
+    assert undisturbed.wait(120) == 0, undisturbed.communicate()
+    for number, place in (
+        (signal.SIGINT, "train"),
+        (signal.SIGTERM, "epoch 2/12"),
+        (signal.SIGUSR1, "epoch 10/12"),
+    ):
+        process = start("b")
+        assert process.stderr
+        if place == "train":
+            while not list((tmp_path / "b").glob("*/*/attempts/1.json")):
+                time.sleep(0.01)
+        else:
+            for line in process.stderr:
+                if place in line:
+                    break
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 3, said
+        assert "everything is saved" in said
+        assert list((tmp_path / "b").glob("*/*/resume.pt")) or place == "train"
+        assert not list((tmp_path / "b").glob("*/*/result.json"))
+    finish = start("b")
+    assert finish.wait(120) == 0, finish.communicate()
+    for process in (undisturbed, finish):
+        process.communicate()
+    assert result(tmp_path / "b") == result(tmp_path / "a")
+
+
+@pytest.mark.cifar10
+def test_an_epoch_of_the_real_images_on_the_cpu(command: Run, cifar10: str, tmp_path: Path) -> None:
+    words = ("-d", cifar10, "-m", "resnet", "-s", "step", "-a", "-e", "1", "-l", "0.001")
+    command("python", "src/main.py", *words, "--runs", tmp_path, timeout=550)
+    [path] = tmp_path.glob("*/*/result.json")
+    numbers = json.loads(path.read_text())
+    assert numbers["best_val_accuracy"] > 0.3
+    assert numbers["test_accuracy_best_val_acc"] > 0.3
+    assert numbers["test_images"] == 10_000

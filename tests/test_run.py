@@ -1,0 +1,167 @@
+"""The whole flow, in this process."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src import data, models
+from src import run as run_module
+from src.config import RunConfig
+from src.data.dataset import Dataset
+from src.errors import Stopped, UserError
+from src.models.classifier import Classifier
+from src.results.store import RunFolder, State
+from src.run import run
+
+TIMES = ("train_seconds", "images_per_second", "attempt")
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset) -> None:
+    monkeypatch.setattr(data, "load", lambda path: small_dataset)
+
+
+def test_a_run_folder_holds_everything(config: RunConfig, tmp_path: Path) -> None:
+    [outcome] = run([replace(config, keep_checkpoints="all")], runs_dir=tmp_path)
+    assert outcome.state == State.DONE
+    assert {path.name for path in outcome.folder.iterdir()} == {
+        *("config.json", "cells", "history.jsonl", "result.json", "predictions.npz", "attempts"),
+        *("best_val_acc.pt", "best_val_loss.pt", "terminal.pt"),
+    }
+    result = outcome.result
+    assert result
+    assert result["run_id"] == config.id
+    assert result["parameters"] == 201_230
+    assert result["attempt"] == 1
+    assert result["stop_reason"] == "completed"
+    rows = RunFolder(outcome.folder).history()
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert {"lr", "train_loss", "val_accuracy", "val_per_class_accuracy_cat", "seconds"} <= {
+        *rows[0]
+    }
+
+    saved = np.load(outcome.folder / "predictions.npz")
+    assert saved["features"].shape == (200, 64)
+    assert saved["probabilities"].shape == (200, 10)
+    accuracy = (saved["predictions"] == saved["labels"]).mean()
+    assert accuracy == pytest.approx(result["test_accuracy_best_val_acc"])
+    weights = torch.load(outcome.folder / "best_val_acc.pt", weights_only=True)
+    models.create("cifar10net").load_state_dict(weights)
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("best", {"best_val_acc.pt"}), ("none", set())])
+def test_which_weights_are_kept(
+    config: RunConfig, tmp_path: Path, keep: str, kept: set[str]
+) -> None:
+    [outcome] = run([replace(config, keep_checkpoints=keep)], runs_dir=tmp_path)
+    assert {path.name for path in outcome.folder.glob("*.pt")} == kept
+
+
+def test_nothing_is_trained_twice(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = [replace(config, scheduler="cosine", gamma=g) for g in (0.95, 0.97)]
+    first = run(cells, runs_dir=tmp_path)
+    assert [o.folder for o in first] == [first[0].folder] * 2
+    monkeypatch.setattr(run_module, "Trainer", None)
+    again = run([*cells, replace(cells[0], gamma=0.99)], runs_dir=tmp_path)
+    assert [o.result for o in again] == [first[0].result] * 3
+    assert len(RunFolder(first[0].folder).cells()) == 3
+
+
+def test_a_run_that_diverges_does_not_stop_the_others(config: RunConfig, tmp_path: Path) -> None:
+    bad = replace(config, learning_rate=1e30, precision="float32")
+    outcomes = run([bad, config], runs_dir=tmp_path)
+    assert [o.state for o in outcomes] == [State.FAILED, State.DONE]
+    failure = outcomes[0].failure
+    assert failure
+    assert failure["kind"] == "non-finite loss"
+    assert "loss became" in failure["message"]
+    assert "Traceback" in failure["traceback"]
+    assert not list(outcomes[0].folder.glob("*.pt"))
+    run([bad], runs_dir=tmp_path)
+    assert len(list((outcomes[0].folder / "attempts").iterdir())) == 1, "it would diverge again"
+    run([bad], runs_dir=tmp_path, retry_failed=True)
+    assert len(list((outcomes[0].folder / "attempts").iterdir())) == 2
+
+
+def test_a_bug_in_one_run_does_not_stop_the_others_and_is_tried_again(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = models.create
+
+    def broken(name: str, **options: object) -> Classifier:
+        if name == "resnet":
+            raise RuntimeError("out of luck")
+        return create(name, **options)
+
+    monkeypatch.setattr(models, "create", broken)
+    outcomes = run([replace(config, model_type="resnet"), config], runs_dir=tmp_path)
+    assert [o.state for o in outcomes] == [State.FAILED, State.DONE]
+    assert (outcomes[0].failure or {})["message"] == "out of luck"
+    monkeypatch.setattr(models, "create", create)
+    [outcome] = run([outcomes[0].config], runs_dir=tmp_path)
+    assert outcome.state == State.DONE
+    assert outcome.failure is None
+
+
+def stop_after(count: int) -> Callable[[], bool]:
+    left = iter(range(count))
+    return lambda: next(left, None) is None
+
+
+def test_stopped_and_resumed_is_the_undisturbed_run(config: RunConfig, tmp_path: Path) -> None:
+    [undisturbed] = run([config], runs_dir=tmp_path / "a")
+    stops = 0
+    while True:
+        try:
+            [outcome] = run([config], runs_dir=tmp_path / "b", stop=stop_after(4))
+            break
+        except Stopped:
+            stops += 1
+            folder = RunFolder.of(config, tmp_path / "b")
+            assert folder.state() == State.INTERRUPTED
+    assert stops >= 3
+    assert outcome.result
+    assert undisturbed.result
+    assert outcome.result["attempt"] == stops + 1
+    for name, value in undisturbed.result.items():
+        assert name in TIMES or outcome.result[name] == value, name
+    assert not list(outcome.folder.glob("resume*"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        ({"val_split": "random", "val_size": 600}, "--val_size"),
+        ({"model_type": "resnet", "dropout": 0.1}, "--dropout"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    config: RunConfig, tmp_path: Path, settings: dict, part: str
+) -> None:
+    with pytest.raises(UserError, match=part):
+        run([config, replace(config, **settings)], runs_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_slots_do_not_change_results(config: RunConfig, tmp_path: Path) -> None:
+    runs = [replace(config, seed=seed, max_images=100) for seed in range(3)]
+    alone, beside = (run(runs, runs_dir=tmp_path / str(k), slots=k) for k in (1, 3))
+    for one, other in zip(alone, beside, strict=True):
+        assert one.result
+        assert other.result
+        for name, value in one.result.items():
+            assert name in TIMES or other.result[name] == value, name
+
+
+def test_the_callers_random_numbers_are_left_alone(config: RunConfig, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    run([config], runs_dir=tmp_path)
+    assert torch.equal(torch.rand(1), expected)
