@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -78,12 +79,19 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def lacking(reason: str) -> NoReturn:
+    """Skip for a reason; in CI, where nothing but a GPU may be lacking, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def cifar10() -> str:
     """Folder of the real CIFAR-10."""
     folder = os.environ.get("CIFAR10_DIR")
     if not folder:
-        pytest.skip("needs the real CIFAR-10: set CIFAR10_DIR to the folder of its python batches")
+        lacking("needs the real CIFAR-10: set CIFAR10_DIR to the folder of its python batches")
     return folder
 
 
@@ -91,7 +99,7 @@ def cifar10() -> str:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A rehearsal cluster of four nodes, and SLURM_CONF pointing to it."""
     if not shutil.which("sbatch") or not shutil.which("slurmctld", path=_SBIN):
-        pytest.skip("needs Slurm: slurmctld slurmd slurm-client slurmdbd munge mariadb-server")
+        lacking("needs Slurm: slurmctld slurmd slurm-client slurmdbd munge mariadb-server")
     scripts = ROOT / "slurm_cluster" / "rehearsal"
     folder = Path("/tmp") / f"slurm-test-{os.getpid()}"
     subprocess.run([scripts / "up.sh", folder], check=True, timeout=120, stdout=subprocess.DEVNULL)

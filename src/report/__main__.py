@@ -78,14 +78,17 @@ def _aggregate(parsed: Namespace) -> ExitStatus:
 
 
 def _collected(runs_dir: Path, csv: Path) -> Collected:
-    """Merge the run folders into `csv`. Raises UserError where no run is finished."""
-    collected = collect(runs_dir)
+    """Merge the run folders into `csv`. Raises UserError where no run is finished.
+
+    The project's own table holds results on real data and no others.
+    """
+    collected = collect(runs_dir, synthetic=csv.resolve() != CSV_FILE)
     if collected.synthetic_left_out:
         left = collected.synthetic_left_out
-        print(f"left out: {left} rows of synthetic data", file=sys.stderr)
+        print(f"left out: {left} runs on synthetic data (--csv FILE takes them)", file=sys.stderr)
     if collected.table.empty:
-        states = unfinished(sum(collected.states.values(), Counter())) or "no runs"
-        raise UserError(f"--runs {str(runs_dir)!r}: no finished run in it ({states})")
+        missing = unfinished(sum(collected.states.values(), Counter())) or "no others"
+        raise UserError(f"--runs {str(runs_dir)!r}: no finished run for {shown(csv)} ({missing})")
     write_csv(collected.table, csv)
     return collected
 

@@ -72,10 +72,10 @@ def unfinished(states: Counter[State]) -> str:
     return ", ".join(f"{count} {state}" for state, count in missing.items())
 
 
-def collect(runs_dir: Path) -> Collected:
+def collect(runs_dir: Path, *, synthetic: bool = True) -> Collected:
     """Read every run folder under `runs_dir`: a row for each cell of a finished run, in grid order.
 
-    Runs on synthetic data are left out where there are runs on real data.
+    Runs on synthetic data are left out where there are runs on real data, or if not `synthetic`.
     """
     states: dict[str, Counter[State]] = {}
     cells: list[tuple[RunConfig, dict[str, Any]]] = []
@@ -85,7 +85,8 @@ def collect(runs_dir: Path) -> Collected:
         if state == State.DONE:
             cells += _rows(folder)
     real = [cell for cell in cells if cell[0].dataset != SYNTHETIC]
-    kept = sorted(real or cells, key=lambda cell: (_grid_order(cell[0]), cell[1]["run_id"]))
+    wanted = real or (cells if synthetic else [])
+    kept = sorted(wanted, key=lambda cell: (_grid_order(cell[0]), cell[1]["run_id"]))
     rows = [row for _, row in kept]
     table = pd.DataFrame(rows, columns=[*PUBLISHED_COLUMNS, *OUR_COLUMNS])
     return Collected(table, states, len(cells) - len(rows))

@@ -87,6 +87,7 @@ def test_what_is_not_done_is_counted(tmp_path: Path) -> None:
 def test_synthetic_runs_do_not_mix_with_real_ones(tmp_path: Path) -> None:
     finish(RunConfig(base_dataset_path="synthetic"), tmp_path)
     assert len(collect(tmp_path).table) == 1
+    assert collect(tmp_path, synthetic=False).table.empty
     finish(RunConfig(), tmp_path)
     collected = collect(tmp_path)
     assert (len(collected.table), collected.synthetic_left_out) == (1, 1)

@@ -1,0 +1,150 @@
+"""Every command of the README is run, in a copy of the repository."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from src.paths import ROOT
+from tests.conftest import Run
+
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    for line in block.splitlines()
+]
+TINY = "num_epochs: 1\nbatch_size: 50\nmax_images: 100\nmodel_type: cifar10net\n"
+TINY_LINE = "1 50 cifar10net step True 0.001 0 0.9 max_images=100\n"
+LONG = [command for command in COMMANDS if "src/main.py" in command and "--help" not in command]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory, batches: Path) -> Path:
+    """What git tracks, with this checkout's environment, random images, grids cut to seconds."""
+    folder = tmp_path_factory.mktemp("copy") / "project"
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    for name in filter(None, tracked.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    (folder / "cifar-10").symlink_to(batches)
+    for path in (folder / "hyperparameter_sets").glob("*.txt"):
+        path.write_text(TINY_LINE)
+    for name in ("cpu_cifar10net", "cpu_resnet"):
+        (folder / "run_config" / f"{name}_grid.yaml").write_text(TINY)
+    return folder
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """As after `. .venv/bin/activate`."""
+    return {**os.environ, "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"}
+
+
+def test_the_two_commands_set_everything_up(
+    command: Run, copy: Path, environment: dict[str, str]
+) -> None:
+    assert COMMANDS[:2] == ["make demo", "make test"]
+    started = time.perf_counter()
+    done = command("make", "demo", cwd=copy, env=environment, timeout=400)
+    assert time.perf_counter() - started < 180 or os.environ.get("CI"), "promised for 2 idle cores"
+    assert done.stdout.count("done     ") == 12
+    assert "epoch 2/2" in done.stderr
+    assert done.stdout.splitlines()[-2:] == [
+        "table:  demo/clean_runs.csv",
+        "charts: demo/report/",
+    ]
+    assert len((copy / "demo" / "clean_runs.csv").read_text().splitlines()) == 13
+    charts = {path.name for path in (copy / "demo" / "report").glob("*.png")}
+    assert charts == {f"{m}_top_k.png" for m in ("cnn", "resnet", "cifar10net")} | {"overall.png"}
+
+    before = {p: p.stat().st_mtime_ns for p in (copy / "demo" / "runs").rglob("*") if p.is_file()}
+    again = command("make", "demo", cwd=copy, env=environment)
+    assert "epoch" not in again.stderr
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+    words = command("make", "-n", "test", cwd=copy, env=environment).stdout
+    assert "-m pytest" in words
+
+
+@pytest.mark.parametrize("line", LONG)
+def test_long_runs_start_and_stop(
+    command: Run, copy: Path, environment: dict[str, str], line: str
+) -> None:
+    """They would take hours: once trained a step, they are asked to stop."""
+    runs = copy / "saved_models"
+    process = subprocess.Popen(
+        line.split(), cwd=copy, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    before = len(list(runs.glob("*/*/attempts/*.json")))
+    while len(list(runs.glob("*/*/attempts/*.json"))) == before:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 3, said
+    shutil.rmtree(runs / "resnet")
+
+
+@pytest.mark.slurm
+def test_jobs(command: Run, copy: Path, environment: dict[str, str], cluster: Path) -> None:
+    jobs = [line for line in COMMANDS if line.startswith("sbatch")]
+    assert len(jobs) == 3
+    small = {"run_cluster.sh 50 64 resnet": "run_cluster.sh 1 64 cifar10net"}
+    env = {**environment, "SLURM_CONF": os.environ["SLURM_CONF"], "OMP_NUM_THREADS": "1"}
+    for line in jobs:
+        for long, short in small.items():
+            line = line.replace(long, short)
+        if "run_cluster.sh" in line:
+            line += " --max_images 100"
+        command(*line.replace("sbatch", "sbatch --wait").split(), cwd=copy, env=env)
+
+
+def test_the_other_commands(command: Run, copy: Path, environment: dict[str, str]) -> None:
+    """In their order, since some need what others made."""
+    done = []
+    for line in COMMANDS:
+        if line in LONG or line.split()[0] in ("make", "sbatch") or "rehearsal" in line:
+            continue
+        if "--sets my_sets" in line:
+            for path in (copy / "my_sets").iterdir():
+                path.write_text(TINY_LINE)
+        if "--model resnet" in line:
+            line = line.replace("resnet", "cifar10net")
+        if line == "python -m src.sweep generate":
+            line += " --out reference"
+        shown = command(*line.split(), cwd=copy, env=environment)
+        assert shown.stdout
+        done.append(line)
+    assert len(done) > 12
+    assert len(list((copy / "reference").iterdir())) == 18
+    assert (copy / "charts" / "overall.png").stat().st_size > 10_000
+
+
+def test_every_command_is_accounted_for() -> None:
+    """The rehearsal scripts are run by the cluster fixture; the rest above."""
+    for line in COMMANDS:
+        assert line.split()[0] in ("make", "python", "sbatch", "bash") or "rehearsal" in line
+
+
+def test_the_map_of_files_is_true() -> None:
+    section = README.partition("## Map of files")[2]
+    folder = ROOT
+    for cell in re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE):
+        names = re.findall(r"`([^`]+)`", cell)
+        first = (ROOT / names[0]).parent
+        for name in names:
+            folder = ROOT / name
+            assert folder.exists() or (first / name).exists(), name
+    for path in (ROOT / "src").iterdir():
+        if path.name not in ("__init__.py", "__pycache__"):
+            assert f"{path.name}" in section, f"{path.name} is not on the map"
