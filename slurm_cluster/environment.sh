@@ -3,6 +3,10 @@
 # The conda environment named by CONDA_ENVIRONMENT (cifar10-sweep unless set) if there is one,
 # else .venv, else the python that is there.
 
+# Until python listens, the warning of a preemption must not kill the shell: that would fail the
+# job, while a job that waits to be killed is requeued.
+[ -n "${SLURM_JOB_ID:-}" ] && trap '' USR1 TERM
+
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || return 1
 
 conda_environment=${CONDA_ENVIRONMENT:-cifar10-sweep}

@@ -170,6 +170,8 @@ def door(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
             from src.sweep.slurm import requeue_this_job
 
             requeue_this_job()
+    except KeyboardInterrupt:
+        status = ExitStatus.STOPPED
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise

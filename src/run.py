@@ -3,7 +3,7 @@
 import platform
 import subprocess
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,20 +116,43 @@ def _train(
     slots: int,
     stop: Callable[[], bool],
 ) -> None:
+    """Train what is free, then what others have left behind without saying so."""
+    elsewhere = _train_free(jobs, {}, resident, shown, slots, stop)
+    dead = attempts.standing_still([job.folder.path for job in elsewhere], stop)
+    for job in _train_free(elsewhere, dead, resident, shown, slots, stop):
+        shown.ended(job.number, f"{job.config.name}: being trained by another process")
+
+
+def _train_free(
+    jobs: list[_Job],
+    dead: Mapping[Path, attempts.Record],
+    resident: Callable[[RunConfig], ResidentData],
+    shown: Progress,
+    slots: int,
+    stop: Callable[[], bool],
+) -> list[_Job]:
+    """Train the jobs that nobody else is at; the others. dead: attempts known to be over."""
     opened: dict[Trainer, _Open] = {}
+    elsewhere: list[_Job] = []
 
     def queue() -> Iterator[Trainer]:
         for job in jobs:
-            claim = attempts.claim(job.folder.path)
+            path = job.folder.path
+            done = job.folder.result() is not None
+            claim = None if done else attempts.claim(path, known_dead=dead.get(path))
+            if claim and job.folder.result():  # since we looked
+                claim.end("done")
+                done = True
+            if done:
+                shown.ended(job.number, f"{job.config.name}: done by another process")
+                continue
             if claim is None:
-                shown.ended(job.number, f"{job.config.name}: being trained by another process")
+                elsewhere.append(job)
                 continue
             run = _Open(**vars(job), claim=claim)
             tracker = Trackers(HistoryFile(job.folder, claim), shown.run(job.config, job.number))
             try:
-                trainer = Trainer(
-                    job.config, resident(job.config), folder=job.folder.path, tracker=tracker
-                )
+                trainer = Trainer(job.config, resident(job.config), folder=path, tracker=tracker)
             except Exception as error:  # noqa: BLE001  whatever broke this run, the others go on
                 shown.ended(job.number, _fail(run, error))
                 continue
@@ -143,6 +166,7 @@ def _train(
     finally:
         for run in opened.values():
             run.claim.end("stopped")
+    return elsewhere
 
 
 def _close(run: _Open, finished: group.Finished) -> str:

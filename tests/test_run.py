@@ -1,5 +1,6 @@
 """The whole flow, in this process."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from src import data, models
+from src import data, files, models
 from src import run as run_module
 from src.config import RunConfig
 from src.data.dataset import Dataset
 from src.errors import Stopped, UserError
 from src.models.classifier import Classifier
+from src.results import attempts
 from src.results.store import RunFolder, State
 from src.run import run
+from src.training.trainer import Trainer
 
 TIMES = ("train_seconds", "images_per_second", "attempt")
 
@@ -107,6 +110,52 @@ def test_a_bug_in_one_run_does_not_stop_the_others_and_is_tried_again(
     [outcome] = run([outcomes[0].config], runs_dir=tmp_path)
     assert outcome.state == State.DONE
     assert outcome.failure is None
+
+
+def test_what_others_finish_or_leave_behind(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run is done by another process while we train, one is left by a machine that died."""
+    monkeypatch.setattr(attempts, "HEARTBEAT_SECONDS", 0.05)
+    runs = [replace(config, seed=seed) for seed in range(3)]
+    _, taken, left = (RunFolder.of(run_, tmp_path) for run_ in runs)
+    left.register(runs[2])
+    record = {"attempt": 1, "process": {"machine": "another"}, "heartbeat": 5}
+    (left.path / "attempts" / "1.json").write_text(json.dumps(record))
+    result = {"run_id": runs[1].id, "test_accuracy_best_val_acc": 0.5, "best_val_accuracy": 0.5}
+    advance = Trainer.advance
+
+    def and_meanwhile(self: Trainer) -> bool:
+        if self.config.seed == 0 and not taken.result():
+            taken.write_result(result)
+        return advance(self)
+
+    monkeypatch.setattr(Trainer, "advance", and_meanwhile)
+    outcomes = run(runs, runs_dir=tmp_path)
+    assert [o.state for o in outcomes] == [State.DONE] * 3
+    assert outcomes[1].result == result
+    assert not list((taken.path / "attempts").iterdir())
+    assert (outcomes[2].result or {})["attempt"] == 2
+
+
+def test_a_living_process_elsewhere_is_left_alone(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "HEARTBEAT_SECONDS", 0.05)
+    folder = RunFolder.of(config, tmp_path)
+    folder.register(config)
+    path = folder.path / "attempts" / "1.json"
+    beats = iter(range(1000))
+
+    def beat() -> bool:
+        record = {"attempt": 1, "process": {"machine": "another"}, "heartbeat": next(beats)}
+        files.write_json(path, record)
+        return False
+
+    beat()
+    [outcome] = run([config], runs_dir=tmp_path, stop=beat)
+    assert outcome.state == State.RUNNING
+    assert [p.name for p in path.parent.iterdir()] == ["1.json"]
 
 
 def stop_after(count: int) -> Callable[[], bool]:

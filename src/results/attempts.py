@@ -7,6 +7,8 @@ to be made again, and the highest n owns the run.
 import os
 import socket
 import threading
+import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -49,10 +51,13 @@ class Claim:
             files.write_json(_file(self.folder, self.number), self.record)
 
 
-def claim(folder: Path) -> Claim | None:
-    """Start the next attempt at the run in `folder`; None where somebody is at it already."""
+def claim(folder: Path, *, known_dead: Record | None = None) -> Claim | None:
+    """Start the next attempt at the run in `folder`; None where somebody may be at it already.
+
+    known_dead: an attempt of which `standing_still` has told that it is over.
+    """
     before = last(folder)
-    if before and may_be_alive(before):
+    if before and before != known_dead and may_be_alive(before):
         return None
     number = (before["attempt"] if before else 0) + 1
     record = {
@@ -95,6 +100,22 @@ def may_be_alive(record: Record) -> bool:
         and record.get("slurm_restart_count", 0) < int(restarts)
     )
     return not our_own_earlier
+
+
+def standing_still(folders: Iterable[Path], stop: Callable[[], bool]) -> dict[Path, Record]:
+    """Those last attempts in `folders` whose heartbeat does not advance, by our own clock.
+
+    Returns once each has advanced or ended, or stood still for ten intervals; at once, with
+    none, when stop() is true.
+    """
+    seen = {folder: record for folder in folders if (record := last(folder))}
+    give_up = time.monotonic() + 10 * HEARTBEAT_SECONDS
+    while seen and time.monotonic() < give_up:
+        if stop():
+            return {}
+        time.sleep(HEARTBEAT_SECONDS / 30)
+        seen = {folder: record for folder, record in seen.items() if last(folder) == record}
+    return seen
 
 
 def _file(folder: Path, number: int) -> Path:

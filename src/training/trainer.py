@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from src.training.schedules import learning_rate
 from src.training.tracker import Row, Tracker, Trackers
 
 Weights = dict[str, Tensor]
+T = TypeVar("T")
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -95,7 +96,7 @@ class Trainer:
         self.best: dict[str, Best] = {}
         self.best_val_accuracy = -math.inf
         self.stop_reason: str | None = None
-        self.seconds = {"train": 0.0, "epoch": 0.0}
+        self.seconds = {"train": 0.0, "validation": 0.0}
         self.trained: Trained | None = None
 
         self.resumed_at = self._resume()
@@ -128,18 +129,17 @@ class Trainer:
     def _train(self) -> Iterator[None]:
         """The run from where it stands to its end. State is whole at every yield."""
         while self.stop_reason is None:
-            yield from self._train_epoch()
+            yield from self._timed("train", self._train_epoch())
             validation = (yield from self._validate()) if self._validates() else {}
             self._end_epoch(validation)
             yield
         self.trained = yield from self._test()
 
-    def _train_epoch(self) -> Iterator[None]:
+    def _train_epoch(self) -> Generator[None, None, None]:
         order = self._order()
         images, count = self.data.train, len(order)
         self.model.train()
         while self.step < len(self.bounds):
-            started = time.perf_counter()
             first, last = self.bounds[self.step]
             self._set_learning_rate()
             torch.manual_seed(_step_seed(self.config.seed, self.epoch, self.step))  # dropout
@@ -155,16 +155,13 @@ class Trainer:
             self.optimizer.zero_grad()
             self.metrics.add(loss.detach(), logits.detach(), labels)
             self.step += 1
-            self._count_time("train", started)
             self.tracker.step(self.epoch + 1, last, count, self.metrics.running)
             yield
 
     def _validate(self) -> Generator[None, None, dict[str, float]]:
         _require_finite("training", self.metrics.running()[0], self.epoch + 1)
-        images, started = self.data.train, time.perf_counter()
-        work = evaluate(self.model, images, self.val_samples, self.table, self.dtype)
-        evaluation = yield from work
-        self._count_time("epoch", started)
+        work = evaluate(self.model, self.data.train, self.val_samples, self.table, self.dtype)
+        evaluation = yield from self._timed("validation", work)
         summary = evaluation.metrics.summary("val")
         _require_finite("validation", summary["val_loss"], self.epoch + 1)
         return summary
@@ -174,13 +171,12 @@ class Trainer:
         training = self.metrics.summary("train")
         _require_finite("training", training["train_loss"], self.epoch + 1)
         rate = self.optimizer.param_groups[0]["lr"]
-        seconds = round(self.seconds["epoch"] + self.seconds["train"], 3)
-        before = sum(row["seconds"] for row in self.rows)
+        seconds = sum(self.seconds.values()) - sum(row["seconds"] for row in self.rows)
         self.epoch += 1
         self.step = 0
         self.metrics = Metrics(self.data.device)
         row = {"epoch": self.epoch, "lr": rate, **training, **validation}
-        self.rows.append({**row, "seconds": round(seconds - before, 3)})
+        self.rows.append({**row, "seconds": round(seconds, 3)})
         if validation:
             self._keep_best(validation)
         if self.epoch == self.config.num_epochs:
@@ -254,8 +250,18 @@ class Trainer:
     def _autocast(self) -> bool:
         return self.dtype != torch.float32
 
-    def _count_time(self, part: str, started: float) -> None:
-        self.seconds[part] += time.perf_counter() - started
+    def _timed(self, part: str, work: Generator[None, None, T]) -> Generator[None, None, T]:
+        """Do `work`, counting its own seconds and not those between its steps."""
+        while True:
+            started = time.perf_counter()
+            try:
+                next(work)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            finally:
+                self.seconds[part] += time.perf_counter() - started
+            yield
 
     def _state(self) -> dict[str, Any]:
         ended = self.best.get("terminal")  # then the model is only a vessel for evaluations

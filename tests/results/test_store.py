@@ -112,6 +112,33 @@ def test_who_is_alive(monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> Non
     assert not attempts.may_be_alive(ours), "our own job, before it was restarted"
 
 
+def test_a_heartbeat_that_stands_still_is_found_out(
+    folder: RunFolder, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "HEARTBEAT_SECONDS", 0.05)
+    living = RunFolder.of(replace(config, seed=1), tmp_path)
+    living.register(config)
+    claims = [attempts.claim(f.path) for f in (folder, living)]
+    assert claims[0]
+    assert claims[1]
+    claims[0]._over.set()  # as if its machine had died
+    claims[0]._thread.join()
+    record = attempts.last(folder.path)
+    assert record
+    record["process"]["machine"] = "another"
+    files.write_json(folder.path / "attempts" / "1.json", record)
+    assert attempts.claim(folder.path) is None
+    dead = attempts.standing_still([folder.path, living.path], lambda: False)
+    assert dead == {folder.path: record}
+    assert attempts.standing_still([folder.path], lambda: True) == {}
+    taken = attempts.claim(folder.path, known_dead=dead[folder.path])
+    assert taken
+    assert taken.number == 2
+    assert attempts.claim(folder.path, known_dead=dead[folder.path]) is None
+    taken.end("done")
+    claims[1].end("done")
+
+
 def test_the_heartbeat_advances(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "HEARTBEAT_SECONDS", 0.01)
     claim = attempts.claim(folder.path)
