@@ -1,8 +1,11 @@
 """What the commands share: flags made of RunConfig's fields, error lines and exit statuses."""
 
 import argparse
+import errno
 import os
+import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +15,8 @@ from src.config import RunConfig, default_dataset_path, field_names, from_mappin
 from src.errors import ExitStatus, InvalidValue, Stopped, UserError
 from src.options import choices_of, did_you_mean
 from src.paths import RUNS_DIR, shown
+
+_WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM)
 
 if TYPE_CHECKING:
     from src.run import Outcome
@@ -138,10 +143,13 @@ def train(configs: Sequence[RunConfig], parsed: argparse.Namespace) -> ExitStatu
     )
     for outcome in outcomes:
         print(_line(outcome))
-    failed = [outcome for outcome in outcomes if outcome.failure and not outcome.result]
-    if failed:
-        print(f"{len(failed)} of {len(outcomes)} runs failed", file=sys.stderr)
-    return ExitStatus.SOME_RUNS_FAILED if failed else ExitStatus.DONE
+    unfinished = Counter(outcome.state.value for outcome in outcomes if not outcome.result)
+    if not unfinished:
+        return ExitStatus.DONE
+    states = ", ".join(f"{count} {state}" for state, count in unfinished.items())
+    count = sum(unfinished.values())
+    print(f"{count} of {len(outcomes)} runs are not done: {states}", file=sys.stderr)
+    return ExitStatus.SOME_RUNS_FAILED
 
 
 def _line(outcome: "Outcome") -> str:
@@ -158,6 +166,7 @@ def _line(outcome: "Outcome") -> str:
 
 def door(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
     """Run a command's main with the process's arguments, and exit with its status."""
+    status: int
     try:
         status = main(sys.argv[1:])
     except UserError as error:
@@ -171,11 +180,13 @@ def door(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
 
             requeue_this_job()
     except KeyboardInterrupt:
-        status = ExitStatus.STOPPED
+        print("stopped at once; what was since the last checkpoint is lost", file=sys.stderr)
+        status = 128 + signal.SIGINT
     except OSError as error:
-        if error.filename is None and error.errno is None:
+        if error.errno is None:
             raise
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror}{where}", file=sys.stderr)
-        status = ExitStatus.SOME_RUNS_FAILED
+        misplaced = error.errno in _WRONG_PATH
+        status = ExitStatus.BAD_INPUT if misplaced else ExitStatus.SOME_RUNS_FAILED
     sys.exit(status)

@@ -58,7 +58,7 @@ class RunConfig:
         changes_result=False,
     )
     num_epochs: int = option(80, "epochs", short="e", minimum=1)
-    batch_size: int = option(256, "images a step", short="b", minimum=1)
+    batch_size: int = option(256, "images a step", short="b", minimum=2)
     model_type: str = option("resnet", "architecture", short="m", choices=model_types)
     scheduler: str = option("exponential", "learning-rate schedule", short="s", choices=SCHEDULERS)
     data_augmentation: bool = option(
@@ -213,6 +213,17 @@ class RunConfig:
         }
         text = json.dumps({"dataset": self.dataset, **counted}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    @property
+    def cell(self) -> str:
+        """The grid cell: the name, and a hash of every setting as given, idle ones too."""
+        given = {
+            spec.name: getattr(self, spec.name)
+            for spec in fields(self)
+            if spec.metadata["changes_result"]
+        }
+        digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+        return f"{self.name}-{digest[:10]}"
 
     def canonical(self) -> "RunConfig":
         """The same training with every field that cannot matter at its default."""

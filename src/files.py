@@ -14,6 +14,30 @@ _UMASK = os.umask(0)  # it can only be read by setting it
 os.umask(_UMASK)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a writer that was killed has left in `folder`. Only for its only writer."""
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        path.unlink(missing_ok=True)
+
+
+class _Watched:
+    """A file that remembers why a write failed: torch.save turns a full disk into RuntimeError."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
 @contextmanager
 def _temporary(path: Path) -> Iterator[Any]:
     """An open temporary file in the folder of `path`, removed at the end where it still is."""
@@ -33,7 +57,11 @@ def write(path: Path, save: Callable[[IO[bytes]], object], keep_before: Path | N
     keep_before: where the old file goes, if there is one.
     """
     with _temporary(path) as file:
-        save(file)
+        watched = _Watched(file)
+        try:
+            save(watched)  # type: ignore[arg-type]
+        except RuntimeError as error:
+            raise watched.error or error from error
         _sync(file)
         if keep_before and path.exists():
             os.replace(path, keep_before)

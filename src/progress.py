@@ -29,6 +29,9 @@ class Progress(Protocol):
     def run(self, config: RunConfig, number: int) -> Tracker:
         """The tracker of the `number`th run (from 1)."""
 
+    def note(self, line: str) -> None:
+        """Something worth a line."""
+
     def ended(self, number: int, line: str) -> None:
         """That run has left its slot."""
 
@@ -57,6 +60,9 @@ class Silence:
     def run(self, config: RunConfig, number: int) -> Tracker:
         return Trackers()
 
+    def note(self, line: str) -> None:
+        pass
+
     def ended(self, number: int, line: str) -> None:
         pass
 
@@ -68,12 +74,12 @@ class Lines(Silence):
         self.total = total
 
     def run(self, config: RunConfig, number: int) -> Tracker:
-        return _LineTracker(config, self._write, f"[{number}/{self.total}]")
+        return _LineTracker(config, self.note, f"[{number}/{self.total}]")
 
     def ended(self, number: int, line: str) -> None:
-        self._write(f"[{number}/{self.total}] {line}")
+        self.note(f"[{number}/{self.total}] {line}")
 
-    def _write(self, line: str) -> None:
+    def note(self, line: str) -> None:
         print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
@@ -147,7 +153,10 @@ class Bars(Silence):
         self.bars.advance(self.all)
         done = int(self.bars.tasks[0].completed)
         self.bars.update(self.all, numbers=f"{done}/{self.total}")
-        self.bars.console.print(line, highlight=False, soft_wrap=True)
+        self.note(line)
+
+    def note(self, line: str) -> None:
+        self.bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class _BarTracker:

@@ -1,8 +1,5 @@
 """The whole flow, on one page: configs -> data -> models -> training -> run folders."""
 
-import platform
-import subprocess
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +7,21 @@ from typing import Any
 
 import torch
 
-from src import data, models
-from src.config import CHECKPOINT_KINDS, RunConfig
+from src import data, files, models
+from src.config import RunConfig
 from src.data.resident import ResidentData
 from src.data.split import check_split
 from src.errors import Superseded
-from src.paths import ROOT, RUNS_DIR
+from src.paths import RUNS_DIR
 from src.progress import Progress, Silence
 from src.results import attempts
+from src.results.publish import fail, git_commit, publish
 from src.results.store import RunFolder, State
 from src.results.tracking import HistoryFile
-from src.training import checkpoint, group
-from src.training.precision import device_name, pick_device
+from src.training import group
+from src.training.precision import pick_device
 from src.training.tracker import Trackers
-from src.training.trainer import NonFiniteLoss, Trained, Trainer
+from src.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -37,20 +35,13 @@ class Outcome:
     failure: dict[str, Any] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Job:
     """A run that is to be trained, by its place in the queue (from 1)."""
 
     number: int
     config: RunConfig
     folder: RunFolder
-
-
-@dataclass(frozen=True)
-class _Open(_Job):
-    """A run that we have claimed."""
-
-    claim: attempts.Claim
 
 
 def run(
@@ -68,13 +59,15 @@ def run(
     retry_failed. Raises UserError before anything is trained or written where a config cannot
     work, and Stopped, with everything saved, once stop() is true.
     """
+    git_commit()  # that of the code as it is now
     folders = [RunFolder.of(config, runs_dir) for config in configs]
     todo = _jobs(configs, folders, retry_failed)
     resident = _load(todo)
     for config, folder in zip(configs, folders, strict=True):
         folder.register(config)
     if todo:
-        with torch.random.fork_rng(), progress(len(todo)) as shown:
+        gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(gpus), progress(len(todo)) as shown:
             _train(todo, resident, shown, slots, stop)
     return [_outcome(config, folder) for config, folder in zip(configs, folders, strict=True)]
 
@@ -132,124 +125,75 @@ def _train_free(
     stop: Callable[[], bool],
 ) -> list[_Job]:
     """Train the jobs that nobody else is at; the others. dead: attempts known to be over."""
-    opened: dict[Trainer, _Open] = {}
+    claims: dict[_Job, attempts.Claim] = {}
+    training: dict[Trainer, _Job] = {}
     elsewhere: list[_Job] = []
 
     def queue() -> Iterator[Trainer]:
         for job in jobs:
-            path = job.folder.path
-            done = job.folder.result() is not None
-            claim = None if done else attempts.claim(path, known_dead=dead.get(path))
-            if claim and job.folder.result():  # since we looked
-                claim.end("done")
-                done = True
-            if done:
-                shown.ended(job.number, f"{job.config.name}: done by another process")
-                continue
+            claim = _claim(job, dead.get(job.folder.path))
             if claim is None:
-                elsewhere.append(job)
+                if job.folder.result():
+                    shown.ended(job.number, f"{job.config.name}: done by another process")
+                else:
+                    elsewhere.append(job)
                 continue
-            run = _Open(**vars(job), claim=claim)
-            tracker = Trackers(HistoryFile(job.folder, claim), shown.run(job.config, job.number))
+            claims[job] = claim
             try:
-                trainer = Trainer(job.config, resident(job.config), folder=path, tracker=tracker)
+                trainer = _trainer(job, claim, resident(job.config), shown)
             except Exception as error:  # noqa: BLE001  whatever broke this run, the others go on
-                shown.ended(job.number, _fail(run, error))
+                shown.ended(job.number, fail(job.config, job.folder, claims.pop(job), error))
                 continue
-            opened[trainer] = run
+            training[trainer] = job
             yield trainer
 
     try:
         for finished in group.train(queue(), slots=slots, stop=stop):
-            run = opened.pop(finished.trainer)
-            shown.ended(run.number, _close(run, finished))
+            job = training.pop(finished.trainer)
+            shown.ended(job.number, _close(job, claims[job], finished))
+            del claims[job]
     finally:
-        for run in opened.values():
-            run.claim.end("stopped")
+        for claim in claims.values():
+            claim.end("stopped")
     return elsewhere
 
 
-def _close(run: _Open, finished: group.Finished) -> str:
+def _claim(job: _Job, dead: attempts.Record | None) -> attempts.Claim | None:
+    """Make a run ours; None where it is done, or another process may be at it."""
+    if job.folder.result():
+        return None
+    claim = attempts.claim(job.folder.path, known_dead=dead)
+    if claim and job.folder.result():  # since we looked
+        claim.end("done")
+        return None
+    if claim:
+        files.remove_leftovers(job.folder.path)
+        job.folder.forget_failure()
+    return claim
+
+
+def _trainer(job: _Job, claim: attempts.Claim, resident: ResidentData, shown: Progress) -> Trainer:
+    tracker = Trackers(HistoryFile(job.folder, claim), shown.run(job.config, job.number))
+    trainer = Trainer(job.config, resident, folder=job.folder.path, tracker=tracker)
+    if trainer.resumed:
+        shown.note(f"{job.config.name}: goes on after {trainer.epoch} epochs, {trainer.step} steps")
+    return trainer
+
+
+def _close(job: _Job, claim: attempts.Claim, finished: group.Finished) -> str:
     """Put on disk how a run ended; a line about it."""
     if finished.error:
-        return _fail(run, finished.error)
-    assert finished.trainer.trained
+        return fail(job.config, job.folder, claim, finished.error)
     try:
-        run.claim.require()
-        result = _publish(run, finished.trainer.trained, finished.trainer)
+        result = publish(finished.trainer, job.folder, claim)
     except Superseded as error:
-        return _fail(run, error)
+        return fail(job.config, job.folder, claim, error)
     return (
-        f"{run.config.name}: validation accuracy {result['best_val_accuracy']:.2%}, "
+        f"{job.config.name}: validation accuracy {result['best_val_accuracy']:.2%}, "
         f"test accuracy {result['test_accuracy_best_val_acc']:.2%} "
         f"({result['epochs_run']} epochs, {result['stop_reason']})"
     )
 
 
-def _publish(run: _Open, trained: Trained, trainer: Trainer) -> dict[str, Any]:
-    """Everything of a finished run; result.json last, which makes it done."""
-    kept = {"best": CHECKPOINT_KINDS[:1], "all": CHECKPOINT_KINDS, "none": ()}
-    for kind in kept[run.config.keep_checkpoints]:
-        run.folder.write_weights(kind, trained.weights[kind])
-    logits = trained.test.logits
-    run.folder.write_predictions(
-        labels=trained.test_labels.to(torch.uint8).cpu().numpy(),
-        predictions=logits.argmax(dim=1).to(torch.uint8).cpu().numpy(),
-        probabilities=logits.softmax(dim=1).half().cpu().numpy(),
-        features=trained.test.features.half().cpu().numpy(),
-    )
-    result = {
-        "run_id": run.config.id,
-        **trained.numbers,
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "device": device_name(trainer.data.device),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "git_commit": git_commit(),
-        "attempt": run.claim.number,
-    }
-    run.folder.write_result(result)
-    checkpoint.remove(run.folder.path)
-    run.claim.end("done")
-    return result
-
-
-def _fail(run: _Open, error: Exception) -> str:
-    """Note what broke a run, unless it is no longer ours; a line about it."""
-    if isinstance(error, Superseded):
-        run.claim.end("superseded")
-        return f"{run.config.name}: {error}"
-    diverged = isinstance(error, NonFiniteLoss)
-    kind = "non-finite loss" if diverged else type(error).__name__
-    run.folder.write_failure(
-        {
-            "kind": kind,
-            "message": str(error),
-            "retry": not diverged,  # it would diverge again
-            "attempt": run.claim.number,
-            "traceback": "".join(traceback.format_exception(error)),
-        }
-    )
-    if diverged:
-        checkpoint.remove(run.folder.path)
-    run.claim.end("failed")
-    return f"{run.config.name}: FAILED: {kind}: {error}"
-
-
 def _outcome(config: RunConfig, folder: RunFolder) -> Outcome:
     return Outcome(config, folder.path, folder.state(), folder.result(), folder.failure())
-
-
-def git_commit() -> str | None:
-    """The commit of this checkout, marked where files differ from it; None without git."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip()

@@ -124,7 +124,7 @@ def test_a_run_that_failed_is_exit_status_1(command: Run, tmp_path: Path) -> Non
     done = command("python", "src/main.py", *SMALL, *words, check=1)
     assert "failed" in done.stdout
     assert "non-finite loss: the training loss became" in done.stdout
-    assert "1 of 1 runs failed" in done.stderr
+    assert "1 of 1 runs are not done: 1 failed" in done.stderr
 
 
 def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
@@ -185,6 +185,24 @@ def test_signals_save_and_the_same_command_goes_on(tmp_path: Path) -> None:
     for process in (undisturbed, finish):
         process.communicate()
     assert result(tmp_path / "b") == result(tmp_path / "a")
+
+
+def test_messages_are_shown_as_they_are() -> None:
+    """Square brackets in an error message are no markup."""
+    code = "from src.progress import Bars\nb = Bars(1)\nb.note('[enforce fail] [/tmp/x] \\\\')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert done.stderr.strip() == "[enforce fail] [/tmp/x] \\"
+
+
+def test_a_path_that_cannot_be_is_bad_input(command: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = command("python", "src/main.py", *SMALL, "--runs", tmp_path / "file", check=2)
+    assert re.fullmatch(r"error: [^\n]+\n", done.stderr)
+    generate = ("python", "-m", "src.sweep", "generate", "--out", tmp_path / "file")
+    done = command(*generate, check=2)
+    assert re.fullmatch(r"error: [^\n]+\n", done.stderr)
 
 
 @pytest.mark.cifar10

@@ -158,6 +158,25 @@ def test_a_living_process_elsewhere_is_left_alone(
     assert [p.name for p in path.parent.iterdir()] == ["1.json"]
 
 
+def test_a_run_that_cannot_be_written_is_given_back(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def full(self: RunFolder, **arrays: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        patch.setattr(RunFolder, "write_predictions", full)
+        with pytest.raises(OSError, match="No space"):
+            run([config], runs_dir=tmp_path)
+    folder = RunFolder.of(config, tmp_path)
+    assert folder.state() == State.INTERRUPTED
+    (folder.path / ".writing-left").touch()
+    [outcome] = run([config], runs_dir=tmp_path)
+    assert outcome.state == State.DONE
+    assert not list(outcome.folder.glob(".writing-*"))
+
+
 def stop_after(count: int) -> Callable[[], bool]:
     left = iter(range(count))
     return lambda: next(left, None) is None

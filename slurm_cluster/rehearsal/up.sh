@@ -26,6 +26,9 @@ fail() {
 [[ $nodes =~ ^[1-9][0-9]?$ ]] || fail "NODES '$nodes': expected 1 to 99"
 [ "${#root}" -le 70 ] || fail "FOLDER '$root': expected at most 70 characters, as sockets go there"
 [ ! -s "$root/run/pids" ] || fail "a cluster of $root is up already, or was not taken down: run down.sh"
+if [ -n "$(ls -A "$root" 2>/dev/null)" ] && ! grep -qs '^ClusterName=rehearsal$' "$root/conf/slurm.conf"; then
+  fail "FOLDER '$root' holds something else: expected an empty or a new one"
+fi
 PATH=$PATH:/usr/sbin:/sbin
 for program in munged slurmctld slurmd slurmdbd sbatch mariadbd mariadb-install-db; do
   command -v "$program" >/dev/null || fail "no $program: apt-get install slurmctld slurmd slurm-client slurmdbd munge mariadb-server"

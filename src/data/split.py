@@ -19,10 +19,12 @@ def split(dataset: Dataset, config: RunConfig) -> tuple[LabelArray, LabelArray]:
 def check_split(dataset: Dataset, config: RunConfig) -> None:
     """Raise UserError where the validation set would leave nothing to train on."""
     count = len(dataset.train_labels)
-    if config.val_split != "last_batch" and config.val_size >= count:
+    if config.val_split != "last_batch" and config.val_size > count - 2:
         raise UserError(
-            f"--val_size {config.val_size}: expected fewer than the {count} training images"
+            f"--val_size {config.val_size}: expected at most {count - 2} of {count} training images"
         )
+    if config.max_images == 1:
+        raise UserError("--max_images 1: expected 0 for all, or at least 2 to normalise a batch")
 
 
 def _validation(dataset: Dataset, config: RunConfig) -> LabelArray:

@@ -44,6 +44,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parser.add_argument("--json", action="store_true", help="top-k table: JSON on stdout")
     parsed = parser.parse(arguments)
     what = tuple(parsed.what)
+    if parsed.json and what != ("top-k", "table"):
+        raise UserError("--json: only `top-k table` prints anything that could be JSON")
     if what == ("aggregate",):
         return _aggregate(parsed)
     makers = {
@@ -83,9 +85,10 @@ def _collected(runs_dir: Path, csv: Path) -> Collected:
     The project's own table holds results on real data and no others.
     """
     collected = collect(runs_dir, synthetic=csv.resolve() != CSV_FILE)
-    if collected.synthetic_left_out:
-        left = collected.synthetic_left_out
-        print(f"left out: {left} runs on synthetic data (--csv FILE takes them)", file=sys.stderr)
+    for line in collected.unreadable:
+        print(f"left out: {line}", file=sys.stderr)
+    if collected.synthetic:
+        print(f"left out: {collected.synthetic} runs on synthetic data", file=sys.stderr)
     if collected.table.empty:
         missing = unfinished(sum(collected.states.values(), Counter())) or "no others"
         raise UserError(f"--runs {str(runs_dir)!r}: no finished run for {shown(csv)} ({missing})")
@@ -108,6 +111,9 @@ def _top_k_charts(parsed: Namespace, runs: pd.DataFrame, states: States) -> None
     column = table.rank_column(runs, parsed.rank_by)
     for model in table.architectures(runs, parsed.model):
         chart = numbers.top_k(runs, model, parsed.k, column)
+        if not chart.bars:
+            print(f"no chart of {model}: none of its runs has a {column}", file=sys.stderr)
+            continue
         _tell(charts.top_k(chart, _note(runs, states, model), parsed.out))
 
 
@@ -116,6 +122,8 @@ def _overall(parsed: Namespace, runs: pd.DataFrame, states: States) -> None:
 
     column = table.rank_column(runs, parsed.rank_by)
     bars = numbers.overall(runs, column)
+    if not bars:
+        raise UserError(f"--rank-by: no run has a {column}")
     _tell(charts.overall(bars, column, _note(runs, states), parsed.out))
 
 
@@ -150,16 +158,21 @@ def _top_k_table(parsed: Namespace, runs: pd.DataFrame, states: States) -> None:
 def _note(runs: pd.DataFrame, states: States, model: str | None = None) -> str:
     """What a reader of a chart must know: intervals, images, epochs, what is missing."""
     rows = runs if model is None else runs[runs["Modelname"] == model]
-    images = rows["test_images"].max() if "test_images" in rows else numbers.TEST_IMAGES
-    parts = [f"Lines: 95 % Wilson intervals of {int(images):,} test images."]
-    if "num_epochs" in rows:
-        parts.append(f"At most {int(rows['num_epochs'].max())} epochs.")
+    images = _largest(rows, "test_images") or numbers.TEST_IMAGES
+    parts = [f"Lines: 95 % Wilson intervals of {images:,} test images."]
+    if epochs := _largest(rows, "num_epochs"):
+        parts.append(f"At most {epochs} epochs.")
     if table.rank_column(runs, None) != table.DEFAULT_RANK:
         parts.append("The table does not tell the best validation accuracies.")
     counted = states.get(model, Counter()) if model else sum(states.values(), Counter[State]())
     if missing := unfinished(counted):
         parts.append(f"Not shown: {missing}.")
     return " ".join(parts)
+
+
+def _largest(rows: pd.DataFrame, column: str) -> int | None:
+    known: list[float] = rows[column].dropna().tolist() if column in rows else []
+    return int(max(known)) if len(known) else None
 
 
 def _tell(paths: list[Path]) -> None:

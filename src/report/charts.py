@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from src.report.numbers import Bar, TopK
 
@@ -71,7 +72,7 @@ def _bars(bars: list[Bar], title: str, subtitle: str, note: str) -> Figure:
     start = axis_start([bar.low for bar in bars])
     end = min(1.0, max(bar.high for bar in bars) + 0.22 * (1 - start))
     axes.set_xlim(start, end)
-    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.set(ylabel="", xlabel=f"accuracy (axis begins at {start:.0%})" if start else "accuracy")
     for place, bar in enumerate(bars):
         reach = [[bar.accuracy - bar.low], [bar.high - bar.accuracy]]
@@ -82,7 +83,10 @@ def _bars(bars: list[Bar], title: str, subtitle: str, note: str) -> Figure:
             (0.19, bar.per_class_accuracy, bar.per_class_accuracy),
         ):
             axes.text(tip + margin, place + offset, f"{value:.2%}", va="center", size=10)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
+    handles, labels = axes.get_legend_handles_labels()
+    if legend := axes.get_legend():
+        legend.remove()
+    figure.legend(handles, labels, loc="outside upper right", frameon=False)
     sns.despine(figure, left=True)
     figure.suptitle(title, x=0.01, ha="left", weight="bold", size=14)
     axes.set_title(_wrapped(subtitle, 100), loc="left", size=10, color="0.3")

@@ -1,5 +1,6 @@
 """The table that reports are made of, ours or that of another sweep in the published format."""
 
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pandas as pd
 from src.errors import UserError
 from src.options import did_you_mean
 
+_SHOWN = ("test_accuracy_best_val_acc", "test_per_class_accuracy_best_val_acc")
 NEEDED = (
     "Modelname",
     "augmentation",
@@ -14,11 +16,14 @@ NEEDED = (
     "learning_rate",
     "scheduler",
     "weight_decay",
-    "test_accuracy_best_val_acc",
-    "test_per_class_accuracy_best_val_acc",
+    *_SHOWN,
 )
 DEFAULT_RANK = "best_val_accuracy"
-_FALLBACK_RANK = "val_accuracy"  # of the last epoch: all that the published format has
+_RANKS = (
+    DEFAULT_RANK,
+    "val_accuracy",  # of the last epoch: all that the published format has
+    "test_accuracy_best_val_acc",  # which picks by the images that judge: better than nothing
+)
 _SHORTHAND = {"test_accuracy": "test_accuracy_best_val_acc"}
 _LOWER_IS_BETTER = ("loss", "seconds")
 
@@ -44,7 +49,16 @@ def read(path: Path) -> pd.DataFrame:
     for name in NEEDED:
         if name not in text and not pd.api.types.is_numeric_dtype(table[name]):
             raise UserError(f"--csv {str(path)!r}: column {name} holds something else than numbers")
-    return table.astype({name: str for name in text})
+    for name in _SHOWN:
+        if not table[name].dropna().between(0, 1).all():
+            raise UserError(f"--csv {str(path)!r}: column {name}: expected shares from 0 to 1")
+    whole = table.dropna(subset=["Modelname", *_SHOWN])
+    if len(whole) < len(table):
+        left = len(table) - len(whole)
+        print(f"{path}: left out {left} rows without an accuracy", file=sys.stderr)
+    if whole.empty:
+        raise UserError(f"--csv {str(path)!r}: no run in it has an accuracy")
+    return whole.astype({name: str for name in text})
 
 
 def trainings(table: pd.DataFrame) -> pd.DataFrame:
@@ -55,7 +69,8 @@ def trainings(table: pd.DataFrame) -> pd.DataFrame:
 def rank_column(table: pd.DataFrame, wanted: str | None) -> str:
     """The column to rank by. Raises UserError where it is not a column of numbers."""
     if wanted is None:
-        return DEFAULT_RANK if DEFAULT_RANK in table else _FALLBACK_RANK
+        known = [name for name in _RANKS if name in table and table[name].notna().any()]
+        return known[0]
     column = _SHORTHAND.get(wanted, wanted)
     numeric = list(table.select_dtypes("number").columns)
     if column not in numeric:

@@ -63,7 +63,10 @@ class Collected:
     table: pd.DataFrame
     states: dict[str, Counter[State]]
     """By architecture."""
-    synthetic_left_out: int
+    synthetic: int
+    """Runs left out because they are on synthetic data."""
+    unreadable: list[str]
+    """Run folders whose config cannot be read, and why."""
 
 
 def unfinished(states: Counter[State]) -> str:
@@ -77,19 +80,26 @@ def collect(runs_dir: Path, *, synthetic: bool = True) -> Collected:
 
     Runs on synthetic data are left out where there are runs on real data, or if not `synthetic`.
     """
-    states: dict[str, Counter[State]] = {}
-    cells: list[tuple[RunConfig, dict[str, Any]]] = []
+    runs: list[tuple[RunFolder, list[RunConfig]]] = []
+    unreadable: list[str] = []
     for folder in all_runs(runs_dir):
-        state = folder.state()
-        states.setdefault(folder.path.parent.name, Counter())[state] += 1
-        if state == State.DONE:
-            cells += _rows(folder)
-    real = [cell for cell in cells if cell[0].dataset != SYNTHETIC]
-    wanted = real or (cells if synthetic else [])
-    kept = sorted(wanted, key=lambda cell: (_grid_order(cell[0]), cell[1]["run_id"]))
-    rows = [row for _, row in kept]
-    table = pd.DataFrame(rows, columns=[*PUBLISHED_COLUMNS, *OUR_COLUMNS])
-    return Collected(table, states, len(cells) - len(rows))
+        try:
+            runs.append((folder, _cells(folder)))
+        except UserError as error:
+            unreadable.append(str(error))
+    real = [(folder, cells) for folder, cells in runs if cells[0].dataset != SYNTHETIC]
+    kept = runs if synthetic and not real else real
+    states: dict[str, Counter[State]] = {}
+    rows: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    for folder, cells in kept:
+        state, result = folder.state(), folder.result()
+        states.setdefault(cells[0].model_type, Counter())[state] += 1
+        if result:
+            rows += [(_grid_order(cell), _row(cell, result, cells[0])) for cell in cells]
+    rows.sort(key=lambda row: row[0])
+    columns = [*PUBLISHED_COLUMNS, *OUR_COLUMNS]
+    table = pd.DataFrame([row for _, row in rows], columns=columns)
+    return Collected(table, states, len(runs) - len(kept), unreadable)
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -99,15 +109,14 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     files.write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
-def _rows(folder: RunFolder) -> list[tuple[RunConfig, dict[str, Any]]]:
-    """A row for each cell that a finished run answers; all but the first are aliases."""
-    result = folder.result()
-    assert result
-    configs = [from_mapping(cell, str(folder.path)) for cell in folder.cells()]
-    configs = sorted(
-        (config for config in configs if config.id == result["run_id"]), key=_grid_order
-    )
-    return [(config, _row(config, result, configs[0])) for config in configs]
+def _cells(folder: RunFolder) -> list[RunConfig]:
+    """The cells that a run answers, in grid order. Raises UserError where none can be read."""
+    source = str(folder.path)
+    cells = [from_mapping(cell, source) for cell in folder.cells() or [folder.config() or {}]]
+    ours = [cell for cell in cells if folder.path.name.endswith(f"-{cell.id}")]
+    if not ours:
+        raise UserError(f"{source}: its config is not that of the run id in its name")
+    return sorted(ours, key=_grid_order)
 
 
 def _row(config: RunConfig, result: dict[str, Any], first: RunConfig) -> dict[str, Any]:
@@ -138,4 +147,5 @@ def _grid_order(config: RunConfig) -> tuple[Any, ...]:
         config.num_epochs,
         config.batch_size,
         config.seed,
+        config.cell,
     )

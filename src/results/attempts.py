@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -39,16 +40,18 @@ class Claim:
         if _file(self.folder, self.number + 1).exists():
             raise Superseded(f"attempt {self.number} of {self.folder.name} was taken over")
 
-    def end(self, how: str) -> None:
-        """Note that this attempt is over: done, failed or stopped."""
+    def end(self, how: str, **details: str) -> None:
+        """Note that this attempt is over: done, failed, stopped or superseded."""
         self._over.set()
         self._thread.join()
-        files.write_json(_file(self.folder, self.number), {**self.record, "ended": how})
+        ended = {**self.record, "ended": how, **details}
+        files.write_json(_file(self.folder, self.number), ended)
 
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT_SECONDS):
             self.record["heartbeat"] += 1
-            files.write_json(_file(self.folder, self.number), self.record)
+            with suppress(OSError):  # a hiccup of the file system: the next beat tells as well
+                files.write_json(_file(self.folder, self.number), self.record)
 
 
 def claim(folder: Path, *, known_dead: Record | None = None) -> Claim | None:

@@ -41,7 +41,7 @@ class RunFolder:
         (self.path / paths.ATTEMPTS).mkdir(exist_ok=True)
         if not (self.path / paths.CONFIG).exists():
             files.write_json(self.path / paths.CONFIG, config.canonical().as_dict())
-        cell = cells / f"{config.name}.json"
+        cell = cells / f"{config.cell}.json"
         if not cell.exists():
             files.write_json(cell, config.as_dict())
 
@@ -107,8 +107,12 @@ class RunFolder:
         if self.result() is None:
             (self.path / paths.RESULT).unlink(missing_ok=True)  # damaged
         published = files.write_once(self.path / paths.RESULT, files.to_json(result).encode())
-        (self.path / paths.FAILURE).unlink(missing_ok=True)
+        self.forget_failure()
         return published
+
+    def forget_failure(self) -> None:
+        """A new attempt begins; the old one's file tells how it ended."""
+        (self.path / paths.FAILURE).unlink(missing_ok=True)
 
     def write_failure(self, failure: dict[str, Any]) -> None:
         """Note what broke this attempt."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, product
 from pathlib import Path
 
-from src.config import RunConfig, default_dataset_path, field_names, from_mapping, read_yaml
+from src.config import RunConfig, field_names, from_mapping, read_yaml
 from src.errors import UserError
 from src.options import did_you_mean
 
@@ -50,7 +50,7 @@ def expand(grid: dict[str, object], source: str = "grid") -> list[RunConfig]:
         count *= len(axis)
     if count > _MAX_CELLS:
         raise UserError(f"{source}: {count} combinations; expected at most {_MAX_CELLS}")
-    settings = {"base_dataset_path": default_dataset_path()}
+    settings = {"base_dataset_path": RunConfig.base_dataset_path}  # where it is, a run finds out
     return [
         from_mapping({**settings, **dict(zip(names, values, strict=True))}, source)
         for values in product(*axes)

@@ -104,8 +104,9 @@ def numbered(folder: Path) -> list[tuple[int, Path]]:
 
 def find(folder: Path, number: str) -> Path:
     """The file of the set that a person calls `number`. Raises UserError where there is none."""
-    there = [n for n, _ in numbered(folder)]
-    allowed = f"{min(there)} to {max(there)}" if there else f"none: no set files in {folder}"
-    if not (number.isascii() and number.isdecimal()) or int(number) not in there:
+    there = {str(n): path for n, path in numbered(folder)}
+    if number not in there:
+        numbers = list(there)
+        allowed = f"{numbers[0]} to {numbers[-1]}" if there else f"none: no set files in {folder}"
         raise UserError(f"set {number!r}: expected a number, {allowed}")
-    return set_file(folder, int(number))
+    return there[number]

@@ -29,9 +29,7 @@ def train(
     open_slots: list[Trainer] = []
     while True:
         if stop():
-            for trainer in open_slots:
-                with suppress(Superseded):
-                    trainer.save()
+            _save_all(open_slots)
             raise Stopped
         open_slots += islice(queue, slots - len(open_slots))
         if not open_slots:
@@ -43,6 +41,19 @@ def train(
                 yield finished
             if finished or stop():
                 break
+
+
+def _save_all(trainers: list[Trainer]) -> None:
+    """Save what can be saved, then raise the first error that there was."""
+    errors = []
+    for trainer in trainers:
+        try:
+            with suppress(Superseded):
+                trainer.save()
+        except OSError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _advance(trainer: Trainer) -> Finished | None:

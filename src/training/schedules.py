@@ -34,7 +34,7 @@ def _onecycle(config: RunConfig, step: int, steps_per_epoch: int) -> float:
     end = start / config.final_div_factor
     last_up = config.pct_start * total - 1
     if step <= last_up:
-        return _between(config.anneal_strategy, start, peak, step / last_up)
+        return _between(config.anneal_strategy, start, peak, step / last_up if last_up else 1)
     rest = total - 1 - last_up
     return _between(config.anneal_strategy, peak, end, (step - last_up) / rest)
 

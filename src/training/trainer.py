@@ -30,6 +30,8 @@ from src.training.tracker import Row, Tracker, Trackers
 Weights = dict[str, Tensor]
 T = TypeVar("T")
 
+_STATE_FORMAT = 1  # of a resume checkpoint
+
 
 class NonFiniteLoss(ArithmeticError):
     """The loss is no longer a number: nothing that follows could mean anything."""
@@ -99,7 +101,7 @@ class Trainer:
         self.seconds = {"train": 0.0, "validation": 0.0}
         self.trained: Trained | None = None
 
-        self.resumed_at = self._resume()
+        self.resumed = self._resume()
         self._saved_at = time.monotonic()
         self._work = self._train()
 
@@ -266,6 +268,7 @@ class Trainer:
     def _state(self) -> dict[str, Any]:
         ended = self.best.get("terminal")  # then the model is only a vessel for evaluations
         return {
+            "format": _STATE_FORMAT,
             "id": self.config.id,
             "epoch": self.epoch,
             "step": self.step,
@@ -281,11 +284,11 @@ class Trainer:
             "seconds": self.seconds,
         }
 
-    def _resume(self) -> int | None:
-        """Go on from the folder's checkpoint, if it is of this run; the epochs it has done."""
+    def _resume(self) -> bool:
+        """Go on from the folder's checkpoint, if there is one of this run and this format."""
         state = checkpoint.load(self.folder, self.data.device) if self.folder else None
-        if not state or state["id"] != self.config.id:
-            return None
+        if not state or state["id"] != self.config.id or state.get("format") != _STATE_FORMAT:
+            return False
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -296,7 +299,7 @@ class Trainer:
         self.stopping.without_gain = state["without_gain"]
         self.stop_reason = state["stop_reason"]
         self.seconds = state["seconds"]
-        return self.epoch
+        return True
 
 
 def _build(config: RunConfig, device: torch.device) -> Classifier:

@@ -19,7 +19,7 @@ def test_the_last_batch_validates_by_default(small_dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("kind", ["random", "stratified"])
 def test_a_share_of_any_size(small_dataset: Dataset, kind: str) -> None:
-    for size in (1, 37, 599):
+    for size in (1, 37, 598):
         train, val = split(small_dataset, RunConfig(val_split=kind, val_size=size))
         assert len(val) == size
         assert sorted([*train, *val]) == list(range(600))
@@ -47,5 +47,7 @@ def test_max_images_limits_both_parts(small_dataset: Dataset) -> None:
 
 
 def test_nothing_to_train_on_is_refused(small_dataset: Dataset) -> None:
-    with pytest.raises(UserError, match="--val_size 600: expected fewer than the 600"):
-        check_split(small_dataset, RunConfig(val_split="random", val_size=600))
+    with pytest.raises(UserError, match="--val_size 599: expected at most 598 of 600"):
+        check_split(small_dataset, RunConfig(val_split="random", val_size=599))
+    with pytest.raises(UserError, match="--max_images 1: expected 0"):
+        check_split(small_dataset, RunConfig(max_images=1))

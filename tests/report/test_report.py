@@ -130,6 +130,23 @@ def test_a_wrong_csv_is_one_line(tmp_path: Path, text: str, part: str) -> None:
         table.read(tmp_path / "x.csv")
 
 
+def test_tables_with_gaps_are_read_as_far_as_they_go(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = pd.read_csv(published)
+    path = tmp_path / "x.csv"
+    theirs.assign(test_accuracy_best_val_acc=86.9).to_csv(path)
+    with pytest.raises(UserError, match="expected shares from 0 to 1"):
+        table.read(path)
+    theirs.drop(columns="val_accuracy").to_csv(path)
+    assert table.rank_column(table.read(path), None) == "test_accuracy_best_val_acc"
+    gaps = theirs.copy()
+    gaps.loc[gaps["Modelname"] == "cnn", "test_accuracy_best_val_acc"] = np.nan
+    gaps.to_csv(path)
+    assert set(table.read(path)["Modelname"]) == {"resnet", "vit"}
+    assert "left out 288 rows" in capsys.readouterr().err
+
+
 def test_commands(command: Run, published: Path, tmp_path: Path) -> None:
     report = ("python", "-m", "src.report")
     done = command(*report, "--csv", published, "--out", tmp_path / "r")
@@ -141,7 +158,12 @@ def test_commands(command: Run, published: Path, tmp_path: Path) -> None:
         *report, "top-k", "table", "--csv", published, "--model", "vit", "-k", 3, "--json"
     )
     assert [row["rank"] for row in json.loads(done.stdout)] == [1, 2, 3]
+    mixed = pd.read_csv(published).assign(test_images=np.nan, num_epochs=np.nan)
+    mixed.loc[0, ["test_images", "num_epochs"]] = [10_000, 80]
+    mixed.assign(best_val_accuracy=np.nan).to_csv(tmp_path / "mixed.csv")
+    command(*report, "overall", "--csv", tmp_path / "mixed.csv", "--out", tmp_path / "r")
     for words, part in [
+        (("--json",), "--json: only `top-k table`"),
         (("tables",), "unknown report 'tables'"),
         (("--model", "lenet"), "expected one of resnet, cnn, vit"),
         (("--rank-by", "best"), "--rank-by 'best'"),

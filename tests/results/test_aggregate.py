@@ -90,7 +90,30 @@ def test_synthetic_runs_do_not_mix_with_real_ones(tmp_path: Path) -> None:
     assert collect(tmp_path, synthetic=False).table.empty
     finish(RunConfig(), tmp_path)
     collected = collect(tmp_path)
-    assert (len(collected.table), collected.synthetic_left_out) == (1, 1)
+    assert (len(collected.table), collected.synthetic) == (1, 1)
+    assert collected.states == {"resnet": {State.DONE: 1}}
+
+
+def test_no_finished_run_is_dropped_in_silence(tmp_path: Path) -> None:
+    lost = finish(RunConfig(), tmp_path)
+    for cell in (lost.path / "cells").iterdir():
+        cell.unlink()
+    assert results.load(tmp_path)["run_id"].tolist() == [RunConfig().id], "config.json tells"
+    (lost.path / "config.json").write_text('{"model_type": "gone"}')
+    collected = collect(tmp_path)
+    assert collected.table.empty
+    assert "model_type 'gone'" in collected.unreadable[0]
+
+
+def test_idle_settings_make_cells_of_their_own(tmp_path: Path) -> None:
+    for rotation in (15, 30):
+        finish(RunConfig(rotation=rotation), tmp_path)
+    table = results.load(tmp_path)
+    assert len(table) == 2
+    assert table["run_id"].nunique() == 1
+    assert table["alias_of"].notna().sum() == 1
+    finish(RunConfig(base_dataset_path="/elsewhere"), tmp_path)
+    assert len(results.load(tmp_path)) == 2, "a path is no setting"
 
 
 def test_a_csv_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,10 @@ def test_the_reference_grid_is_864_runs_in_18_files_of_48() -> None:
     assert sets.line(configs[-1]) == "80 256 vit cosine True 1e-05 1e-05 0.99"
 
 
-def test_the_committed_files_are_the_reference_grid(tmp_path: Path) -> None:
+def test_the_committed_files_are_the_reference_grid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIFAR10_DIR", "/data of/this machine")
     sets.write(grid.by_set(grid.expand(grid.REFERENCE)), tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(os.listdir(SETS_DIR))
     for path in tmp_path.iterdir():
@@ -101,7 +104,18 @@ def test_sets_are_found_by_number_alone(tmp_path: Path) -> None:
     sets.write([[RunConfig()]] * 12, tmp_path)
     assert sets.find(tmp_path, "12").name == "hyperparameters_12.txt"
     assert [n for n, _ in sets.numbered(tmp_path)] == list(range(1, 13))
-    for number in ("13", "0", "-1", "1.0", "x", "", "../hyperparameters_1", "1/../2", "\u0661"):
+    for number in (
+        "13",
+        "0",
+        "-1",
+        "1.0",
+        "x",
+        "",
+        "../hyperparameters_1",
+        "1/../2",
+        "\u0661",
+        "9" * 5000,
+    ):
         with pytest.raises(UserError, match="expected a number, 1 to 12"):
             sets.find(tmp_path, number)
 

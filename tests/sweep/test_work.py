@@ -62,7 +62,7 @@ def test_a_set_goes_on_after_a_failed_run_and_says_so(
     done = command(*work, check=1)
     states = [line.split()[0] for line in done.stdout.splitlines()]
     assert states == ["done", "done", "failed", "failed"] * 2
-    assert "4 of 8 runs failed" in done.stderr
+    assert "4 of 8 runs are not done: 4 failed" in done.stderr
     assert len(list((tmp_path / "runs").glob("*/*/result.json"))) == 3
     results = sorted((tmp_path / "runs").glob("*/*/result.json"))
     before = [path.read_bytes() for path in results]

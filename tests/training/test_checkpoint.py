@@ -1,11 +1,13 @@
 """A resume checkpoint is trusted only when it is whole."""
 
+import errno
 import random
 from pathlib import Path
 
 import pytest
 import torch
 
+from src import files
 from src.paths import RESUME, RESUME_BEFORE
 from src.training import checkpoint
 
@@ -57,6 +59,29 @@ def test_the_one_before_is_used_where_the_last_is_damaged(tmp_path: Path) -> Non
     assert same(checkpoint.load(tmp_path, CPU))
     (tmp_path / RESUME_BEFORE).unlink()
     assert checkpoint.load(tmp_path, CPU) is None
+
+
+def test_a_full_disk_is_an_os_error_whatever_torch_makes_of_it() -> None:
+    """torch.save may raise RuntimeError; the reason is in what the file said."""
+    with open("/dev/full", "wb", buffering=0) as full:
+        watched = files._Watched(full)
+        with pytest.raises((RuntimeError, OSError)):
+            torch.save(STATE, watched)
+    assert watched.error
+    assert watched.error.errno == errno.ENOSPC
+
+
+def test_a_runtime_error_of_torch_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: files._Watched, data: bytes) -> int:
+        self.error = OSError(errno.ENOSPC, "No space left on device")
+        raise self.error
+
+    monkeypatch.setattr(files._Watched, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(tmp_path, STATE)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_broken_write_leaves_the_last_one(

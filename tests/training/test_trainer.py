@@ -59,7 +59,7 @@ def test_stopped_anywhere_and_resumed_is_the_same(
     while trainer.advance():
         trainer.save()
         trainer, stops = Trainer(run, small_data, folder=tmp_path), stops + 1
-        assert trainer.resumed_at is not None
+        assert trainer.resumed
     assert stops == 3 * 3 + 3
     assert trainer.trained
     assert_same(trainer.trained, undisturbed)
@@ -86,8 +86,8 @@ def test_a_checkpoint_of_another_run_is_ignored(
     trainer = Trainer(config, small_data, folder=tmp_path)
     trainer.advance()
     trainer.save()
-    assert Trainer(config, small_data, folder=tmp_path).resumed_at == 0
-    assert Trainer(replace(config, seed=9), small_data, folder=tmp_path).resumed_at is None
+    assert Trainer(config, small_data, folder=tmp_path).resumed
+    assert not Trainer(replace(config, seed=9), small_data, folder=tmp_path).resumed
 
 
 def test_it_is_the_plain_training_loop(config: RunConfig, small_data: ResidentData) -> None:

@@ -1,0 +1,100 @@
+"""How a run ends on disk: published with everything it leaves, or with what broke it."""
+
+import platform
+import subprocess
+import traceback
+from functools import cache
+from typing import Any
+
+import torch
+
+from src.config import CHECKPOINT_KINDS, RunConfig
+from src.errors import Superseded
+from src.paths import ROOT
+from src.results.attempts import Claim
+from src.results.store import RunFolder
+from src.training import checkpoint
+from src.training.precision import device_name
+from src.training.trainer import NonFiniteLoss, Trainer
+
+
+def publish(trainer: Trainer, folder: RunFolder, claim: Claim) -> dict[str, Any]:
+    """Write everything of a finished run; result.json last, which makes it done.
+
+    Raises Superseded where the run is no longer ours.
+    """
+    trained, config = trainer.trained, trainer.config
+    assert trained
+    kept = {"best": CHECKPOINT_KINDS[:1], "all": CHECKPOINT_KINDS, "none": ()}
+    for kind in kept[config.keep_checkpoints]:
+        claim.require()
+        folder.write_weights(kind, trained.weights[kind])
+    logits = trained.test.logits
+    claim.require()
+    folder.write_predictions(
+        labels=trained.test_labels.to(torch.uint8).cpu().numpy(),
+        predictions=logits.argmax(dim=1).to(torch.uint8).cpu().numpy(),
+        probabilities=logits.softmax(dim=1).half().cpu().numpy(),
+        features=trained.test.features.half().cpu().numpy(),
+    )
+    result = {
+        "run_id": config.id,
+        **trained.numbers,
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "device": device_name(trainer.data.device),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "git_commit": git_commit(),
+        "attempt": claim.number,
+    }
+    claim.require()
+    if not folder.write_result(result):
+        raise Superseded(f"{folder.path.name} was finished by another process")
+    checkpoint.remove(folder.path)
+    claim.end("done")
+    return result
+
+
+def fail(config: RunConfig, folder: RunFolder, claim: Claim, error: Exception) -> str:
+    """Note what broke a run, unless it is no longer ours; a line about it."""
+    try:
+        if isinstance(error, Superseded):
+            raise error
+        claim.require()
+    except Superseded as superseded:
+        claim.end("superseded")
+        return f"{config.name}: {superseded}"
+    diverged = isinstance(error, NonFiniteLoss)
+    kind = "non-finite loss" if diverged else type(error).__name__
+    folder.write_failure(
+        {
+            "kind": kind,
+            "message": str(error),
+            "retry": not diverged,  # it would diverge again
+            "attempt": claim.number,
+            "traceback": "".join(traceback.format_exception(error)),
+        }
+    )
+    if diverged:
+        checkpoint.remove(folder.path)
+    claim.end("failed", kind=kind, message=str(error))
+    return f"{config.name}: FAILED: {kind}: {error}"
+
+
+@cache
+def git_commit() -> str | None:
+    """The commit of this checkout, marked where files differ from it; None without git.
+
+    As it was when first asked: the code that runs was read then, whatever is pulled later.
+    """
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()
