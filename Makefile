@@ -13,13 +13,14 @@ help:  ## what the targets do
 
 setup: $(VENV)/.installed  ## .venv with what running needs
 
-demo: $(VENV)/.installed  ## a small real sweep end to end, offline: 12 runs, a CSV and charts
+demo: $(VENV)/.installed  ## a small real sweep end to end, offline: 12 runs, a CSV, charts and a page
 	$(BIN)/python -m src.sweep generate --grid run_config/demo_grid.yaml --out $(DEMO)/sets
 	$(BIN)/python -m src.sweep work --sets $(DEMO)/sets --runs $(DEMO)/runs
 	$(BIN)/python -m src.report aggregate --runs $(DEMO)/runs --csv $(DEMO)/clean_runs.csv
 	$(BIN)/python -m src.report --runs $(DEMO)/runs --csv $(DEMO)/clean_runs.csv --out $(DEMO)/report
 	@echo "table:  $(DEMO)/clean_runs.csv"
 	@echo "charts: $(DEMO)/report/"
+	@echo "report: $(DEMO)/report/report.html"
 
 test: $(VENV)/.installed-dev  ## every test; those for Slurm, CIFAR-10 or a GPU say why they skip
 	$(BIN)/python -m pytest $(TESTS)
@@ -33,7 +34,7 @@ sweep: $(VENV)/.installed  ## the set files of the reference grid, all trained h
 	$(BIN)/python -m src.sweep generate
 	$(BIN)/python -m src.sweep work
 
-report: $(VENV)/.installed  ## clean_runs.csv and the charts, from saved_models
+report: $(VENV)/.installed  ## clean_runs.csv, the charts and the page, from saved_models
 	$(BIN)/python -m src.report
 
 clean:  ## remove what make and the tests made; not the runs in saved_models

@@ -59,10 +59,12 @@ def test_the_two_commands_set_everything_up(
     assert time.perf_counter() - started < 180 or os.environ.get("CI"), "promised for 2 idle cores"
     assert done.stdout.count("done     ") == 12
     assert "epoch 2/2" in done.stderr
-    assert done.stdout.splitlines()[-2:] == [
+    assert done.stdout.splitlines()[-3:] == [
         "table:  demo/clean_runs.csv",
         "charts: demo/report/",
+        "report: demo/report/report.html",
     ]
+    assert "12 finished runs" in (copy / "demo" / "report" / "report.html").read_text()
     assert len((copy / "demo" / "clean_runs.csv").read_text().splitlines()) == 13
     charts = {path.name for path in (copy / "demo" / "report").glob("*.png")}
     assert charts == {f"{m}_top_k.png" for m in ("cnn", "resnet", "cifar10net")} | {"overall.png"}

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from PIL import Image
 
 from src.errors import UserError
 from src.report import charts, numbers, table
+from src.report.build import Report
 from src.results.aggregate import PUBLISHED_COLUMNS
+from src.results.store import State
 from src.sweep import grid
 from tests.conftest import Run
 
@@ -130,6 +133,26 @@ def test_a_wrong_csv_is_one_line(tmp_path: Path, text: str, part: str) -> None:
         table.read(tmp_path / "x.csv")
 
 
+def test_the_page_stands_alone_and_shows_the_numbers(published: Path, tmp_path: Path) -> None:
+    runs = table.read(published)
+    states = {"cnn": Counter({State.DONE: 288, State.FAILED: 2})}
+    report = Report(runs.assign(Full_Modelname="<b>&"), states, tmp_path, k=2)
+    text = report.everything()[-1].read_text()
+    for top in report.top_k():
+        for bar in top.bars:
+            assert text.count(f"{bar.accuracy:.2%}") >= 2, "in chart and table"
+            assert f"{bar.low:.2%} to {bar.high:.2%}" in text
+    assert "864 finished runs" in text
+    assert "Not shown: 2 failed." in text
+    assert "<b>&" not in text, "text of a table is no markup"
+    outside = set(re.findall(r'(?:src|href|url)\s*[=(]\s*"?(?!#)([^"\s)>]+)', text))
+    assert not {link for link in outside if not link.startswith(("#", "http://www.w3.org"))}
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    for target in re.findall(r'(?:href="|url\()#([^")]+)', text):
+        assert target in ids
+
+
 def test_tables_with_gaps_are_read_as_far_as_they_go(
     published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,8 +175,9 @@ def test_commands(command: Run, published: Path, tmp_path: Path) -> None:
     done = command(*report, "--csv", published, "--out", tmp_path / "r")
     written = {path.name for path in (tmp_path / "r").iterdir()}
     names = [f"{m}_top_k" for m in ("cnn", "resnet", "vit")] + ["overall"]
-    assert written == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
-    assert len(done.stdout.splitlines()) == 8
+    drawn = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    assert written == drawn | {"report.html"}
+    assert done.stdout.splitlines()[-1].endswith("report.html")
     done = command(
         *report, "top-k", "table", "--csv", published, "--model", "vit", "-k", 3, "--json"
     )

@@ -1,0 +1,117 @@
+"""The parts of a report over one table: rows, charts, page."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from src.errors import UserError
+from src.report import charts, numbers, page, table
+from src.results.aggregate import unfinished
+from src.results.store import State
+
+States = dict[str, Counter[State]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report over `runs`, into the folder `out`.
+
+    states: where the runs of each architecture stand, as far as run folders tell.
+    """
+
+    runs: pd.DataFrame
+    states: States
+    out: Path
+    k: int = 5
+    model: str | None = None
+    rank_by: str | None = None
+
+    @cached_property
+    def column(self) -> str:
+        """The column that runs are ranked by."""
+        return table.rank_column(self.runs, self.rank_by)
+
+    def top_k(self) -> Iterator[numbers.TopK]:
+        """The best runs of each architecture that has any."""
+        for model in table.architectures(self.runs, self.model):
+            top = numbers.top_k(self.runs, model, self.k, self.column)
+            if top.bars:
+                yield top
+
+    def top_k_rows(self) -> list[dict[str, Any]]:
+        """The best runs of each architecture as rows of a table."""
+        return [
+            {
+                "model": top.model,
+                "rank": place,
+                **{name: bar.row[name] for name in numbers.SETTINGS},
+                self.column: bar.row[self.column],
+                "test_accuracy": bar.accuracy,
+                "low_95": bar.low,
+                "high_95": bar.high,
+                "per_class_accuracy": bar.per_class_accuracy,
+            }
+            for top in self.top_k()
+            for place, bar in enumerate(top.bars, 1)
+        ]
+
+    def top_k_charts(self) -> list[Path]:
+        """A chart of the best runs of each architecture."""
+        return [
+            path
+            for top in self.top_k()
+            for path in charts.top_k(top, self._note(top.model), self.out)
+        ]
+
+    def overall_chart(self) -> list[Path]:
+        """A chart of the best run of each architecture."""
+        bars = numbers.overall(self.runs, self.column)
+        if not bars:
+            raise UserError(f"--rank-by: no run has a {self.column}")
+        return charts.overall(bars, self.column, self._note(), self.out)
+
+    def everything(self) -> list[Path]:
+        """Every chart, and the page that shows them."""
+        overall = self.overall_chart()
+        written, sections = list(overall), []
+        for top in self.top_k():
+            drawn = charts.top_k(top, self._note(top.model), self.out)
+            sections.append(page.section(top, drawn[-1], self.missing(top.model)))
+            written += drawn
+        trained = len(table.trainings(self.runs))
+        summary = f"{len(self.runs)} finished runs, {trained} different trainings, ranked by "
+        summary += f"{charts.words(self.column)}."
+        if missing := self.missing():
+            summary += f" Not shown: {missing}."
+        path = self.out / "report.html"
+        page.write(path, self.runs, sections, overall[-1], summary, self._note())
+        return [*written, path]
+
+    def missing(self, model: str | None = None) -> str:
+        """The runs that no table shows, in words; empty where none is missing or nobody knows."""
+        if model:
+            return unfinished(self.states.get(model, Counter()))
+        return unfinished(sum(self.states.values(), Counter[State]()))
+
+    def _note(self, model: str | None = None) -> str:
+        """What a reader of a chart must know: intervals, images, epochs, what is missing."""
+        rows = self.runs if model is None else self.runs[self.runs["Modelname"] == model]
+        images = _largest(rows, "test_images") or numbers.TEST_IMAGES
+        parts = [f"Lines: 95 % Wilson intervals of {images:,} test images."]
+        if epochs := _largest(rows, "num_epochs"):
+            parts.append(f"At most {epochs} epochs.")
+        if table.rank_column(self.runs, None) != table.DEFAULT_RANK:
+            parts.append("The table does not tell the best validation accuracies.")
+        if missing := self.missing(model):
+            parts.append(f"Not shown: {missing}.")
+        return " ".join(parts)
+
+
+def _largest(rows: pd.DataFrame, column: str) -> int | None:
+    known: list[float] = rows[column].dropna().tolist() if column in rows else []
+    return int(max(known)) if known else None
