@@ -47,6 +47,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory, batches: Path) -> Path:
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """As after `. .venv/bin/activate`."""
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of the `make test` that we run under
+        monkeypatch.delenv(name, raising=False)
     return {**os.environ, "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"}
 
 
