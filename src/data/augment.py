@@ -17,7 +17,7 @@ from src.config import RunConfig
 SIZE = 32
 ANGLES = 4096  # equally spaced: for +-15 degrees one step moves a corner by 1/350 pixel
 
-_FLIP, _ROTATE, _CROP_Y, _CROP_X, SHUFFLE, DROPOUT = range(6)  # operations, in the draws' key
+_FLIP, _ROTATE, _CROP_Y, _CROP_X, SHUFFLE = range(5)  # operations, in the draws' key
 _WORD = 0xFFFFFFFF
 
 

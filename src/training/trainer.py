@@ -1,8 +1,6 @@
 """Training one run: a slot that owns its model, optimizer, schedule, random streams and order."""
 
-import hashlib
 import math
-import struct
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -13,18 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from src import models
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.augment import SHUFFLE, Augmentation, hashed
 from src.data.resident import ResidentData, normalization_table
 from src.data.split import split
-from src.models.classifier import Classifier
 from src.training import checkpoint
 from src.training.early_stopping import EarlyStopping
 from src.training.evaluate import Evaluation, evaluate
 from src.training.metrics import Metrics
 from src.training.precision import pick_dtype
 from src.training.schedules import learning_rate
+from src.training.setup import batch_bounds, build_model, build_optimizer, step_seed
 from src.training.tracker import Row, Tracker, Trackers
 
 Weights = dict[str, Tensor]
@@ -86,10 +83,10 @@ class Trainer:
         self.table = normalization_table(config.normalization, images).to(device)
         self.augmentation = Augmentation(config, device) if config.data_augmentation else None
 
-        self.model = _build(config, device)
-        self.optimizer = _optimizer(config, self.model)
+        self.model = build_model(config, device)
+        self.optimizer = build_optimizer(config, self.model)
         self.stopping = EarlyStopping(config.early_stopping_patience)
-        self.bounds = _batch_bounds(len(self.train_samples), config.batch_size)
+        self.bounds = batch_bounds(len(self.train_samples), config.batch_size)
 
         self.epoch = 0  # from 0; the epoch in progress, or the number of epochs done
         self.step = 0  # the next step of it
@@ -144,7 +141,7 @@ class Trainer:
         while self.step < len(self.bounds):
             first, last = self.bounds[self.step]
             self._set_learning_rate()
-            torch.manual_seed(_step_seed(self.config.seed, self.epoch, self.step))  # dropout
+            torch.manual_seed(step_seed(self.config.seed, self.epoch, self.step))  # dropout
             batch, labels = images.batch(
                 order[first:last], self.table, self.augmentation, self.epoch
             )
@@ -300,44 +297,6 @@ class Trainer:
         self.stop_reason = state["stop_reason"]
         self.seconds = state["seconds"]
         return True
-
-
-def _build(config: RunConfig, device: torch.device) -> Classifier:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = models.create(config.model_type, **models.options_of(config))
-    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    common: dict[str, Any] = {
-        "lr": config.learning_rate,
-        "weight_decay": config.weight_decay,
-        "fused": True,
-    }
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            model.parameters(), momentum=config.momentum, nesterov=config.nesterov, **common
-        )
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
-    return kind(model.parameters(), amsgrad=config.amsgrad, **common)
-
-
-def _batch_bounds(count: int, size: int) -> list[tuple[int, int]]:
-    """First and last index of each batch of an epoch.
-
-    A last batch of one image joins the one before it: batch norm cannot normalise it.
-    """
-    firsts = list(range(0, count, size))
-    if len(firsts) > 1 and count - firsts[-1] == 1 < size:
-        firsts.pop()
-    return list(zip(firsts, [*firsts[1:], count], strict=True))
-
-
-def _step_seed(seed: int, epoch: int, step: int) -> int:
-    """The seed of one step's dropout, so that no random state has to be carried along."""
-    digest = hashlib.blake2b(struct.pack("<QQQ", seed, epoch, step), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1
 
 
 def _copy(model: nn.Module) -> Weights:

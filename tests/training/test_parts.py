@@ -11,7 +11,7 @@ from src.errors import UserError
 from src.training.early_stopping import EarlyStopping
 from src.training.metrics import Metrics
 from src.training.precision import pick_device, pick_dtype
-from src.training.trainer import _batch_bounds
+from src.training.setup import batch_bounds
 
 CPU = torch.device("cpu")
 
@@ -45,10 +45,10 @@ def test_early_stopping_counts_validations_without_a_lower_loss() -> None:
 
 
 def test_batches_cover_an_epoch_and_none_holds_one_image() -> None:
-    assert _batch_bounds(10, 4) == [(0, 4), (4, 8), (8, 10)]
-    assert _batch_bounds(9, 4) == [(0, 4), (4, 9)]
-    assert _batch_bounds(3, 1) == [(0, 1), (1, 2), (2, 3)]
-    assert _batch_bounds(1, 4) == [(0, 1)]
+    assert batch_bounds(10, 4) == [(0, 4), (4, 8), (8, 10)]
+    assert batch_bounds(9, 4) == [(0, 4), (4, 9)]
+    assert batch_bounds(3, 1) == [(0, 1), (1, 2), (2, 3)]
+    assert batch_bounds(1, 4) == [(0, 1)]
 
 
 def test_precision_can_be_forced() -> None:

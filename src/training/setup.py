@@ -1,0 +1,52 @@
+"""What a run begins with: model, optimizer, the cut of an epoch into batches, seeds."""
+
+import hashlib
+import struct
+from typing import Any
+
+import torch
+from torch import nn
+
+from src import models
+from src.config import RunConfig
+from src.models.classifier import Classifier
+
+
+def build_model(config: RunConfig, device: torch.device) -> Classifier:
+    """The model of a run with the weights of its seed, which are the same for every device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = models.create(config.model_type, **models.options_of(config))
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of a run, fused; its learning rate is set anew at every step."""
+    common: dict[str, Any] = {
+        "lr": config.learning_rate,
+        "weight_decay": config.weight_decay,
+        "fused": True,
+    }
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), momentum=config.momentum, nesterov=config.nesterov, **common
+        )
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
+    return kind(model.parameters(), amsgrad=config.amsgrad, **common)
+
+
+def batch_bounds(count: int, size: int) -> list[tuple[int, int]]:
+    """First and last index of each batch of an epoch.
+
+    A last batch of one image joins the one before it: batch norm cannot normalise it.
+    """
+    firsts = list(range(0, count, size))
+    if len(firsts) > 1 and count - firsts[-1] == 1 < size:
+        firsts.pop()
+    return list(zip(firsts, [*firsts[1:], count], strict=True))
+
+
+def step_seed(seed: int, epoch: int, step: int) -> int:
+    """The seed of one step's dropout, so that no random state has to be carried along."""
+    digest = hashlib.blake2b(struct.pack("<QQQ", seed, epoch, step), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
