@@ -11,7 +11,7 @@ from src import data, files, models
 from src.config import RunConfig
 from src.data.resident import ResidentData
 from src.data.split import check_split
-from src.errors import Superseded
+from src.errors import Superseded, UserError
 from src.paths import RUNS_DIR
 from src.progress import Progress, Silence
 from src.results import attempts
@@ -141,6 +141,8 @@ def _train_free(
             claims[job] = claim
             try:
                 trainer = _trainer(job, claim, resident(job.config), shown)
+            except (UserError, OSError):
+                raise  # not this run's own trouble: it would meet the next one as well
             except Exception as error:  # noqa: BLE001  whatever broke this run, the others go on
                 shown.ended(job.number, fail(job.config, job.folder, claims.pop(job), error))
                 continue

@@ -136,8 +136,11 @@ def test_the_other_commands(command: Run, copy: Path, environment: dict[str, str
 
 def test_every_command_is_accounted_for() -> None:
     """The rehearsal scripts are run by the cluster fixture; the rest above."""
+    assert [line for line in COMMANDS if line.startswith("make")] == ["make demo", "make test"]
+    scripts = [line.split()[0] for line in COMMANDS if "rehearsal" in line]
+    assert scripts == [f"slurm_cluster/rehearsal/{name}.sh" for name in ("up", "down")]
     for line in COMMANDS:
-        assert line.split()[0] in ("make", "python", "sbatch", "bash") or "rehearsal" in line
+        assert line.split()[0] in ("make", "python", "sbatch", "bash", *scripts)
 
 
 def test_the_map_of_files_is_true() -> None:

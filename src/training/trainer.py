@@ -129,6 +129,7 @@ class Trainer:
         """The run from where it stands to its end. State is whole at every yield."""
         while self.stop_reason is None:
             yield from self._timed("train", self._train_epoch())
+            _require_finite("training", self.metrics.running()[0], self.epoch + 1)
             validation = (yield from self._validate()) if self._validates() else {}
             self._end_epoch(validation)
             yield
@@ -158,7 +159,6 @@ class Trainer:
             yield
 
     def _validate(self) -> Generator[None, None, dict[str, float]]:
-        _require_finite("training", self.metrics.running()[0], self.epoch + 1)
         work = evaluate(self.model, self.data.train, self.val_samples, self.table, self.dtype)
         evaluation = yield from self._timed("validation", work)
         summary = evaluation.metrics.summary("val")
@@ -168,7 +168,6 @@ class Trainer:
     def _end_epoch(self, validation: dict[str, float]) -> None:
         """Everything that changes at the end of an epoch, between two yields."""
         training = self.metrics.summary("train")
-        _require_finite("training", training["train_loss"], self.epoch + 1)
         rate = self.optimizer.param_groups[0]["lr"]
         seconds = sum(self.seconds.values()) - sum(row["seconds"] for row in self.rows)
         self.epoch += 1

@@ -11,6 +11,7 @@ import torch
 from src import models
 from src.config import RunConfig, model_types
 from src.errors import UserError
+from src.models.classifier import Classifier
 from src.paths import ROOT
 
 PARAMETERS = {"cnn": 13_243_146, "resnet": 11_186_442, "vit": 92_502_122, "cifar10net": 201_230}
@@ -59,6 +60,15 @@ def test_vit_positions_are_the_published_formula() -> None:
     angles = (x * frequency, y * frequency)
     expected = [wave(angle) for angle in angles for wave in (math.sin, math.cos)]
     assert [row[part * 512 + 7].item() for part in range(4)] == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_architecture_without_features_is_refused() -> None:
+    class Headless(Classifier):
+        pass
+
+    headless: Any = Headless
+    with pytest.raises(TypeError, match="features"):
+        headless()
 
 
 def test_dropout_is_an_option_where_there_is_some() -> None:
