@@ -8,6 +8,7 @@ do one after the other to a PIL image.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,18 +22,20 @@ _FLIP, _ROTATE, _CROP_Y, _CROP_X, SHUFFLE = range(5)  # operations, in the draws
 _WORD = 0xFFFFFFFF
 
 
-def hashed(seed: int, epoch: int, operation: int, counter: Tensor) -> Tensor:
+def hashed(seed: int, epoch: int | Tensor, operation: int | Tensor, counter: Tensor) -> Tensor:
     """A uniform 32-bit number in int64 for each entry of `counter` (int64, any shape).
 
-    Rounds of the 32-bit finalizer of MurmurHash3 over the words of the key.
+    Rounds of the 32-bit finalizer of MurmurHash3 over the words of the key. epoch and operation
+    may be int64 tensors, which are broadcast against counter.
     """
-    word = torch.zeros_like(counter)
+    word: Any = 0
     for part in (seed & _WORD, seed >> 32, epoch, operation):
         word = _mixed(word ^ part)
-    return _mixed(_mixed(word ^ counter) ^ 0x9E3779B9)
+    hashes: Tensor = _mixed(_mixed(word ^ counter) ^ 0x9E3779B9)
+    return hashes
 
 
-def _mixed(word: Tensor) -> Tensor:
+def _mixed(word: Any) -> Any:
     word = (word ^ (word >> 16)) * 0x85EBCA6B & _WORD
     word = (word ^ (word >> 13)) * 0xC2B2AE35 & _WORD
     return word ^ (word >> 16)
@@ -57,20 +60,18 @@ class Augmentation:
         self.padding = config.crop_padding
         self.angles = _angles(config.rotation)
         self.affine = _fixed_point(self.angles).to(device) if config.rotation else None
+        self.operations = torch.tensor([[_FLIP], [_ROTATE], [_CROP_Y], [_CROP_X]], device=device)
         axis = torch.arange(SIZE, device=device)
         self.y, self.x = axis.view(1, SIZE, 1), axis.view(1, 1, SIZE)
 
-    def draws(self, epoch: int, samples: Tensor) -> Draws:
+    def draws(self, epoch: int | Tensor, samples: Tensor) -> Draws:
         """The draws for `samples` (B,), which are indices into the training set."""
-
-        def below(operation: int, count: int) -> Tensor:
-            return hashed(self.seed, epoch, operation, samples) * count >> 32
-
+        flip, angle, top, left = hashed(self.seed, epoch, self.operations, samples)
         return Draws(
-            flip=hashed(self.seed, epoch, _FLIP, samples) < round(self.flip * 2**32),
-            angle=below(_ROTATE, ANGLES),
-            top=below(_CROP_Y, 2 * self.padding + 1),
-            left=below(_CROP_X, 2 * self.padding + 1),
+            flip=flip < round(self.flip * 2**32),
+            angle=angle * ANGLES >> 32,
+            top=top * (2 * self.padding + 1) >> 32,
+            left=left * (2 * self.padding + 1) >> 32,
         )
 
     def sources(self, draws: Draws) -> tuple[Tensor, Tensor]:

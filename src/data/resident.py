@@ -38,7 +38,7 @@ class Images:
         samples: Tensor,
         table: Tensor,
         augmentation: Augmentation | None = None,
-        epoch: int = 0,
+        epoch: int | Tensor = 0,
     ) -> tuple[Tensor, Tensor]:
         """Normalised images (B, 3, 32, 32) float32, channels last, and labels (B,).
 

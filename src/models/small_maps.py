@@ -1,0 +1,169 @@
+"""Convolutions on maps so small that every window covers the whole map, as matrix products.
+
+At 32x32 the last stages of the ImageNet-stemmed resnet see maps of 2x2 and 1x1. There a 3x3
+convolution is a dense product of all inputs with all outputs, which a matrix product computes
+several times as fast as a convolution, and taps of its kernel that only ever meet padding (62 %
+of all weights of resnet) have a gradient of exactly zero: they are kept out of the parameters,
+and only their weight decay is applied. The function and its result are the same.
+"""
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class WholeMapConv2d(nn.Module):
+    """A convolution of (B, I, H, W) to (B, O, P, Q) each of whose windows covers the whole map.
+
+    Its parameter holds the live taps; its state dict has the whole weight of the convolution.
+    """
+
+    rest: Tensor
+
+    def __init__(self, conv: nn.Conv2d, size: tuple[int, int], out: tuple[int, int]) -> None:
+        super().__init__()
+        self.out = out
+        self.windows = [
+            [_window(position, axis, conv, size) for position in range(out[axis])]
+            for axis in (0, 1)
+        ]  # of the kernel, one for each output row and column
+        self.live = tuple(
+            slice(min(w.start for w in axis), max(w.stop for w in axis)) for axis in self.windows
+        )
+        self.register_buffer("rest", conv.weight.detach().clone(), persistent=False)
+        self.weight = nn.Parameter(self._cut(self.rest))
+        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().clone())
+
+    @property
+    def dead_weights(self) -> int:
+        """How many weights only ever meet padding."""
+        return self.rest.numel() - self.weight.numel()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, I, H, W) to (B, O, P, Q), channels last."""
+        weight: Tensor = self.weight
+        if torch.is_autocast_enabled(x.device.type):  # before it is repeated
+            weight = weight.to(torch.get_autocast_dtype(x.device.type))
+        top, left = (axis.start for axis in self.live)
+        matrix = torch.cat(
+            [
+                weight[:, :, v.start - top : v.stop - top, h.start - left : h.stop - left]
+                .permute(0, 2, 3, 1)
+                .flatten(1)
+                for v in self.windows[0]
+                for h in self.windows[1]
+            ]
+        )  # (P * Q * O, H * W * I)
+        positions = self.out[0] * self.out[1]
+        bias = None if self.bias is None else self.bias.repeat(positions)
+        y = linear(x.permute(0, 2, 3, 1).flatten(1), matrix, bias)
+        return y.view(len(x), *self.out, -1).permute(0, 3, 1, 2)
+
+    def whole_weight(self) -> Tensor:
+        """The weight (O, I, K, L) of the convolution, dead taps included."""
+        weight = self.rest.clone()
+        self._cut(weight, copy=False).copy_(self.weight.detach())
+        return weight
+
+    def _cut(self, weight: Tensor, *, copy: bool = True) -> Tensor:
+        live = weight[:, :, self.live[0], self.live[1]]
+        return live.clone(memory_format=torch.contiguous_format) if copy else live
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}weight"] = self.whole_weight()
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
+        name = f"{prefix}weight"
+        whole = state.get(name)
+        if whole is not None and whole.shape == self.rest.shape:
+            self.rest.copy_(whole)
+            state = {**state, name: self._cut(whole)}
+        super()._load_from_state_dict(state, prefix, *others)
+
+
+def specialise(model: Model, size: int = 32, *, dead_taps: bool = True) -> Model:
+    """`model`, for images (B, 3, size, size), with its whole-map convolutions replaced in place.
+
+    dead_taps: also where taps are dead, for optimizers that would do nothing to them but scale
+    them by a weight decay apart from the gradient (then call `decay_dead_taps`).
+    """
+    for name, (conv, seen, made) in _maps(model, size).items():
+        if not _covers_whole_map(conv, seen, made):
+            continue
+        replacement = WholeMapConv2d(conv, seen, made)
+        if dead_taps or not replacement.dead_weights:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, replacement)
+    return model
+
+
+def decay_dead_taps(model: nn.Module, factor: float) -> None:
+    """Scale the dead taps of `model`, as decoupled weight decay does to all weights."""
+    for module in _replaced(model):
+        if module.dead_weights:
+            module.rest.mul_(factor)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Parameters of the model as it is published, dead taps included."""
+    own = sum(parameter.numel() for parameter in model.parameters())
+    return own + sum(module.dead_weights for module in _replaced(model))
+
+
+def _replaced(model: nn.Module) -> Iterator[WholeMapConv2d]:
+    return (module for module in model.modules() if isinstance(module, WholeMapConv2d))
+
+
+_Maps = dict[str, tuple[nn.Conv2d, tuple[int, int], tuple[int, int]]]
+
+
+def _maps(model: nn.Module, size: int) -> _Maps:
+    """Every convolution of `model` by name, with the heights and widths that it sees and makes."""
+    found: _Maps = {}
+    hooks = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+
+            def note(conv: nn.Conv2d, seen: Any, made: Tensor, name: str = name) -> None:
+                found[name] = (conv, _size(seen[0]), _size(made))
+
+            hooks.append(module.register_forward_hook(note))
+    if hooks:
+        training = model.training
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, size, size))
+        model.train(training)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _size(maps: Tensor) -> tuple[int, int]:
+    return maps.shape[2], maps.shape[3]
+
+
+def _covers_whole_map(conv: nn.Conv2d, seen: tuple[int, int], made: tuple[int, int]) -> bool:
+    if conv.groups != 1 or conv.dilation != (1, 1) or conv.padding_mode != "zeros":
+        return False
+    if isinstance(conv.padding, str):
+        return False
+    return all(
+        conv.padding[axis] - position * conv.stride[axis] >= 0
+        and conv.padding[axis] - position * conv.stride[axis] + seen[axis] <= conv.kernel_size[axis]
+        for axis in (0, 1)
+        for position in range(made[axis])
+    )
+
+
+def _window(position: int, axis: int, conv: nn.Conv2d, size: tuple[int, int]) -> slice:
+    """The taps that output `position` lays on the map, along an axis."""
+    first = int(conv.padding[axis]) - position * conv.stride[axis]
+    return slice(first, first + size[axis])
