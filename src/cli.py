@@ -110,10 +110,34 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
     )
     parser.add_argument(
-        "--slots", type=positive, default=1, metavar="K", help="runs at a time on the device [1]"
+        "--slots",
+        type=_slots,
+        default=None,
+        metavar="auto|K",
+        help="runs at a time on the device; auto: measured on a GPU, 1 on a CPU [auto]",
     )
     parser.add_argument(
         "--retry_failed", action="store_true", help="try runs again that diverged before"
+    )
+    parser.add_argument(
+        "--prune",
+        action="store_true",
+        help="stop hopeless runs early: successive halving among runs of the same schedule",
+    )
+    parser.add_argument(
+        "--first_rung",
+        type=positive,
+        default=5,
+        metavar="EPOCHS",
+        help="with --prune: runs are first judged after so many epochs, then after "
+        "--reduction times as many, and so on [5]",
+    )
+    parser.add_argument(
+        "--reduction",
+        type=_reduction,
+        default=3,
+        metavar="N",
+        help="with --prune: the best 1/N go on [3]",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
@@ -125,12 +149,27 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def _reduction(text: str) -> int:
+    if positive(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 1")
+    return int(text)
+
+
+def _slots(text: str) -> int | None:
+    try:
+        return None if text == "auto" else positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or auto") from None
+
+
 def train(configs: Sequence[RunConfig], parsed: argparse.Namespace) -> ExitStatus:
     """Train `configs` as the training options say, and print where each stands on stdout."""
     from src.interrupt import StopRequest
 
     stop = StopRequest().install()  # torch takes seconds to import: be ready before
     from src import progress
+    from src.results.pruning import Halving
+    from src.results.store import State
     from src.run import run
 
     outcomes = run(
@@ -140,10 +179,12 @@ def train(configs: Sequence[RunConfig], parsed: argparse.Namespace) -> ExitStatu
         stop=stop,
         progress=lambda total: progress.show(total, parsed.quiet),
         retry_failed=parsed.retry_failed,
+        halving=Halving(parsed.first_rung, parsed.reduction) if parsed.prune else None,
     )
     for outcome in outcomes:
         print(_line(outcome))
-    unfinished = Counter(outcome.state.value for outcome in outcomes if not outcome.result)
+    wanted = (State.DONE, State.PRUNED) if parsed.prune else (State.DONE,)
+    unfinished = Counter(outcome.state.value for outcome in outcomes if outcome.state not in wanted)
     if not unfinished:
         return ExitStatus.DONE
     states = ", ".join(f"{count} {state}" for state, count in unfinished.items())
@@ -154,6 +195,8 @@ def train(configs: Sequence[RunConfig], parsed: argparse.Namespace) -> ExitStatu
 
 def _line(outcome: "Outcome") -> str:
     text = f"{outcome.state:<8} {outcome.config.name}"
+    if outcome.state == "pruned" and outcome.result:
+        text += f"  after {outcome.result['epochs_run']} of {outcome.config.num_epochs} epochs"
     if outcome.result:
         text += (
             f"  validation accuracy {outcome.result['best_val_accuracy']:.2%}"

@@ -24,6 +24,7 @@ SCHEDULERS = ("exponential", "step", "cosine", "onecycle", "none")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 NORMALIZATIONS = ("imagenet", "cifar10", "half", "measured")
 SPLITS = ("last_batch", "random", "stratified")
+MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 PRECISIONS = ("auto", "bfloat16", "float32")
 DEVICES = ("auto", "cpu", "cuda")
 CHECKPOINTS_KEPT = ("best", "all", "none")
@@ -164,11 +165,20 @@ class RunConfig:
     )
     seed: int = option(0, "seed of weights, image order and augmentation", minimum=0)
     precision: str = option(
-        "auto", "auto: bfloat16 autocast where the device has it", choices=PRECISIONS
+        "auto",
+        "arithmetic of images and weights; auto: what a short measurement finds fastest for the "
+        "architecture on this device",
+        choices=PRECISIONS,
+    )
+    memory_format: str = option(
+        "auto", "order of an image in memory; auto: measured as well", choices=MEMORY_FORMATS
     )
 
     device: str = option(
         "auto", "auto: a GPU where there is one", choices=DEVICES, changes_result=False
+    )
+    cuda_graphs: bool = option(
+        True, "on a GPU, capture each training step once and replay it", changes_result=False
     )
     keep_checkpoints: str = option(
         "best",

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -85,6 +85,13 @@ def write_once(path: Path, data: bytes) -> bool:
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     write(path, lambda file: file.write(text.encode()))
+
+
+def try_to_keep(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` as JSON where that is possible: what is lost can be made again."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, value)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

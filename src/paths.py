@@ -26,10 +26,17 @@ HISTORY = "history.jsonl"
 RESUME = "resume.pt"
 RESUME_BEFORE = "resume.before.pt"
 RESULT = "result.json"
+PRUNED = "pruned.json"  # the numbers of a run that was stopped as hopeless
 PREDICTIONS = "predictions.npz"
 ATTEMPTS = "attempts"
 FAILURE = "failure.json"
 TEMPORARY_PREFIX = ".writing-"
+
+
+def cache_dir() -> Path:
+    """What can be made again, for this user on any machine: measurements, decoded data."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "cifar10-sweep"
 
 
 def set_file(sets_dir: Path, number: int) -> Path:

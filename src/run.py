@@ -15,18 +15,20 @@ from src.errors import Superseded, UserError
 from src.paths import RUNS_DIR
 from src.progress import Progress, Silence
 from src.results import attempts
+from src.results.pruning import Halving, Pruner
 from src.results.publish import fail, git_commit, publish
 from src.results.store import RunFolder, State
 from src.results.tracking import HistoryFile
 from src.training import group
-from src.training.precision import pick_device
+from src.training.device import pick_device
+from src.training.slots import slots_for
 from src.training.tracker import Trackers
 from src.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a run stands after `run`; its result where it is done, what broke it if failed."""
+    """Where a run stands after `run`: its numbers where it is done or pruned, or what broke it."""
 
     config: RunConfig
     folder: Path
@@ -48,42 +50,50 @@ def run(
     configs: Sequence[RunConfig],
     *,
     runs_dir: Path = RUNS_DIR,
-    slots: int = 1,
+    slots: int | None = None,
     progress: Callable[[int], Progress] = lambda total: Silence(),
     stop: Callable[[], bool] = lambda: False,
     retry_failed: bool = False,
+    halving: Halving | None = None,
 ) -> list[Outcome]:
     """Train what is not done yet of `configs`, `slots` runs at a time; one outcome for each config.
 
+    slots: None for as many as is found to be worth it on a GPU; one on a CPU.
     Configs with the same id are one training. A run that diverged is not tried again unless
-    retry_failed. Raises UserError before anything is trained or written where a config cannot
-    work, and Stopped, with everything saved, once stop() is true.
+    retry_failed. halving: stop hopeless runs early by it; without it, runs that were stopped so
+    are trained to their end. Raises UserError before anything is trained or written where a
+    config cannot work, and Stopped, with everything saved, once stop() is true.
     """
     git_commit()  # that of the code as it is now
     folders = [RunFolder.of(config, runs_dir) for config in configs]
-    todo = _jobs(configs, folders, retry_failed)
+    todo = _jobs(configs, folders, retry_failed, skip_pruned=halving is not None)
+    pruner = Pruner(halving, runs_dir) if halving else None
     resident = _load(todo)
     for config, folder in zip(configs, folders, strict=True):
         folder.register(config)
     if todo:
         gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.random.fork_rng(gpus), progress(len(todo)) as shown:
-            _train(todo, resident, shown, slots, stop)
+            _train(todo, resident, shown, slots, stop, pruner)
     return [_outcome(config, folder) for config, folder in zip(configs, folders, strict=True)]
 
 
-def _jobs(configs: Sequence[RunConfig], folders: list[RunFolder], retry: bool) -> list[_Job]:
+def _jobs(
+    configs: Sequence[RunConfig], folders: list[RunFolder], retry: bool, *, skip_pruned: bool
+) -> list[_Job]:
     """What is to be trained, each training once, in the order given."""
     unique = {config.id: (config, f) for config, f in zip(configs, folders, strict=True)}
     waiting = [
         (config.canonical(), folder)
         for config, folder in unique.values()
-        if folder.result() is None and (retry or not _is_hopeless(folder))
+        if folder.result() is None
+        and (retry or not _has_diverged(folder))
+        and not (skip_pruned and folder.pruned())
     ]
     return [_Job(number, *item) for number, item in enumerate(waiting, 1)]
 
 
-def _is_hopeless(folder: RunFolder) -> bool:
+def _has_diverged(folder: RunFolder) -> bool:
     return not (folder.failure() or {"retry": True}).get("retry", True)
 
 
@@ -106,13 +116,14 @@ def _train(
     jobs: list[_Job],
     resident: Callable[[RunConfig], ResidentData],
     shown: Progress,
-    slots: int,
+    slots: int | None,
     stop: Callable[[], bool],
+    pruner: Pruner | None,
 ) -> None:
     """Train what is free, then what others have left behind without saying so."""
-    elsewhere = _train_free(jobs, {}, resident, shown, slots, stop)
+    elsewhere = _train_free(jobs, {}, resident, shown, slots, stop, pruner)
     dead = attempts.standing_still([job.folder.path for job in elsewhere], stop)
-    for job in _train_free(elsewhere, dead, resident, shown, slots, stop):
+    for job in _train_free(elsewhere, dead, resident, shown, slots, stop, pruner):
         shown.ended(job.number, f"{job.config.name}: being trained by another process")
 
 
@@ -121,8 +132,9 @@ def _train_free(
     dead: Mapping[Path, attempts.Record],
     resident: Callable[[RunConfig], ResidentData],
     shown: Progress,
-    slots: int,
+    slots: int | None,
     stop: Callable[[], bool],
+    pruner: Pruner | None,
 ) -> list[_Job]:
     """Train the jobs that nobody else is at; the others. dead: attempts known to be over."""
     claims: dict[_Job, attempts.Claim] = {}
@@ -131,16 +143,16 @@ def _train_free(
 
     def queue() -> Iterator[Trainer]:
         for job in jobs:
-            claim = _claim(job, dead.get(job.folder.path))
+            claim = _claim(job, dead.get(job.folder.path), pruner)
             if claim is None:
-                if job.folder.result():
+                if _is_over(job, pruner):
                     shown.ended(job.number, f"{job.config.name}: done by another process")
                 else:
                     elsewhere.append(job)
                 continue
             claims[job] = claim
             try:
-                trainer = _trainer(job, claim, resident(job.config), shown)
+                trainer = _trainer(job, claim, resident(job.config), shown, pruner)
             except (UserError, OSError):
                 raise  # not this run's own trouble: it would meet the next one as well
             except Exception as error:  # noqa: BLE001  whatever broke this run, the others go on
@@ -149,8 +161,9 @@ def _train_free(
             training[trainer] = job
             yield trainer
 
+    width = slots_for(slots, _device(jobs))
     try:
-        for finished in group.train(queue(), slots=slots, stop=stop):
+        for finished in group.train(queue(), slots=width, stop=stop):
             job = training.pop(finished.trainer)
             shown.ended(job.number, _close(job, claims[job], finished))
             del claims[job]
@@ -160,23 +173,43 @@ def _train_free(
     return elsewhere
 
 
-def _claim(job: _Job, dead: attempts.Record | None) -> attempts.Claim | None:
-    """Make a run ours; None where it is done, or another process may be at it."""
-    if job.folder.result():
+def _device(jobs: list[_Job]) -> torch.device:
+    return pick_device(jobs[0].config.device if jobs else "cpu")
+
+
+def _is_over(job: _Job, pruner: Pruner | None) -> bool:
+    folder = job.folder
+    return folder.result() is not None or (pruner is not None and folder.pruned() is not None)
+
+
+def _claim(job: _Job, dead: attempts.Record | None, pruner: Pruner | None) -> attempts.Claim | None:
+    """Make a run ours; None where it is over, or another process may be at it."""
+    if _is_over(job, pruner):
         return None
     claim = attempts.claim(job.folder.path, known_dead=dead)
-    if claim and job.folder.result():  # since we looked
+    if claim and _is_over(job, pruner):  # since we looked
         claim.end("done")
         return None
     if claim:
         files.remove_leftovers(job.folder.path)
-        job.folder.forget_failure()
+        job.folder.forget_outcome()
     return claim
 
 
-def _trainer(job: _Job, claim: attempts.Claim, resident: ResidentData, shown: Progress) -> Trainer:
-    tracker = Trackers(HistoryFile(job.folder, claim), shown.run(job.config, job.number))
-    trainer = Trainer(job.config, resident, folder=job.folder.path, tracker=tracker)
+def _trainer(
+    job: _Job,
+    claim: attempts.Claim,
+    resident: ResidentData,
+    shown: Progress,
+    pruner: Pruner | None,
+) -> Trainer:
+    trainer = Trainer(
+        job.config,
+        resident,
+        folder=job.folder.path,
+        tracker=Trackers(HistoryFile(job.folder, claim), shown.run(job.config, job.number)),
+        is_hopeless=lambda rows: pruner is not None and pruner.is_hopeless(job.config, rows),
+    )
     if trainer.resumed:
         shown.note(f"{job.config.name}: goes on after {trainer.epoch} epochs, {trainer.step} steps")
     return trainer
@@ -198,4 +231,5 @@ def _close(job: _Job, claim: attempts.Claim, finished: group.Finished) -> str:
 
 
 def _outcome(config: RunConfig, folder: RunFolder) -> Outcome:
-    return Outcome(config, folder.path, folder.state(), folder.result(), folder.failure())
+    numbers = folder.result() or folder.pruned()
+    return Outcome(config, folder.path, folder.state(), numbers, folder.failure())

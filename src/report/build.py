@@ -84,8 +84,10 @@ class Report:
             sections.append(page.section(top, drawn[-1], self.missing(top.model)))
             written += drawn
         trained = len(table.trainings(self.runs))
-        summary = f"{len(self.runs)} finished runs, {trained} different trainings, ranked by "
-        summary += f"{charts.words(self.column)}."
+        pruned = int(table.is_pruned(self.runs).sum())
+        summary = f"{len(self.runs) - pruned} finished runs"
+        summary += f" and {pruned} pruned ones" if pruned else ""
+        summary += f", {trained} different trainings, ranked by {charts.words(self.column)}."
         if missing := self.missing():
             summary += f" Not shown: {missing}."
         path = self.out / "report.html"
@@ -107,6 +109,8 @@ class Report:
             parts.append(f"At most {epochs} epochs.")
         if table.rank_column(self.runs, None) != table.DEFAULT_RANK:
             parts.append("The table does not tell the best validation accuracies.")
+        if pruned := int(table.is_pruned(table.trainings(rows)).sum()):
+            parts.append(f"{pruned} runs were pruned before their end: they rank last.")
         if missing := self.missing(model):
             parts.append(f"Not shown: {missing}.")
         return " ".join(parts)

@@ -75,6 +75,9 @@ def _bars(bars: list[Bar], title: str, subtitle: str, note: str) -> Figure:
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.set(ylabel="", xlabel=f"accuracy (axis begins at {start:.0%})" if start else "accuracy")
     for place, bar in enumerate(bars):
+        if bar.pruned_after is not None:
+            for drawn in axes.containers[:2]:
+                drawn[place].set(alpha=0.5, hatch="//")
         reach = [[bar.accuracy - bar.low], [bar.high - bar.accuracy]]
         axes.errorbar(bar.accuracy, place - 0.19, xerr=reach, color="0.15", capsize=3, lw=1.3)
         margin = 0.012 * (end - start)

@@ -28,6 +28,8 @@ class Bar:
     low: float
     high: float
     per_class_accuracy: float
+    pruned_after: int | None
+    """Epochs after which the run was stopped as hopeless, if it was."""
     row: dict[str, Any]
 
 
@@ -95,4 +97,7 @@ def _bar(row: dict[str, Any], label: str) -> Bar:
     images = row.get("test_images")
     low, high = interval(accuracy, TEST_IMAGES if pd.isna(images) else int(images))
     per_class = row["test_per_class_accuracy_best_val_acc"]
-    return Bar(label, accuracy, low, high, per_class, row)
+    pruned_after = int(row["epochs_run"]) if row.get("stop_reason") == "pruned" else None
+    if pruned_after is not None:
+        label += f"\npruned after {pruned_after} epochs"
+    return Bar(label, accuracy, low, high, per_class, pruned_after, row)

@@ -12,7 +12,14 @@ from src import files
 from src.report.numbers import SETTINGS, TopK
 
 COLUMNS = ("rank", *SETTINGS, "validation", "test", "95 % interval", "per class")
-_ALL = ("Full_Modelname", "best_val_accuracy", "test_accuracy_best_val_acc", "epochs_run", "run_id")
+_ALL = (
+    "Full_Modelname",
+    "best_val_accuracy",
+    "test_accuracy_best_val_acc",
+    "epochs_run",
+    "stop_reason",
+    "run_id",
+)
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,22 @@ def rank_column(table: pd.DataFrame, wanted: str | None) -> str:
 
 
 def ranked(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Trained rows, best first; ties stay in the table's order, rows without a value go."""
+    """Trained rows, best first; ties stay in the table's order, rows without a value go.
+
+    Runs that were pruned come after all that were not: they are not comparable.
+    """
     ascending = any(word in column for word in _LOWER_IS_BETTER)
     rows = trainings(table).dropna(subset=[column])
-    return rows.sort_values(column, ascending=ascending, kind="stable")
+    rows = rows.sort_values(column, ascending=ascending, kind="stable")
+    pruned = is_pruned(rows)
+    return pd.concat([rows[~pruned], rows[pruned]])
+
+
+def is_pruned(table: pd.DataFrame) -> "pd.Series[bool]":
+    """For each row, whether its run was stopped as hopeless before its end."""
+    if "stop_reason" in table:
+        return table["stop_reason"] == "pruned"
+    return pd.Series(False, index=table.index)
 
 
 def architectures(table: pd.DataFrame, only: str | None = None) -> list[str]:

@@ -71,7 +71,8 @@ class Collected:
 
 def unfinished(states: Counter[State]) -> str:
     """What no table shows, in words: '2 failed, 1 pending'; empty where nothing is missing."""
-    missing = {state: states[state] for state in State if state != State.DONE and states[state]}
+    shown = (State.DONE, State.PRUNED)
+    missing = {state: states[state] for state in State if state not in shown and states[state]}
     return ", ".join(f"{count} {state}" for state, count in missing.items())
 
 
@@ -92,9 +93,9 @@ def collect(runs_dir: Path, *, synthetic: bool = True) -> Collected:
     states: dict[str, Counter[State]] = {}
     rows: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     for folder, cells in kept:
-        state, result = folder.state(), folder.result()
+        state, result = folder.state(), folder.result() or folder.pruned()
         states.setdefault(cells[0].model_type, Counter())[state] += 1
-        if result:
+        if result:  # complete, or pruned, as its stop_reason tells
             rows += [(_grid_order(cell), _row(cell, result, cells[0])) for cell in cells]
     rows.sort(key=lambda row: row[0])
     columns = [*PUBLISHED_COLUMNS, *OUR_COLUMNS]

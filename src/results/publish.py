@@ -14,17 +14,32 @@ from src.paths import ROOT
 from src.results.attempts import Claim
 from src.results.store import RunFolder
 from src.training import checkpoint
-from src.training.precision import device_name
+from src.training.device import device_name
 from src.training.trainer import NonFiniteLoss, Trainer
 
 
 def publish(trainer: Trainer, folder: RunFolder, claim: Claim) -> dict[str, Any]:
     """Write everything of a finished run; result.json last, which makes it done.
 
+    Of a pruned run only its numbers are kept, apart from results: it is not done.
     Raises Superseded where the run is no longer ours.
     """
     trained, config = trainer.trained, trainer.config
     assert trained
+    result = {
+        "run_id": config.id,
+        **trained.numbers,
+        "device": device_name(trainer.data.device),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "git_commit": git_commit(),
+        "attempt": claim.number,
+    }
+    claim.require()
+    if trainer.stop_reason == "pruned":
+        folder.write_pruned(result)
+        checkpoint.remove(folder.path)
+        claim.end("pruned")
+        return result
     kept = {"best": CHECKPOINT_KINDS[:1], "all": CHECKPOINT_KINDS, "none": ()}
     for kind in kept[config.keep_checkpoints]:
         claim.require()
@@ -37,15 +52,6 @@ def publish(trainer: Trainer, folder: RunFolder, claim: Claim) -> dict[str, Any]
         probabilities=logits.softmax(dim=1).half().cpu().numpy(),
         features=trained.test.features.half().cpu().numpy(),
     )
-    result = {
-        "run_id": config.id,
-        **trained.numbers,
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "device": device_name(trainer.data.device),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "git_commit": git_commit(),
-        "attempt": claim.number,
-    }
     claim.require()
     if not folder.write_result(result):
         raise Superseded(f"{folder.path.name} was finished by another process")

@@ -16,6 +16,7 @@ class State(StrEnum):
     """Where a run stands, as its folder tells."""
 
     DONE = "done"
+    PRUNED = "pruned"
     RUNNING = "running"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
@@ -52,6 +53,8 @@ class RunFolder:
         last = attempts.last(self.path)
         if last and attempts.may_be_alive(last):
             return State.RUNNING
+        if self.pruned() is not None:
+            return State.PRUNED
         if (self.path / paths.FAILURE).exists():
             return State.FAILED
         return State.INTERRUPTED if last else State.PENDING
@@ -67,8 +70,15 @@ class RunFolder:
 
     def result(self) -> dict[str, Any] | None:
         """The result; None where there is none or it is not whole."""
-        result = files.read_json(self.path / paths.RESULT)
-        return result if result and "test_accuracy_best_val_acc" in result else None
+        return self._numbers(paths.RESULT)
+
+    def pruned(self) -> dict[str, Any] | None:
+        """What a run had come to when it was stopped as hopeless; None where it was not."""
+        return self._numbers(paths.PRUNED)
+
+    def _numbers(self, name: str) -> dict[str, Any] | None:
+        numbers = files.read_json(self.path / name)
+        return numbers if numbers and "test_accuracy_best_val_acc" in numbers else None
 
     def failure(self) -> dict[str, Any] | None:
         """What broke the last attempt; None where nothing did."""
@@ -107,21 +117,29 @@ class RunFolder:
         if self.result() is None:
             (self.path / paths.RESULT).unlink(missing_ok=True)  # damaged
         published = files.write_once(self.path / paths.RESULT, files.to_json(result).encode())
-        self.forget_failure()
+        self.forget_outcome()
         return published
 
-    def forget_failure(self) -> None:
+    def write_pruned(self, numbers: dict[str, Any]) -> None:
+        """Note what a run had come to when it was stopped as hopeless."""
+        files.write_json(self.path / paths.PRUNED, numbers)
+
+    def forget_outcome(self) -> None:
         """A new attempt begins; the old one's file tells how it ended."""
-        (self.path / paths.FAILURE).unlink(missing_ok=True)
+        for name in (paths.FAILURE, paths.PRUNED):
+            (self.path / name).unlink(missing_ok=True)
 
     def write_failure(self, failure: dict[str, Any]) -> None:
         """Note what broke this attempt."""
         files.write_json(self.path / paths.FAILURE, failure)
 
 
-def all_runs(runs_dir: Path) -> Iterator[RunFolder]:
-    """Every run folder under `runs_dir`, sorted by path. Raises UserError where it is missing."""
+def all_runs(runs_dir: Path, model: str = "*") -> Iterator[RunFolder]:
+    """Every run folder under `runs_dir`, or those of a model, sorted by path.
+
+    Raises UserError where `runs_dir` is missing.
+    """
     if not runs_dir.is_dir():
         raise UserError(f"--runs {str(runs_dir)!r}: no such folder")
-    for config in sorted(runs_dir.glob(f"*/*/{paths.CONFIG}")):
+    for config in sorted(runs_dir.glob(f"{model}/*/{paths.CONFIG}")):
         yield RunFolder(config.parent)

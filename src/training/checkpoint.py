@@ -2,10 +2,12 @@
 
 import hashlib
 import io
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
 import torch
+from torch import Tensor
 
 from src import files
 from src.paths import RESUME, RESUME_BEFORE
@@ -14,6 +16,45 @@ State = dict[str, Any]
 
 _MARK = b"sha256 "
 _DIGEST_BYTES = 32
+
+
+_thread = ThreadPoolExecutor(1, "checkpoint")  # one for all runs: they share a disk
+
+
+class Writer:
+    """Writes the checkpoints of one run off the thread that trains, one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._pending: Future[None] | None = None
+
+    def start(self, state: State) -> None:
+        """Begin to write `state` as it is now; returns once it is copied."""
+        self.wait()
+        self._pending = _thread.submit(save, self.folder, _on_host(state))
+
+    def busy(self) -> bool:
+        """Whether one is being written. Raises OSError where the last one could not be."""
+        if self._pending and self._pending.done():
+            self.wait()
+        return self._pending is not None
+
+    def wait(self) -> None:
+        """Until it is written. Raises OSError where it could not be."""
+        pending, self._pending = self._pending, None
+        if pending:
+            pending.result()
+
+
+def _on_host(value: Any) -> Any:
+    """A copy in host memory of a state, which training will not change."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu() if value.is_cuda else value.detach().clone()
+    if isinstance(value, dict):
+        return {name: _on_host(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_on_host(item) for item in value]
+    return value
 
 
 def save(folder: Path, state: State) -> None:

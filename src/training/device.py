@@ -1,4 +1,8 @@
-"""Which arithmetic a run uses, and where."""
+"""The device that runs train on, and what it calls itself."""
+
+import platform
+from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -14,33 +18,22 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The autocast type that 'auto', 'bfloat16' or 'float32' means on `device`."""
-    fast = _has_fast_bfloat16(device)
-    return (
-        torch.bfloat16
-        if precision == "bfloat16" or (precision == "auto" and fast)
-        else torch.float32
-    )
-
-
-def _has_fast_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
 def device_name(device: torch.device) -> str:
-    """What the device calls itself."""
+    """What the device calls itself; a CPU with the number of threads that work on it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu x{torch.get_num_threads()} ({_cpu_model()})"
 
 
-def _cpu_model() -> str:
-    import platform
-    from pathlib import Path
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is native; where it is emulated it can be a hundred times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
+
+@cache
+def _cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -9,22 +9,24 @@ from torch.nn.functional import cross_entropy
 
 from src.data.resident import Images
 from src.models.classifier import Classifier
-from src.training.metrics import Metrics
+from src.training.arithmetic import Arithmetic
+from src.training.metrics import Metrics, Sums
 
-_BATCH = {"cpu": 250, "cuda": 2000}
+BATCH = {"cpu": 250, "cuda": 2000}
+"""Images that are evaluated at a time."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Metrics, and for each of N images the logits (N, 10) and features (N, F), on the device."""
 
-    metrics: Metrics
+    sums: Sums
     logits: Tensor
     features: Tensor
 
 
 def evaluate(
-    model: Classifier, images: Images, samples: Tensor, table: Tensor, dtype: torch.dtype
+    model: Classifier, images: Images, samples: Tensor, table: Tensor, arithmetic: Arithmetic
 ) -> Generator[None, None, Evaluation]:
     """Evaluate `model` on images[samples] as it is in eval mode; yields between batches.
 
@@ -35,14 +37,32 @@ def evaluate(
     logits: list[Tensor] = []
     features: list[Tensor] = []
     model.eval()
-    for part in samples.split(_BATCH[device.type]):
+    for part in samples.split(BATCH[device.type]):
         if logits:
             yield
-        with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            batch, labels = images.batch(part, table)
-            feature = model.features(batch)
-            logit = model.head(feature).float()
-        metrics.add(cross_entropy(logit, labels), logit, labels)
+        logit, feature = evaluate_batch(model, images, part, table, arithmetic, metrics)
         logits.append(logit)
         features.append(feature)
-    return Evaluation(metrics, torch.cat(logits), torch.cat(features))
+    reading = metrics.read()
+    while not reading.ready():
+        yield
+    return Evaluation(reading.sums(), torch.cat(logits), torch.cat(features))
+
+
+@torch.no_grad()
+def evaluate_batch(
+    model: Classifier,
+    images: Images,
+    samples: Tensor,
+    table: Tensor,
+    arithmetic: Arithmetic,
+    metrics: Metrics,
+) -> tuple[Tensor, Tensor]:
+    """Logits (B, 10) and features (B, F) of images[samples], which are counted in `metrics`."""
+    device, dtype = samples.device, arithmetic.dtype
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        batch, labels = images.batch(samples, table)
+        feature = model.features(batch.contiguous(memory_format=arithmetic.layout))
+        logit = model.head(feature).float()
+    metrics.add(cross_entropy(logit, labels), logit, labels)
+    return logit, feature

@@ -1,5 +1,9 @@
 """Loss and accuracies of many batches, summed on the device and read once."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -8,8 +12,44 @@ from src.data.dataset import CLASSES
 State = dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Sums:
+    """Sums over images: of the loss, and correct predictions and images of each class."""
+
+    loss: float
+    correct: Sequence[int]
+    images: Sequence[int]
+
+    @property
+    def mean_loss(self) -> float:
+        """Loss of the mean image."""
+        return self.loss / max(1, sum(self.images))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct predictions, 0 to 1."""
+        return sum(self.correct) / max(1, sum(self.images))
+
+    def summary(self, part: str) -> dict[str, float]:
+        """loss, accuracy, mean per-class accuracy and that of each class, prefixed by `part`.
+
+        Accuracies are shares from 0 to 1; a class without images has none and is left out.
+        """
+        per_class = {
+            name: hits / count
+            for name, hits, count in zip(CLASSES, self.correct, self.images, strict=True)
+            if count
+        }
+        return {
+            f"{part}_loss": self.mean_loss,
+            f"{part}_accuracy": self.accuracy,
+            f"{part}_per_class_accuracy": sum(per_class.values()) / max(1, len(per_class)),
+            **{f"{part}_per_class_accuracy_{name}": share for name, share in per_class.items()},
+        }
+
+
 class Metrics:
-    """Sums over images: loss in float64, correct predictions and images per class in int64."""
+    """The sums on a device: loss in float64, counts in int64."""
 
     def __init__(self, device: torch.device) -> None:
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
@@ -23,6 +63,11 @@ class Metrics:
         self.correct.index_add_(0, labels, hits)
         self.images.index_add_(0, labels, torch.ones_like(labels))
 
+    def reset(self) -> None:
+        """Begin again at zero, in place."""
+        for sums in self.state().values():
+            sums.zero_()
+
     def state(self) -> State:
         """The sums, to go on from later."""
         return {"loss": self.loss, "correct": self.correct, "images": self.images}
@@ -32,26 +77,33 @@ class Metrics:
         for name, mine in self.state().items():
             mine.copy_(state[name])
 
-    def running(self) -> tuple[float, float]:
-        """Mean loss and accuracy (0 to 1) of the images so far."""
-        count = max(1, int(self.images.sum()))
-        return self.loss.item() / count, int(self.correct.sum()) / count
+    def read(self) -> "Reading":
+        """The sums as they are now, on their way to the host."""
+        return Reading(self)
 
-    def summary(self, part: str) -> dict[str, float]:
-        """loss, accuracy, mean per-class accuracy and that of each class, prefixed by `part`.
 
-        Accuracies are shares from 0 to 1; a class without images has none and is left out.
-        """
-        loss, accuracy = self.running()
-        correct, images = self.correct.tolist(), self.images.tolist()
-        per_class = {
-            name: hits / count
-            for name, hits, count in zip(CLASSES, correct, images, strict=True)
-            if count
+class Reading:
+    """A copy of the sums that the host can have without waiting, once it is `ready`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        on_gpu = metrics.loss.is_cuda
+        self._copies = {
+            name: torch.empty_like(sums, device="cpu", pin_memory=on_gpu).copy_(
+                sums, non_blocking=True
+            )
+            for name, sums in metrics.state().items()
         }
-        return {
-            f"{part}_loss": loss,
-            f"{part}_accuracy": accuracy,
-            f"{part}_per_class_accuracy": sum(per_class.values()) / max(1, len(per_class)),
-            **{f"{part}_per_class_accuracy_{name}": share for name, share in per_class.items()},
-        }
+        self._event = torch.cuda.Event() if on_gpu else None
+        if self._event:
+            self._event.record()
+
+    def ready(self) -> bool:
+        """Whether the copy has arrived."""
+        return self._event is None or self._event.query()
+
+    def sums(self) -> Sums:
+        """The sums; waits for them where they are not ready."""
+        if self._event:
+            self._event.synchronize()
+        numbers: dict[str, Any] = {name: copy.tolist() for name, copy in self._copies.items()}
+        return Sums(**numbers)

@@ -5,34 +5,35 @@ import struct
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from src import models
 from src.config import RunConfig
 from src.models.classifier import Classifier
+from src.models.small_maps import specialise
 
 
-def build_model(config: RunConfig, device: torch.device) -> Classifier:
+def build_model(
+    config: RunConfig, device: torch.device, layout: torch.memory_format = torch.contiguous_format
+) -> Classifier:
     """The model of a run with the weights of its seed, which are the same for every device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = models.create(config.model_type, **models.options_of(config))
-    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    decoupled = config.optimizer == "adamw" or config.weight_decay == 0
+    model = specialise(model, dead_taps=decoupled)
+    return model.to(device, memory_format=layout)  # type: ignore[call-overload]
 
 
-def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of a run, fused; its learning rate is set anew at every step."""
-    common: dict[str, Any] = {
-        "lr": config.learning_rate,
-        "weight_decay": config.weight_decay,
-        "fused": True,
-    }
+def build_optimizer(config: RunConfig, model: nn.Module, rate: Tensor) -> torch.optim.Optimizer:
+    """The optimizer of a run, fused. It reads its learning rate from `rate` at every step."""
+    common: dict[str, Any] = {"lr": rate, "weight_decay": config.weight_decay, "fused": True}
     if config.optimizer == "sgd":
         return torch.optim.SGD(
             model.parameters(), momentum=config.momentum, nesterov=config.nesterov, **common
         )
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
-    return kind(model.parameters(), amsgrad=config.amsgrad, **common)
+    return kind(model.parameters(), amsgrad=config.amsgrad, capturable=rate.is_cuda, **common)
 
 
 def batch_bounds(count: int, size: int) -> list[tuple[int, int]]:

@@ -2,32 +2,28 @@
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 
 from src.config import CHECKPOINT_KINDS, RunConfig
-from src.data.augment import SHUFFLE, Augmentation, hashed
-from src.data.resident import ResidentData, normalization_table
-from src.data.split import split
+from src.data.resident import ResidentData
 from src.training import checkpoint
+from src.training.arithmetic import Arithmetic, pick_arithmetic
+from src.training.device import device_name
 from src.training.early_stopping import EarlyStopping
-from src.training.evaluate import Evaluation, evaluate
-from src.training.metrics import Metrics
-from src.training.precision import pick_dtype
-from src.training.schedules import learning_rate
-from src.training.setup import batch_bounds, build_model, build_optimizer, step_seed
+from src.training.evaluate import Evaluation
+from src.training.lane import Lane
+from src.training.learner import Learner, Weights
+from src.training.metrics import Reading, Sums
 from src.training.tracker import Row, Tracker, Trackers
 
-Weights = dict[str, Tensor]
 T = TypeVar("T")
 
-_STATE_FORMAT = 1  # of a resume checkpoint
+_STATE_FORMAT = 2  # of a resume checkpoint
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -57,7 +53,8 @@ class Trainer:
     """One run on one device. Call `advance` until it returns False, then read `trained`.
 
     Between two calls `save` stores everything needed to go on bit for bit, and a Trainer of the
-    same config and folder goes on from there.
+    same config and folder goes on from there. is_hopeless is asked after each epoch, with the
+    rows of all epochs so far; its yes ends the run as "pruned".
     """
 
     def __init__(
@@ -67,30 +64,15 @@ class Trainer:
         *,
         folder: Path | None = None,
         tracker: Tracker | None = None,
+        is_hopeless: Callable[[Sequence[Row]], bool] = lambda rows: False,
     ) -> None:
+        self.is_hopeless = is_hopeless
         self.config, self.data, self.folder = config, data, folder
         self.tracker = tracker or Trackers()
-        device = data.device
-        self.dtype = pick_dtype(config.precision, device)
-        self.train_samples, self.val_samples = (
-            torch.from_numpy(part).to(device) for part in split(data.dataset, config)
-        )
-        self.test_samples = torch.arange(len(data.test.labels), device=device)
-        self.test_samples = self.test_samples[: config.max_images or None]
-        images = data.dataset.train_images
-        if config.normalization == "measured":
-            images = images[self.train_samples.cpu()]
-        self.table = normalization_table(config.normalization, images).to(device)
-        self.augmentation = Augmentation(config, device) if config.data_augmentation else None
-
-        self.model = build_model(config, device)
-        self.optimizer = build_optimizer(config, self.model)
         self.stopping = EarlyStopping(config.early_stopping_patience)
-        self.bounds = batch_bounds(len(self.train_samples), config.batch_size)
-
         self.epoch = 0  # from 0; the epoch in progress, or the number of epochs done
         self.step = 0  # the next step of it
-        self.metrics = Metrics(device)
+        self.images_trained = 0  # here, since this object was made
         self.rows: list[Row] = []
         self.best: dict[str, Best] = {}
         self.best_val_accuracy = -math.inf
@@ -98,82 +80,105 @@ class Trainer:
         self.seconds = {"train": 0.0, "validation": 0.0}
         self.trained: Trained | None = None
 
-        self.resumed = self._resume()
+        self.lane = Lane(data.device, graphs=config.cuda_graphs)
+        with self.lane.entered():
+            state = self._saved_state()
+            self.arithmetic = self._arithmetic(state)
+            self.learner = Learner(config, data, self.lane, self.arithmetic)
+            if state:
+                self._resume(state)
+        self.resumed = state is not None
+        self._running: Reading | None = None
+        self._writer = checkpoint.Writer(folder) if folder else None
         self._saved_at = time.monotonic()
         self._work = self._train()
 
     def advance(self) -> bool:
         """Do one unit of work: a training step, a batch of an evaluation. False when all is done.
 
-        Raises NonFiniteLoss at the end of an epoch whose loss is not a finite number.
+        On a GPU, where the device works on what was queued before, that may be nothing. Raises
+        NonFiniteLoss at the end of an epoch whose loss is not a finite number.
         """
-        try:
-            next(self._work)
-        except StopIteration:
-            return False
+        if self.lane.is_full():
+            return True
+        with self.lane.entered():
+            try:
+                next(self._work)
+            except StopIteration:
+                self.settle()
+                return False
         return True
 
     def save(self) -> None:
-        """Write the resume checkpoint, where the run has a folder."""
-        if self.folder:
-            self.tracker.before_save()
-            checkpoint.save(self.folder, self._state())
-        self._saved_at = time.monotonic()
+        """Write the resume checkpoint, where the run has a folder, and wait until it is there."""
+        self._start_saving()
+        self.settle()
 
     def save_if_due(self) -> None:
-        """Write it if the last one is `checkpoint_minutes` old."""
-        if time.monotonic() - self._saved_at >= self.config.checkpoint_minutes * 60:
-            self.save()
+        """Begin to write it if the last one is `checkpoint_minutes` old."""
+        due = time.monotonic() - self._saved_at >= self.config.checkpoint_minutes * 60
+        if due and not (self._writer and self._writer.busy()):
+            self._start_saving()
+
+    def settle(self) -> None:
+        """Wait for the device and for what is being written. Raises OSError where it was not."""
+        self.lane.wait()
+        if self._writer:
+            self._writer.wait()
+
+    def _start_saving(self) -> None:
+        if self._writer:
+            self.tracker.before_save()
+            with self.lane.entered():
+                self._writer.start(self._state())
+        self._saved_at = time.monotonic()
 
     def _train(self) -> Iterator[None]:
         """The run from where it stands to its end. State is whole at every yield."""
         while self.stop_reason is None:
-            yield from self._timed("train", self._train_epoch())
-            _require_finite("training", self.metrics.running()[0], self.epoch + 1)
+            training = yield from self._timed("train", self._train_epoch())
+            _require_finite("training", training.mean_loss, self.epoch + 1)
             validation = (yield from self._validate()) if self._validates() else {}
-            self._end_epoch(validation)
+            self._end_epoch(training, validation)
             yield
         self.trained = yield from self._test()
 
-    def _train_epoch(self) -> Generator[None, None, None]:
-        order = self._order()
-        images, count = self.data.train, len(order)
-        self.model.train()
-        while self.step < len(self.bounds):
-            first, last = self.bounds[self.step]
-            self._set_learning_rate()
-            torch.manual_seed(step_seed(self.config.seed, self.epoch, self.step))  # dropout
-            batch, labels = images.batch(
-                order[first:last], self.table, self.augmentation, self.epoch
-            )
-            with torch.autocast(batch.device.type, self.dtype, enabled=self._autocast):
-                logits = self.model(batch)
-            logits = logits.float()
-            loss = cross_entropy(logits, labels)
-            loss.backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.metrics.add(loss.detach(), logits.detach(), labels)
+    def _train_epoch(self) -> Generator[None, None, Sums]:
+        learner, count = self.learner, len(self.learner.train_samples)
+        learner.start_epoch(self.epoch, self.step)
+        while self.step < len(learner.bounds):
+            first, last = learner.bounds[self.step]
+            learner.train_batch(self.epoch, self.step)
             self.step += 1
-            self.tracker.step(self.epoch + 1, last, count, self.metrics.running)
+            self.images_trained += last - first
+            self.tracker.step(self.epoch + 1, last, count, self._running_numbers)
             yield
+        reading = learner.metrics.read()
+        while not reading.ready():
+            yield
+        return reading.sums()
+
+    def _running_numbers(self) -> tuple[float, float]:
+        """Mean loss and accuracy of the epoch so far, as far as they are known without waiting."""
+        fresh = self.learner.metrics.read()
+        known = fresh if fresh.ready() else self._running or fresh
+        self._running = fresh
+        sums = known.sums()
+        return sums.mean_loss, sums.accuracy
 
     def _validate(self) -> Generator[None, None, dict[str, float]]:
-        work = evaluate(self.model, self.data.train, self.val_samples, self.table, self.dtype)
-        evaluation = yield from self._timed("validation", work)
-        summary = evaluation.metrics.summary("val")
-        _require_finite("validation", summary["val_loss"], self.epoch + 1)
-        return summary
+        sums = yield from self._timed("validation", self.learner.validate())
+        _require_finite("validation", sums.mean_loss, self.epoch + 1)
+        return sums.summary("val")
 
-    def _end_epoch(self, validation: dict[str, float]) -> None:
+    def _end_epoch(self, training: Sums, validation: dict[str, float]) -> None:
         """Everything that changes at the end of an epoch, between two yields."""
-        training = self.metrics.summary("train")
-        rate = self.optimizer.param_groups[0]["lr"]
+        rate = self.learner.rate_of(self.epoch, self.step - 1)
+        self.learner.end_epoch(self.epoch)
         seconds = sum(self.seconds.values()) - sum(row["seconds"] for row in self.rows)
         self.epoch += 1
         self.step = 0
-        self.metrics = Metrics(self.data.device)
-        row = {"epoch": self.epoch, "lr": rate, **training, **validation}
+        row = {"epoch": self.epoch, "lr": rate, **training.summary("train"), **validation}
         self.rows.append({**row, "seconds": round(seconds, 3)})
         if validation:
             self._keep_best(validation)
@@ -181,8 +186,10 @@ class Trainer:
             self.stop_reason = "completed"
         elif self.stopping.exhausted:
             self.stop_reason = "early stopping"
+        elif self.is_hopeless(self.rows):
+            self.stop_reason = "pruned"
         if self.stop_reason:
-            self.best["terminal"] = Best(self.epoch, _copy(self.model))
+            self.best["terminal"] = Best(self.epoch, self.learner.weights())
         self.tracker.epoch(self.rows)
 
     def _keep_best(self, validation: dict[str, float]) -> None:
@@ -191,7 +198,7 @@ class Trainer:
             "best_val_loss": self.stopping.update(validation["val_loss"]),
         }
         if any(improved.values()):
-            now = Best(self.epoch, _copy(self.model))
+            now = Best(self.epoch, self.learner.weights())
             self.best |= {kind: now for kind, better in improved.items() if better}
         self.best_val_accuracy = max(self.best_val_accuracy, validation["val_accuracy"])
 
@@ -200,24 +207,21 @@ class Trainer:
         by_epoch: dict[int, Evaluation] = {}
         for best in self.best.values():
             if best.epoch not in by_epoch:
-                self.model.load_state_dict(best.weights)
-                by_epoch[best.epoch] = yield from evaluate(
-                    self.model, self.data.test, self.test_samples, self.table, self.dtype
-                )
+                by_epoch[best.epoch] = yield from self.learner.test(best.weights)
         numbers = self._numbers()
         for kind in CHECKPOINT_KINDS:
-            summary = by_epoch[self.best[kind].epoch].metrics.summary("test")
+            summary = by_epoch[self.best[kind].epoch].sums.summary("test")
             numbers |= {f"{name}_{kind}": value for name, value in summary.items()}
         return Trained(
             numbers,
             {kind: best.weights for kind, best in self.best.items()},
-            self.data.test.labels[self.test_samples],
+            self.data.test.labels[self.learner.test_samples],
             by_epoch[self.best["best_val_acc"].epoch],
         )
 
     def _numbers(self) -> dict[str, Any]:
         last = {k: v for k, v in self.rows[-1].items() if k.startswith(("train_", "val_"))}
-        images = self.epoch * len(self.train_samples)
+        images = self.epoch * len(self.learner.train_samples)
         return {
             "epochs_run": self.epoch,
             "best_epoch": self.best["best_val_acc"].epoch,
@@ -225,8 +229,10 @@ class Trainer:
             "stop_reason": self.stop_reason,
             "train_seconds": round(self.seconds["train"], 3),
             "images_per_second": round(images / max(self.seconds["train"], 1e-9), 1),
-            "test_images": len(self.test_samples),
-            "precision": str(self.dtype).removeprefix("torch."),
+            "test_images": len(self.learner.test_samples),
+            "parameters": self.learner.parameters,
+            "precision": self.arithmetic.precision,
+            "memory_format": self.arithmetic.memory_format,
             **last,
         }
 
@@ -234,43 +240,34 @@ class Trainer:
         done = self.epoch + 1
         return done % self.config.val_freq == 0 or done == self.config.num_epochs
 
-    def _order(self) -> Tensor:
-        """The training samples in the order of this epoch."""
-        keys = hashed(self.config.seed, self.epoch, SHUFFLE, self.train_samples)
-        return self.train_samples[torch.argsort(keys, stable=True)]
-
-    def _set_learning_rate(self) -> None:
-        rate = learning_rate(self.config, self.epoch, self.step, len(self.bounds))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
-    @property
-    def _autocast(self) -> bool:
-        return self.dtype != torch.float32
-
     def _timed(self, part: str, work: Generator[None, None, T]) -> Generator[None, None, T]:
-        """Do `work`, counting its own seconds and not those between its steps."""
+        """Do `work`, counting its seconds; those between its steps only if it goes on in them."""
+        ended = started = time.perf_counter()
         while True:
-            started = time.perf_counter()
+            if not self.lane.concurrent:
+                started = time.perf_counter()
             try:
                 next(work)
             except StopIteration as end:
                 result: T = end.value
                 return result
             finally:
-                self.seconds[part] += time.perf_counter() - started
+                ended = time.perf_counter()
+                self.seconds[part] += ended - started
+                started = ended
             yield
 
     def _state(self) -> dict[str, Any]:
         ended = self.best.get("terminal")  # then the model is only a vessel for evaluations
+        learner = self.learner.state()
         return {
             "format": _STATE_FORMAT,
             "id": self.config.id,
+            "device": device_name(self.data.device),
+            "arithmetic": [self.arithmetic.precision, self.arithmetic.memory_format],
             "epoch": self.epoch,
             "step": self.step,
-            "model": ended.weights if ended else self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "metrics": self.metrics.state(),
+            "learner": {**learner, "model": ended.weights} if ended else learner,
             "rows": self.rows,
             "best": {kind: [best.epoch, best.weights] for kind, best in self.best.items()},
             "best_val_accuracy": self.best_val_accuracy,
@@ -280,26 +277,28 @@ class Trainer:
             "seconds": self.seconds,
         }
 
-    def _resume(self) -> bool:
-        """Go on from the folder's checkpoint, if there is one of this run and this format."""
+    def _saved_state(self) -> dict[str, Any] | None:
+        """The folder's checkpoint, if there is one of this run and this format."""
         state = checkpoint.load(self.folder, self.data.device) if self.folder else None
         if not state or state["id"] != self.config.id or state.get("format") != _STATE_FORMAT:
-            return False
+            return None
+        return state
+
+    def _arithmetic(self, state: dict[str, Any] | None) -> Arithmetic:
+        """What a run was begun with on such a device it goes on with."""
+        if state and state["device"] == device_name(self.data.device):
+            return Arithmetic(*state["arithmetic"])
+        return pick_arithmetic(self.config, self.data.device)
+
+    def _resume(self, state: dict[str, Any]) -> None:
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.metrics.load(state["metrics"])
+        self.learner.load(state["learner"])
         self.best = {kind: Best(epoch, weights) for kind, (epoch, weights) in state["best"].items()}
         self.best_val_accuracy = state["best_val_accuracy"]
         self.stopping.lowest = state["lowest_loss"]
         self.stopping.without_gain = state["without_gain"]
         self.stop_reason = state["stop_reason"]
         self.seconds = state["seconds"]
-        return True
-
-
-def _copy(model: nn.Module) -> Weights:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def _require_finite(part: str, loss: float, epoch: int) -> None:

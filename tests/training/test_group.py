@@ -11,6 +11,7 @@ from src.config import RunConfig
 from src.data.resident import ResidentData
 from src.errors import Stopped
 from src.training import group
+from src.training.slots import FixedSlots
 from src.training.trainer import NonFiniteLoss, Trainer
 
 
@@ -40,7 +41,7 @@ def test_neighbours_change_nothing(configs: list[RunConfig], small_data: Residen
             yield opened[-1]
 
     ended = 0
-    for finished in group.train(queue(), slots=3):
+    for finished in group.train(queue(), slots=FixedSlots(3)):
         ended += 1
         assert len(opened) <= 3 + ended
         solo = alone[finished.trainer.config.id]
@@ -66,7 +67,7 @@ def test_a_stop_saves_every_open_run(
         trainers.append(Trainer(replace(config, seed=seed), small_data, folder=folder))
     steps = iter(range(100))
     with pytest.raises(Stopped):
-        list(group.train(iter(trainers), slots=2, stop=lambda: next(steps) > 9))
+        list(group.train(iter(trainers), slots=FixedSlots(2), stop=lambda: next(steps) > 9))
     assert [len(list(folder.iterdir())) for folder in folders] == [1, 1, 0]
 
 

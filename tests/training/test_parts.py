@@ -8,9 +8,9 @@ from torch.nn.functional import cross_entropy
 
 from src.data.dataset import CLASSES
 from src.errors import UserError
+from src.training.device import pick_device
 from src.training.early_stopping import EarlyStopping
 from src.training.metrics import Metrics
-from src.training.precision import pick_device, pick_dtype
 from src.training.setup import batch_bounds
 
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ def test_metrics_are_those_of_all_images_at_once() -> None:
     for part in torch.arange(101).split(16):
         metrics.add(cross_entropy(logits[part], labels[part]), logits[part], labels[part])
     hits = logits.argmax(dim=1) == labels
-    summary = metrics.summary("val")
+    summary = metrics.read().sums().summary("val")
     assert summary["val_loss"] == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-5)
     assert summary["val_accuracy"] == pytest.approx(hits.float().mean().item())
     per_class = [hits[labels == c].float().mean().item() for c in range(9)]
@@ -49,12 +49,6 @@ def test_batches_cover_an_epoch_and_none_holds_one_image() -> None:
     assert batch_bounds(9, 4) == [(0, 4), (4, 9)]
     assert batch_bounds(3, 1) == [(0, 1), (1, 2), (2, 3)]
     assert batch_bounds(1, 4) == [(0, 1)]
-
-
-def test_precision_can_be_forced() -> None:
-    assert pick_dtype("float32", CPU) == torch.float32
-    assert pick_dtype("bfloat16", CPU) == torch.bfloat16
-    assert pick_dtype("auto", CPU) in (torch.float32, torch.bfloat16)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: nothing to refuse")

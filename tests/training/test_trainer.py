@@ -94,7 +94,7 @@ def test_it_is_the_plain_training_loop(config: RunConfig, small_data: ResidentDa
     """The golden twin: the same run written out in ten lines of plain torch."""
     run = replace(config, precision="float32", num_epochs=1, scheduler="none", max_images=200)
     trainer = Trainer(run, small_data)
-    order = trainer._order()
+    order = trainer.learner.order(0)
     finish(trainer)
 
     torch.manual_seed(run.seed)
@@ -113,7 +113,7 @@ def test_it_is_the_plain_training_loop(config: RunConfig, small_data: ResidentDa
         losses.append(loss.item())
     assert trainer.rows[0]["train_loss"] == pytest.approx(sum(losses) / 4, rel=1e-4)
     model.eval()
-    images, labels = small_data.train.batch(trainer.val_samples, table)
+    images, labels = small_data.train.batch(trainer.learner.val_samples, table)
     expected = cross_entropy(model(images), labels).item()
     assert trainer.rows[0]["val_loss"] == pytest.approx(expected, rel=1e-3)
 
@@ -161,7 +161,7 @@ def test_early_stopping_and_the_three_checkpoints(
     model = models.create("cifar10net").eval()
     for kind in ("best_val_loss", "terminal"):
         model.load_state_dict(trained.weights[kind])
-        images, labels = small_data.test.batch(trainer.test_samples, trainer.table)
+        images, labels = small_data.test.batch(trainer.learner.test_samples, trainer.learner.table)
         with torch.no_grad():
             accuracy = (model(images).argmax(dim=1) == labels).float().mean().item()
         assert trained.numbers[f"test_accuracy_{kind}"] == pytest.approx(accuracy)

@@ -1,0 +1,155 @@
+"""Which number format and memory format a run trains in: measured once, and remembered."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from src import files, models
+from src.config import RunConfig
+from src.models.small_maps import specialise
+from src.paths import cache_dir
+from src.training.device import device_name, has_fast_bfloat16
+
+_PROBE_BATCH = {"cpu": 16, "cuda": 256}
+_PROBE_SECONDS = 0.3  # for each candidate, after a warm-up; at least one step
+_WORTH_IT = 0.95  # a candidate must take less than this share of the time of the one before it
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Autocast to `precision` (float32: none), images and weights in `memory_format`."""
+
+    precision: str
+    memory_format: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The autocast type."""
+        return _DTYPES[self.precision]
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """The memory format of images and convolution weights."""
+        return _FORMATS[self.memory_format]
+
+
+def pick_arithmetic(config: RunConfig, device: torch.device) -> Arithmetic:
+    """What `config` asks for; where it says auto, what trains its architecture fastest here.
+
+    That is measured once for an architecture and a device, in about a second, and kept in the
+    user's cache folder, so that the same run finds the same answer again.
+    """
+    allowed = _candidates(config, device)
+    if len(allowed) == 1:
+        return allowed[0]
+    file = cache_dir() / "arithmetic" / f"{_key(config, device, allowed)}.json"
+    known = files.read_json(file)
+    for candidate in allowed:
+        if known and known.get("fastest") == asdict(candidate):
+            return candidate
+    seconds = measure(config, device, allowed)
+    fastest = choose(seconds)
+    files.try_to_keep(file, _record(config, device, seconds, fastest))
+    return fastest
+
+
+def choose(seconds: dict[Arithmetic, float]) -> Arithmetic:
+    """The fastest; the earlier one, which is the more precise, unless the gain is clear."""
+    best = next(iter(seconds))
+    for candidate, time_taken in seconds.items():
+        if time_taken < seconds[best] * _WORTH_IT:
+            best = candidate
+    return best
+
+
+def measure(
+    config: RunConfig, device: torch.device, candidates: list[Arithmetic]
+) -> dict[Arithmetic, float]:
+    """Seconds of a forward and backward pass of the architecture, for each candidate."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        plain = models.create(config.model_type, **models.options_of(config))
+        model = specialise(plain).to(device)
+        return {candidate: _seconds(model, device, candidate) for candidate in candidates}
+
+
+def _candidates(config: RunConfig, device: torch.device) -> list[Arithmetic]:
+    """Every arithmetic that the config and the device allow, the plainest first."""
+    precisions, formats = [config.precision], [config.memory_format]
+    if config.precision == "auto":
+        precisions = ["float32", "bfloat16"] if has_fast_bfloat16(device) else ["float32"]
+    if config.memory_format == "auto":
+        formats = ["contiguous", "channels_last"] if _convolves(config) else ["contiguous"]
+    return [Arithmetic(*pair) for pair in product(precisions, formats)]
+
+
+def _convolves(config: RunConfig) -> bool:
+    with torch.device("meta"):
+        model = models.create(config.model_type, **models.options_of(config))
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())
+
+
+def _seconds(model: nn.Module, device: torch.device, arithmetic: Arithmetic) -> float:
+    model.to(memory_format=arithmetic.layout)
+    count = _PROBE_BATCH[device.type]
+    images = torch.randn(count, 3, 32, 32, device=device).to(memory_format=arithmetic.layout)
+    labels = torch.arange(count, device=device) % 10
+
+    def step() -> None:
+        enabled = arithmetic.precision != "float32"
+        with torch.autocast(device.type, arithmetic.dtype, enabled=enabled):
+            logits = model(images)
+        cross_entropy(logits.float(), labels).backward()
+        model.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return fastest_of(step)
+
+
+def fastest_of(step: Callable[[], object]) -> float:
+    """Seconds of the quickest call of `step` within _PROBE_SECONDS, after a warm-up."""
+    step()
+    times: list[float] = []
+    while sum(times) < _PROBE_SECONDS:
+        started = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _key(config: RunConfig, device: torch.device, candidates: list[Arithmetic]) -> str:
+    asked = [
+        config.model_type,
+        models.options_of(config),
+        device_name(device),
+        torch.__version__,
+        [asdict(candidate) for candidate in candidates],
+    ]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _record(
+    config: RunConfig,
+    device: torch.device,
+    seconds: dict[Arithmetic, float],
+    fastest: Arithmetic,
+) -> dict[str, Any]:
+    return {
+        "model_type": config.model_type,
+        "device": device_name(device),
+        "torch": torch.__version__,
+        "fastest": asdict(fastest),
+        "seconds": [{**asdict(one), "seconds": time_taken} for one, time_taken in seconds.items()],
+    }

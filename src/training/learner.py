@@ -1,0 +1,174 @@
+"""What learns in a run: model, optimizer and the step that advances both, fed from tensors."""
+
+import math
+from collections.abc import Generator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.nn.modules.dropout import _DropoutNd
+
+from src.config import RunConfig
+from src.data.augment import SHUFFLE, Augmentation, hashed
+from src.data.resident import ResidentData, normalization_table
+from src.data.split import split
+from src.models.small_maps import count_parameters, decay_dead_taps
+from src.training.arithmetic import Arithmetic
+from src.training.evaluate import BATCH, Evaluation, evaluate, evaluate_batch
+from src.training.lane import Lane
+from src.training.metrics import Metrics, Sums
+from src.training.schedules import learning_rate
+from src.training.setup import batch_bounds, build_model, build_optimizer, step_seed
+
+Weights = dict[str, Tensor]
+
+
+class Learner:
+    """The model of a run on its device, in a lane.
+
+    A step reads its place in the epoch, its samples, its learning rate and the epoch's number
+    from tensors, so that it can be captured once and replayed. Nothing in an epoch waits for the
+    device.
+    """
+
+    def __init__(
+        self, config: RunConfig, data: ResidentData, lane: Lane, arithmetic: Arithmetic
+    ) -> None:
+        self.config, self.data, self.lane, self.arithmetic = config, data, lane, arithmetic
+        device = data.device
+        self.train_samples, self.val_samples = (
+            torch.from_numpy(part).to(device) for part in split(data.dataset, config)
+        )
+        self.test_samples = torch.arange(len(data.test.labels), device=device)
+        self.test_samples = self.test_samples[: config.max_images or None]
+        images = data.dataset.train_images
+        if config.normalization == "measured":
+            images = images[self.train_samples.cpu()]
+        self.table = normalization_table(config.normalization, images).to(device)
+        self.augmentation = Augmentation(config, device) if config.data_augmentation else None
+        self.bounds = batch_bounds(len(self.train_samples), config.batch_size)
+
+        self.model = build_model(config, device, arithmetic.layout)
+        self.parameters = count_parameters(self.model)
+        self._has_dropout = any(isinstance(module, _DropoutNd) for module in self.model.modules())
+        # a float32 rate in a graph, where the fused kernels want that; else all digits
+        rate_dtype = torch.float32 if device.type == "cuda" else torch.float64
+        self.rate = torch.zeros((), dtype=rate_dtype, device=device)
+        self.optimizer = build_optimizer(config, self.model, self.rate)
+        self.metrics, self.val_metrics = Metrics(device), Metrics(device)
+
+        self._rates = torch.zeros(len(self.bounds), dtype=rate_dtype, device=device)
+        self._epoch = torch.zeros((), dtype=torch.int64, device=device)
+        self._step = torch.zeros((1,), dtype=torch.int64, device=device)
+        self._order = torch.zeros_like(self.train_samples)
+        longest = max(*(last - first for first, last in self.bounds), BATCH[device.type])
+        self._places = torch.arange(longest, device=device)
+
+    def start_epoch(self, epoch: int, step: int) -> None:
+        """Make ready for step `step` (from 0) of epoch `epoch` (from 0)."""
+        self._order.copy_(self.order(epoch))
+        self._rates.copy_(torch.tensor(self._rates_of(epoch), dtype=self._rates.dtype))
+        self._epoch.fill_(epoch)
+        self._step.fill_(step)
+        self.model.train()
+
+    def order(self, epoch: int) -> Tensor:
+        """The training samples in the order of an epoch."""
+        keys = hashed(self.config.seed, epoch, SHUFFLE, self.train_samples)
+        return self.train_samples[torch.argsort(keys, stable=True)]
+
+    def rate_of(self, epoch: int, step: int) -> float:
+        """The learning rate of a step."""
+        return learning_rate(self.config, epoch, step, len(self.bounds))
+
+    def train_batch(self, epoch: int, step: int) -> None:
+        """One step; steps of an epoch follow each other from where it was started."""
+        first, last = self.bounds[step]
+        if self._has_dropout:
+            torch.manual_seed(step_seed(self.config.seed, epoch, step))
+        self.lane.repeat("train", self._train_step, last - first)
+
+    def end_epoch(self, epoch: int) -> None:
+        """Do what is due only once an epoch; then the weights are those after its last step."""
+        if self.config.optimizer == "adamw":
+            decay = self.config.weight_decay
+            decay_dead_taps(
+                self.model, math.prod(1 - rate * decay for rate in self._rates_of(epoch))
+            )
+        self.metrics.reset()
+
+    def validate(self) -> Generator[None, None, Sums]:
+        """Metrics on the validation images; yields between batches."""
+        self.model.eval()
+        self.val_metrics.reset()
+        self._step.zero_()
+        count, size = len(self.val_samples), BATCH[self.data.device.type]
+        for first in range(0, count, size):
+            if first:
+                yield
+            self.lane.repeat("validate", self._validate_step, min(size, count - first))
+        reading = self.val_metrics.read()
+        while not reading.ready():
+            yield
+        return reading.sums()
+
+    def test(self, weights: Weights) -> Generator[None, None, Evaluation]:
+        """Evaluate `weights` on the test images; the model keeps them."""
+        self.model.load_state_dict(weights)
+        return (
+            yield from evaluate(
+                self.model, self.data.test, self.test_samples, self.table, self.arithmetic
+            )
+        )
+
+    def weights(self) -> Weights:
+        """A copy of the model's state."""
+        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def state(self) -> dict[str, Any]:
+        """Model, optimizer and the epoch's metrics, to go on from later."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "metrics": self.metrics.state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+        self.metrics.load(state["metrics"])
+
+    def _train_step(self, size: int) -> None:
+        samples = self._order.index_select(0, self._at(size, self.config.batch_size))
+        self.rate.copy_(self._rates.index_select(0, self._step)[0])
+        batch, labels = self.data.train.batch(samples, self.table, self.augmentation, self._epoch)
+        batch = batch.contiguous(memory_format=self.arithmetic.layout)
+        dtype = self.arithmetic.dtype
+        with torch.autocast(batch.device.type, dtype, enabled=dtype != torch.float32):
+            logits = self.model(batch)
+        logits = logits.float()
+        loss = cross_entropy(logits, labels)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.metrics.add(loss.detach(), logits.detach(), labels)
+        self._step += 1
+
+    def _validate_step(self, size: int) -> None:
+        at = self._at(size, BATCH[self.data.device.type])
+        samples = self.val_samples.index_select(0, at)
+        evaluate_batch(
+            self.model, self.data.train, samples, self.table, self.arithmetic, self.val_metrics
+        )
+        self._step += 1
+
+    def _at(self, size: int, batch_size: int) -> Tensor:
+        """Indices of the batch that is due."""
+        return self._step * batch_size + self._places[:size]
+
+    def _rates_of(self, epoch: int) -> list[float]:
+        return [self.rate_of(epoch, step) for step in range(len(self.bounds))]

@@ -1,0 +1,88 @@
+"""How many runs at a time are worth having on a device, found while they train."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+_WINDOW_SECONDS = 3.0  # of training at a number of slots before it is judged
+_SETTLING_SECONDS = 3.0  # after slots were opened: the first steps are slow
+_WORTH_IT = 1.05  # twice the slots must train so many times the images
+_SPARE = 0.1  # of the device's memory, for evaluations and whatever else is on it
+
+
+class FixedSlots:
+    """As many as was asked for."""
+
+    def __init__(self, count: int) -> None:
+        self.limit = count
+
+    def trained(self, images: int, slots: int) -> None:
+        """Nothing is to be found out."""
+
+    def out_of_memory(self) -> None:
+        """Have fewer from now on."""
+        self.limit = max(1, self.limit // 2)
+
+
+class MeasuredSlots:
+    """Twice as many as before, as long as that trains more images a second and memory lasts.
+
+    memory: free and total bytes of the device.
+    """
+
+    def __init__(
+        self,
+        memory: Callable[[], tuple[int, int]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limit = 1
+        self._memory, self._clock = memory, clock
+        self._free_before = memory()[0]
+        self._rate_before = 0.0
+        self._settled = False  # nothing more is to be found out
+        self._opened = clock()
+        self._window: tuple[float, int] | None = None
+
+    def trained(self, images: int, slots: int) -> None:
+        """Hear how many images were trained so far by all runs, and that `slots` are open."""
+        if self._settled or slots < self.limit:  # not filled: runs are ending, or still opened
+            self._window, self._opened = None, self._clock()
+            return
+        now = self._clock()
+        if self._window is None:
+            if now - self._opened >= _SETTLING_SECONDS:
+                self._window = (now, images)
+            return
+        started, before = self._window
+        if now - started >= _WINDOW_SECONDS:
+            self._judge((images - before) / (now - started))
+            self._window, self._opened = None, now
+
+    def out_of_memory(self) -> None:
+        """Have fewer from now on."""
+        self.limit = max(1, self.limit // 2)
+        self._settled = True
+
+    def _judge(self, rate: float) -> None:
+        if rate < self._rate_before * _WORTH_IT:
+            self.limit = max(1, self.limit // 2)
+            self._settled = True
+            return
+        self._rate_before = rate
+        free, total = self._memory()
+        each = max(1, (self._free_before - free) / self.limit)
+        room = int((free - _SPARE * total) / each)
+        if room < 1:
+            self._settled = True
+        self.limit += max(0, min(self.limit, room))
+
+
+Slots = FixedSlots | MeasuredSlots
+
+
+def slots_for(count: int | None, device: torch.device) -> Slots:
+    """`count` slots; None: what is measured on a GPU, one on a CPU, whose cores one run fills."""
+    if count is None and device.type == "cuda":
+        return MeasuredSlots(lambda: torch.cuda.mem_get_info(device))
+    return FixedSlots(count or 1)

@@ -1,0 +1,124 @@
+"""Which arithmetic a run trains in: measured once, remembered, and always to be forced."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from src.config import RunConfig
+from src.data.resident import ResidentData
+from src.training import arithmetic
+from src.training.arithmetic import Arithmetic, choose, pick_arithmetic
+from src.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+PLAIN = Arithmetic("float32", "contiguous")
+FAST = Arithmetic("bfloat16", "channels_last")
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(arithmetic, "has_fast_bfloat16", lambda device: True)
+    return tmp_path / "cache"
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, seconds: dict[Arithmetic, float]) -> list[str]:
+    """Let the measurement say `seconds`; the models that it was asked about."""
+    asked: list[str] = []
+
+    def measure(config: RunConfig, device: object, candidates: list[Arithmetic]) -> object:
+        asked.append(config.model_type)
+        return {candidate: seconds.get(candidate, 1.0) for candidate in candidates}
+
+    monkeypatch.setattr(arithmetic, "measure", measure)
+    return asked
+
+
+def test_the_fastest_is_taken_and_remembered(
+    config: RunConfig, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = answer(monkeypatch, {FAST: 0.4})
+    assert [pick_arithmetic(config, CPU) for _ in range(3)] == [FAST] * 3
+    assert pick_arithmetic(replace(config, seed=5, batch_size=7), CPU) == FAST
+    assert asked == ["cifar10net"]
+    pick_arithmetic(replace(config, model_type="resnet"), CPU)
+    assert asked == ["cifar10net", "resnet"]
+    [kept] = [
+        json.loads(path.read_text())
+        for path in cache.rglob("*.json")
+        if "cifar10net" in path.read_text()
+    ]
+    assert kept["fastest"] == {"precision": "bfloat16", "memory_format": "channels_last"}
+    assert len(kept["seconds"]) == 4
+
+
+def test_a_damaged_memory_is_measured_again(
+    config: RunConfig, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = answer(monkeypatch, {FAST: 0.4})
+    pick_arithmetic(config, CPU)
+    for text in ("{", '{"fastest": {"precision": "float8", "memory_format": "contiguous"}}'):
+        [file] = cache.rglob("*.json")
+        file.write_text(text)
+        assert pick_arithmetic(config, CPU) == FAST
+    assert len(asked) == 3
+
+
+def test_what_cannot_be_kept_is_measured_each_time(
+    config: RunConfig, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.write_text("a file where the folder should be")
+    asked = answer(monkeypatch, {FAST: 0.4})
+    assert [pick_arithmetic(config, CPU) for _ in range(2)] == [FAST] * 2
+    assert len(asked) == 2
+
+
+def test_either_can_be_forced(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answer(monkeypatch, {FAST: 0.4})
+    run = replace(config, precision="float32", memory_format="contiguous")
+    assert pick_arithmetic(run, CPU) == PLAIN
+    assert asked == []
+    half = pick_arithmetic(replace(config, precision="float32"), CPU)
+    assert half.precision == "float32"
+    assert pick_arithmetic(replace(config, memory_format="contiguous"), CPU) == PLAIN
+    vit = pick_arithmetic(replace(config, model_type="vit", precision="bfloat16"), CPU)
+    assert vit == Arithmetic("bfloat16", "contiguous")  # nothing to lay out otherwise
+
+
+def test_emulated_bfloat16_is_not_even_tried(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arithmetic, "has_fast_bfloat16", lambda device: False)
+    answer(monkeypatch, {FAST: 0.1})
+    assert pick_arithmetic(config, CPU).precision == "float32"
+
+
+def test_a_small_gain_is_no_reason() -> None:
+    assert choose({PLAIN: 1.0, FAST: 0.97}) == PLAIN
+    assert choose({PLAIN: 1.0, FAST: 0.9}) == FAST
+
+
+def test_the_measurement_is_one(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = torch.random.get_rng_state()
+    monkeypatch.setattr(arithmetic, "_PROBE_SECONDS", 0.001)
+    candidates = [PLAIN, Arithmetic("float32", "channels_last")]
+    seconds = arithmetic.measure(config, CPU, candidates)
+    assert list(seconds) == candidates
+    assert all(0 < time < 10 for time in seconds.values())
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_run_goes_on_in_what_it_began_with(
+    config: RunConfig, small_data: ResidentData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    answer(monkeypatch, {Arithmetic("float32", "channels_last"): 0.1})
+    trainer = Trainer(config, small_data, folder=folder)
+    trainer.advance()
+    trainer.save()
+    monkeypatch.setattr(arithmetic, "pick_arithmetic", lambda *_: PLAIN)
+    assert Trainer(config, small_data, folder=folder).arithmetic.memory_format == "channels_last"
