@@ -19,6 +19,7 @@ from src.paths import RUNS_DIR, shown
 _WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM)
 
 if TYPE_CHECKING:
+    from src.results.pruning import Halving
     from src.run import Outcome
 
 
@@ -109,13 +110,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
     )
-    parser.add_argument(
-        "--slots",
-        type=_slots,
-        default=None,
-        metavar="auto|K",
-        help="runs at a time on the device; auto: measured on a GPU, 1 on a CPU [auto]",
-    )
+    add_slots_option(parser)
     parser.add_argument(
         "--retry_failed", action="store_true", help="try runs again that diverged before"
     )
@@ -124,6 +119,23 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="stop hopeless runs early: successive halving among runs of the same schedule",
     )
+    add_halving_options(parser)
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+
+
+def add_slots_option(parser: argparse.ArgumentParser) -> None:
+    """How many runs train at a time."""
+    parser.add_argument(
+        "--slots",
+        type=_slots,
+        default=None,
+        metavar="auto|K",
+        help="runs at a time on the device; auto: measured on a GPU, 1 on a CPU [auto]",
+    )
+
+
+def add_halving_options(parser: argparse.ArgumentParser) -> None:
+    """When successive halving judges, and how many go on."""
     parser.add_argument(
         "--first_rung",
         type=positive,
@@ -139,7 +151,13 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="with --prune: the best 1/N go on [3]",
     )
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+
+
+def halving_of(parsed: argparse.Namespace) -> "Halving":
+    """Successive halving as the options say."""
+    from src.results.pruning import Halving
+
+    return Halving(parsed.first_rung, parsed.reduction)
 
 
 def positive(text: str) -> int:
@@ -168,7 +186,6 @@ def train(configs: Sequence[RunConfig], parsed: argparse.Namespace) -> ExitStatu
 
     stop = StopRequest().install()  # torch takes seconds to import: be ready before
     from src import progress
-    from src.results.pruning import Halving
     from src.results.store import State
     from src.run import run
 
@@ -179,7 +196,7 @@ def train(configs: Sequence[RunConfig], parsed: argparse.Namespace) -> ExitStatu
         stop=stop,
         progress=lambda total: progress.show(total, parsed.quiet),
         retry_failed=parsed.retry_failed,
-        halving=Halving(parsed.first_rung, parsed.reduction) if parsed.prune else None,
+        halving=halving_of(parsed) if parsed.prune else None,
     )
     for outcome in outcomes:
         print(_line(outcome))

@@ -1,10 +1,20 @@
-"""Sweeps from the command line: python -m src.sweep generate | work"""
+"""Sweeps from the command line: python -m src.sweep generate | work | estimate"""
 
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from src.cli import Parser, add_training_options, door, positive, train
+from src.cli import (
+    Parser,
+    add_halving_options,
+    add_slots_option,
+    add_training_options,
+    door,
+    halving_of,
+    positive,
+    train,
+)
 from src.config import DEVICES, RunConfig
 from src.errors import ExitStatus, UserError
 from src.paths import SETS_DIR, shown
@@ -14,13 +24,14 @@ _HELP = """Sweeps from the command line.
 
   generate   expand a grid into numbered set files
   work       train the runs of one set, of several or of all
+  estimate   seconds, device-hours and disk that they will take, from a short measurement
 
 `python -m src.sweep COMMAND --help` tells more."""
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Pass on to the command that the first argument names."""
-    commands = {"generate": generate, "work": work}
+    commands = {"generate": generate, "work": work, "estimate": estimate}
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_HELP)
         return ExitStatus.DONE if arguments else ExitStatus.BAD_INPUT
@@ -78,12 +89,50 @@ def work(arguments: Sequence[str]) -> ExitStatus:
     parser.add_argument("--device", choices=DEVICES, help="in place of the sets' own")
     add_training_options(parser)
     parsed = parser.parse(arguments)
+    by_set = _sets(parsed)
+    configs = [_with_overrides(config, parsed) for runs in by_set.values() for config in runs]
+    return train(configs, parsed)
+
+
+def estimate(arguments: Sequence[str]) -> ExitStatus:
+    """What sets or a grid will cost on this device."""
+    parser = Parser(
+        prog="python -m src.sweep estimate",
+        description="What sets or a grid will cost on this device, if every run goes on to its "
+        "last epoch, from a measurement of some seconds for each kind of run.",
+    )
+    parser.add_argument("numbers", nargs="*", metavar="N", help="numbers of the sets [all]")
+    parser.add_argument(
+        "--sets", type=Path, default=SETS_DIR, metavar="DIR", help="set files [hyperparameter_sets]"
+    )
+    parser.add_argument("--grid", type=Path, metavar="FILE", help="a YAML grid, instead of sets")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="[auto]")
+    parser.add_argument(
+        "--seconds", type=positive, default=3, metavar="S", help="to measure each kind of run [3]"
+    )
+    add_slots_option(parser)
+    add_halving_options(parser)
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parsed = parser.parse(arguments)
+    if parsed.grid is None:
+        by_set = _sets(parsed)
+    else:
+        configs = grid.expand(grid.read(parsed.grid), str(parsed.grid))
+        by_set = {str(n): runs for n, runs in enumerate(grid.by_set(configs), 1)}
+    from src.sweep.estimate import report
+
+    halving = halving_of(parsed)
+    print(report(by_set, parsed.device, parsed.slots, parsed.seconds, halving, parsed.json))
+    return ExitStatus.DONE
+
+
+def _sets(parsed: Namespace) -> dict[str, list[RunConfig]]:
+    """The runs of the sets that were named, or of all, by number."""
     numbers = parsed.numbers or [str(n) for n, _ in sets.numbered(parsed.sets)]
     if not numbers:
         raise UserError(f"--sets {str(parsed.sets)!r}: no set files in it")
-    paths = [sets.find(parsed.sets, number) for number in numbers]
-    configs = [_with_overrides(config, parsed) for path in paths for config in sets.read(path)]
-    return train(configs, parsed)
+    paths = {number: sets.find(parsed.sets, number) for number in numbers}
+    return {number: sets.read(path) for number, path in paths.items()}
 
 
 def _with_overrides(config: RunConfig, parsed: object) -> RunConfig:

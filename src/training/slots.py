@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 
@@ -11,8 +12,28 @@ _WORTH_IT = 1.05  # twice the slots must train so many times the images
 _SPARE = 0.1  # of the device's memory, for evaluations and whatever else is on it
 
 
+class Slots(Protocol):
+    """How many runs train at a time."""
+
+    @property
+    def limit(self) -> int:
+        """As many as may be open now."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether `limit` stays as it is, as far as anybody knows."""
+
+    def trained(self, images: int, slots: int) -> None:
+        """Hear how many images were trained so far by all runs, and that `slots` are open."""
+
+    def out_of_memory(self) -> None:
+        """Have fewer from now on."""
+
+
 class FixedSlots:
     """As many as was asked for."""
+
+    settled = True
 
     def __init__(self, count: int) -> None:
         self.limit = count
@@ -21,7 +42,6 @@ class FixedSlots:
         """Nothing is to be found out."""
 
     def out_of_memory(self) -> None:
-        """Have fewer from now on."""
         self.limit = max(1, self.limit // 2)
 
 
@@ -40,13 +60,12 @@ class MeasuredSlots:
         self._memory, self._clock = memory, clock
         self._free_before = memory()[0]
         self._rate_before = 0.0
-        self._settled = False  # nothing more is to be found out
+        self.settled = False
         self._opened = clock()
         self._window: tuple[float, int] | None = None
 
     def trained(self, images: int, slots: int) -> None:
-        """Hear how many images were trained so far by all runs, and that `slots` are open."""
-        if self._settled or slots < self.limit:  # not filled: runs are ending, or still opened
+        if self.settled or slots < self.limit:  # not filled: runs are ending, or still opened
             self._window, self._opened = None, self._clock()
             return
         now = self._clock()
@@ -60,25 +79,21 @@ class MeasuredSlots:
             self._window, self._opened = None, now
 
     def out_of_memory(self) -> None:
-        """Have fewer from now on."""
         self.limit = max(1, self.limit // 2)
-        self._settled = True
+        self.settled = True
 
     def _judge(self, rate: float) -> None:
         if rate < self._rate_before * _WORTH_IT:
             self.limit = max(1, self.limit // 2)
-            self._settled = True
+            self.settled = True
             return
         self._rate_before = rate
         free, total = self._memory()
         each = max(1, (self._free_before - free) / self.limit)
         room = int((free - _SPARE * total) / each)
         if room < 1:
-            self._settled = True
+            self.settled = True
         self.limit += max(0, min(self.limit, room))
-
-
-Slots = FixedSlots | MeasuredSlots
 
 
 def slots_for(count: int | None, device: torch.device) -> Slots:
