@@ -9,14 +9,14 @@ import shutil
 import socket
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from src.data.dataset import CLASSES, Dataset, ImageArray, LabelArray
+from src.data.dataset import CLASSES, Dataset, ImageArray, LabelArray, pack
 from src.errors import UserError
 from src.paths import CIFAR10_FOLDER, TEST_BATCH, TRAIN_BATCHES
 
@@ -40,15 +40,26 @@ def load(path: str) -> Dataset:
             f"--base_dataset_path {path!r}: no {', '.join(missing)} in it; expected a folder with "
             f"the CIFAR-10 python batches, or 'synthetic'"
         )
-    images, labels = zip(*(read_batch(folder / name) for name in names), strict=True)
+    train_pixels, train_labels = _decode([folder / name for name in TRAIN_BATCHES])
+    test_pixels, test_labels = _decode([folder / TEST_BATCH])
     return Dataset(
         name="cifar10",
-        train_images=np.concatenate(images[:-1]),
-        train_labels=np.concatenate(labels[:-1]),
-        test_images=images[-1],
-        test_labels=labels[-1],
+        train_pixels=train_pixels,
+        train_labels=train_labels,
+        test_pixels=test_pixels,
+        test_labels=test_labels,
         last_batch=BATCH_IMAGES,
     )
+
+
+def _decode(paths: Sequence[Path]) -> tuple[ImageArray, LabelArray]:
+    """Pixels (N, 32, 32, 4) and labels (N,) of batch files, one after the other."""
+    pixels = np.zeros((len(paths), BATCH_IMAGES, 32, 32, 4), np.uint8)
+    labels = np.zeros((len(paths), BATCH_IMAGES), np.int64)
+    for i, path in enumerate(paths):
+        images, labels[i] = read_batch(path)
+        pack(images, pixels[i])
+    return pixels.reshape(-1, 32, 32, 4), labels.reshape(-1)
 
 
 def read_batch(path: Path) -> tuple[ImageArray, LabelArray]:
@@ -75,8 +86,8 @@ def read_batch(path: Path) -> tuple[ImageArray, LabelArray]:
         raise UserError(f"{path}: expected {BATCH_IMAGES} labels, one for each image")
     if not all(type(label) is int and 0 <= label < len(CLASSES) for label in labels):
         raise UserError(f"{path}: a label is not a whole number from 0 to {len(CLASSES) - 1}")
-    images = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # to (N, 32, 32, 3)
-    return np.ascontiguousarray(images), np.array(labels, dtype=np.int64)
+    images = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # a view (N, 32, 32, 3)
+    return images, np.array(labels, dtype=np.int64)
 
 
 def download(folder: Path) -> None:

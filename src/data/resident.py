@@ -26,11 +26,9 @@ class Images:
     labels: Tensor
 
     @classmethod
-    def put(cls, images: ImageArray, labels: LabelArray, device: torch.device) -> "Images":
-        """Copy images (N, 32, 32, 3) uint8 and labels (N,) to `device`."""
-        padded = torch.zeros((len(images), SIZE, SIZE, 4), dtype=torch.uint8)
-        padded[..., :3] = torch.from_numpy(images)
-        words = padded.view(torch.int32).view(-1)
+    def put(cls, pixels: ImageArray, labels: LabelArray, device: torch.device) -> "Images":
+        """Pixels (N, 32, 32, 4) uint8 and labels (N,) on `device`; on a CPU they are shared."""
+        words = torch.from_numpy(pixels).view(torch.int32).view(-1)
         return cls(words.to(device), torch.from_numpy(labels).to(device))
 
     def batch(
@@ -69,12 +67,12 @@ class ResidentData:
 
     @classmethod
     def put(cls, dataset: Dataset, device: torch.device) -> "ResidentData":
-        """Copy a data set to `device`: about 250 MB for CIFAR-10."""
+        """A data set on `device`: about 250 MB for CIFAR-10, on a CPU the data set's own."""
         return cls(
             dataset,
             device,
-            Images.put(dataset.train_images, dataset.train_labels, device),
-            Images.put(dataset.test_images, dataset.test_labels, device),
+            Images.put(dataset.train_pixels, dataset.train_labels, device),
+            Images.put(dataset.test_pixels, dataset.test_labels, device),
         )
 
 
