@@ -71,8 +71,13 @@ def write(path: Path, save: Callable[[IO[bytes]], object], keep_before: Path | N
 
 def write_once(path: Path, data: bytes) -> bool:
     """Create `path` in one piece with link(2); False, and nothing done, where it exists."""
+    return create(path, lambda file: file.write(data))
+
+
+def create(path: Path, save: Callable[[IO[bytes]], object]) -> bool:
+    """`write_once` of what `save(file)` writes."""
     with _temporary(path) as file:
-        file.write(data)
+        save(file)
         _sync(file)
         try:
             os.link(file.name, path)

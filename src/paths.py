@@ -32,6 +32,21 @@ FAILURE = "failure.json"
 TEMPORARY_PREFIX = ".writing-"
 
 
+def cache_dir() -> Path:
+    """Where decoded data is kept, for all of a user's processes. Raises OSError without a home."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.expanduser("~/.cache")
+    if not os.path.isabs(base):
+        raise FileNotFoundError("no home folder")
+    return Path(base) / "cifar10-sweep"
+
+
+def cache_file(folder: Path, key: str) -> Path:
+    """The decoded CIFAR-10 of the batch files with the digest `key`."""
+    return folder / f"cifar10-{key}.npy"
+
+
 def set_file(sets_dir: Path, number: int) -> Path:
     """The file of set `number` (1, 2, ...)."""
     return sets_dir / f"hyperparameters_{number}.txt"

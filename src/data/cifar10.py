@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from src.data import cache
 from src.data.dataset import CLASSES, Dataset, ImageArray, LabelArray, pack
 from src.errors import UserError
 from src.paths import CIFAR10_FOLDER, TEST_BATCH, TRAIN_BATCHES
@@ -40,26 +41,46 @@ def load(path: str) -> Dataset:
             f"--base_dataset_path {path!r}: no {', '.join(missing)} in it; expected a folder with "
             f"the CIFAR-10 python batches, or 'synthetic'"
         )
-    train_pixels, train_labels = _decode([folder / name for name in TRAIN_BATCHES])
-    test_pixels, test_labels = _decode([folder / TEST_BATCH])
+    record = _record([folder / name for name in names])
     return Dataset(
         name="cifar10",
-        train_pixels=train_pixels,
-        train_labels=train_labels,
-        test_pixels=test_pixels,
-        test_labels=test_labels,
+        train_pixels=record["train_pixels"],
+        train_labels=record["train_labels"],
+        test_pixels=record["test_pixels"],
+        test_labels=record["test_labels"],
         last_batch=BATCH_IMAGES,
     )
 
 
-def _decode(paths: Sequence[Path]) -> tuple[ImageArray, LabelArray]:
-    """Pixels (N, 32, 32, 4) and labels (N,) of batch files, one after the other."""
-    pixels = np.zeros((len(paths), BATCH_IMAGES, 32, 32, 4), np.uint8)
-    labels = np.zeros((len(paths), BATCH_IMAGES), np.int64)
-    for i, path in enumerate(paths):
-        images, labels[i] = read_batch(path)
-        pack(images, pixels[i])
-    return pixels.reshape(-1, 32, 32, 4), labels.reshape(-1)
+def _record(paths: Sequence[Path]) -> cache.Record:
+    """The batch files decoded, from the cache where it has them, and into it where it can."""
+    try:
+        key = cache.key_of(paths)
+        kept = cache.read(key)
+        if kept is not None:
+            return kept
+        record = _decode(paths)
+        if cache.key_of(paths) == key:  # what was decoded is what the key stands for
+            cache.write(key, record)
+            kept = cache.read(key)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
+    return record if kept is None else kept
+
+
+def _decode(paths: Sequence[Path]) -> cache.Record:
+    """All images and labels of the training batches and the test batch."""
+    record = cache.empty()
+    pixels = (*_by_batch(record["train_pixels"]), *_by_batch(record["test_pixels"]))
+    labels = (*_by_batch(record["train_labels"]), *_by_batch(record["test_labels"]))
+    for path, its_pixels, its_labels in zip(paths, pixels, labels, strict=True):
+        images, its_labels[:] = read_batch(path)
+        pack(images, its_pixels)
+    return record
+
+
+def _by_batch(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return array.reshape(-1, BATCH_IMAGES, *array.shape[1:])
 
 
 def read_batch(path: Path) -> tuple[ImageArray, LabelArray]:
