@@ -96,10 +96,11 @@ def read_batch(path: Path) -> tuple[ImageArray, LabelArray]:
     except _UNPICKLING_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: not a CIFAR-10 batch: {reason}") from None
-    data, labels = (
+    array, labels = (
         (batch.get(b"data"), batch.get(b"labels")) if isinstance(batch, dict) else (None, None)
     )
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8:
+    data = array.values if isinstance(array, _Array) else None
+    if data is None:
         raise UserError(f"{path}: not a CIFAR-10 batch: no uint8 array under 'data'")
     if data.shape != (BATCH_IMAGES, 3 * 32 * 32):
         raise UserError(f"{path}: images of shape {data.shape}, expected ({BATCH_IMAGES}, 3072)")
@@ -153,22 +154,37 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
+class _Type:
+    """Stands for numpy's dtype, whose own state a file could set to crash or to seize us."""
+
+    def __init__(self, name: bytes | str, align: object = None, copy: object = None) -> None:
+        self.is_byte = name in ("u1", b"u1")
+
+    def __setstate__(self, state: object) -> None:
+        """Byte order, fields and flags: bytes have none."""
+
+
+class _Array:
+    """Stands for numpy's array, and for the function that makes one, until its state is set."""
+
+    def __init__(self, kind: object, shape: object, typecode: object) -> None:
+        self.values: ImageArray | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _version, shape, kind, columns_first, raw = state
+        if kind.is_byte and not columns_first:
+            self.values = np.frombuffer(raw, np.uint8).reshape(shape)
+
+
 class _NumpyUnpickler(pickle.Unpickler):
-    """Admits numpy arrays and nothing else."""
+    """Admits numpy arrays and nothing else, and lets numpy set no state from the file."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return _empty_array
+            return _Array
         if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
+            return {"ndarray": _Array, "dtype": _Type}[name]
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused")
-
-
-def _empty_array(kind: type, shape: tuple[int, ...], typecode: bytes) -> np.ndarray[Any, Any]:
-    """What numpy's _reconstruct does for a plain array, before its state is set."""
-    if kind is not np.ndarray or shape != (0,):
-        raise pickle.UnpicklingError("it rebuilds something else than a plain array")
-    return np.ndarray((0,), dtype=np.int8)
 
 
 # what unpickling damaged or hostile bytes has been seen to raise
