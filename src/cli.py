@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from src.config import RunConfig, default_dataset_path, field_names, from_mapping, read_yaml
 from src.errors import ExitStatus, InvalidValue, Stopped, UserError
-from src.options import choices_of, did_you_mean
+from src.options import choices_of, did_you_mean, kind_of
 from src.paths import RUNS_DIR, shown
 
 _WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM)
@@ -61,7 +61,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
         names = [f"-{short}", long] if short else [long]
         default = default_dataset_path() if spec.name == "base_dataset_path" else spec.default
         text = f"{spec.metadata['help']} [{default}]".replace("%", "%%")
-        if spec.type is bool:
+        if kind_of(spec) == "bool":
             parser.add_argument(
                 *names, action="store_const", const=True, default=argparse.SUPPRESS, help=text
             )

@@ -29,6 +29,9 @@ PRECISIONS = ("auto", "bfloat16", "float32")
 DEVICES = ("auto", "cpu", "cuda")
 CHECKPOINTS_KEPT = ("best", "all", "none")
 
+MODEL_OPTIONS = ("dropout", "hidden_units", "batch_norm")
+"""Fields handed to the architecture where they are set."""
+
 CHECKPOINT_KINDS = ("best_val_acc", "best_val_loss", "terminal")
 
 
@@ -162,6 +165,12 @@ class RunConfig:
     )
     dropout: float | None = option(
         None, "dropout probability; none: the architecture's own", minimum=0, below=1
+    )
+    hidden_units: int | None = option(
+        None, "channels of the convolutions; none: the architecture's own", minimum=1
+    )
+    batch_norm: bool | None = option(
+        None, "batch norm after the convolutions; none: the architecture's own"
     )
     seed: int = option(0, "seed of weights, image order and augmentation", minimum=0)
     precision: str = option(

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -71,8 +71,13 @@ def write(path: Path, save: Callable[[IO[bytes]], object], keep_before: Path | N
 
 def write_once(path: Path, data: bytes) -> bool:
     """Create `path` in one piece with link(2); False, and nothing done, where it exists."""
+    return create(path, lambda file: file.write(data))
+
+
+def create(path: Path, save: Callable[[IO[bytes]], object]) -> bool:
+    """`write_once` of what `save(file)` writes."""
     with _temporary(path) as file:
-        file.write(data)
+        save(file)
         _sync(file)
         try:
             os.link(file.name, path)
@@ -85,13 +90,6 @@ def write_once(path: Path, data: bytes) -> bool:
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     write(path, lambda file: file.write(text.encode()))
-
-
-def try_to_keep(path: Path, value: Mapping[str, Any]) -> None:
-    """Write `value` as JSON where that is possible: what is lost can be made again."""
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, value)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ import math
 import operator
 from collections.abc import Mapping
 from dataclasses import Field, field
-from typing import Any
+from typing import Any, get_args
 
 from src.errors import InvalidValue
 
@@ -61,9 +61,9 @@ def expectation(spec: "Field[Any]") -> str:
     choices = choices_of(spec)
     if choices:
         return f"one of {', '.join(choices)}"
-    kind = _kind(spec)
+    kind = kind_of(spec)
     if kind == "bool":
-        return "True or False"
+        return "True, False or none" if _optional(spec) else "True or False"
     if kind == "str":
         return "text"
     noun = "a whole number" if kind == "int" else "a number"
@@ -78,10 +78,10 @@ def choices_of(spec: "Field[Any]") -> tuple[str, ...]:
     return tuple(choices() if callable(choices) else choices or ())
 
 
-def _kind(spec: "Field[Any]") -> str:
-    return {bool: "bool", int: "int", float: "float", str: "str", float | None: "float"}[
-        spec.type  # type: ignore[index]
-    ]
+def kind_of(spec: "Field[Any]") -> str:
+    """bool, int, float or str; that of `X | None` is that of X."""
+    first, *_ = get_args(spec.type) or (spec.type,)
+    return str(first.__name__)
 
 
 def _optional(spec: "Field[Any]") -> bool:
@@ -96,7 +96,7 @@ def checked(spec: "Field[Any]", value: object) -> object:
     """`value` as the field's type; text is read as a person writes it."""
     if _optional(spec) and value in (None, "none", "None"):
         return None
-    converted = _converted(_kind(spec), value)
+    converted = _converted(kind_of(spec), value)
     choices = choices_of(spec)
     if (
         converted is None

@@ -34,9 +34,23 @@ TEMPORARY_PREFIX = ".writing-"
 
 
 def cache_dir() -> Path:
-    """What can be made again, for this user on any machine: measurements, decoded data."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """What can be made again, for all of a user's processes. Raises OSError without a home."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.expanduser("~/.cache")
+    if not os.path.isabs(base):
+        raise FileNotFoundError("no home folder")
     return Path(base) / "cifar10-sweep"
+
+
+def cache_file(folder: Path, key: str) -> Path:
+    """The decoded CIFAR-10 of the batch files with the digest `key`."""
+    return folder / f"cifar10-{key}.npy"
+
+
+def arithmetic_file(folder: Path, key: str) -> Path:
+    """What was measured of an architecture on a device."""
+    return folder / "arithmetic" / f"{key}.json"
 
 
 def set_file(sets_dir: Path, number: int) -> Path:

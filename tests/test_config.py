@@ -78,12 +78,15 @@ def test_fields_that_cannot_matter_do_not_change_the_id(base: dict, idle: dict) 
         ({}, {"num_epochs": 81}),
         ({}, {"max_images": 10}),
         ({}, {"dropout": 0.0}),
+        ({}, {"hidden_units": 64}),
+        ({}, {"batch_norm": False}),
+        ({"batch_norm": False}, {"batch_norm": True}),
         ({}, {"precision": "float32"}),
         ({}, {"base_dataset_path": "synthetic"}),
     ],
 )
 def test_fields_that_matter_change_the_id(base: dict, changed: dict) -> None:
-    assert RunConfig(**base, **changed).id != RunConfig(**base).id
+    assert RunConfig(**{**base, **changed}).id != RunConfig(**base).id
 
 
 def test_equal_numbers_have_equal_ids() -> None:
@@ -112,6 +115,10 @@ def test_equal_numbers_have_equal_ids() -> None:
         ("scheduler", "Step"),
         ("data_augmentation", "yes"),
         ("dropout", 1),
+        ("hidden_units", 0),
+        ("hidden_units", 1.5),
+        ("batch_norm", "perhaps"),
+        ("batch_norm", 1),
         ("base_dataset_path", ""),
         ("base_dataset_path", "a\nb"),
         ("seed", [1]),
@@ -137,6 +144,18 @@ def test_any_value_is_taken_or_refused_in_one_line(name: str, value: Any) -> Non
         line = str(error)
     assert len(line.splitlines()) <= 1
     assert not (isinstance(kept, float) and not math.isfinite(kept))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("true", True), ("no", False), ("none", None), ("null", None), ("'True'", True)],
+)
+def test_true_false_or_the_architectures_own(tmp_path: Path, text: str, value: object) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"batch_norm: {text}\n")
+    assert from_mapping(read_yaml(path), str(path)).batch_norm is value
+    with pytest.raises(InvalidValue, match="batch_norm '2': expected True, False or none"):
+        RunConfig(batch_norm=2)  # type: ignore[arg-type]
 
 
 def test_yaml_mistakes_name_the_file(tmp_path: Path) -> None:

@@ -68,6 +68,26 @@ def test_both_spellings_and_a_file_under_the_flags(tmp_path: Path) -> None:
     assert config_of(["--early_stopping_patience", "3"])["early_stopping_patience"] == 3
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], None),
+        (["--batch_norm"], True),
+        (["--no-batch-norm"], False),
+        (["--config", "FILE"], True),
+        (["--config", "FILE", "--no_batch_norm"], False),
+    ],
+)
+def test_a_switch_that_is_the_architectures_own(
+    tmp_path: Path, words: list[str], expected: bool | None
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("batch_norm: true\nhidden_units: 32\n")
+    config = config_of([str(file) if word == "FILE" else word for word in words])
+    assert config["batch_norm"] is expected
+    assert config["hidden_units"] == (32 if words[:1] == ["--config"] else None)
+
+
 def test_the_help_is_quick_and_needs_no_torch(command: Run) -> None:
     times = []
     for _ in range(3):
@@ -94,6 +114,8 @@ def test_the_help_is_quick_and_needs_no_torch(command: Run) -> None:
         (["-d", "/nonexistent/here"], "could not be downloaded"),
         (["-d", "src"], "no data_batch_1"),
         (["-d", "synthetic", "--dropout", "0.1"], "--dropout: model resnet has no such option"),
+        (["-d", "synthetic", "--batch_norm"], "--batch_norm: model resnet has no such option"),
+        (["--hidden_units", "many"], "--hidden_units 'many': expected a whole number at least 1"),
         (["--device", "gpu"], "--device 'gpu': expected one of auto, cpu, cuda"),
         (["--slots", "0"], "--slots"),
     ],

@@ -9,14 +9,15 @@ import shutil
 import socket
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from src.data.dataset import CLASSES, Dataset, ImageArray, LabelArray
+from src.data import cache
+from src.data.dataset import CLASSES, Dataset, ImageArray, LabelArray, pack
 from src.errors import UserError
 from src.paths import CIFAR10_FOLDER, TEST_BATCH, TRAIN_BATCHES
 
@@ -40,15 +41,46 @@ def load(path: str) -> Dataset:
             f"--base_dataset_path {path!r}: no {', '.join(missing)} in it; expected a folder with "
             f"the CIFAR-10 python batches, or 'synthetic'"
         )
-    images, labels = zip(*(read_batch(folder / name) for name in names), strict=True)
+    record = _record([folder / name for name in names])
     return Dataset(
         name="cifar10",
-        train_images=np.concatenate(images[:-1]),
-        train_labels=np.concatenate(labels[:-1]),
-        test_images=images[-1],
-        test_labels=labels[-1],
+        train_pixels=record["train_pixels"],
+        train_labels=record["train_labels"],
+        test_pixels=record["test_pixels"],
+        test_labels=record["test_labels"],
         last_batch=BATCH_IMAGES,
     )
+
+
+def _record(paths: Sequence[Path]) -> cache.Record:
+    """The batch files decoded, from the cache where it has them, and into it where it can."""
+    try:
+        key = cache.key_of(paths)
+        kept = cache.read(key)
+        if kept is not None:
+            return kept
+        record = _decode(paths)
+        if cache.key_of(paths) == key:  # what was decoded is what the key stands for
+            cache.write(key, record)
+            kept = cache.read(key)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
+    return record if kept is None else kept
+
+
+def _decode(paths: Sequence[Path]) -> cache.Record:
+    """All images and labels of the training batches and the test batch."""
+    record = cache.empty()
+    pixels = (*_by_batch(record["train_pixels"]), *_by_batch(record["test_pixels"]))
+    labels = (*_by_batch(record["train_labels"]), *_by_batch(record["test_labels"]))
+    for path, its_pixels, its_labels in zip(paths, pixels, labels, strict=True):
+        images, its_labels[:] = read_batch(path)
+        pack(images, its_pixels)
+    return record
+
+
+def _by_batch(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return array.reshape(-1, BATCH_IMAGES, *array.shape[1:])
 
 
 def read_batch(path: Path) -> tuple[ImageArray, LabelArray]:
@@ -64,10 +96,11 @@ def read_batch(path: Path) -> tuple[ImageArray, LabelArray]:
     except _UNPICKLING_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: not a CIFAR-10 batch: {reason}") from None
-    data, labels = (
+    array, labels = (
         (batch.get(b"data"), batch.get(b"labels")) if isinstance(batch, dict) else (None, None)
     )
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8:
+    data = array.values if isinstance(array, _Array) else None
+    if data is None:
         raise UserError(f"{path}: not a CIFAR-10 batch: no uint8 array under 'data'")
     if data.shape != (BATCH_IMAGES, 3 * 32 * 32):
         raise UserError(f"{path}: images of shape {data.shape}, expected ({BATCH_IMAGES}, 3072)")
@@ -75,8 +108,8 @@ def read_batch(path: Path) -> tuple[ImageArray, LabelArray]:
         raise UserError(f"{path}: expected {BATCH_IMAGES} labels, one for each image")
     if not all(type(label) is int and 0 <= label < len(CLASSES) for label in labels):
         raise UserError(f"{path}: a label is not a whole number from 0 to {len(CLASSES) - 1}")
-    images = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # to (N, 32, 32, 3)
-    return np.ascontiguousarray(images), np.array(labels, dtype=np.int64)
+    images = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # a view (N, 32, 32, 3)
+    return images, np.array(labels, dtype=np.int64)
 
 
 def download(folder: Path) -> None:
@@ -121,22 +154,37 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
+class _Type:
+    """Stands for numpy's dtype, whose own state a file could set to crash or to seize us."""
+
+    def __init__(self, name: bytes | str, align: object = None, copy: object = None) -> None:
+        self.is_byte = name in ("u1", b"u1")
+
+    def __setstate__(self, state: object) -> None:
+        """Byte order, fields and flags: bytes have none."""
+
+
+class _Array:
+    """Stands for numpy's array, and for the function that makes one, until its state is set."""
+
+    def __init__(self, kind: object, shape: object, typecode: object) -> None:
+        self.values: ImageArray | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _version, shape, kind, columns_first, raw = state
+        if kind.is_byte and not columns_first:
+            self.values = np.frombuffer(raw, np.uint8).reshape(shape)
+
+
 class _NumpyUnpickler(pickle.Unpickler):
-    """Admits numpy arrays and nothing else."""
+    """Admits numpy arrays and nothing else, and lets numpy set no state from the file."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return _empty_array
+            return _Array
         if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
+            return {"ndarray": _Array, "dtype": _Type}[name]
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused")
-
-
-def _empty_array(kind: type, shape: tuple[int, ...], typecode: bytes) -> np.ndarray[Any, Any]:
-    """What numpy's _reconstruct does for a plain array, before its state is set."""
-    if kind is not np.ndarray or shape != (0,):
-        raise pickle.UnpicklingError("it rebuilds something else than a plain array")
-    return np.ndarray((0,), dtype=np.int8)
 
 
 # what unpickling damaged or hostile bytes has been seen to raise

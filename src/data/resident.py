@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,11 +27,9 @@ class Images:
     labels: Tensor
 
     @classmethod
-    def put(cls, images: ImageArray, labels: LabelArray, device: torch.device) -> "Images":
-        """Copy images (N, 32, 32, 3) uint8 and labels (N,) to `device`."""
-        padded = torch.zeros((len(images), SIZE, SIZE, 4), dtype=torch.uint8)
-        padded[..., :3] = torch.from_numpy(images)
-        words = padded.view(torch.int32).view(-1)
+    def put(cls, pixels: ImageArray, labels: LabelArray, device: torch.device) -> "Images":
+        """Pixels (N, 32, 32, 4) uint8 and labels (N,) on `device`; on a CPU they are shared."""
+        words = torch.from_numpy(pixels).view(torch.int32).view(-1)
         return cls(words.to(device), torch.from_numpy(labels).to(device))
 
     def batch(
@@ -69,12 +68,12 @@ class ResidentData:
 
     @classmethod
     def put(cls, dataset: Dataset, device: torch.device) -> "ResidentData":
-        """Copy a data set to `device`: about 250 MB for CIFAR-10."""
+        """A data set on `device`: about 250 MB for CIFAR-10, on a CPU the data set's own."""
         return cls(
             dataset,
             device,
-            Images.put(dataset.train_images, dataset.train_labels, device),
-            Images.put(dataset.test_images, dataset.test_labels, device),
+            Images.put(dataset.train_pixels, dataset.train_labels, device),
+            Images.put(dataset.test_pixels, dataset.test_labels, device),
         )
 
 
@@ -85,11 +84,18 @@ def normalization_table(name: str, images: ImageArray) -> Tensor:
     that of torchvision's ToTensor and Normalize.
     """
     if name == "measured":
-        scaled = images.reshape(-1, 3)
-        mean = tuple(scaled.mean(axis=0) / 255)
-        std = tuple(scaled.std(axis=0) / 255)
+        mean, std = _measured(images)
     else:
         mean, std = _CONSTANTS[name]
     bytes_ = torch.arange(256, dtype=torch.float32).div(255)
     mean_, std_ = (torch.tensor(part, dtype=torch.float32).view(3, 1) for part in (mean, std))
     return (bytes_ - mean_) / std_
+
+
+def _measured(images: ImageArray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, of full scale, from its histogram."""
+    values = np.arange(256) / 255
+    counts = [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)]
+    means = [np.average(values, weights=count) for count in counts]
+    squares = zip(means, counts, strict=True)
+    return means, [np.average((values - mean) ** 2, weights=c) ** 0.5 for mean, c in squares]

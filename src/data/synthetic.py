@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from src.config import SYNTHETIC
-from src.data.dataset import Dataset, ImageArray, LabelArray
+from src.data.dataset import Dataset, ImageArray, LabelArray, packed
 
 TRAIN_IMAGES = 10_000
 TEST_IMAGES = 2_000
@@ -27,9 +27,9 @@ def generate(seed: int = 0, train: int = TRAIN_IMAGES, test: int = TEST_IMAGES) 
     test_images, test_labels = _draw(random, test)
     return Dataset(
         name=SYNTHETIC,
-        train_images=train_images,
+        train_pixels=packed(train_images),
         train_labels=train_labels,
-        test_images=test_images,
+        test_pixels=packed(test_images),
         test_labels=test_labels,
         last_batch=train // 5,
     )

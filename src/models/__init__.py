@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from src.config import RunConfig, model_types
+from src.config import MODEL_OPTIONS, RunConfig, model_types
 from src.errors import InvalidValue, UserError
 from src.paths import MODELS_PACKAGE
 from src.registry import registered
@@ -30,7 +30,8 @@ def register(name: str) -> Callable[[Builder], Builder]:
 
 def options_of(config: RunConfig) -> dict[str, object]:
     """The model options that a config sets."""
-    return {} if config.dropout is None else {"dropout": config.dropout}
+    options = {name: getattr(config, name) for name in MODEL_OPTIONS}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def check_options(name: str, options: Mapping[str, object]) -> None:

@@ -114,7 +114,8 @@ def _cells(folder: RunFolder) -> list[RunConfig]:
     """The cells that a run answers, in grid order. Raises UserError where none can be read."""
     source = str(folder.path)
     cells = [from_mapping(cell, source) for cell in folder.cells() or [folder.config() or {}]]
-    ours = [cell for cell in cells if folder.path.name.endswith(f"-{cell.id}")]
+    unique = {cell.cell: cell for cell in cells}.values()  # files of before a setting was added
+    ours = [cell for cell in unique if folder.path.name.endswith(f"-{cell.id}")]
     if not ours:
         raise UserError(f"{source}: its config is not that of the run id in its name")
     return sorted(ours, key=_grid_order)

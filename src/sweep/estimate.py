@@ -1,4 +1,4 @@
-"""What a sweep will cost: seconds, device-hours and disk, from a short measurement of each model."""
+"""What a sweep will cost: device-hours and disk, from a short measurement of each model."""
 
 import json
 import math

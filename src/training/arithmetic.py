@@ -4,8 +4,10 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from src import files, models
 from src.config import RunConfig
 from src.models.small_maps import specialise
-from src.paths import cache_dir
+from src.paths import arithmetic_file, cache_dir
 from src.training.device import device_name, has_fast_bfloat16
 
 _PROBE_BATCH = {"cpu": 16, "cuda": 256}
@@ -53,14 +55,17 @@ def pick_arithmetic(config: RunConfig, device: torch.device) -> Arithmetic:
     allowed = _candidates(config, device)
     if len(allowed) == 1:
         return allowed[0]
-    file = cache_dir() / "arithmetic" / f"{_key(config, device, allowed)}.json"
-    known = files.read_json(file)
+    file = _memory(_key(config, device, allowed))
+    known = files.read_json(file) if file else None
     for candidate in allowed:
         if known and known.get("fastest") == asdict(candidate):
             return candidate
     seconds = measure(config, device, allowed)
     fastest = choose(seconds)
-    files.try_to_keep(file, _record(config, device, seconds, fastest))
+    if file:
+        with suppress(OSError):  # then it is measured again
+            file.parent.mkdir(parents=True, exist_ok=True)
+            files.write_json(file, _record(config, device, seconds, fastest))
     return fastest
 
 
@@ -127,6 +132,14 @@ def fastest_of(step: Callable[[], object]) -> float:
         step()
         times.append(time.perf_counter() - started)
     return min(times)
+
+
+def _memory(key: str) -> Path | None:
+    """Where the answer is kept; None without a home folder."""
+    try:
+        return arithmetic_file(cache_dir(), key)
+    except OSError:
+        return None
 
 
 def _key(config: RunConfig, device: torch.device, candidates: list[Arithmetic]) -> str:

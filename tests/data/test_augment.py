@@ -12,7 +12,7 @@ from torchvision.transforms import RandomCrop, RandomHorizontalFlip, RandomRotat
 
 from src.config import RunConfig
 from src.data.augment import ANGLES, Augmentation, Draws, hashed
-from src.data.dataset import Dataset
+from src.data.dataset import Dataset, packed
 from src.data.resident import Images, ResidentData, normalization_table
 
 CPU = torch.device("cpu")
@@ -61,7 +61,7 @@ def test_the_same_draws_give_torchvisions_pixels(
 def test_every_angle_gives_torchvisions_pixels() -> None:
     image = np.arange(1, 1025, dtype=np.float64).reshape(32, 32) / 1024 * 255
     rgb = np.stack([image, image.T, 255 - image], axis=2).astype(np.uint8)
-    one = Images.put(rgb[None], np.zeros(1, np.int64), CPU)
+    one = Images.put(packed(rgb[None]), np.zeros(1, np.int64), CPU)
     augmentation = Augmentation(AUGMENTED, CPU)
     angle = torch.arange(ANGLES)
     centred = torch.full((ANGLES,), 4)

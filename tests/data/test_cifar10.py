@@ -62,6 +62,21 @@ def test_a_malicious_pickle_has_no_effect(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
+class Reshaped:
+    """A pickle that would tell numpy that its bytes are pointers."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return np.dtype, ("u1", False, False), (3, "|", None, None, None, -1, -1, 63)
+
+
+def test_a_file_cannot_change_numpys_own_types(tmp_path: Path) -> None:
+    raw = pickle.dumps({b"data": Reshaped()}, protocol=3)
+    (tmp_path / "batch").write_bytes(raw)
+    with pytest.raises(UserError, match="no uint8 array"):
+        reader.read_batch(tmp_path / "batch")
+    assert np.dtype("u1").flags == 0
+
+
 GOOD = {"data": np.zeros((10_000, 3072), np.uint8), "labels": [0] * 10_000}
 
 

@@ -7,15 +7,20 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from src import models
 from src.config import RunConfig, model_types
 from src.errors import UserError
 from src.models.classifier import Classifier
 from src.paths import ROOT
+from src.training.setup import build_model
 
-PARAMETERS = {"cnn": 13_243_146, "resnet": 11_186_442, "vit": 92_502_122, "cifar10net": 201_230}
-FEATURES = {"cnn": 256, "resnet": 512, "vit": 2048, "cifar10net": 64}
+PARAMETERS = {
+    **{"cnn": 13_243_146, "resnet": 11_186_442, "vit": 92_502_122},
+    **{"cifar10net": 201_230, "tinyvgg": 153_546},
+}
+FEATURES = {"cnn": 256, "resnet": 512, "vit": 2048, "cifar10net": 64, "tinyvgg": 4096}
 
 
 @pytest.mark.parametrize("name", model_types())
@@ -33,7 +38,7 @@ def test_parameters_and_shapes(name: str) -> None:
 
 def test_images_of_a_batch_do_not_see_each_other_in_evaluation() -> None:
     images = torch.randn(4, 3, 32, 32)
-    for name in ("cnn", "resnet", "cifar10net"):
+    for name in ("cnn", "resnet", "cifar10net", "tinyvgg"):
         model = models.create(name).eval()
         with torch.no_grad():
             assert torch.allclose(model(images)[:2], model(images[:2]), atol=1e-4)
@@ -77,6 +82,43 @@ def test_dropout_is_an_option_where_there_is_some() -> None:
     with pytest.raises(UserError, match="--dropout: model resnet has no such option"):
         models.create("resnet", dropout=0.4)
     assert models.options_of(RunConfig()) == {}
+
+
+def layers(model: Classifier) -> list[str]:
+    """The kinds of a model's layers, in order."""
+    return [type(m).__name__ for m in model.modules() if not list(m.children())]
+
+
+def test_tinyvgg_is_that_of_the_cnn_explainer() -> None:
+    block = ["Conv2d", "ReLU", "Conv2d", "ReLU", "MaxPool2d"]
+    assert layers(models.create("tinyvgg")) == [*block, *block, "Flatten", "Linear"]
+    ten = models.create("tinyvgg", hidden_units=10)
+    assert {m.out_channels for m in ten.modules() if isinstance(m, nn.Conv2d)} == {10}
+    assert ten.features(torch.randn(2, 3, 32, 32)).shape == (2, 640)
+
+
+def test_tinyvgg_with_batch_norm_and_dropout() -> None:
+    normed = models.create("tinyvgg", batch_norm=True)
+    assert sum(p.numel() for p in normed.parameters()) == 154_058
+    model = models.create("tinyvgg", batch_norm=True, dropout=0.2)
+    block = [*["Conv2d", "BatchNorm2d", "ReLU"] * 2, "MaxPool2d", "Dropout2d"]
+    assert layers(model) == [*block, *block, "Flatten", "Dropout", "Linear"]
+    assert {m.p for m in model.modules() if hasattr(m, "p")} == {0.2}
+    images = torch.randn(2, 3, 32, 32)
+    assert not torch.equal(model(images), model(images))
+    assert torch.equal(model.eval()(images), model(images))
+    assert torch.equal(model.head(model.features(images)), model(images))
+
+
+def test_options_of_a_config_reach_its_model() -> None:
+    config = RunConfig(model_type="tinyvgg", hidden_units=8, batch_norm=True, dropout=0.0)
+    options = models.options_of(config)
+    assert options == {"hidden_units": 8, "batch_norm": True, "dropout": 0.0}
+    assert build_model(config, torch.device("cpu")).head.in_features == 512
+    assert models.options_of(RunConfig(batch_norm=False)) == {"batch_norm": False}
+    for name in ("hidden_units", "batch_norm"):
+        with pytest.raises(UserError, match=f"--{name}: model cnn has no such option"):
+            models.check_options("cnn", {name: options[name]})
 
 
 def test_an_unknown_name_lists_the_known() -> None:

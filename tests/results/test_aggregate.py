@@ -1,5 +1,6 @@
 """Run folders to clean_runs.csv."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,6 +115,16 @@ def test_idle_settings_make_cells_of_their_own(tmp_path: Path) -> None:
     assert table["alias_of"].notna().sum() == 1
     finish(RunConfig(base_dataset_path="/elsewhere"), tmp_path)
     assert len(results.load(tmp_path)) == 2, "a path is no setting"
+
+
+def test_a_setting_added_since_makes_no_second_row(tmp_path: Path) -> None:
+    folder = finish(RunConfig(), tmp_path)
+    [cell] = (folder.path / "cells").iterdir()
+    before = json.loads(cell.read_text())
+    del before["dropout"]
+    cell.with_name(f"{RunConfig().name}-before.json").write_text(json.dumps(before))
+    assert len(folder.cells()) == 2
+    assert results.load(tmp_path)["alias_of"].isna().tolist() == [True]
 
 
 def test_a_csv_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

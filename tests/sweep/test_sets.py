@@ -43,6 +43,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         base,
         replace(base, seed=3, optimizer="sgd", nesterov=True, dropout=0.0),
         replace(base, base_dataset_path="synthetic", learning_rate=1e-5),
+        replace(base, model_type="tinyvgg", hidden_units=8, batch_norm=True),
+        replace(base, model_type="tinyvgg", batch_norm=False),
     ]
     [path] = sets.write([configs], tmp_path)
     assert sets.read(path) == configs

@@ -1,0 +1,210 @@
+"""Decoded images are kept once, trusted by content alone, and done without where need be."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, NoReturn
+
+import numpy as np
+import pytest
+import torch
+
+from src import data, files
+from src.data import cache
+from src.data import cifar10 as reader
+from src.data.dataset import Dataset
+from src.data.resident import ResidentData
+from src.paths import ROOT, TEMPORARY_PREFIX, cache_dir, cache_file
+
+SMALL = np.dtype(
+    [
+        ("train_pixels", "u1", (20, 32, 32, 4)),
+        ("train_labels", "<i8", (20,)),
+        ("digest", "u1", (32,)),
+    ]
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return cache_dir()
+
+
+@pytest.fixture
+def record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> cache.Record:
+    """A small record, where all records are small, in pieces of which the last is not full."""
+    monkeypatch.setattr(cache, "LAYOUT", SMALL)
+    monkeypatch.setattr(cache, "_PIECE", 9_999)
+    made = cache.empty()
+    made["train_pixels"] = np.random.default_rng(0).integers(0, 256, SMALL["train_pixels"].shape)
+    made["train_labels"] = np.arange(20) % 10
+    return made
+
+
+def same(first: Dataset, second: Dataset) -> bool:
+    names = ("train_pixels", "train_labels", "test_pixels", "test_labels")
+    return all(np.array_equal(getattr(first, n), getattr(second, n)) for n in names)
+
+
+def test_a_second_load_is_the_first_and_decodes_nothing(
+    batches: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = data.load(str(batches))
+    [kept] = folder.iterdir()
+    decoded = reader._decode([batches / n for n in (*reader.TRAIN_BATCHES, reader.TEST_BATCH)])
+    assert np.array_equal(first.train_pixels, decoded["train_pixels"])
+    assert np.array_equal(first.test_labels, decoded["test_labels"])
+
+    def refuse(path: Path) -> NoReturn:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(reader, "read_batch", refuse)
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        second = data.load(str(batches))
+        resident = ResidentData.put(second, torch.device("cpu"))
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 1
+    assert same(first, second)
+    assert resident.train.pixels.data_ptr() == second.train_pixels.ctypes.data, "mapped, not copied"
+    assert str(kept) in Path("/proc/self/maps").read_text()
+    assert np.load(kept, mmap_mode="r")["test_labels"].tolist() == second.test_labels.tolist()
+
+
+def test_a_changed_byte_of_a_batch_is_another_data_set(
+    batches: Path, folder: Path, tmp_path: Path
+) -> None:
+    before = data.load(str(batches))
+    changed = tmp_path / "changed"
+    shutil.copytree(batches, changed, copy_function=os.symlink)
+    path = changed / "data_batch_3"
+    raw = bytearray(path.read_bytes())
+    path.unlink()
+    raw[15_000_000] ^= 1
+    path.write_bytes(raw)
+    times = (batches / path.name).stat()
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = data.load(str(changed))
+    assert (before.train_pixels != after.train_pixels).sum() == 1
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_processes_that_begin_at_once_all_end_well(batches: Path, folder: Path) -> None:
+    code = (
+        "import sys, src.data as d; s = d.load(sys.argv[1]);"
+        "print(s.train_pixels.sum(), s.test_labels.sum())"
+    )
+    words = [sys.executable, "-c", code, str(batches)]
+    both = [subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = {process.communicate(timeout=120)[0] for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    there = data.load(str(batches))
+    assert said == {f"{there.train_pixels.sum()} {there.test_labels.sum()}\n"}
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_of_many_writers_one_file_remains(folder: Path, record: cache.Record) -> None:
+    def write_and_read(_: int) -> cache.Record | None:
+        cache.write("key", record.copy())
+        return cache.read("key")
+
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(write_and_read, range(40)))
+    assert all(found is not None and found == seen[0] for found in seen)
+    assert os.listdir(folder) == [cache_file(folder, "key").name]
+    before = cache_file(folder, "key").stat().st_ino
+    cache.write("key", record)
+    assert cache_file(folder, "key").stat().st_ino == before, "others may have it mapped"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: b"",
+        lambda raw: raw[:60],
+        lambda raw: raw[:-1],
+        lambda raw: raw + b"\0",
+        lambda raw: raw[: len(raw) // 2] + bytes(len(raw) - len(raw) // 2),
+        lambda raw: bytes([raw[0] ^ 1]) + raw[1:],
+        lambda raw: raw[:90] + b"?" + raw[91:],
+        lambda raw: raw[:10_000] + bytes([raw[10_000] ^ 1]) + raw[10_001:],
+        lambda raw: raw[:-60] + bytes([raw[-60] ^ 1]) + raw[-59:],
+        lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]),
+    ],
+    ids=["empty", "header", "short", "long", "zeros", "magic", "dtype", "pixel", "label", "digest"],
+)
+def test_a_damaged_file_is_replaced(folder: Path, record: cache.Record, damage: object) -> None:
+    assert callable(damage)
+    cache.write("key", record)
+    path = cache_file(folder, "key")
+    path.write_bytes(damage(path.read_bytes()))
+    assert cache.read("key") is None
+    assert not path.exists()
+    cache.write("key", record)
+    assert cache.read("key") == record
+
+
+def test_without_a_folder_to_write_in_all_is_decoded(
+    batches: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = data.load(str(batches))
+    folder.parent.rename(folder.parent.with_name("before"))
+    folder.parent.write_text("a file where the folder should be")
+    assert same(data.load(str(batches)), expected)
+
+
+def test_a_full_disk_leaves_nothing(
+    folder: Path, record: cache.Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: IO[bytes]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "_sync", full)
+    cache.write("key", record)
+    assert os.listdir(folder) == []
+    assert cache.read("key") is None
+
+
+def test_what_is_read_can_be_changed_without_changing_what_is_kept(
+    folder: Path, record: cache.Record
+) -> None:
+    cache.write("key", record)
+    mine = cache.read("key")
+    assert mine is not None
+    mine["train_labels"] = 3
+    assert cache.read("key") == record
+
+
+def test_the_three_last_used_are_kept(folder: Path, record: cache.Record) -> None:
+    for age, key in enumerate("dcba"):
+        cache.write(key, record)
+        os.utime(cache_file(folder, key), (1e9 + age, 1e9 + age))
+    assert cache.read("d") is None
+    assert cache.read("c") is not None  # the oldest, now the newest
+    for name, seconds in (("killed", 0), ("writing", time.time())):
+        (folder / f"{TEMPORARY_PREFIX}{name}").touch()
+        os.utime(folder / f"{TEMPORARY_PREFIX}{name}", (seconds, seconds))
+    (folder / "not ours").touch()
+    cache.write("e", record)
+    ours = [cache_file(folder, key).name for key in "ace"]
+    assert sorted(os.listdir(folder)) == sorted([*ours, "not ours", f"{TEMPORARY_PREFIX}writing"])
+
+
+def test_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_dir().is_relative_to(os.environ["XDG_CACHE_HOME"])
+    monkeypatch.setenv("HOME", "/home/me")
+    for unusable in ("", "relative"):
+        monkeypatch.setenv("XDG_CACHE_HOME", unusable)
+        assert cache_dir() == Path("/home/me/.cache/cifar10-sweep")
+    monkeypatch.setenv("HOME", "nowhere")
+    with pytest.raises(OSError, match="no home folder"):
+        cache_dir()
+    assert cache.read("key") is None
