@@ -23,11 +23,18 @@ def room(module: str) -> str:
 
 
 def nodes(tree: ast.AST, *, at_import: bool) -> Iterator[ast.AST]:
-    """All nodes below `tree`; those that run at import leave out the bodies of functions."""
+    """All nodes below `tree`, or those that run when it is imported."""
     for node in ast.iter_child_nodes(tree):
-        if not (at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+        if not (at_import and _runs_later(node)):
             yield node
             yield from nodes(node, at_import=at_import)
+
+
+def _runs_later(node: ast.AST) -> bool:
+    """Bodies of functions run when they are called, what is for type checkers never."""
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def imports(tree: ast.AST, *, at_import: bool = False) -> list[str]:
@@ -72,9 +79,12 @@ def test_heavy_libraries_are_imported_late(path: Path) -> None:
 
 
 def test_the_checks_can_fail() -> None:
-    late = ast.parse("import os\ndef f():\n    import wandb\nif True:\n    import optuna.x\n")
+    late = ast.parse(
+        "import os\ndef f():\n    import wandb\nif True:\n    import optuna.x\n"
+        "if TYPE_CHECKING:\n    import plotly\n"
+    )
     assert imports(late, at_import=True) == ["os", "optuna.x"]
-    assert imports(late) == ["os", "wandb", "optuna.x"]
+    assert imports(late) == ["os", "wandb", "optuna.x", "plotly"]
     assert backward("src.training.trainer", "src.results.store")
     assert backward("src.data.split", "src.models.create")
     assert backward("src.results.store", "src.run.run")

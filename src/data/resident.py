@@ -83,6 +83,7 @@ def normalization_table(name: str, images: ImageArray) -> Tensor:
     name: a named constant, or 'measured' for the mean and std of `images`. The arithmetic is
     that of torchvision's ToTensor and Normalize.
     """
+    mean: tuple[float, ...]
     if name == "measured":
         mean, std = _measured(images)
     else:
@@ -92,10 +93,13 @@ def normalization_table(name: str, images: ImageArray) -> Tensor:
     return (bytes_ - mean_) / std_
 
 
-def _measured(images: ImageArray) -> tuple[list[float], list[float]]:
+def _measured(images: ImageArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of full scale, from its histogram."""
     values = np.arange(256) / 255
     counts = [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)]
-    means = [np.average(values, weights=count) for count in counts]
-    squares = zip(means, counts, strict=True)
-    return means, [np.average((values - mean) ** 2, weights=c) ** 0.5 for mean, c in squares]
+    means = [float(np.average(values, weights=count)) for count in counts]
+    variances = [
+        float(np.average((values - mean) ** 2, weights=count))
+        for mean, count in zip(means, counts, strict=True)
+    ]
+    return tuple(means), tuple(variance**0.5 for variance in variances)
