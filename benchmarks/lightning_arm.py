@@ -93,7 +93,7 @@ class LightningArm:
         """Train for an amount of time."""
         from lightning.pytorch import Trainer
 
-        watch = Watch(amount, lead_steps(self._pace), self.device)
+        watch = Watch(amount, lead_steps(amount, self._pace), self.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice about loaders, and our GPU that it may not use
             trainer = Trainer(

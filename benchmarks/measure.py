@@ -2,10 +2,9 @@
 
 import multiprocessing
 import resource
-import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -68,12 +67,8 @@ class Stepped(ABC):
         """Do one training step; how many images it took."""
 
     def spell(self, amount: Amount) -> Spell:
-        """Train for an amount of time, after a few steps that are not counted.
-
-        They bring a loader that has rested back to its pace; where a step takes long, what a
-        loader can have prepared does not matter, and there are none.
-        """
-        for _ in range(lead_steps(self._pace)):
+        """Train for an amount of time, after a few steps that are not counted."""
+        for _ in range(lead_steps(amount, self._pace)):
             self.step()
         synchronize(self.device)
         images = steps = 0
@@ -87,8 +82,14 @@ class Stepped(ABC):
         return Spell(images, seconds, steps)
 
 
-def lead_steps(pace: float) -> int:
-    """Steps before a spell that are not counted, where one takes `pace` seconds."""
+def lead_steps(amount: Amount, pace: float) -> int:
+    """Steps before a spell that are not counted, where one takes `pace` seconds.
+
+    They bring a loader that has rested back to its pace. Where a step takes long, what a loader
+    can have prepared does not matter, and there are none; nor before a warm-up, of no time.
+    """
+    if not amount.seconds:
+        return 0
     return _LEAD_STEPS if pace <= 0 else min(_LEAD_STEPS, int(_LEAD_SECONDS / pace))
 
 
@@ -218,10 +219,16 @@ def flops_per_image(config: RunConfig) -> float:
     return counter.get_total_flops() / images
 
 
+def forget_peak() -> None:
+    """Let `peak_memory` count from now on."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory() -> int:
     """The most memory this process has had, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    status = Path("/proc/self/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def memory_now() -> int:
@@ -233,8 +240,3 @@ def memory_now() -> int:
 def ratio(value: float | None, base: float | None) -> float | None:
     """value / base, where there are both."""
     return value / base if value is not None and base else None
-
-
-def total(spells: Sequence[Spell]) -> float:
-    """Images a second of spells that ran side by side."""
-    return sum(spell.rate for spell in spells)

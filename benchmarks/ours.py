@@ -59,18 +59,25 @@ class Ours:
 
     def spell(self, amount: Amount) -> Spell:
         """Train for an amount of time, after a few steps of each slot that are not counted."""
-        lead = lead_steps(self._pace * len(self.trainers)) * len(self.trainers)
+        lead = lead_steps(amount, self._pace * len(self.trainers)) * len(self.trainers)
         if lead:
             self._advance(lambda steps, seconds: steps >= lead)
         synchronize(self.device)
         images, steps = self.count.images, self.count.steps
         started = time.perf_counter()
-        self._advance(lambda steps, seconds: steps >= amount.steps and seconds >= amount.seconds)
+        self._advance(self._enough(amount))
         synchronize(self.device)
         seconds = time.perf_counter() - started
         spell = Spell(self.count.images - images, seconds, self.count.steps - steps)
         self._pace = spell.seconds / spell.steps
         return spell
+
+    def _enough(self, amount: Amount) -> Callable[[int, float], bool]:
+        """When a spell is over: a GPU's queue is longer than a spell, so there steps are counted."""
+        if self.device.type != "cuda":
+            return lambda steps, seconds: steps >= amount.steps and seconds >= amount.seconds
+        wanted = max(amount.steps, int(amount.seconds / self._pace))
+        return lambda steps, seconds: steps >= wanted
 
     def loss(self) -> float:
         """Mean of the epoch so far, of the worst slot."""
