@@ -57,9 +57,9 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parser.add_argument(
         "--parts", nargs="+", default=list(_PARTS), metavar="PART", help=_PARTS_HELP
     )
-    parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="rounds [3]")
+    parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="of all arms [3]")
     parser.add_argument(
-        "--seconds", type=flags.seconds, default=3.0, metavar="S", help="a spell [3]"
+        "--seconds", type=flags.above_zero, default=3.0, metavar="S", help="a spell [3]"
     )
     parser.add_argument("--steps", type=positive, default=2, metavar="N", help="in a spell [2]")
     parser.add_argument("--images", type=flags.images, default=50_000, metavar="N", help="[50000]")

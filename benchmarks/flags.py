@@ -4,8 +4,8 @@ import math
 from argparse import ArgumentTypeError
 
 
-def seconds(text: str) -> float:
-    """A time above 0."""
+def above_zero(text: str) -> float:
+    """A number above 0."""
     try:
         value = float(text)
     except ValueError:

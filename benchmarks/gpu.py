@@ -90,10 +90,10 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         help="runs side by side, each in a process; nothing: none [4 8 16]",
     )
     parser.add_argument(
-        "--seconds", type=flags.seconds, default=3.0, metavar="S", help="an arm [3]"
+        "--seconds", type=flags.above_zero, default=3.0, metavar="S", help="an arm [3]"
     )
     parser.add_argument(
-        "--minutes", type=flags.seconds, default=8.0, metavar="M", help="in all [8]"
+        "--minutes", type=flags.above_zero, default=8.0, metavar="M", help="in all [8]"
     )
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="[cuda]")
     parser.add_argument("--images", type=flags.images, default=50_000, metavar="N", help="[50000]")
@@ -201,7 +201,7 @@ class Bench:
 
     def _processes(self, model: str, environment: dict[str, str] | None) -> None:
         for count in self.parsed.processes:
-            name = f"ours, {count} processes" + (", MPS" if environment else "")
+            name = f"ours, {count} process{'es' * (count > 1)}" + (", MPS" if environment else "")
             if self._left() < _LEAST_SECONDS["processes"] + self.parsed.seconds:
                 self._add(model, name, count, None, "skipped: no time left")
                 continue

@@ -73,7 +73,7 @@ class Ours:
         return spell
 
     def _enough(self, amount: Amount) -> Callable[[int, float], bool]:
-        """When a spell is over: a GPU's queue is longer than a spell, so there steps are counted."""
+        """When a spell is over; by steps on a GPU, whose queue is longer than a spell."""
         if self.device.type != "cuda":
             return lambda steps, seconds: steps >= amount.steps and seconds >= amount.seconds
         wanted = max(amount.steps, int(amount.seconds / self._pace))

@@ -89,6 +89,7 @@ class Record:
     def table(self, title: str, columns: Sequence[str], notes: Sequence[str] = ()) -> Table:
         """A new table, empty."""
         self.tables.append(Table(title, columns, notes=list(notes)))
+        print(" | ".join(columns), flush=True)
         return self.tables[-1]
 
     def add(self, table: Table, row: Sequence[Cell], **measured: object) -> None:
@@ -110,7 +111,9 @@ class Record:
             "notes": {table.title: table.notes for table in self.tables},
         }
         files.write_json(self.path, value)
+        given = ", ".join(f"{name} {value}" for name, value in self.settings.items())
         about = [f"- {name.replace('_', ' ')}: {v}" for name, v in self.machine.items() if v]
+        about.append(f"- settings: {given}")
         parts = [f"# {self.kind}", "\n".join(about), *(t.markdown() for t in self.tables)]
         files.write_text(self.path.with_suffix(".md"), "\n\n".join(parts) + "\n")
 
