@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check sweep report clean
+.PHONY: help setup demo test check sweep report bench bench-gpu clean
 
 help:  ## what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,6 +36,12 @@ sweep: $(VENV)/.installed  ## the set files of the reference grid, all trained h
 
 report: $(VENV)/.installed  ## clean_runs.csv, the charts and the page, from saved_models
 	$(BIN)/python -m src.report
+
+bench: $(VENV)/.installed-dev  ## speed, start-up and memory on this CPU, in benchmarks/results; ten idle minutes
+	$(BIN)/python -m benchmarks.cpu
+
+bench-gpu: $(VENV)/.installed-dev  ## the same of a GPU: slots, processes and the conventional way
+	$(BIN)/python -m benchmarks.gpu
 
 clean:  ## remove what make and the tests made; not the runs in saved_models
 	rm -rf $(DEMO) report .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)

@@ -78,6 +78,12 @@ def test_heavy_libraries_are_imported_late(path: Path) -> None:
     assert not [name for name in found if name.split(".")[0] in LATE]
 
 
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_nothing_needs_what_only_measures_or_tests(path: Path) -> None:
+    found = imports(ast.parse(path.read_text()))
+    assert not [name for name in found if name.split(".")[0] in ("benchmarks", "tests")]
+
+
 def test_the_checks_can_fail() -> None:
     late = ast.parse(
         "import os\ndef f():\n    import wandb\nif True:\n    import optuna.x\n"

@@ -1,0 +1,128 @@
+"""What a precision costs in accuracy: python -m benchmarks.accuracy --seeds 3 --epochs 3
+
+Trains every precision with the same seeds. Runs that are done already are not trained again.
+"""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from benchmarks import flags
+from benchmarks.record import RESULTS, Record
+from src.cli import Parser, door, positive
+from src.config import PRECISIONS, RunConfig, default_dataset_path
+from src.errors import ExitStatus, UserError
+from src.interrupt import StopRequest
+from src.paths import ROOT
+from src.training.precision import pick_device
+
+_COLUMNS = ("precision", "runs", "test accuracy", "standard deviation", "difference", "verdict")
+_NOTES = (
+    "test accuracy: mean of the seeds, in percent, of the weights that did best on the "
+    "validation images",
+    "difference: of the mean to that of the first precision; it is compared with the larger of "
+    "the two standard deviations",
+)
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Train what is missing, and write the table."""
+    parsed = _parse(arguments)
+    stop = StopRequest().install()
+    from src import progress
+    from src.run import run
+
+    plan = {precision: _configs(precision, parsed) for precision in parsed.precisions}
+    outcomes = run(
+        [config for configs in plan.values() for config in configs],
+        runs_dir=parsed.runs,
+        slots=parsed.slots,
+        stop=stop,
+        progress=lambda total: progress.show(total, parsed.quiet),
+    )
+    accuracies: dict[str, list[float]] = {precision: [] for precision in parsed.precisions}
+    for outcome in outcomes:
+        if outcome.result:
+            accuracy = 100 * outcome.result["test_accuracy_best_val_acc"]
+            accuracies[outcome.config.precision].append(accuracy)
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(parsed).items()}
+    record = Record(f"accuracy-{parsed.model}", pick_device("auto"), settings, parsed.out)
+    _tabulate(record, accuracies)
+    record.say_where()
+    return ExitStatus.DONE if all(o.result for o in outcomes) else ExitStatus.SOME_RUNS_FAILED
+
+
+def _parse(arguments: Sequence[str]) -> Namespace:
+    parser = Parser(prog="python -m benchmarks.accuracy", description=__doc__)
+    parser.add_argument(
+        "-d", "--data", default=default_dataset_path(), metavar="DIR", help="images"
+    )
+    parser.add_argument("--model", default="resnet", metavar="NAME", help="architecture [resnet]")
+    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="runs each [3]")
+    parser.add_argument("--epochs", type=positive, default=3, metavar="N", help="of a run [3]")
+    parser.add_argument("--batch_size", type=positive, default=256, metavar="N", help="[256]")
+    parser.add_argument("--learning_rate", type=flags.above_zero, default=0.001, help="[0.001]")
+    parser.add_argument(
+        "--precisions", nargs="+", default=["bfloat16", "float32"], metavar="P", help="to compare"
+    )
+    parser.add_argument(
+        "--max_images", type=positive, default=0, metavar="N", help="of a run [all]"
+    )
+    parser.add_argument("--slots", type=positive, default=1, metavar="K", help="at a time [1]")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "accuracy", metavar="DIR")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="of the table")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    parsed = parser.parse(arguments)
+    for precision in parsed.precisions:
+        if precision not in PRECISIONS[1:]:
+            known = ", ".join(PRECISIONS[1:])
+            raise UserError(f"--precisions {precision!r}: expected some of {known}")
+    return parsed
+
+
+def _configs(precision: str, parsed: Namespace) -> list[RunConfig]:
+    return [
+        RunConfig(
+            base_dataset_path=parsed.data,
+            model_type=parsed.model,
+            num_epochs=parsed.epochs,
+            batch_size=parsed.batch_size,
+            learning_rate=parsed.learning_rate,
+            data_augmentation=True,
+            max_images=parsed.max_images,
+            precision=precision,
+            keep_checkpoints="none",
+            seed=seed,
+        )
+        for seed in range(parsed.seeds)
+    ]
+
+
+def _tabulate(record: Record, accuracies: dict[str, list[float]]) -> None:
+    """A row a precision, against the first."""
+    table = record.table("Accuracy by precision", _COLUMNS, _NOTES)
+    first = next(iter(accuracies.values()))
+    for precision, values in accuracies.items():
+        difference = mean(values) - mean(first) if values and first else None
+        row = (
+            precision,
+            len(values),
+            round(mean(values), 3) if values else None,
+            round(stdev(values), 3) if len(values) > 1 else None,
+            None if difference is None or values is first else round(difference, 3),
+            "" if values is first else verdict(first, values),
+        )
+        record.add(table, row, accuracies=values)
+
+
+def verdict(first: Sequence[float], second: Sequence[float]) -> str:
+    """Whether two means are closer to each other than the seeds are."""
+    if min(len(first), len(second)) < 2:
+        return "too few runs to tell"
+    within = abs(mean(first) - mean(second)) <= max(stdev(first), stdev(second))
+    return f"{'within' if within else 'not within'} one standard deviation"
+
+
+if __name__ == "__main__":
+    door(main)

@@ -1,0 +1,323 @@
+"""Speed, start-up and memory on a CPU: python -m benchmarks.cpu"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks import flags, lightning_arm
+from benchmarks.conventional import Conventional, Pictures
+from benchmarks.measure import (
+    Amount,
+    Arm,
+    Stepped,
+    Timing,
+    alternate,
+    ceiling,
+    flops_per_image,
+    ratio,
+)
+from benchmarks.ours import Ours
+from benchmarks.record import RESULTS, Record
+from benchmarks.workload import BATCHES, images, known_models, run_config
+from src.cli import Parser, door, positive
+from src.data.augment import Augmentation
+from src.data.dataset import Dataset
+from src.data.resident import ResidentData, normalization_table
+from src.errors import ExitStatus, UserError
+from src.paths import ROOT
+from src.training.precision import pick_dtype
+
+CPU = torch.device("cpu")
+SLOTS = 4
+CONVENTIONAL = "conventional"
+OURS_FLOAT32 = "ours, float32"
+_SAME = "ours, auto"
+
+_COLUMNS = ("model", "arm", "images/s", "spread", "x conventional", "share of ceiling", "note")
+_NOTES = (
+    "images/s: median of the rounds, the arms measured in turn; spread: fastest less slowest, "
+    "as a share of it",
+    "share of ceiling: images/s x FLOPs of the published network / the fastest matrix product "
+    "in the arm's precision",
+    "conventional and lightning have 2 loader processes, which share the cores with training",
+)
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Measure what is asked for, and write the tables."""
+    parser = Parser(prog="python -m benchmarks.cpu", description=__doc__)
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="architectures [all]")
+    parser.add_argument(
+        "--parts", nargs="+", default=list(_PARTS), metavar="PART", help=_PARTS_HELP
+    )
+    parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="of all arms [3]")
+    parser.add_argument(
+        "--seconds", type=flags.above_zero, default=3.0, metavar="S", help="a spell [3]"
+    )
+    parser.add_argument("--steps", type=positive, default=2, metavar="N", help="in a spell [2]")
+    parser.add_argument("--images", type=flags.images, default=50_000, metavar="N", help="[50000]")
+    parser.add_argument("--runs", type=positive, default=48, metavar="N", help="for memory [48]")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="of the tables")
+    parsed = parser.parse(arguments)
+    parsed.models = known_models(parsed.models)
+    for part in parsed.parts:
+        if part not in _PARTS:
+            raise UserError(f"--parts {part!r}: expected some of {', '.join(_PARTS)}")
+    settings = {name: value for name, value in vars(parsed).items() if name != "out"}
+    record = Record("cpu", CPU, settings, parsed.out)
+    record.machine["threads"] = torch.get_num_threads()
+    try:
+        for part in parsed.parts:
+            _PARTS[part](record, parsed)
+    except KeyboardInterrupt:
+        say("interrupted: what was measured is written")
+        return ExitStatus.STOPPED
+    finally:
+        record.write()
+        record.say_where()
+    failed = any(row.get("failure") for row in record.measurements)
+    return ExitStatus.SOME_RUNS_FAILED if failed else ExitStatus.DONE
+
+
+def say(line: str) -> None:
+    """Progress, on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def throughput(record: Record, parsed: Any) -> None:
+    """Training with augmentation: images a second of every arm on every model."""
+    table = record.table("Training with augmentation", _COLUMNS, _NOTES)
+    ceilings = {dtype: ceiling(CPU, dtype) for dtype in {torch.float32, pick_dtype("auto", CPU)}}
+    for dtype, rate in ceilings.items():
+        table.notes.append(f"ceiling in {_name(dtype)}: {rate:,.0f} GFLOP/s")
+    dataset = images(parsed.images)
+    data = ResidentData.put(dataset, CPU)
+    for model in parsed.models:
+        work = flops_per_image(run_config(model, BATCHES[model]))
+        table.notes.append(f"{model}: batch {BATCHES[model]}, {work / 1e9:.3f} GFLOP an image")
+        timings = _measure_model(model, dataset, data, parsed)
+        base = timings[CONVENTIONAL].rate
+        for arm, timing in timings.items():
+            dtype = _dtype(arm)
+            share = timing.rate and timing.rate * work / (ceilings[dtype] * 1e9)
+            note = timing.failure or f"{len(timing.spells)} x {timing.spells[0].steps} steps"
+            row = (model, arm, timing.rate, timing.spread, ratio(timing.rate, base), share, note)
+            record.add(table, row, failure=timing.failure, spells=_raw(timing))
+        _add_unmeasured(record, table.title, model)
+
+
+def _measure_model(
+    model: str, dataset: Dataset, data: ResidentData, parsed: Any
+) -> dict[str, Timing]:
+    say(f"{model}: building the arms")
+    arms = build_arms(model, dataset, data)
+    try:
+        return alternate(
+            arms,
+            parsed.rounds,
+            Amount(parsed.seconds, parsed.steps),
+            {name: SLOTS for name in arms if "slots" in name},
+            lambda line: say(f"{model}, {line}"),
+        )
+    finally:
+        for arm in arms.values():
+            arm.close()
+
+
+def build_arms(model: str, dataset: Dataset, data: ResidentData) -> dict[str, Arm]:
+    """The arms by name; what equals another one on this machine is left out."""
+    batch = BATCHES[model]
+    config = run_config(model, batch)
+    full = run_config(model, batch, precision="float32")
+    pictures = (dataset.train_images, dataset.train_labels)
+    arms: dict[str, Arm] = {CONVENTIONAL: Conventional(config, *pictures, CPU)}
+    if lightning_arm.installed():
+        arms[lightning_arm.label(CPU)] = lightning_arm.LightningArm(config, *pictures, CPU)
+    arms[OURS_FLOAT32] = Ours([full], data)
+    if pick_dtype("auto", CPU) != torch.float32:
+        arms[_SAME] = Ours([config], data)
+    slots = [run_config(model, batch, seed=seed) for seed in range(SLOTS)]
+    arms[f"ours, auto, {SLOTS} slots"] = Ours(slots, data)
+    return arms
+
+
+def _add_unmeasured(record: Record, title: str, model: str) -> None:
+    """Rows for arms that there is nothing to measure of."""
+    table = next(table for table in record.tables if table.title == title)
+    if not lightning_arm.installed():
+        row = (model, "lightning", None, None, None, None, "not installed")
+        record.add(table, row)
+    if pick_dtype("auto", CPU) == torch.float32:
+        row = (model, _SAME, None, None, None, None, f"is {OURS_FLOAT32} on this machine")
+        record.add(table, row)
+
+
+def _dtype(arm: str) -> torch.dtype:
+    """The precision that an arm computes in."""
+    fast = "auto" in arm or "bf16" in arm
+    return pick_dtype("auto", CPU) if fast else torch.float32
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _raw(timing: Timing) -> list[dict[str, float]]:
+    return [{"images": s.images, "seconds": s.seconds, "steps": s.steps} for s in timing.spells]
+
+
+class OneByOne(Stepped):
+    """Per-image transforms alone, in this process."""
+
+    def __init__(self, pictures: Pictures, batch: int) -> None:
+        super().__init__(CPU)
+        self.pictures, self.batch, self.next = pictures, batch, 0
+
+    def step(self) -> int:
+        """Transform a batch and stack it."""
+        order = range(self.next, self.next + self.batch)
+        torch.stack([self.pictures[i % len(self.pictures)][0] for i in order])
+        self.next += self.batch
+        return self.batch
+
+    def loss(self) -> float:
+        """There is none."""
+        return 0.0
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class Gather(Stepped):
+    """Our augmentation alone: batches gathered from the resident images."""
+
+    def __init__(self, data: ResidentData, batch: int) -> None:
+        super().__init__(CPU)
+        self.data, self.batch, self.epoch = data, batch, 0
+        self.augmentation = Augmentation(run_config("cifar10net", batch), CPU)
+        self.table = normalization_table("imagenet", data.dataset.train_images)
+
+    def step(self) -> int:
+        """Gather a batch of random images."""
+        samples = torch.randint(len(self.data.train.labels), (self.batch,))
+        self.data.train.batch(samples, self.table, self.augmentation, self.epoch)
+        self.epoch += 1
+        return self.batch
+
+    def loss(self) -> float:
+        """There is none."""
+        return 0.0
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def augmentation(record: Record, parsed: Any) -> None:
+    """Augmentation and normalisation alone, on one core."""
+    table = record.table("Augmentation alone, on one core", ("how", "images/s", "spread", "ratio"))
+    dataset, batch = images(parsed.images), 256
+    config = run_config("cifar10net", batch)
+    theirs = Pictures(dataset.train_images, dataset.train_labels, config)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        arms: dict[str, Arm] = {
+            "torchvision, one image at a time": OneByOne(theirs, batch),
+            "ours, a gather a batch": Gather(ResidentData.put(dataset, CPU), batch),
+        }
+        timings = alternate(arms, parsed.rounds, Amount(min(1.0, parsed.seconds)), {}, say)
+    finally:
+        torch.set_num_threads(threads)
+    base = next(iter(timings.values())).rate
+    for name, timing in timings.items():
+        row = (name, timing.rate, timing.spread, ratio(timing.rate, base))
+        record.add(table, row, failure=timing.failure, spells=_raw(timing))
+
+
+def startup(record: Record, parsed: Any) -> None:
+    """Processes from their start: to the end of --help, and to the first training step."""
+    table = record.table(
+        "Start-up",
+        ("what", "seconds", "fastest", "slowest"),
+        ["cifar10net, batch 64; the stand-in is made anew, where real data would be read"],
+    )
+    helps = [_seconds_of([sys.executable, "src/main.py", "--help"]) for _ in range(5)]
+    record.add(table, ("python src/main.py --help", median(helps), min(helps), max(helps)))
+    stages: list[dict[str, float]] = []
+    for _ in range(parsed.rounds):
+        before = time.time()
+        times = probe("first-step")
+        points = dict(zip(times, [before, *times.values()], strict=False))
+        stages.append({name: times[name] - points[name] for name in times})
+        stages[-1]["all"] = times["stepped"] - before
+    for name, text in _STAGES.items():
+        taken = [stage[name] for stage in stages]
+        record.add(table, (text, median(taken), min(taken), max(taken)), every=taken)
+
+
+_STAGES = {
+    "all": "from the start of the process to the end of the first step",
+    "started": "of it: python and the command line",
+    "imported": "of it: torch and the engine imported",
+    "loaded": "of it: the data",
+    "built": "of it: the trainer",
+    "stepped": "of it: the step",
+}
+
+
+def _seconds_of(words: Sequence[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def probe(what: str, *words: object) -> dict[str, Any]:
+    """What benchmarks.probe measures in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.probe", what, *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    measured: dict[str, Any] = json.loads(done.stdout)
+    return measured
+
+
+def memory(record: Record, parsed: Any) -> None:
+    """What one large run takes at its peak, and whether many small ones leave anything behind."""
+    table = record.table("Memory of a process", ("what", "MiB"))
+    model = "resnet" if "resnet" in parsed.models else parsed.models[0]
+    batch = BATCHES[model]
+    say(f"memory: {model}")
+    taken = probe("peak", "--model", model, "--batch", batch, "--images", parsed.images)
+    what = f"{model}, batch {batch}, augmented"
+    record.add(table, (f"{what}: before training, images included", _mib(taken["before_training"])))
+    record.add(table, (f"{what}: peak while training", _mib(taken["peak"])))
+    say(f"memory: {parsed.runs} runs in one process")
+    grown = probe("growth", "--runs", parsed.runs)
+    early = min(8, parsed.runs)
+    after, state = grown["after"], grown["state"]
+    failure = f"{grown['unfinished']} runs are not done" if grown["unfinished"] else None
+    small = "runs of cifar10net, one epoch of 500 images, in one process"
+    record.add(table, (f"{small}: after run {early}", _mib(after[early - 1])), failure=failure)
+    record.add(table, (f"{small}: after run {len(after)}", _mib(after[-1])), every=after)
+    record.add(table, ("weights and optimizer state of one such run", _mib(state)))
+
+
+def _mib(count: float) -> float:
+    return round(count / 2**20, 1)
+
+
+_PARTS: dict[str, Callable[[Record, Any], None]] = {
+    "throughput": throughput,
+    "augmentation": augmentation,
+    "startup": startup,
+    "memory": memory,
+}
+_PARTS_HELP = f"{' | '.join(_PARTS)} [all]"
+
+if __name__ == "__main__":
+    door(main)

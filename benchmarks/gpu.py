@@ -1,0 +1,292 @@
+"""Runs alone, in slots and in processes on a GPU: python -m benchmarks.gpu
+
+Arms are measured one after another, each warm, in three spells that follow each other: slots of
+a large model leave no room for its other arms. It writes as it goes, and ends in time.
+"""
+
+import gc
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import flags
+from benchmarks.measure import (
+    Amount,
+    Arm,
+    Spell,
+    Timing,
+    ceiling,
+    flops_per_image,
+    ratio,
+    reason,
+)
+from benchmarks.processes import gpu_memory_in_use, mps, train_together
+from benchmarks.record import RESULTS, Record, Table
+from benchmarks.workload import GPU_BATCHES, images, known_models, run_config
+from src.cli import Parser, door, positive
+from src.config import field_names
+from src.data.resident import ResidentData
+from src.errors import ExitStatus
+from src.training.precision import pick_device, pick_dtype
+
+CONVENTIONAL = "conventional, float32"
+EAGER = "ours alone, eager"
+GRAPH = "ours alone, graph"
+
+_SPELLS = 3
+_WARM_UP = 20  # steps of each run
+_WARM_ENOUGH = 8  # where that takes long
+_LEAST_SECONDS = {"slots": 10.0, "processes": 40.0}  # what an arm needs to be begun
+_COLUMNS = (
+    "model",
+    "arm",
+    "runs",
+    "images/s",
+    "spread",
+    "x conventional",
+    "x eager",
+    "x graph",
+    "share of ceiling",
+    "GPU MiB allocated",
+    "GPU MiB in use",
+    "note",
+)
+_NOTES = (
+    "images/s: of all runs together, median of three spells; spread: fastest less slowest, as a "
+    "share of it",
+    "conventional: float32, its convolutions in TF32 as torch has them on a GPU by default",
+    "x eager, x graph: against one run of ours alone, launched kernel by kernel or as a graph",
+    "share of ceiling: images/s x FLOPs of the published network / the fastest matrix product "
+    "in the precision that ours has here, conventional's too",
+    "GPU MiB in use: of the whole device, with what CUDA itself takes in each process",
+)
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Measure what is asked for, as long as there is time, and write the table."""
+    parser = Parser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="architectures [all]")
+    parser.add_argument(
+        "--slots",
+        nargs="+",
+        type=positive,
+        default=[1, 2, 4, 8, 16, 32, 48],
+        metavar="K",
+        help="runs at a time in one process [1 2 4 8 16 32 48]",
+    )
+    parser.add_argument(
+        "--processes",
+        nargs="*",
+        type=positive,
+        default=[4, 8, 16],
+        metavar="K",
+        help="runs side by side, each in a process; nothing: none [4 8 16]",
+    )
+    parser.add_argument(
+        "--seconds", type=flags.above_zero, default=3.0, metavar="S", help="an arm [3]"
+    )
+    parser.add_argument(
+        "--minutes", type=flags.above_zero, default=8.0, metavar="M", help="in all [8]"
+    )
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="[cuda]")
+    parser.add_argument("--images", type=flags.images, default=50_000, metavar="N", help="[50000]")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="of the table")
+    parsed = parser.parse(arguments)
+    parsed.models = known_models(parsed.models)
+    device = pick_device(parsed.device)
+    settings = {name: value for name, value in vars(parsed).items() if name != "out"}
+    bench = Bench(Record("gpu", device, settings, parsed.out), device, parsed)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        bench.run()
+    except KeyboardInterrupt:
+        print("interrupted: what was measured is written", file=sys.stderr)
+        return ExitStatus.STOPPED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        bench.record.write()
+        bench.record.say_where()
+    failed = any(row["failure"] for row in bench.record.measurements)
+    return ExitStatus.SOME_RUNS_FAILED if failed else ExitStatus.DONE
+
+
+@dataclass
+class Measured:
+    """An arm's spells, each of all its runs together, and the memory they took."""
+
+    timing: Timing
+    allocated: int | None = None
+    in_use: int | None = None
+
+
+@dataclass
+class Bench:
+    """One call of the command: the table, the budget of time, and what was measured so far."""
+
+    record: Record
+    device: torch.device
+    parsed: Any
+    rates: dict[tuple[str, str], float | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.end = time.monotonic() + self.parsed.minutes * 60
+        self.table = self._table()
+        self.work: dict[str, float] = {}
+
+    def run(self) -> None:
+        """All arms of one process on all models, then the processes side by side."""
+        dtype = pick_dtype("auto", self.device)
+        self.ceiling = ceiling(self.device, dtype)
+        name = str(dtype).removeprefix("torch.")
+        self.table.notes.append(f"ceiling in {name}: {self.ceiling:,.0f} GFLOP/s")
+        dataset = images(self.parsed.images)
+        self.data = ResidentData.put(dataset, self.device)
+        for model in self.parsed.models:
+            self._one_process(model)
+        del self.data
+        free(self.device)
+        if self.parsed.processes:
+            with mps(self.device) as environment:
+                for model in self.parsed.models:
+                    self._processes(model, environment)
+
+    def _table(self) -> Table:
+        return self.record.table("Training with augmentation", _COLUMNS, _NOTES)
+
+    def _one_process(self, model: str) -> None:
+        batch = GPU_BATCHES[model]
+        self.work[model] = flops_per_image(run_config(model, batch))
+        self.table.notes.append(
+            f"{model}: batch {batch}, {self.work[model] / 1e9:.3f} GFLOP an image"
+        )
+        self._arm(model, CONVENTIONAL, 1, lambda: self._conventional(model))
+        self._arm(model, EAGER, 1, lambda: self._ours(model, 1, cuda_graphs=False))
+        if "cuda_graphs" in field_names() and self.device.type == "cuda":
+            self._arm(model, GRAPH, 1, lambda: self._ours(model, 1, cuda_graphs=True))
+        else:
+            self._add(model, GRAPH, 1, None, "no graphs here")
+        for slots in self.parsed.slots:
+            name = f"ours, {slots} slot{'s' * (slots > 1)}"
+            self._arm(model, name, slots, partial(self._ours, model, slots))
+
+    def _conventional(self, model: str) -> Arm:
+        from benchmarks.conventional import Conventional
+
+        dataset = self.data.dataset
+        config = run_config(model, GPU_BATCHES[model])
+        return Conventional(config, dataset.train_images, dataset.train_labels, self.device)
+
+    def _ours(self, model: str, slots: int, **settings: object) -> Arm:
+        from benchmarks.ours import Ours
+
+        batch = GPU_BATCHES[model]
+        configs = [run_config(model, batch, seed=seed, **settings) for seed in range(slots)]
+        return Ours(configs, self.data)
+
+    def _arm(self, model: str, name: str, runs: int, build: Callable[[], Arm]) -> None:
+        """Measure an arm and add its row, also where there is no time or it breaks."""
+        if self._left() < _LEAST_SECONDS["slots"] + self.parsed.seconds:
+            self._add(model, name, runs, None, "skipped: no time left")
+            return
+        measured = measure(build, runs, self.parsed.seconds, self.device)
+        self._add(model, name, runs, measured)
+        free(self.device)
+
+    def _processes(self, model: str, environment: dict[str, str] | None) -> None:
+        for count in self.parsed.processes:
+            name = f"ours, {count} process{'es' * (count > 1)}" + (", MPS" if environment else "")
+            if self._left() < _LEAST_SECONDS["processes"] + self.parsed.seconds:
+                self._add(model, name, count, None, "skipped: no time left")
+                continue
+            words = ["--model", model, "--batch", GPU_BATCHES[model], "--device", self.device.type]
+            words += ["--seconds", self.parsed.seconds, "--images", self.parsed.images]
+            self._add(model, name, count, self._together(count, words, environment))
+
+    def _together(
+        self, count: int, words: Sequence[object], environment: dict[str, str] | None
+    ) -> Measured:
+        try:
+            done = train_together(
+                count, [str(word) for word in words], self.device, environment, self._left()
+            )
+        except Exception as error:  # noqa: BLE001  whatever broke it, the others go on
+            return Measured(Timing(failure=reason(error)))
+        rate = sum(spell.rate for spell in done.spells)
+        spell = Spell(round(rate * self.parsed.seconds), self.parsed.seconds, 0)
+        return Measured(Timing([spell]), done.allocated, done.in_use)
+
+    def _left(self) -> float:
+        return self.end - time.monotonic()
+
+    def _add(
+        self, model: str, name: str, runs: int, measured: Measured | None, note: str = ""
+    ) -> None:
+        """Add a row: of an arm that was measured, or why it was not."""
+        timing = measured.timing if measured else Timing()
+        rate = self.rates[model, name] = timing.rate
+        bases = [self.rates.get((model, base)) for base in (CONVENTIONAL, EAGER, GRAPH)]
+        row = (
+            model,
+            name,
+            runs,
+            rate,
+            timing.spread if len(timing.spells) > 1 else None,
+            *(ratio(rate, base) for base in bases),
+            rate and rate * self.work[model] / (self.ceiling * 1e9),
+            _mib(measured.allocated if measured else None),
+            _mib(measured.in_use if measured else None),
+            timing.failure or note,
+        )
+        spells = [[spell.images, spell.seconds, spell.steps] for spell in timing.spells]
+        self.record.add(self.table, row, failure=timing.failure, spells=spells)
+
+
+def measure(build: Callable[[], Arm], runs: int, seconds: float, device: torch.device) -> Measured:
+    """Build an arm, warm it up, and measure it in three spells of `seconds` together."""
+    gpu = device.type == "cuda"
+    if gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    timing = Timing()
+    arm: Arm | None = None
+    try:
+        arm = build()
+        _warm_up(arm, runs, seconds)
+        timing.spells = [arm.spell(Amount(seconds / _SPELLS, runs)) for _ in range(_SPELLS)]
+    except Exception as error:  # noqa: BLE001  whatever broke it, the others go on
+        timing = Timing(failure=reason(error))
+    allocated = torch.cuda.max_memory_allocated(device) if gpu else None
+    in_use = gpu_memory_in_use(device)
+    if arm:
+        arm.close()
+    return Measured(timing, allocated, in_use)
+
+
+def _warm_up(arm: Arm, runs: int, seconds: float) -> None:
+    """20 steps of each run; where those take long, at least 8."""
+    started = time.monotonic()
+    for done in range(_WARM_UP):
+        if done >= _WARM_ENOUGH and time.monotonic() - started > 3 * seconds:
+            return
+        arm.spell(Amount(0, runs))
+
+
+def free(device: torch.device) -> None:
+    """Give the memory of what is gone back to the device."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _mib(count: int | None) -> int | None:
+    return None if count is None else round(count / 2**20)
+
+
+if __name__ == "__main__":
+    door(main)

@@ -1,0 +1,101 @@
+"""Our way: data on the device, and slots that the group advances in turn."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from benchmarks.measure import Amount, Spell, lead_steps, synchronize
+from src.config import RunConfig
+from src.data.resident import ResidentData
+from src.errors import Stopped
+from src.training import group
+from src.training.tracker import Row
+from src.training.trainer import Trainer
+
+
+class Count:
+    """Steps and images of all slots together."""
+
+    def __init__(self) -> None:
+        self.steps = self.images = 0
+
+
+class Counting:
+    """A slot's tracker, which counts what the slot does."""
+
+    def __init__(self, count: Count) -> None:
+        self.count, self.done = count, 0
+
+    def step(
+        self, epoch: int, done: int, total: int, running: Callable[[], tuple[float, float]]
+    ) -> None:
+        self.count.steps += 1
+        self.count.images += done - (self.done if done > self.done else 0)
+        self.done = done
+
+    def epoch(self, rows: Sequence[Row]) -> None:
+        pass
+
+    def before_save(self) -> None:
+        pass
+
+
+class Ours:
+    """One slot for each config, on the device of the data.
+
+    The group is stopped after a spell and goes on with the same slots in the next one.
+    """
+
+    def __init__(self, configs: Sequence[RunConfig], data: ResidentData) -> None:
+        self.count, self.device = Count(), data.device
+        self.trainers = [Trainer(config, data, tracker=Counting(self.count)) for config in configs]
+        self._pace = float("inf")
+
+    def step(self) -> int:
+        """A training step of the slot whose turn it is; how many images it took."""
+        before = self.count.images
+        self._advance(lambda steps, seconds: steps >= 1)
+        return self.count.images - before
+
+    def spell(self, amount: Amount) -> Spell:
+        """Train for an amount of time, after a few steps of each slot that are not counted."""
+        lead = lead_steps(amount, self._pace * len(self.trainers)) * len(self.trainers)
+        if lead:
+            self._advance(lambda steps, seconds: steps >= lead)
+        synchronize(self.device)
+        images, steps = self.count.images, self.count.steps
+        started = time.perf_counter()
+        self._advance(self._enough(amount))
+        synchronize(self.device)
+        seconds = time.perf_counter() - started
+        spell = Spell(self.count.images - images, seconds, self.count.steps - steps)
+        self._pace = spell.seconds / spell.steps
+        return spell
+
+    def _enough(self, amount: Amount) -> Callable[[int, float], bool]:
+        """When a spell is over; by steps on a GPU, whose queue is longer than a spell."""
+        if self.device.type != "cuda":
+            return lambda steps, seconds: steps >= amount.steps and seconds >= amount.seconds
+        wanted = max(amount.steps, int(amount.seconds / self._pace))
+        return lambda steps, seconds: steps >= wanted
+
+    def loss(self) -> float:
+        """Mean of the epoch so far, of the worst slot."""
+        return max(trainer.metrics.running()[0] for trainer in self.trainers)
+
+    def close(self) -> None:
+        """Forget the slots."""
+        self.trainers.clear()
+
+    def _advance(self, enough: Callable[[int, float], bool]) -> None:
+        """Advance the slots in turn until enough(steps, seconds)."""
+        before, started = self.count.steps, time.perf_counter()
+
+        def stop() -> bool:
+            return enough(self.count.steps - before, time.perf_counter() - started)
+
+        with suppress(Stopped):
+            for finished in group.train(iter(self.trainers), slots=len(self.trainers), stop=stop):
+                raise RuntimeError("a run ended within a measurement") from finished.error
+        turn = (self.count.steps - before) % len(self.trainers)
+        self.trainers = self.trainers[turn:] + self.trainers[:turn]

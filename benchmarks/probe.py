@@ -1,0 +1,151 @@
+"""What has to be measured in a process of its own: python -m benchmarks.probe WHAT ...
+
+Prints one JSON object on stdout: for `cpu` and `gpu`, not for people.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from src.cli import Parser, door, positive
+from src.errors import ExitStatus, UserError
+
+_WARM_UP = 20  # steps of a run before it is measured beside others
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Run one probe."""
+    parser = Parser(prog="python -m benchmarks.probe")
+    parser.add_argument("what", help=" | ".join(_PROBES))
+    parser.add_argument("--model", default="cifar10net")
+    parser.add_argument("--batch", type=positive, default=64)
+    parser.add_argument("--steps", type=positive, default=4)
+    parser.add_argument("--runs", type=positive, default=48)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--images", type=positive, default=50_000)
+    parsed = parser.parse(arguments)
+    if parsed.what not in _PROBES:
+        raise UserError(f"{parsed.what!r}: expected one of {', '.join(_PROBES)}")
+    print(json.dumps(_PROBES[parsed.what](parsed)), flush=True)
+    return ExitStatus.DONE
+
+
+def first_step(parsed: Any) -> dict[str, float]:
+    """The times of day at which a run has its libraries, its data, its trainer, its first step."""
+    times = {"started": time.time()}
+    from benchmarks.workload import run_config
+    from src import data
+    from src.data.resident import ResidentData
+    from src.training.precision import pick_device
+    from src.training.trainer import Trainer
+
+    times["imported"] = time.time()
+    config = run_config(parsed.model, parsed.batch)
+    device = pick_device(parsed.device)
+    resident = ResidentData.put(data.load("synthetic"), device)
+    times["loaded"] = time.time()
+    trainer = Trainer(config, resident)
+    times["built"] = time.time()
+    trainer.advance()
+    trainer.metrics.running()  # waits for the device
+    times["stepped"] = time.time()
+    return times
+
+
+def peak(parsed: Any) -> dict[str, float]:
+    """Peak memory of a process that trains a few steps."""
+    from benchmarks.measure import Amount, forget_peak, memory_now, peak_memory
+
+    arm = _ours(parsed, parsed.images)
+    before = memory_now()
+    forget_peak()  # making the images took more than they do
+    arm.spell(Amount(0, parsed.steps))
+    return {"before_training": before, "peak": peak_memory()}
+
+
+def growth(parsed: Any) -> dict[str, Any]:
+    """Memory after each of many runs in one process, and what one run's state takes."""
+    import tempfile
+    from pathlib import Path
+
+    from benchmarks.measure import memory_now
+    from src.config import RunConfig
+    from src.progress import Silence
+    from src.run import run
+
+    after: list[int] = []
+
+    class Memory(Silence):
+        def ended(self, number: int, line: str) -> None:
+            after.append(memory_now())
+
+    configs = [
+        RunConfig(
+            base_dataset_path="synthetic",
+            model_type=parsed.model,
+            batch_size=parsed.batch,
+            data_augmentation=True,
+            num_epochs=1,
+            max_images=500,
+            seed=seed,
+        )
+        for seed in range(parsed.runs)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = run(configs, runs_dir=Path(folder), progress=lambda total: Memory())
+    unfinished = sum(outcome.result is None for outcome in outcomes)
+    return {"after": after, "unfinished": unfinished, "state": _state_bytes(parsed)}
+
+
+def train(parsed: Any) -> dict[str, float]:
+    """Train one run alone; says 'ready' when it is warm, and begins when a line comes in."""
+    import torch
+
+    from benchmarks.measure import Amount
+
+    arm = _ours(parsed, parsed.images)
+    arm.spell(Amount(0, _WARM_UP))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    spell = arm.spell(Amount(parsed.seconds))
+    print("done", flush=True)
+    sys.stdin.readline()  # nobody leaves while others still train
+    gpu = parsed.device == "cuda"
+    memory = torch.cuda.max_memory_allocated() if gpu else 0
+    return {"images": spell.images, "seconds": spell.seconds, "memory": memory}
+
+
+def _ours(parsed: Any, train_images: int) -> Any:
+    from benchmarks.ours import Ours
+    from benchmarks.workload import images, run_config
+    from src.data.resident import ResidentData
+    from src.training.precision import pick_device
+
+    data = ResidentData.put(images(train_images), pick_device(parsed.device))
+    return Ours([run_config(parsed.model, parsed.batch, seed=parsed.seed)], data)
+
+
+def _state_bytes(parsed: Any) -> int:
+    """Weights and optimizer state of a run, in bytes."""
+    import torch
+
+    from benchmarks.workload import run_config
+    from src.training.setup import build_model, build_optimizer
+
+    config = run_config(parsed.model, parsed.batch)
+    model = build_model(config, torch.device("cpu"))
+    optimizer = build_optimizer(config, model)
+    model(torch.zeros(2, 3, 32, 32)).sum().backward()
+    optimizer.step()
+    kept = [value for state in optimizer.state.values() for value in state.values()]
+    return sum(t.numel() * t.element_size() for t in [*model.state_dict().values(), *kept])
+
+
+_PROBES = {"first-step": first_step, "peak": peak, "growth": growth, "train": train}
+
+if __name__ == "__main__":
+    door(main)

@@ -1,0 +1,180 @@
+"""The commands end to end, with tiny arguments, and what they say of bad ones."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import accuracy, cpu, gpu, probe, processes
+from benchmarks.measure import Amount, Spell
+from src.errors import ExitStatus, UserError
+from src.paths import ROOT
+from tests.conftest import Run
+
+TINY = ["--models", "cifar10net", "--images", "1000"]
+
+
+def written(out: Path) -> dict[str, Any]:
+    [path] = out.glob("*.json")
+    assert path.with_suffix(".md").read_text().startswith(f"# {path.name.split('-')[0]}")
+    value: dict[str, Any] = json.loads(path.read_text())
+    return value
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No lead, little warm-up."""
+    monkeypatch.setattr("benchmarks.measure._LEAD_STEPS", 0)
+    monkeypatch.setattr(gpu, "_WARM_UP", 1)
+    monkeypatch.setattr(gpu, "ceiling", lambda *_: 100.0)
+    monkeypatch.setattr(cpu, "ceiling", lambda *_: 100.0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.mark.usefixtures("quick")
+def test_gpu_command_on_a_cpu(tmp_path: Path) -> None:
+    words = ["--device", "cpu", "--slots", "1", "2", "--processes", "1", "--seconds", "0.2"]
+    assert gpu.main([*words, *TINY, "--out", str(tmp_path)]) == ExitStatus.DONE
+    rows = {row["arm"]: row for row in written(tmp_path)["measurements"]}
+    assert list(rows) == [
+        gpu.CONVENTIONAL,
+        gpu.EAGER,
+        gpu.GRAPH,
+        "ours, 1 slot",
+        "ours, 2 slots",
+        "ours, 1 process",
+    ]
+    assert rows[gpu.GRAPH]["note"] == "no graphs here"
+    for name, row in rows.items():
+        if name != gpu.GRAPH:
+            assert row["images/s"] > 10, row
+            assert row["x conventional"] == pytest.approx(
+                row["images/s"] / rows[gpu.CONVENTIONAL]["images/s"]
+            )
+            assert row["share of ceiling"] == pytest.approx(row["images/s"] * 0.014126016 / 100)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_arm_that_fails_is_a_row_and_time_that_is_over_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: gpu.Bench, model: str, slots: int, **_: object) -> None:
+        if slots == 2:
+            self.end = 0
+            raise torch.OutOfMemoryError
+        raise ValueError("it broke")
+
+    monkeypatch.setattr(gpu.Bench, "_ours", full)
+    words = ["--device", "cpu", "--slots", "1", "2", "4", "--seconds", "0.05"]
+    assert gpu.main([*words, *TINY, "--out", str(tmp_path)]) == ExitStatus.SOME_RUNS_FAILED
+    notes = {row["arm"]: row["note"] for row in written(tmp_path)["measurements"]}
+    assert notes == {
+        gpu.CONVENTIONAL: "",
+        gpu.EAGER: "ValueError: it broke",
+        gpu.GRAPH: "no graphs here",
+        "ours, 1 slot": "ValueError: it broke",
+        "ours, 2 slots": "out of memory",
+        "ours, 4 slots": "skipped: no time left",
+        **{f"ours, {count} processes": "skipped: no time left" for count in (4, 8, 16)},
+    }
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_was_measured_is_written_when_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: gpu.Bench, *_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu.Bench, "_ours", interrupt)
+    words = ["--device", "cpu", "--seconds", "0.05"]
+    assert gpu.main([*words, *TINY, "--out", str(tmp_path)]) == ExitStatus.STOPPED
+    assert [row["arm"] for row in written(tmp_path)["measurements"]] == [gpu.CONVENTIONAL]
+
+
+def test_a_process_that_ends_early_is_told_of() -> None:
+    with pytest.raises(RuntimeError, match="unknown argument '--none'"):
+        processes.train_together(1, ["--none"], torch.device("cpu"), None, 60)
+
+
+@pytest.mark.usefixtures("quick")
+def test_cpu_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "build_arms", lambda *_: {cpu.CONVENTIONAL: Fake(5), "x": Fake(15)})
+    words = ["--rounds", "2", "--seconds", "0.05", "--parts", "throughput", "augmentation"]
+    assert cpu.main([*words, *TINY, "--out", str(tmp_path)]) == ExitStatus.DONE
+    value = written(tmp_path)
+    rates = {row["arm"]: row["images/s"] for row in value["measurements"] if "arm" in row}
+    assert (rates[cpu.CONVENTIONAL], rates["x"]) == (5, 15)
+    ours = next(row for row in value["measurements"] if row.get("how", "").startswith("ours"))
+    assert ours["ratio"] > 1
+    assert value["machine"]["threads"] == torch.get_num_threads()
+
+
+class Fake:
+    """An arm that does so many images a second."""
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate
+
+    def spell(self, amount: Amount) -> Spell:
+        return Spell(self.rate, 1.0, 1)
+
+    def loss(self) -> float:
+        return 0.0
+
+    def close(self) -> None:
+        pass
+
+
+def test_startup_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    words = ["--rounds", "1", "--runs", "2", "--parts", "startup", "memory"]
+    assert cpu.main([*words, *TINY, "--out", str(tmp_path)]) == ExitStatus.DONE
+    rows = {row["what"]: row for row in written(tmp_path)["measurements"]}
+    stages = [row["seconds"] for what, row in rows.items() if what.startswith("of it")]
+    whole = rows["from the start of the process to the end of the first step"]["seconds"]
+    assert sum(stages) == pytest.approx(whole, abs=0.01)
+    state = rows["weights and optimizer state of one such run"]["MiB"]
+    assert state == pytest.approx(4 * 4 * 201_230 / 2**20, abs=0.1)
+    [after] = [row["every"] for row in rows.values() if "after run 2" in row["what"]]
+    assert len(after) == 2
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "said"),
+    [
+        (cpu.main, ["--models", "vitt"], "--models 'vitt': expected some of"),
+        (cpu.main, ["--parts", "all"], "--parts 'all': expected some of throughput"),
+        (cpu.main, ["--second", "3"], "unknown argument '--second'; did you mean --seconds"),
+        (gpu.main, ["--seconds", "0"], "--seconds: '0': expected a number above 0"),
+        (gpu.main, ["--slots", "0"], "--slots: '0': expected a whole number above 0"),
+        (accuracy.main, ["--precisions", "auto"], "--precisions 'auto': expected some of bfloat16"),
+        (probe.main, ["this"], "'this': expected one of first-step, peak"),
+    ],
+)
+def test_bad_arguments_are_refused(
+    main: Callable[[Sequence[str]], ExitStatus], words: list[str], said: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        main(words)
+
+
+def test_a_bad_argument_is_one_line_and_status_2(command: Run) -> None:
+    done = command("python", "-m", "benchmarks.gpu", "--device", "tpu", check=2)
+    assert done.stderr.startswith("error: argument --device: invalid choice: 'tpu'")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_accuracy_command(command: Run, tmp_path: Path) -> None:
+    words = ["-d", "synthetic", "--model", "cifar10net", "--max_images", "100", "-q"]
+    words += ["--seeds", "2", "--epochs", "1", "--precisions", "float32", "--batch_size", "50"]
+    words += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    done = command("python", "-m", "benchmarks.accuracy", *words)
+    assert "float32 | 2 | " in done.stdout
+    [row] = written(tmp_path / "out")["measurements"]
+    assert len(row["accuracies"]) == 2
+    assert not (ROOT / "runs").exists()
