@@ -15,7 +15,7 @@ from src.config import PRECISIONS, RunConfig, default_dataset_path
 from src.errors import ExitStatus, UserError
 from src.interrupt import StopRequest
 from src.paths import ROOT
-from src.training.precision import pick_device
+from src.training.device import pick_device
 
 _COLUMNS = ("precision", "runs", "test accuracy", "standard deviation", "difference", "verdict")
 _NOTES = (

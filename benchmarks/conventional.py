@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -36,7 +37,8 @@ class Pictures(Dataset[tuple[Tensor, int]]):
     """Images (N, 32, 32, 3) uint8, each made a PIL picture and transformed when asked for."""
 
     def __init__(self, images: ImageArray, labels: LabelArray, config: RunConfig) -> None:
-        self.images, self.labels, self.transform = images, labels, transform(config)
+        self.images, self.labels = np.ascontiguousarray(images), labels
+        self.transform = transform(config)
 
     def __len__(self) -> int:
         return len(self.images)

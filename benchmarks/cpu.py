@@ -20,6 +20,7 @@ from benchmarks.measure import (
     Timing,
     alternate,
     ceiling,
+    fast_dtype,
     flops_per_image,
     ratio,
 )
@@ -32,7 +33,6 @@ from src.data.dataset import Dataset
 from src.data.resident import ResidentData, normalization_table
 from src.errors import ExitStatus, UserError
 from src.paths import ROOT
-from src.training.precision import pick_dtype
 
 CPU = torch.device("cpu")
 SLOTS = 4
@@ -94,7 +94,7 @@ def say(line: str) -> None:
 def throughput(record: Record, parsed: Any) -> None:
     """Training with augmentation: images a second of every arm on every model."""
     table = record.table("Training with augmentation", _COLUMNS, _NOTES)
-    ceilings = {dtype: ceiling(CPU, dtype) for dtype in {torch.float32, pick_dtype("auto", CPU)}}
+    ceilings = {dtype: ceiling(CPU, dtype) for dtype in {torch.float32, fast_dtype(CPU)}}
     for dtype, rate in ceilings.items():
         table.notes.append(f"ceiling in {_name(dtype)}: {rate:,.0f} GFLOP/s")
     dataset = images(parsed.images)
@@ -141,7 +141,7 @@ def build_arms(model: str, dataset: Dataset, data: ResidentData) -> dict[str, Ar
     if lightning_arm.installed():
         arms[lightning_arm.label(CPU)] = lightning_arm.LightningArm(config, *pictures, CPU)
     arms[OURS_FLOAT32] = Ours([full], data)
-    if pick_dtype("auto", CPU) != torch.float32:
+    if fast_dtype(CPU) != torch.float32:
         arms[_SAME] = Ours([config], data)
     slots = [run_config(model, batch, seed=seed) for seed in range(SLOTS)]
     arms[f"ours, auto, {SLOTS} slots"] = Ours(slots, data)
@@ -154,7 +154,7 @@ def _add_unmeasured(record: Record, title: str, model: str) -> None:
     if not lightning_arm.installed():
         row = (model, "lightning", None, None, None, None, "not installed")
         record.add(table, row)
-    if pick_dtype("auto", CPU) == torch.float32:
+    if fast_dtype(CPU) == torch.float32:
         row = (model, _SAME, None, None, None, None, f"is {OURS_FLOAT32} on this machine")
         record.add(table, row)
 
@@ -162,7 +162,7 @@ def _add_unmeasured(record: Record, title: str, model: str) -> None:
 def _dtype(arm: str) -> torch.dtype:
     """The precision that an arm computes in."""
     fast = "auto" in arm or "bf16" in arm
-    return pick_dtype("auto", CPU) if fast else torch.float32
+    return fast_dtype(CPU) if fast else torch.float32
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -23,6 +23,7 @@ from benchmarks.measure import (
     Spell,
     Timing,
     ceiling,
+    fast_dtype,
     flops_per_image,
     ratio,
     reason,
@@ -34,7 +35,7 @@ from src.cli import Parser, door, positive
 from src.config import field_names
 from src.data.resident import ResidentData
 from src.errors import ExitStatus
-from src.training.precision import pick_device, pick_dtype
+from src.training.device import pick_device
 
 CONVENTIONAL = "conventional, float32"
 EAGER = "ours alone, eager"
@@ -142,7 +143,7 @@ class Bench:
 
     def run(self) -> None:
         """All arms of one process on all models, then the processes side by side."""
-        dtype = pick_dtype("auto", self.device)
+        dtype = fast_dtype(self.device)
         self.ceiling = ceiling(self.device, dtype)
         name = str(dtype).removeprefix("torch.")
         self.table.notes.append(f"ceiling in {name}: {self.ceiling:,.0f} GFLOP/s")

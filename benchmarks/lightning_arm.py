@@ -13,15 +13,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from benchmarks.conventional import Pictures, build_model, build_optimizer, loader, stop_workers
-from benchmarks.measure import Amount, Spell, lead_steps, synchronize
+from benchmarks.measure import Amount, Spell, fast_dtype, lead_steps, synchronize
 from src.config import RunConfig
 from src.data.dataset import ImageArray, LabelArray
-from src.training.precision import pick_dtype
 
 
 def precision(device: torch.device) -> str:
     """bf16-mixed; full precision where bfloat16 is emulated, a hundred times as slow."""
-    return "bf16-mixed" if pick_dtype("auto", device) == torch.bfloat16 else "32-true"
+    return "bf16-mixed" if fast_dtype(device) == torch.bfloat16 else "32-true"
 
 
 def label(device: torch.device) -> str:

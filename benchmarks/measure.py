@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from src import models
 from src.config import RunConfig
+from src.training.device import has_fast_bfloat16
 
 _LEAD_STEPS, _LEAD_SECONDS = 8, 1.0
 _CEILING_SIDES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192, 16384)}
@@ -217,6 +218,11 @@ def flops_per_image(config: RunConfig) -> float:
     with FlopCounterMode(display=False) as counter:
         model(batch).sum().backward()
     return counter.get_total_flops() / images
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where it is native, else float32."""
+    return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
 
 
 def forget_peak() -> None:

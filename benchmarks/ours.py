@@ -9,6 +9,7 @@ from src.config import RunConfig
 from src.data.resident import ResidentData
 from src.errors import Stopped
 from src.training import group
+from src.training.slots import FixedSlots
 from src.training.tracker import Row
 from src.training.trainer import Trainer
 
@@ -81,7 +82,7 @@ class Ours:
 
     def loss(self) -> float:
         """Mean of the epoch so far, of the worst slot."""
-        return max(trainer.metrics.running()[0] for trainer in self.trainers)
+        return max(t.learner.metrics.read().sums().mean_loss for t in self.trainers)
 
     def close(self) -> None:
         """Forget the slots."""
@@ -94,8 +95,9 @@ class Ours:
         def stop() -> bool:
             return enough(self.count.steps - before, time.perf_counter() - started)
 
+        slots = FixedSlots(len(self.trainers))
         with suppress(Stopped):
-            for finished in group.train(iter(self.trainers), slots=len(self.trainers), stop=stop):
+            for finished in group.train(iter(self.trainers), slots=slots, stop=stop):
                 raise RuntimeError("a run ended within a measurement") from finished.error
         turn = (self.count.steps - before) % len(self.trainers)
         self.trainers = self.trainers[turn:] + self.trainers[:turn]

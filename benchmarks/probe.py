@@ -40,7 +40,7 @@ def first_step(parsed: Any) -> dict[str, float]:
     from benchmarks.workload import run_config
     from src import data
     from src.data.resident import ResidentData
-    from src.training.precision import pick_device
+    from src.training.device import pick_device
     from src.training.trainer import Trainer
 
     times["imported"] = time.time()
@@ -51,7 +51,7 @@ def first_step(parsed: Any) -> dict[str, float]:
     trainer = Trainer(config, resident)
     times["built"] = time.time()
     trainer.advance()
-    trainer.metrics.running()  # waits for the device
+    trainer.settle()
     times["stepped"] = time.time()
     return times
 
@@ -123,7 +123,7 @@ def _ours(parsed: Any, train_images: int) -> Any:
     from benchmarks.ours import Ours
     from benchmarks.workload import images, run_config
     from src.data.resident import ResidentData
-    from src.training.precision import pick_device
+    from src.training.device import pick_device
 
     data = ResidentData.put(images(train_images), pick_device(parsed.device))
     return Ours([run_config(parsed.model, parsed.batch, seed=parsed.seed)], data)
@@ -138,7 +138,7 @@ def _state_bytes(parsed: Any) -> int:
 
     config = run_config(parsed.model, parsed.batch)
     model = build_model(config, torch.device("cpu"))
-    optimizer = build_optimizer(config, model)
+    optimizer = build_optimizer(config, model, torch.tensor(config.learning_rate))
     model(torch.zeros(2, 3, 32, 32)).sum().backward()
     optimizer.step()
     kept = [value for state in optimizer.state.values() for value in state.values()]

@@ -14,7 +14,7 @@ import torch
 
 from src import files
 from src.paths import shown
-from src.training.precision import device_name, pick_dtype
+from src.training.device import device_name, has_fast_bfloat16
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -31,7 +31,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpu_memory_gib": round(torch.cuda.mem_get_info()[1] / 2**30, 1) if gpu else None,
-        "native_bfloat16": pick_dtype("auto", device) == torch.bfloat16,
+        "native_bfloat16": has_fast_bfloat16(device),
         "torch": torch.__version__,
         "cuda": torch.version.cuda if gpu else None,
         "python": platform.python_version(),

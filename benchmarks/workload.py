@@ -43,7 +43,7 @@ def images(train: int = 50_000) -> Dataset:
     times = -(-train // len(part.train_images))
     return replace(
         part,
-        train_images=np.concatenate([part.train_images] * times)[:train],
+        train_pixels=np.concatenate([part.train_pixels] * times)[:train],
         train_labels=np.concatenate([part.train_labels] * times)[:train],
         last_batch=train // 5,
     )

@@ -74,7 +74,7 @@ def test_slots_take_turns(small_data: ResidentData, endless: RunConfig) -> None:
 def test_no_validation_falls_into_a_spell(small_data: ResidentData, endless: RunConfig) -> None:
     arm = Ours([endless], small_data)
     [trainer] = arm.trainers
-    steps = len(trainer.bounds) + 3
+    steps = len(trainer.learner.bounds) + 3
     assert arm.spell(Amount(0, steps)).images == 480 + 3 * BATCH
     assert trainer.epoch == 1
     assert "val_loss" not in trainer.rows[0]
@@ -88,7 +88,7 @@ def test_lightning(small_dataset: Dataset, endless: RunConfig) -> None:
 
 def test_lightning_avoids_emulated_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     for dtype, name in ((torch.bfloat16, "bf16-mixed"), (torch.float32, "32-true")):
-        monkeypatch.setattr(lightning_arm, "pick_dtype", lambda *_, dtype=dtype: dtype)
+        monkeypatch.setattr(lightning_arm, "fast_dtype", lambda *_, dtype=dtype: dtype)
         assert lightning_arm.precision(CPU) == name
         assert lightning_arm.label(CPU) == f"lightning, {name}"
 
@@ -107,7 +107,7 @@ def test_all_arms_see_the_same_pixels_and_weights(
     theirs_built = Conventional(plain, *(pictures.images, pictures.labels), CPU, 0).model
     [trainer] = Ours([plain], small_data).trainers
     for name, tensor in theirs_built.state_dict().items():
-        assert torch.equal(tensor, trainer.model.state_dict()[name])
+        assert torch.equal(tensor, trainer.learner.model.state_dict()[name])
 
 
 def test_without_augmentation_the_loss_is_the_same(
