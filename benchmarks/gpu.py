@@ -40,6 +40,7 @@ from src.training.device import pick_device
 CONVENTIONAL = "conventional, float32"
 EAGER = "ours alone, eager"
 GRAPH = "ours alone, graph"
+COMPILED = "ours alone, graph, compiled"
 
 _SPELLS = 3
 _WARM_UP = 20  # steps of each run
@@ -173,6 +174,7 @@ class Bench:
             self._arm(model, GRAPH, 1, lambda: self._ours(model, 1, cuda_graphs=True))
         else:
             self._add(model, GRAPH, 1, None, "no graphs here")
+        self._arm(model, COMPILED, 1, lambda: self._ours(model, 1, compile=True))
         for slots in self.parsed.slots:
             name = f"ours, {slots} slot{'s' * (slots > 1)}"
             self._arm(model, name, slots, partial(self._ours, model, slots))

@@ -183,6 +183,10 @@ class RunConfig:
         "auto", "order of an image in memory; auto: measured as well", choices=MEMORY_FORMATS
     )
 
+    compile: bool = option(
+        False, "let torch.compile fuse the training step: a minute once for an architecture"
+    )
+
     device: str = option(
         "auto", "auto: a GPU where there is one", choices=DEVICES, changes_result=False
     )

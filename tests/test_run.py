@@ -232,11 +232,16 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 def test_slots_do_not_change_results(config: RunConfig, tmp_path: Path) -> None:
     runs = [replace(config, seed=seed, max_images=100) for seed in range(3)]
     alone, beside = (run(runs, runs_dir=tmp_path / str(k), slots=k) for k in (1, 3))
-    for one, other in zip(alone, beside, strict=True):
+    with pytest.raises(Stopped):
+        run(runs, runs_dir=tmp_path / "stopped", slots=3, stop=stop_after(8))
+    assert len(list(tmp_path.glob("stopped/*/*/resume.pt"))) == 3
+    resumed = run(runs, runs_dir=tmp_path / "stopped", slots=2)
+    for one, *others in zip(alone, beside, resumed, strict=True):
         assert one.result
-        assert other.result
-        for name, value in one.result.items():
-            assert name in TIMES or other.result[name] == value, name
+        for other in others:
+            assert other.result
+            for name, value in one.result.items():
+                assert name in TIMES or other.result[name] == value, name
 
 
 def test_the_callers_random_numbers_are_left_alone(config: RunConfig, tmp_path: Path) -> None:

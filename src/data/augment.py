@@ -16,6 +16,8 @@ from torch import Tensor
 from src.config import RunConfig
 
 SIZE = 32
+_BITS = 5  # of a coordinate
+_FAR = 4096
 ANGLES = 4096  # equally spaced: for +-15 degrees one step moves a corner by 1/350 pixel
 
 _FLIP, _ROTATE, _CROP_Y, _CROP_X, SHUFFLE = range(5)  # operations, in the draws' key
@@ -61,7 +63,7 @@ class Augmentation:
         self.angles = _angles(config.rotation)
         self.affine = _fixed_point(self.angles).to(device) if config.rotation else None
         self.operations = torch.tensor([[_FLIP], [_ROTATE], [_CROP_Y], [_CROP_X]], device=device)
-        axis = torch.arange(SIZE, device=device)
+        axis = torch.arange(SIZE, dtype=torch.int32, device=device)
         self.y, self.x = axis.view(1, SIZE, 1), axis.view(1, 1, SIZE)
 
     def draws(self, epoch: int | Tensor, samples: Tensor) -> Draws:
@@ -75,23 +77,27 @@ class Augmentation:
         )
 
     def sources(self, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Where each output pixel comes from: its index in the image, and whether it is inside.
+        """Where each output pixel comes from: its index in the image, and whether it is outside.
 
-        Both (B, 32, 32). Operations are undone from the last to the first.
+        Both (B, 32, 32), the index int32; that of a pixel outside is any. Operations are undone
+        from the last to the first.
         """
-        y = self.y + (draws.top - self.padding).view(-1, 1, 1)
-        x = self.x + (draws.left - self.padding).view(-1, 1, 1)
-        inside = _within(y) & _within(x)
+        y = _cropped(self.y + (draws.top - self.padding).to(torch.int32).view(-1, 1, 1))
+        x = _cropped(self.x + (draws.left - self.padding).to(torch.int32).view(-1, 1, 1))
         if self.affine is not None:
             a, b, c, d, e, f = self.affine[draws.angle].T.reshape(6, -1, 1, 1)
-            y, x = (d * x + e * y + f) >> 16, (a * x + b * y + c) >> 16
-            inside = inside & _within(y) & _within(x)
-        x = torch.where(draws.flip.view(-1, 1, 1), SIZE - 1 - x, x)
-        return torch.where(inside, y * SIZE + x, 0), inside
+            y, x = (d * x + f + e * y) >> 16, (a * x + c + b * y) >> 16
+        outside = (y | x) >> _BITS != 0
+        x = x ^ (draws.flip.to(torch.int32) * (SIZE - 1)).view(-1, 1, 1)  # 31 - x, in place of x
+        return ((y << _BITS) + x) & (SIZE * SIZE - 1), outside
 
 
-def _within(coordinate: Tensor) -> Tensor:
-    return (coordinate >= 0) & (coordinate < SIZE)
+def _cropped(coordinate: Tensor) -> Tensor:
+    """The coordinate (int32), but far away where it is in the padding.
+
+    So far that no rotation brings it back into the image, whatever the other coordinate is.
+    """
+    return torch.where(coordinate >> _BITS != 0, _FAR, coordinate)
 
 
 def _angles(degrees: float) -> list[float]:
@@ -100,7 +106,7 @@ def _angles(degrees: float) -> list[float]:
 
 
 def _fixed_point(angles: list[float]) -> Tensor:
-    """(ANGLES, 6) int64: the affine map from output to source in 16.16 fixed point.
+    """(ANGLES, 6) int32: the affine map from output to source in 16.16 fixed point.
 
     x_source = (a x + b y + c) >> 16 and y_source = (d x + e y + f) >> 16, computed and rounded
     as Pillow's Image.rotate and its nearest-neighbour transform do.
@@ -117,4 +123,4 @@ def _fixed_point(angles: list[float]) -> Tensor:
             (-sin, cos, shift_y - sin * 0.5 + cos * 0.5),
         )
         rows.append([math.floor(v * 65536 + 0.5) for part in row for v in part])
-    return torch.tensor(rows, dtype=torch.int64)
+    return torch.tensor(rows, dtype=torch.int32)

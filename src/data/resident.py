@@ -43,18 +43,24 @@ class Images:
 
         samples: indices (B,) int64. table: from `normalization_table`.
         """
-        first = (samples * SIZE * SIZE).view(-1, 1)
         if augmentation is None:
-            pixels = self.pixels.view(-1, SIZE * SIZE).index_select(0, samples)
+            words = self.pixels.view(-1, SIZE * SIZE).index_select(0, samples)
         else:
-            sources, inside = augmentation.sources(augmentation.draws(epoch, samples))
-            where = first + sources.view(len(samples), -1)
-            pixels = self.pixels.index_select(0, where.view(-1)) * inside.view(-1)
-        values = pixels.view(-1, 1).view(torch.uint8)[:, :3].to(torch.int32)
-        channels = torch.arange(3, dtype=torch.int32, device=values.device) * 256
-        flat = table.view(-1).index_select(0, (values + channels).view(-1))
-        images = flat.view(-1, SIZE, SIZE, 3).permute(0, 3, 1, 2)  # (B, 3, 32, 32)
-        return images, self.labels.index_select(0, samples)
+            sources, outside = augmentation.sources(augmentation.draws(epoch, samples))
+            first = (samples * SIZE * SIZE).to(torch.int32).view(-1, 1, 1)
+            words = self.pixels.index_select(0, (sources + first).view(-1))
+            words.masked_fill_(outside.view(-1), 0)
+        images = _normalised(words.view(-1), table).view(-1, SIZE, SIZE, 3)
+        return images.permute(0, 3, 1, 2), self.labels.index_select(0, samples)
+
+
+def _normalised(words: Tensor, table: Tensor) -> Tensor:
+    """Pixels (N,) of four bytes each to their normalised values (N, 3)."""
+    values = torch.empty(len(words), 3, dtype=table.dtype, device=words.device)
+    for channel in range(3):
+        byte = (words >> (8 * channel)) & 255
+        torch.index_select(table[channel], 0, byte, out=values[:, channel])
+    return values
 
 
 @dataclass(frozen=True)

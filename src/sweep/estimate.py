@@ -22,7 +22,9 @@ from src.training.trainer import Trainer
 
 _CIFAR10 = {"train": 50_000, "test": 10_000}
 _STAND_IN = {"train": synthetic.TRAIN_IMAGES, "test": synthetic.TEST_IMAGES}
-_CPU_BATCH = 16  # a vit step of 256 images takes a minute on two cores
+_CPU_BATCH = 16  # to begin with: a vit step of 256 images takes a minute on two cores
+_STEP_SECONDS = 1.0  # of a step that the batch is enlarged to, at most
+_ENDLESS = 1_000_000  # epochs
 _MARGIN = 1.25  # of a job's time limit over its expected work
 _START_SECONDS = 60  # of a job, before it trains
 _BYTES_OF_A_PREDICTION = 2 + 2 * 10  # label, prediction, probabilities in float16
@@ -123,12 +125,17 @@ def measure(config: RunConfig, device: torch.device, slots: int | None, budget: 
 
     slots: as for training; None finds out how many are worth it on a GPU.
     """
-    batch = config.batch_size if device.type == "cuda" else min(config.batch_size, _CPU_BATCH)
+    data = ResidentData.put(synthetic.generate(test=10), device)
     run = replace(
-        config, base_dataset_path=SYNTHETIC, batch_size=batch, num_epochs=1_000_000, max_images=0
+        config,
+        base_dataset_path=SYNTHETIC,
+        num_epochs=_ENDLESS,
+        max_images=0,
+        val_split="last_batch",
+        val_freq=_ENDLESS,
     )
-    run = replace(run, val_split="last_batch", val_freq=1_000_000)
-    data = ResidentData.put(synthetic.generate(train=10_000, test=10), device)
+    if device.type == "cpu":
+        run = replace(run, batch_size=_affordable_batch(run, data))
     first = Trainer(run, data)
     watched = _Watched(slots_for(slots, device), budget)
 
@@ -146,6 +153,17 @@ def measure(config: RunConfig, device: torch.device, slots: int | None, budget: 
         sample = torch.zeros(1, 3, 32, 32, device=device)
         features = first.learner.model.eval().features(sample).shape[1]
     return Speed(watched.rate, watched.limit, first.learner.parameters, features)
+
+
+def _affordable_batch(run: RunConfig, data: ResidentData) -> int:
+    """The batch size of `run`, or as much of it as takes a second a step."""
+    batch = min(run.batch_size, _CPU_BATCH)
+    trainer = Trainer(replace(run, batch_size=batch), data)
+    trainer.advance()
+    started = time.perf_counter()
+    trainer.advance()
+    images_a_second = batch / (time.perf_counter() - started)
+    return min(run.batch_size, max(batch, int(images_a_second * _STEP_SECONDS)))
 
 
 class _Watched:

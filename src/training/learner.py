@@ -1,7 +1,7 @@
 """What learns in a run: model, optimizer and the step that advances both, fed from tensors."""
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
@@ -51,6 +51,9 @@ class Learner:
 
         self.model = build_model(config, device, arithmetic.layout)
         self.parameters = count_parameters(self.model)
+        self._forward: Callable[[Tensor], Tensor] = (
+            torch.compile(self.model) if config.compile else self.model
+        )
         self._has_dropout = any(isinstance(module, _DropoutNd) for module in self.model.modules())
         # a float32 rate in a graph, where the fused kernels want that; else all digits
         rate_dtype = torch.float32 if device.type == "cuda" else torch.float64
@@ -149,7 +152,7 @@ class Learner:
         batch = batch.contiguous(memory_format=self.arithmetic.layout)
         dtype = self.arithmetic.dtype
         with torch.autocast(batch.device.type, dtype, enabled=dtype != torch.float32):
-            logits = self.model(batch)
+            logits = self._forward(batch)
         logits = logits.float()
         loss = cross_entropy(logits, labels)
         loss.backward()

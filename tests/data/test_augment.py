@@ -66,8 +66,8 @@ def test_every_angle_gives_torchvisions_pixels() -> None:
     angle = torch.arange(ANGLES)
     centred = torch.full((ANGLES,), 4)
     draws = Draws(torch.zeros(ANGLES, dtype=torch.bool), angle, centred, centred)
-    sources, inside = augmentation.sources(draws)
-    pixels = one.pixels[sources] * inside
+    sources, outside = augmentation.sources(draws)
+    pixels = one.pixels[sources].masked_fill(outside, 0)
     for i in range(0, ANGLES, 7):
         expected = np.asarray(F.rotate(Image.fromarray(rgb), augmentation.angles[i]))
         got = pixels[i].contiguous().view(torch.uint8).view(32, 32, 4)[..., :3].numpy()

@@ -2,6 +2,7 @@
 
 import errno
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,39 @@ def test_a_broken_write_leaves_the_last_one(
         checkpoint.save(tmp_path, {"weights": torch.zeros(3)})
     assert [p.name for p in tmp_path.iterdir()] == [RESUME]
     assert same(checkpoint.load(tmp_path, CPU))
+
+
+def test_a_writer_keeps_the_state_as_it_was_and_lets_training_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write, save = threading.Event(), checkpoint.save
+
+    def slow(folder: Path, state: checkpoint.State) -> None:
+        assert may_write.wait(60)
+        assert threading.current_thread() is not threading.main_thread()
+        save(folder, state)
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    state = {"weights": torch.zeros(5), "rows": [{"loss": 0.5}], "best": {"x": [1, torch.ones(2)]}}
+    writer = checkpoint.Writer(tmp_path)
+    writer.start(state)
+    state["weights"].fill_(7)  # type: ignore[attr-defined]
+    state["best"]["x"][1].fill_(7)  # type: ignore[index]
+    state["rows"].append({"loss": 0.1})  # type: ignore[attr-defined]
+    assert writer.busy()
+    assert not (tmp_path / RESUME).exists()
+    may_write.set()
+    writer.wait()
+    assert not writer.busy()
+    kept = checkpoint.load(tmp_path, CPU)
+    assert kept
+    assert (kept["weights"].sum(), kept["rows"]) == (0, [{"loss": 0.5}])
+    assert kept["best"]["x"][1].tolist() == [1, 1]
+
+
+def test_a_writer_tells_that_it_could_not(tmp_path: Path) -> None:
+    writer = checkpoint.Writer(tmp_path / "gone")
+    writer.start(STATE)
+    with pytest.raises(FileNotFoundError):
+        writer.wait()
+    assert not writer.busy()

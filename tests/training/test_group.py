@@ -89,3 +89,22 @@ def test_a_full_disk_is_nobodys_own_trouble(
     monkeypatch.setattr(Trainer, "save_if_due", full)
     with pytest.raises(OSError, match="No space"):
         list(group.train(iter([Trainer(config, small_data)])))
+
+
+def test_a_run_without_memory_ends_alone_and_fewer_go_on(
+    config: RunConfig, small_data: ResidentData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainers = [Trainer(replace(config, seed=seed), small_data) for seed in range(3)]
+
+    def starved() -> bool:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trainers[1], "advance", starved)
+    slots = FixedSlots(2)
+    ended = list(group.train(iter(trainers), slots=slots))
+    assert [type(finished.error).__name__ for finished in ended] == [
+        "OutOfMemoryError",
+        "NoneType",
+        "NoneType",
+    ]
+    assert slots.limit == 1

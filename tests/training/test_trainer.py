@@ -192,3 +192,31 @@ def test_metrics_of_all_images(config: RunConfig, small_data: ResidentData) -> N
     assert trained.test.features.shape == (200, 64)
     right = (trained.test.logits.argmax(dim=1) == trained.test_labels).float().mean().item()
     assert trained.numbers["test_accuracy_best_val_acc"] == pytest.approx(right)
+
+
+def test_checkpoints_are_written_while_training_goes_on(
+    config: RunConfig, small_data: ResidentData, tmp_path: Path
+) -> None:
+    """With one due after every step: the run is not held up, and ends as it would have."""
+    often = replace(config, checkpoint_minutes=0)
+    trainer = Trainer(often, small_data, folder=tmp_path)
+    for _ in range(3):
+        assert trainer.advance()
+        trainer.save_if_due()
+    trainer.settle()
+    assert (tmp_path / "resume.pt").exists()
+    resumed = Trainer(often, small_data, folder=tmp_path)
+    assert resumed.resumed
+    assert_same(finish(resumed), finish(Trainer(config, small_data)))
+
+
+def test_a_compiled_step_is_the_step(
+    config: RunConfig, small_data: ResidentData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dynamo's capture of it, but without the minute that its C++ takes to compile."""
+    whole = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: whole(model, backend="eager"))
+    run = replace(config, max_images=100, num_epochs=1)
+    assert_same(
+        finish(Trainer(replace(run, compile=True), small_data)), finish(Trainer(run, small_data))
+    )

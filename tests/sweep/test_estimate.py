@@ -1,0 +1,76 @@
+"""What a sweep will cost."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from src.config import RunConfig
+from src.results.pruning import Halving
+from src.sweep import estimate, grid
+from src.sweep.estimate import Speed, cost, kind, one_of_each_kind
+from tests.conftest import Run
+
+SPEED = Speed(images_per_second=1000, slots=4, parameters=1_000_000, features=64)
+
+
+def costs(configs: list[RunConfig]) -> estimate.Cost:
+    return cost(configs, dict.fromkeys(map(kind, configs), SPEED), Halving(5, 3))
+
+
+def test_a_run_is_its_images() -> None:
+    run = RunConfig(num_epochs=10)
+    assert estimate.images_of(run) == (40_000, 10_000, 10_000)
+    passes = 10 * 40_000 + 0.4 * (10 * 10_000 + 3 * 10_000)
+    assert estimate.seconds(run, SPEED) == pytest.approx(passes / 1000)
+    rare = replace(run, val_freq=5)
+    assert estimate.seconds(rare, SPEED) == pytest.approx((passes - 0.4 * 80_000) / 1000)
+    short = replace(run, max_images=100, val_split="random", val_size=50)
+    assert estimate.images_of(short) == (100, 50, 100)
+    assert estimate.images_of(replace(run, base_dataset_path="synthetic"))[0] == 8_000
+
+
+def test_equal_cells_are_counted_once() -> None:
+    configs = grid.expand(grid.REFERENCE)
+    whole = costs(configs)
+    assert (whole.cells, whole.trainings) == (864, 672)
+    assert whole.device_seconds / whole.undeduplicated_device_seconds == pytest.approx(672 / 864)
+    assert whole.disk_bytes == pytest.approx(672 * (4e6 + 10_000 * 150 + 180_000), rel=0.01)
+    assert whole.peak_disk_bytes == 4 * 2 * 6 * 4_000_000
+    assert len(one_of_each_kind(configs)) == 6
+
+
+def test_pruning_saves_what_its_rungs_say() -> None:
+    assert estimate.share_with(Halving(5, 3), 5) == 1
+    thirds = (5 + (15 - 5) / 3 + (45 - 15) / 9 + (80 - 45) / 27) / 80
+    assert estimate.share_with(Halving(5, 3), 80) == pytest.approx(thirds)
+    one = costs([RunConfig()])
+    assert one.pruned_device_seconds == pytest.approx(one.device_seconds * thirds)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "limit"), [(10, "00:30:00"), (3600, "01:30:00"), (100_000, "1-11:00:00")]
+)
+def test_time_limits_are_what_slurm_reads(seconds: float, limit: str) -> None:
+    assert replace(costs([RunConfig()]), device_seconds=seconds).time_limit == limit
+
+
+def test_what_is_measured_is_trained(config: RunConfig) -> None:
+    speed = estimate.measure(config, torch.device("cpu"), None, budget=0.3)
+    assert (speed.slots, speed.parameters, speed.features) == (1, 201_230, 64)
+    assert 10 < speed.images_per_second < 100_000
+    two = estimate.measure(config, torch.device("cpu"), 2, budget=0.3)
+    assert two.slots == 2
+
+
+def test_the_command(command: Run) -> None:
+    words = ["python", "-m", "src.sweep", "estimate", "--grid", "run_config/demo_grid.yaml"]
+    told = command(*words, "--seconds", 1).stdout
+    assert "--time=00:30:00" in told
+    assert "--prune --first-rung 5 --reduction 3" in told
+    told = json.loads(command(*words, "--seconds", 1, "--json").stdout)
+    assert told["all"]["all"]["cells"] == 12
+    assert set(told["models"]) == {row[0] for row in told["speeds"]}
+    sets = command("python", "-m", "src.sweep", "estimate", "99", check=2)
+    assert sets.stderr.startswith("error: set '99'")

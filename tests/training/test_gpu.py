@@ -1,0 +1,124 @@
+"""On a GPU: graphs, streams and slots give what a run alone, launched kernel by kernel, gives."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from src.config import RunConfig
+from src.data import synthetic
+from src.data.resident import ResidentData
+from src.errors import Stopped
+from src.training import group
+from src.training.slots import FixedSlots, slots_for
+from src.training.trainer import NonFiniteLoss, Trainer
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.fixture(scope="module")
+def data() -> ResidentData:
+    return ResidentData.put(synthetic.generate(train=3000, test=500), torch.device("cuda"))
+
+
+@pytest.fixture
+def run() -> RunConfig:
+    return RunConfig(
+        base_dataset_path="synthetic",
+        model_type="resnet",
+        num_epochs=3,
+        batch_size=128,
+        learning_rate=0.001,
+        data_augmentation=True,
+    )
+
+
+def losses(trainer: Trainer) -> list[float]:
+    return [row[name] for row in trainer.rows for name in ("train_loss", "val_loss")]
+
+
+def alone(config: RunConfig, data: ResidentData) -> list[float]:
+    [finished] = group.train(iter([Trainer(config, data)]))
+    assert finished.error is None
+    return losses(finished.trainer)
+
+
+def spread(config: RunConfig, data: ResidentData) -> float:
+    """How far two solo runs are apart, or a rounding error where they are not."""
+    pairs = zip(alone(config, data), alone(config, data), strict=True)
+    return max(0.002, 2 * max(abs(a - b) for a, b in pairs))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"model_type": "cnn", "dropout": 0.3},
+        {"model_type": "cifar10net", "optimizer": "sgd"},
+        {"scheduler": "onecycle", "precision": "float32"},
+    ],
+)
+def test_a_graph_does_what_its_kernels_do(
+    run: RunConfig, data: ResidentData, settings: dict
+) -> None:
+    config = replace(run, **settings)
+    eager = alone(replace(config, cuda_graphs=False), data)
+    assert alone(config, data) == pytest.approx(eager, abs=spread(config, data))
+
+
+def test_slots_change_nothing(run: RunConfig, data: ResidentData) -> None:
+    """Five runs in three slots, one of which diverges: the others are as they are alone."""
+    configs = [replace(run, seed=seed) for seed in range(4)]
+    configs.insert(2, replace(run, learning_rate=1e30, precision="float32"))
+    wide = spread(run, data)
+    opened: list[Trainer] = []
+
+    def queue() -> Iterator[Trainer]:
+        for config in configs:
+            opened.append(Trainer(config, data))
+            yield opened[-1]
+
+    ended = list(group.train(queue(), slots=FixedSlots(3)))
+    assert len(ended) == len(opened) == 5
+    for finished in ended:
+        if finished.trainer.config.learning_rate > 1:
+            assert isinstance(finished.error, NonFiniteLoss)
+        else:
+            expected = alone(finished.trainer.config, data)
+            assert losses(finished.trainer) == pytest.approx(expected, abs=wide)
+
+
+def test_stopped_in_the_middle_of_a_group_and_resumed(
+    run: RunConfig, data: ResidentData, tmp_path: Path
+) -> None:
+    folders = [tmp_path / str(seed) for seed in range(2)]
+    for folder in folders:
+        folder.mkdir()
+
+    def trainers() -> Iterator[Trainer]:
+        for seed, folder in enumerate(folders):
+            yield Trainer(replace(run, seed=seed), data, folder=folder)
+
+    turns = iter(range(10_000))
+    with pytest.raises(Stopped):
+        list(group.train(trainers(), slots=FixedSlots(2), stop=lambda: next(turns) > 60))
+    ended = list(group.train(trainers(), slots=FixedSlots(2)))
+    for finished in ended:
+        assert finished.trainer.resumed
+        config = finished.trainer.config
+        expected = alone(config, data)
+        assert losses(finished.trainer) == pytest.approx(expected, abs=spread(config, data))
+
+
+def test_how_many_slots_are_worth_it_is_found(run: RunConfig, data: ResidentData) -> None:
+    small = replace(run, model_type="cifar10net", num_epochs=10_000)
+    slots = slots_for(None, data.device)
+    trainers = (Trainer(replace(small, seed=seed), data) for seed in range(64))
+    with pytest.raises(Stopped):
+        list(group.train(trainers, slots=slots, stop=lambda: slots.settled))
+    assert slots.limit > 1  # a network this small leaves most of any GPU idle
