@@ -15,6 +15,7 @@ TRAIN_IMAGES = 10_000
 TEST_IMAGES = 2_000
 
 _NOISE = 0.15  # standard deviation of a pixel, of full scale
+_AT_A_TIME = 500  # images
 _CONTRAST = (0.2, 0.75)  # of the shape against its ground
 
 Array = npt.NDArray[np.floating[Any]]
@@ -53,9 +54,13 @@ def _draw(random: np.random.Generator, count: int) -> tuple[ImageArray, LabelArr
     slope = uniform(-0.2, 0.2, 1, 1, 3) * np.linspace(-1, 1, 32, dtype=np.float32)[:, None, None]
     colour = uniform(0, 1, 1, 1, 3)  # brighter than the ground
     colour *= uniform(*_CONTRAST, 1, 1, 1) / colour.max(axis=3, keepdims=True)
-    noise = random.standard_normal((count, 32, 32, 3), np.float32) * np.float32(_NOISE)
-    picture = ground + slope + inside * colour + noise
-    return (picture.clip(0, 1) * 255).round().astype(np.uint8), labels
+    images = np.empty((count, 32, 32, 3), np.uint8)
+    for first in range(0, count, _AT_A_TIME):  # noise for all at once would be 150 MB
+        part = slice(first, first + _AT_A_TIME)
+        noise = random.standard_normal(images[part].shape, np.float32) * np.float32(_NOISE)
+        picture = ground[part] + slope[part] + inside[part] * colour[part] + noise
+        images[part] = (picture.clip(0, 1) * 255).round().astype(np.uint8)
+    return images, labels
 
 
 def _own_coordinates(centre: Array, radius: Array, angle: Array) -> tuple[Array, Array]:
