@@ -32,7 +32,6 @@ from benchmarks.processes import gpu_memory_in_use, mps, train_together
 from benchmarks.record import RESULTS, Record, Table
 from benchmarks.workload import GPU_BATCHES, images, known_models, run_config
 from src.cli import Parser, door, positive
-from src.config import field_names
 from src.data.resident import ResidentData
 from src.errors import ExitStatus
 from src.training.device import pick_device
@@ -170,11 +169,11 @@ class Bench:
         )
         self._arm(model, CONVENTIONAL, 1, lambda: self._conventional(model))
         self._arm(model, EAGER, 1, lambda: self._ours(model, 1, cuda_graphs=False))
-        if "cuda_graphs" in field_names() and self.device.type == "cuda":
+        if self.device.type == "cuda":
             self._arm(model, GRAPH, 1, lambda: self._ours(model, 1, cuda_graphs=True))
+            self._arm(model, COMPILED, 1, lambda: self._ours(model, 1, compile=True))
         else:
             self._add(model, GRAPH, 1, None, "no graphs here")
-        self._arm(model, COMPILED, 1, lambda: self._ours(model, 1, compile=True))
         for slots in self.parsed.slots:
             name = f"ours, {slots} slot{'s' * (slots > 1)}"
             self._arm(model, name, slots, partial(self._ours, model, slots))

@@ -69,7 +69,9 @@ def test_the_two_commands_set_everything_up(
     assert "12 finished runs" in (copy / "demo" / "report" / "report.html").read_text()
     assert len((copy / "demo" / "clean_runs.csv").read_text().splitlines()) == 13
     charts = {path.name for path in (copy / "demo" / "report").glob("*.png")}
-    assert charts == {f"{m}_top_k.png" for m in ("cnn", "resnet", "cifar10net")} | {"overall.png"}
+    assert charts == {f"{m}_top_k.png" for m in ("tinyvgg", "resnet", "cifar10net")} | {
+        "overall.png"
+    }
 
     before = {p: p.stat().st_mtime_ns for p in (copy / "demo" / "runs").rglob("*") if p.is_file()}
     again = command("make", "demo", cwd=copy, env=environment)
