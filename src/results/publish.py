@@ -43,7 +43,8 @@ def publish(trainer: Trainer, folder: RunFolder, claim: Claim) -> dict[str, Any]
     kept = {"best": CHECKPOINT_KINDS[:1], "all": CHECKPOINT_KINDS, "none": ()}
     for kind in kept[config.keep_checkpoints]:
         claim.require()
-        folder.write_weights(kind, trained.weights[kind])
+        weights = {name: tensor.cpu() for name, tensor in trained.weights[kind].items()}
+        folder.write_weights(kind, weights)
     logits = trained.test.logits
     claim.require()
     folder.write_predictions(

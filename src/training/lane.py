@@ -74,8 +74,15 @@ class Lane:
 
     def _captured(self, step: Callable[[int], None], size: int) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(
-            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-        ):
-            step(size)
+        try:
+            with torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ):
+                step(size)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"a step cannot be captured as a CUDA graph (--no_cuda_graphs does without): {error}"
+            ) from error
         return graph
