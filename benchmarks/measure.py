@@ -185,7 +185,7 @@ def _cpu_ticks(pid: int | None) -> int:
     return int(after_name[11]) + int(after_name[12])
 
 
-def ceiling(device: torch.device, dtype: torch.dtype, seconds: float = 2.0) -> float:
+def ceiling(device: torch.device, dtype: torch.dtype, seconds: float = 6.0) -> float:
     """GFLOP/s of the fastest square matrix product: what nothing on the device can exceed."""
     sides = _CEILING_SIDES[device.type]
     return max(_product_rate(side, device, dtype, seconds / len(sides)) for side in sides)
@@ -202,7 +202,7 @@ def _product_rate(side: int, device: torch.device, dtype: torch.dtype, seconds: 
         a @ b
         synchronize(device)
         taken.append(time.perf_counter() - started)
-    return 2 * side**3 / median(taken) / 1e9
+    return 2 * side**3 / min(taken) / 1e9
 
 
 def flops_per_image(config: RunConfig) -> float:

@@ -83,6 +83,6 @@ class Lane:
             raise
         except RuntimeError as error:
             raise RuntimeError(
-                f"a step cannot be captured as a CUDA graph (--no_cuda_graphs does without): {error}"
+                f"a step cannot be captured as a CUDA graph (try --no_cuda_graphs): {error}"
             ) from error
         return graph
