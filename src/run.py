@@ -46,6 +46,17 @@ class _Job:
     folder: RunFolder
 
 
+@dataclass(frozen=True)
+class _Call:
+    """What all runs of a call have in common."""
+
+    resident: Callable[[RunConfig], ResidentData]
+    shown: Progress
+    slots: int | None
+    stop: Callable[[], bool]
+    pruner: Pruner | None
+
+
 def run(
     configs: Sequence[RunConfig],
     *,
@@ -74,7 +85,7 @@ def run(
     if todo:
         gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.random.fork_rng(gpus), progress(len(todo)) as shown:
-            _train(todo, resident, shown, slots, stop, pruner)
+            _train(todo, _Call(resident, shown, slots, stop, pruner))
     return [_outcome(config, folder) for config, folder in zip(configs, folders, strict=True)]
 
 
@@ -112,30 +123,15 @@ def _load(jobs: list[_Job]) -> Callable[[RunConfig], ResidentData]:
     return lambda config: resident[config.base_dataset_path, pick_device(config.device).type]
 
 
-def _train(
-    jobs: list[_Job],
-    resident: Callable[[RunConfig], ResidentData],
-    shown: Progress,
-    slots: int | None,
-    stop: Callable[[], bool],
-    pruner: Pruner | None,
-) -> None:
+def _train(jobs: list[_Job], call: _Call) -> None:
     """Train what is free, then what others have left behind without saying so."""
-    elsewhere = _train_free(jobs, {}, resident, shown, slots, stop, pruner)
-    dead = attempts.standing_still([job.folder.path for job in elsewhere], stop)
-    for job in _train_free(elsewhere, dead, resident, shown, slots, stop, pruner):
-        shown.ended(job.number, f"{job.config.name}: being trained by another process")
+    elsewhere = _train_free(jobs, {}, call)
+    dead = attempts.standing_still([job.folder.path for job in elsewhere], call.stop)
+    for job in _train_free(elsewhere, dead, call):
+        call.shown.ended(job.number, f"{job.config.name}: being trained by another process")
 
 
-def _train_free(
-    jobs: list[_Job],
-    dead: Mapping[Path, attempts.Record],
-    resident: Callable[[RunConfig], ResidentData],
-    shown: Progress,
-    slots: int | None,
-    stop: Callable[[], bool],
-    pruner: Pruner | None,
-) -> list[_Job]:
+def _train_free(jobs: list[_Job], dead: Mapping[Path, attempts.Record], call: _Call) -> list[_Job]:
     """Train the jobs that nobody else is at; the others. dead: attempts known to be over."""
     claims: dict[_Job, attempts.Claim] = {}
     training: dict[Trainer, _Job] = {}
@@ -143,29 +139,29 @@ def _train_free(
 
     def queue() -> Iterator[Trainer]:
         for job in jobs:
-            claim = _claim(job, dead.get(job.folder.path), pruner)
+            claim = _claim(job, dead.get(job.folder.path), call.pruner)
             if claim is None:
-                if _is_over(job, pruner):
-                    shown.ended(job.number, f"{job.config.name}: done by another process")
+                if _is_over(job, call.pruner):
+                    call.shown.ended(job.number, f"{job.config.name}: done by another process")
                 else:
                     elsewhere.append(job)
                 continue
             claims[job] = claim
             try:
-                trainer = _trainer(job, claim, resident(job.config), shown, pruner)
+                trainer = _trainer(job, claim, call)
             except (UserError, OSError):
                 raise  # not this run's own trouble: it would meet the next one as well
             except Exception as error:  # noqa: BLE001  whatever broke this run, the others go on
-                shown.ended(job.number, fail(job.config, job.folder, claims.pop(job), error))
+                call.shown.ended(job.number, fail(job.config, job.folder, claims.pop(job), error))
                 continue
             training[trainer] = job
             yield trainer
 
-    width = slots_for(slots, _device(jobs))
+    width = slots_for(call.slots, _device(jobs))
     try:
-        for finished in group.train(queue(), slots=width, stop=stop):
+        for finished in group.train(queue(), slots=width, stop=call.stop):
             job = training.pop(finished.trainer)
-            shown.ended(job.number, _close(job, claims[job], finished))
+            call.shown.ended(job.number, _close(job, claims[job], finished))
             del claims[job]
     finally:
         for claim in claims.values():
@@ -196,16 +192,11 @@ def _claim(job: _Job, dead: attempts.Record | None, pruner: Pruner | None) -> at
     return claim
 
 
-def _trainer(
-    job: _Job,
-    claim: attempts.Claim,
-    resident: ResidentData,
-    shown: Progress,
-    pruner: Pruner | None,
-) -> Trainer:
+def _trainer(job: _Job, claim: attempts.Claim, call: _Call) -> Trainer:
+    shown, pruner = call.shown, call.pruner
     trainer = Trainer(
         job.config,
-        resident,
+        call.resident(job.config),
         folder=job.folder.path,
         tracker=Trackers(HistoryFile(job.folder, claim), shown.run(job.config, job.number)),
         is_hopeless=lambda rows: pruner is not None and pruner.is_hopeless(job.config, rows),
