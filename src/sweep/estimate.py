@@ -121,7 +121,7 @@ def share_with(halving: Halving, num_epochs: int) -> float:
 
 
 def measure(config: RunConfig, device: torch.device, slots: int | None, budget: float) -> Speed:
-    """Train runs like `config` on random images for `budget` seconds after a warm-up.
+    """Train runs like `config` on the stand-in for `budget` seconds after a warm-up.
 
     slots: as for training; None finds out how many are worth it on a GPU.
     """

@@ -299,6 +299,9 @@ class Trainer:
         self.stopping.without_gain = state["without_gain"]
         self.stop_reason = state["stop_reason"]
         self.seconds = state["seconds"]
+        if self.stop_reason == "pruned" and not self.is_hopeless(self.rows):
+            self.stop_reason = None  # nobody prunes now, or by other rungs
+            del self.best["terminal"]
 
 
 def _require_finite(part: str, loss: float, epoch: int) -> None:

@@ -1,6 +1,7 @@
 """One run: what it learns, what it keeps, and that it can be stopped anywhere."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from src import models
 from src.config import RunConfig
 from src.data.resident import ResidentData, normalization_table
+from src.training.tracker import Row
 from src.training.trainer import NonFiniteLoss, Trained, Trainer
 
 TIMES = ("train_seconds", "images_per_second")
@@ -220,3 +222,21 @@ def test_a_compiled_step_is_the_step(
     assert_same(
         finish(Trainer(replace(run, compile=True), small_data)), finish(Trainer(run, small_data))
     )
+
+
+def test_a_run_stopped_while_it_was_pruned_goes_on_where_nobody_prunes(
+    config: RunConfig, small_data: ResidentData, tmp_path: Path
+) -> None:
+    run = replace(config, num_epochs=3, max_images=100)
+
+    def hopeless(rows: Sequence[Row]) -> bool:
+        return len(rows) == 2
+
+    trainer = Trainer(run, small_data, folder=tmp_path, is_hopeless=hopeless)
+    while trainer.stop_reason is None:
+        assert trainer.advance()
+    trainer.save()
+    pruned = Trainer(run, small_data, folder=tmp_path, is_hopeless=hopeless)
+    assert finish(pruned).numbers["stop_reason"] == "pruned"
+    whole = Trainer(run, small_data, folder=tmp_path)
+    assert_same(finish(whole), finish(Trainer(run, small_data)))
