@@ -28,8 +28,12 @@ MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 PRECISIONS = ("auto", "bfloat16", "float32")
 DEVICES = ("auto", "cpu", "cuda")
 CHECKPOINTS_KEPT = ("best", "all", "none")
+INITIALIZATIONS = ("default", "kaiming_normal")
 
-MODEL_OPTIONS = ("dropout", "hidden_units", "batch_norm")
+PRETRAINED = ("resnet18_transfer",)
+"""Architectures that can begin with weights trained on another data set."""
+
+MODEL_OPTIONS = ("dropout", "hidden_units", "batch_norm", "fc1", "fc2")
 """Fields handed to the architecture where they are set."""
 
 CHECKPOINT_KINDS = ("best_val_acc", "best_val_loss", "terminal")
@@ -138,6 +142,24 @@ class RunConfig:
         maximum=31,
         matters_if=_AUGMENTED,
     )
+    vertical_flip: float = option(
+        0.0, "probability of a vertical flip", minimum=0, maximum=1, matters_if=_AUGMENTED
+    )
+    brightness: float = option(
+        0.0, "vary brightness by up to this factor", minimum=0, matters_if=_AUGMENTED
+    )
+    contrast: float = option(
+        0.0, "vary contrast by up to this factor", minimum=0, matters_if=_AUGMENTED
+    )
+    saturation: float = option(
+        0.0, "vary saturation by up to this factor", minimum=0, matters_if=_AUGMENTED
+    )
+    hue: float = option(
+        0.0, "turn the hue by up to this share", minimum=0, maximum=0.5, matters_if=_AUGMENTED
+    )
+    cutout: int = option(
+        0, "side of a square that is blanked out", minimum=0, maximum=32, matters_if=_AUGMENTED
+    )
     normalization: str = option(
         "imagenet",
         "mean and std: of ImageNet, of CIFAR-10, 0.5, or measured on the training split",
@@ -172,6 +194,37 @@ class RunConfig:
     batch_norm: bool | None = option(
         None, "batch norm after the convolutions; none: the architecture's own"
     )
+    fc1: int | None = option(
+        None, "units of the first fully connected layer; none: the architecture's own", minimum=1
+    )
+    fc2: int | None = option(
+        None, "units of the second fully connected layer; none: the architecture's own", minimum=1
+    )
+    initialization: str = option(
+        "default",
+        "weights of convolutions and dense layers: PyTorch's, or normal with He's variance",
+        choices=INITIALIZATIONS,
+    )
+    weights: str = option(
+        "imagenet",
+        "where the backbone's weights come from: imagenet (torchvision's, downloaded once), "
+        "a state-dict file, or none to train from scratch",
+        matters_if={"model_type": PRETRAINED},
+    )
+    freeze_backbone: bool = option(
+        True,
+        "train the last layer alone, where the backbone has weights",
+        matters_if={"model_type": PRETRAINED},
+    )
+    label_smoothing: float = option(
+        0.0, "share of each training label spread over all classes", minimum=0, below=1
+    )
+    ema: float = option(
+        0.0,
+        "evaluate and keep an exponential moving average of the weights, with this decay a step",
+        minimum=0,
+        below=1,
+    )
     seed: int = option(0, "seed of weights, image order and augmentation", minimum=0)
     precision: str = option(
         "auto",
@@ -187,6 +240,10 @@ class RunConfig:
         False, "let torch.compile fuse the training step: a minute once for an architecture"
     )
 
+    parent: str = option("none", "the run whose weights this one begins with: see --continue")
+    parent_weights: str = option(
+        "none", "the state-dict file of those weights: see --continue", changes_result=False
+    )
     device: str = option(
         "auto", "auto: a GPU where there is one", choices=DEVICES, changes_result=False
     )

@@ -18,9 +18,17 @@ from src.training.setup import build_model
 
 PARAMETERS = {
     **{"cnn": 13_243_146, "resnet": 11_186_442, "vit": 92_502_122},
-    **{"cifar10net": 201_230, "tinyvgg": 153_546},
+    **{"tinyvgg": 153_546, "resnet9": 6_573_120, "vgg6": 34_749_002},
+    **{"cifar10net": 201_230, "cifar10net_2": 60_426, "cifar10net_3": 27_930},
+    **{"cifar10net_4": 57_050, "cifar10net_5": 117_386, "cifar10net_6": 73_786},
+    **{"cifar10net_7": 201_230, "cifar10net_optim": 216_282, "resnet18_transfer": 11_181_642},
 }
-FEATURES = {"cnn": 256, "resnet": 512, "vit": 2048, "cifar10net": 64, "tinyvgg": 4096}
+FEATURES = {
+    **{"cnn": 256, "resnet": 512, "vit": 2048, "tinyvgg": 4096, "resnet9": 512, "vgg6": 4096},
+    **{"cifar10net": 64, "cifar10net_2": 16, "cifar10net_3": 1440, "cifar10net_4": 32},
+    **{"cifar10net_5": 32, "cifar10net_6": 32, "cifar10net_7": 64, "cifar10net_optim": 128},
+    "resnet18_transfer": 512,
+}
 
 
 @pytest.mark.parametrize("name", model_types())
@@ -38,7 +46,7 @@ def test_parameters_and_shapes(name: str) -> None:
 
 def test_images_of_a_batch_do_not_see_each_other_in_evaluation() -> None:
     images = torch.randn(4, 3, 32, 32)
-    for name in ("cnn", "resnet", "cifar10net", "tinyvgg"):
+    for name in ("cnn", "resnet", "cifar10net_6", "tinyvgg", "resnet9"):
         model = models.create(name).eval()
         with torch.no_grad():
             assert torch.allclose(model(images)[:2], model(images[:2]), atol=1e-4)
@@ -108,6 +116,28 @@ def test_tinyvgg_with_batch_norm_and_dropout() -> None:
     assert not torch.equal(model(images), model(images))
     assert torch.equal(model.eval()(images), model(images))
     assert torch.equal(model.head(model.features(images)), model(images))
+
+
+def test_resnet9_pools_before_it_normalises_and_drops_out() -> None:
+    block, pooled = (
+        ["Conv2d", "BatchNorm2d", "ReLU"],
+        ["Conv2d", "MaxPool2d", "BatchNorm2d", "ReLU"],
+    )
+    stages = [*block, *pooled, *block, *block, *pooled, *pooled, *block, *block]
+    assert layers(models.create("resnet9")) == [*stages, "MaxPool2d", "Flatten", "Linear"]
+    rates = [m.p for m in models.create("resnet9", dropout=0.1).modules() if hasattr(m, "p")]
+    assert rates == [0.1] * 8
+
+
+def test_cifar10nets_pairs_share_their_batch_norm() -> None:
+    norms = {m for m in models.create("cifar10net_4").modules() if isinstance(m, nn.BatchNorm2d)}
+    assert sorted(norm.num_features for norm in norms) == [16, 32]
+    residual: Any = models.create("cifar10net_6")
+    kernels = [block.projection.kernel_size for block in residual.convolutions[:2]]
+    assert kernels == [(9, 9), (5, 5)]
+    found = models.create("cifar10net", fc1=128, fc2=128, dropout=0.46)
+    assert layers(found) == layers(models.create("cifar10net_optim"))
+    assert {m.p for m in models.create("cifar10net_7").modules() if hasattr(m, "p")} == {0.5}
 
 
 def test_options_of_a_config_reach_its_model() -> None:

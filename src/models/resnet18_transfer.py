@@ -1,0 +1,29 @@
+"""torchvision's ResNet-18 on CIFAR-10: images enlarged as ImageNet's are, and a new last layer."""
+
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from src.models import register
+from src.models.classifier import Classifier
+
+SIDE = 224
+
+
+@register("resnet18_transfer")
+class ResNet18Transfer(Classifier):
+    """11,181,642 parameters. He et al. 2016, https://arxiv.org/abs/1512.03385, as in torchvision.
+
+    Frozen, its backbone does not learn and stays in evaluation mode.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models import resnet18  # seconds to import
+
+        self.backbone: nn.Module = resnet18(weights=None)
+        self.backbone.fc = nn.Identity()
+        self.head = nn.Linear(512, 10)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False)
+        return self.backbone(x)  # (B, 512)
