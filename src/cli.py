@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from src.config import RunConfig, default_dataset_path, field_names, from_mapping, read_yaml
 from src.errors import ExitStatus, InvalidValue, Stopped, UserError
 from src.options import choices_of, did_you_mean, kind_of
 from src.paths import RUNS_DIR, shown
+from src.paths import weights as weights_file
 
 _WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM)
 
@@ -87,17 +88,38 @@ def _metavar(name: str) -> str:
 
 
 def config_from(parsed: argparse.Namespace) -> RunConfig:
-    """The RunConfig of the given flags, over those of --config FILE where there is one."""
+    """The RunConfig of the given flags, over those of --config FILE, over those of a parent run."""
     given = {name: value for name, value in vars(parsed).items() if name in field_names()}
     file = {} if parsed.config is None else read_yaml(parsed.config)
     if file:
         from_mapping(file, str(parsed.config))  # its own mistakes, under its own name
+    inherited = {} if parsed.parent_path is None else _of_parent(parsed.parent_path)
+    defaults = {"base_dataset_path": default_dataset_path()}
     try:
-        return RunConfig(**{"base_dataset_path": default_dataset_path(), **file, **given})
+        return RunConfig(**{**defaults, **inherited, **file, **given})
     except InvalidValue as error:
         raise UserError(
             f"{_flag(error.name)} {str(error.value)!r}: expected {error.expected}"
         ) from None
+
+
+def _of_parent(path: Path) -> dict[str, Any]:
+    """The settings of the run that `path` is the folder or a weights file of, and what it gives."""
+    from src.results.store import RunFolder
+
+    weights = path if path.suffix == ".pt" else path / weights_file("best_val_acc")
+    settings = RunFolder(weights.parent).config()
+    if settings is None or not weights.is_file():
+        raise UserError(
+            f"--continue {str(path)!r}: expected a run folder with {weights.name}, or a weights "
+            "file in a run folder"
+        )
+    parent = from_mapping(settings, f"--continue {str(path)!r}")
+    return {
+        **settings,
+        "parent": f"{parent.id}/{weights.stem}",
+        "parent_weights": str(weights.resolve()),
+    }
 
 
 def _flag(name: str) -> str:

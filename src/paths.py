@@ -48,6 +48,11 @@ def cache_file(folder: Path, key: str) -> Path:
     return folder / f"cifar10-{key}.npy"
 
 
+def features_file(folder: Path, key: str) -> Path:
+    """What a frozen backbone makes of a data set's images."""
+    return folder / "features" / f"{key}.npy"
+
+
 def arithmetic_file(folder: Path, key: str) -> Path:
     """What was measured of an architecture on a device."""
     return folder / "arithmetic" / f"{key}.json"

@@ -19,7 +19,7 @@ from src.results.pruning import Halving, Pruner
 from src.results.publish import fail, git_commit, publish
 from src.results.store import RunFolder, State
 from src.results.tracking import HistoryFile
-from src.training import group
+from src.training import group, weights
 from src.training.device import pick_device
 from src.training.slots import slots_for
 from src.training.tracker import Trackers
@@ -115,6 +115,7 @@ def _load(jobs: list[_Job]) -> Callable[[RunConfig], ResidentData]:
     for config in (job.config for job in jobs):
         path, device = config.base_dataset_path, pick_device(config.device)
         models.check_options(config.model_type, models.options_of(config))
+        weights.check_given(config)
         if path not in datasets:
             datasets[path] = data.load(path)
         check_split(datasets[path], config)

@@ -1,6 +1,7 @@
 """Images that live on the device as bytes, and the batches made of them there."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,23 @@ _CONSTANTS = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
+
+
+class Batches(Protocol):
+    """What batches are made of."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64."""
+
+    def batch(
+        self,
+        samples: Tensor,
+        table: Tensor,
+        augmentation: Augmentation | None = None,
+        epoch: int | Tensor = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """What a model sees of `samples` (B,), and their labels (B,)."""
 
 
 @dataclass(frozen=True)

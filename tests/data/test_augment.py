@@ -1,6 +1,7 @@
 """Augmentation against torchvision's per-image transforms, and its draws."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_greys_have_no_hue_to_turn() -> None:
 
 
 def test_jitters_draws_are_distributed_as_torchvisions() -> None:
-    settings = {"brightness": 0.5, "contrast": 1.5, "saturation": 0.2, "hue": 0.1}
+    settings: dict[str, Any] = {"brightness": 0.5, "contrast": 1.5, "saturation": 0.2, "hue": 0.1}
     count = 5000
     drawn = Augmentation(replace(AUGMENTED, **settings), CPU).draws(0, torch.arange(count)).jitter
     assert drawn
