@@ -72,8 +72,8 @@ def run(
     slots: None for as many as is found to be worth it on a GPU; one on a CPU.
     Configs with the same id are one training. A run that diverged is not tried again unless
     retry_failed. judge: stop early the runs that it calls hopeless; without one, runs that were
-    stopped so are trained to their end. Raises UserError before anything is trained or written where a
-    config cannot work, and Stopped, with everything saved, once stop() is true.
+    stopped so are trained to their end. Raises UserError before anything is trained or written
+    where a config cannot work, and Stopped, with everything saved, once stop() is true.
     """
     git_commit()  # that of the code as it is now
     folders = [RunFolder.of(config, runs_dir) for config in configs]
