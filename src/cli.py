@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from src.config import RunConfig, default_dataset_path, field_names, from_mapping, read_yaml
+from src.config import SEARCH, RunConfig, default_dataset_path, field_names, from_mapping, read_yaml
 from src.errors import ExitStatus, InvalidValue, Stopped, UserError
 from src.options import choices_of, did_you_mean, kind_of
 from src.paths import RUNS_DIR, shown
@@ -91,6 +91,9 @@ def config_from(parsed: argparse.Namespace) -> RunConfig:
     """The RunConfig of the given flags, over those of --config FILE, over those of a parent run."""
     given = {name: value for name, value in vars(parsed).items() if name in field_names()}
     file = {} if parsed.config is None else read_yaml(parsed.config)
+    if SEARCH in file:
+        command = f"python -m src.tune search --config {parsed.config}"
+        raise UserError(f"{parsed.config}: this is a search; the command for it is {command}")
     if file:
         from_mapping(file, str(parsed.config))  # its own mistakes, under its own name
     inherited = {} if parsed.parent_path is None else _of_parent(parsed.parent_path)
@@ -208,6 +211,7 @@ def train(configs: Sequence[RunConfig], parsed: argparse.Namespace) -> ExitStatu
 
     stop = StopRequest().install()  # torch takes seconds to import: be ready before
     from src import progress
+    from src.results.pruning import Pruner
     from src.results.store import State
     from src.run import run
 
@@ -218,7 +222,7 @@ def train(configs: Sequence[RunConfig], parsed: argparse.Namespace) -> ExitStatu
         stop=stop,
         progress=lambda total: progress.show(total, parsed.quiet),
         retry_failed=parsed.retry_failed,
-        halving=halving_of(parsed) if parsed.prune else None,
+        judge=Pruner(halving_of(parsed), parsed.runs) if parsed.prune else None,
     )
     for outcome in outcomes:
         print(_line(outcome))

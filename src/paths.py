@@ -58,6 +58,16 @@ def arithmetic_file(folder: Path, key: str) -> Path:
     return folder / "arithmetic" / f"{key}.json"
 
 
+def searches_dir(runs_dir: Path) -> Path:
+    """Where searches are kept beside the runs that they made: no model is called that."""
+    return runs_dir / "searches"
+
+
+def search_log(folder: Path) -> Path:
+    """The trials of the search with this folder, as Optuna's journal."""
+    return folder.with_name(f"{folder.name}.log")
+
+
 def set_file(sets_dir: Path, number: int) -> Path:
     """The file of set `number` (1, 2, ...)."""
     return sets_dir / f"hyperparameters_{number}.txt"

@@ -27,14 +27,14 @@ def top_k(numbers: TopK, note: str, folder: Path) -> list[Path]:
     if numbers.shared and len(numbers.bars) > 1:
         subtitle += f"; all of them: {numbers.shared}"
     figure = _bars(numbers.bars, title, subtitle, note)
-    return _save(figure, folder / f"{numbers.model}_top_k")
+    return save(figure, folder / f"{numbers.model}_top_k")
 
 
 def overall(bars: list[Bar], rank_column: str, note: str, folder: Path) -> list[Path]:
     """Draw the best run of each architecture as <folder>/overall.png and .svg."""
     subtitle = f"each chosen by {words(rank_column)}"
     figure = _bars(bars, "The best run of each architecture", subtitle, note)
-    return _save(figure, folder / "overall")
+    return save(figure, folder / "overall")
 
 
 def words(column: str) -> str:
@@ -104,7 +104,7 @@ def _wrapped(text: str, width: int = 30) -> str:
     )
 
 
-def _save(figure: Figure, path: Path) -> list[Path]:
+def save(figure: Figure, path: Path) -> list[Path]:
     """Write the figure as PNG and SVG, the same bytes for the same numbers."""
     path.parent.mkdir(parents=True, exist_ok=True)
     written = []
