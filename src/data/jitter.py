@@ -32,6 +32,7 @@ class Jitter:
         self.low = torch.tensor(low, dtype=torch.float64, device=device)
         self.span = torch.tensor(high, dtype=torch.float64, device=device) - self.low
         self.orders = torch.tensor(_ORDERS, device=device)
+        self.everywhere = device.type == "cuda"  # that nothing waits for how many are due
 
     def draws(self, words: Tensor) -> JitterDraws:
         """From five uniform 32-bit numbers for each image, (5, B) int64."""
@@ -47,7 +48,8 @@ class Jitter:
             if self.blends:
                 images = _blended(images, operation, draws.amounts)
             if self.turns:
-                images = _turned_where(images, operation == _HUE, draws.amounts[:, _HUE])
+                turn = _turned_everywhere if self.everywhere else _turned_where
+                images = turn(images, operation == _HUE, draws.amounts[:, _HUE])
         return images
 
 
@@ -62,13 +64,13 @@ def _blended(images: Tensor, operation: Tensor, amounts: Tensor) -> Tensor:
     return (images * factor).add_((1 - factor) * other.unsqueeze(1)).clamp_(0, 1)
 
 
-def _turned_where(images: Tensor, due: Tensor, turn: Tensor) -> Tensor:
-    """The hue of the images that are `due` (B,) turned, in one pass over those alone on a CPU.
+def _turned_everywhere(images: Tensor, due: Tensor, turn: Tensor) -> Tensor:
+    """The hue of the images that are `due` (B,) turned, and that of the others for nothing."""
+    return torch.where(due.view(-1, 1, 1), turned(images, turn), images)
 
-    On a GPU all are turned, so that nothing waits for how many are due.
-    """
-    if images.is_cuda:
-        return torch.where(due.view(-1, 1, 1), turned(images, turn), images)
+
+def _turned_where(images: Tensor, due: Tensor, turn: Tensor) -> Tensor:
+    """The hue of the images that are `due` (B,) turned."""
     at = due.nonzero().view(-1)
     return images.index_copy_(0, at, turned(images[at], turn[at]))
 

@@ -107,6 +107,16 @@ def test_the_same_draws_give_torchvisions_colours(
         torch.testing.assert_close(batch[i], expected, atol=2e-5, rtol=1e-4)
 
 
+def test_turning_all_hues_is_turning_those_that_are_due(small_data: ResidentData) -> None:
+    augmentation = Augmentation(replace(AUGMENTED, hue=0.5, contrast=0.5), CPU)
+    assert augmentation.jitter
+    samples = torch.arange(200)
+    picked, _ = small_data.train.batch(samples, TABLE, augmentation, 1)
+    augmentation.jitter.everywhere = True
+    everywhere, _ = small_data.train.batch(samples, TABLE, augmentation, 1)
+    assert torch.equal(picked, everywhere)
+
+
 def test_greys_have_no_hue_to_turn() -> None:
     extremes = torch.tensor([[0.0] * 3, [1.0] * 3, [0.5] * 3, [1.0, 0.0, 0.0]]).view(4, 3, 1)
     third = turned(extremes, torch.full((4,), 1 / 3))

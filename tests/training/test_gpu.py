@@ -61,6 +61,7 @@ def spread(config: RunConfig, data: ResidentData) -> float:
         {"model_type": "cnn", "dropout": 0.3},
         {"model_type": "cifar10net", "optimizer": "sgd"},
         {"scheduler": "onecycle", "precision": "float32"},
+        {"model_type": "cifar10net_6", "ema": 0.99, "cutout": 8, "hue": 0.5, "contrast": 0.5},
     ],
 )
 def test_a_graph_does_what_its_kernels_do(

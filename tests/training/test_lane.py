@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from src.config import RunConfig
+from src.data import jitter
 from src.data.resident import ResidentData
 from src.training import trainer as trainer_module
 from src.training.lane import Lane
@@ -71,6 +72,8 @@ def trained(config: RunConfig, data: ResidentData) -> Trainer:
         {"model_type": "cnn", "max_images": 30, "dropout": 0.3},
         {"model_type": "resnet", "max_images": 60, "scheduler": "step", "step_size": 1},
         {"optimizer": "sgd", "nesterov": True, "data_augmentation": False},
+        {"ema": 0.9, "label_smoothing": 0.1, "vertical_flip": 0.5, "cutout": 8},
+        {"hue": 0.5, "brightness": 0.5},
     ],
 )
 def test_a_replayed_step_does_what_the_step_does(
@@ -82,6 +85,7 @@ def test_a_replayed_step_does_what_the_step_does(
     """Epoch, place, learning rate and dropout change from replay to replay: none is baked in."""
     run = replace(config, data_augmentation=True, num_epochs=3, batch_size=10, max_images=75)
     run = replace(run, **settings)
+    monkeypatch.setattr(jitter, "_turned_where", jitter._turned_everywhere)  # as on a GPU
     plain = trained(run, small_data)
     monkeypatch.setattr(trainer_module, "Lane", ImitatedLane)
     replayed = trained(run, small_data)
