@@ -6,10 +6,10 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from src.config import RunConfig, default_dataset_path, field_names, from_mapping, read_yaml
 from src.errors import ExitStatus, InvalidValue, Stopped, UserError
@@ -54,9 +54,14 @@ def _underscored(word: str) -> str:
     return "--" + flag[2:].replace("-", "_") + equals + value
 
 
-def add_config_flags(parser: argparse.ArgumentParser) -> None:
-    """A flag for every field of RunConfig; absent ones leave no trace in the namespace."""
+def add_config_flags(parser: argparse.ArgumentParser, only: Sequence[str] = ()) -> None:
+    """A flag for every field of RunConfig, or for those named in `only`.
+
+    Absent ones leave no trace in the namespace.
+    """
     for spec in fields(RunConfig):
+        if only and spec.name not in only:
+            continue
         short, long = spec.metadata["short"], f"--{spec.name}"
         names = [f"-{short}", long] if short else [long]
         default = default_dataset_path() if spec.name == "base_dataset_path" else spec.default
@@ -88,12 +93,22 @@ def _metavar(name: str) -> str:
 
 def config_from(parsed: argparse.Namespace) -> RunConfig:
     """The RunConfig of the given flags, over those of --config FILE where there is one."""
-    given = {name: value for name, value in vars(parsed).items() if name in field_names()}
+    given = given_settings(parsed)
     file = {} if parsed.config is None else read_yaml(parsed.config)
     if file:
         from_mapping(file, str(parsed.config))  # its own mistakes, under its own name
+    return from_flags({**file, **given})
+
+
+def given_settings(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The values of the flags of RunConfig's fields that were given."""
+    return {name: value for name, value in vars(parsed).items() if name in field_names()}
+
+
+def from_flags(values: Mapping[str, Any]) -> RunConfig:
+    """A RunConfig from the values of flags. Raises UserError that names the flag."""
     try:
-        return RunConfig(**{"base_dataset_path": default_dataset_path(), **file, **given})
+        return RunConfig(**{"base_dataset_path": default_dataset_path(), **values})
     except InvalidValue as error:
         raise UserError(
             f"{_flag(error.name)} {str(error.value)!r}: expected {error.expected}"

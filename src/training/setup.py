@@ -19,10 +19,15 @@ def build_model(
     """The model of a run with the weights of its seed, which are the same for every device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = models.create(config.model_type, **models.options_of(config))
-    decoupled = config.optimizer == "adamw" or config.weight_decay == 0
-    model = specialise(model, dead_taps=decoupled)
+        model = architecture(config)
     return model.to(device, memory_format=layout)  # type: ignore[call-overload]
+
+
+def architecture(config: RunConfig) -> Classifier:
+    """The network that a run trains, with weights from torch's current random state."""
+    model = models.create(config.model_type, **models.options_of(config))
+    decoupled = config.optimizer == "adamw" or config.weight_decay == 0
+    return specialise(model, dead_taps=decoupled)
 
 
 def build_optimizer(config: RunConfig, model: nn.Module, rate: Tensor) -> torch.optim.Optimizer:
