@@ -182,6 +182,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """A seed of numpy's and scikit-learn's random streams, for argparse."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 0 to 2^32 - 1")
+    return int(text)
+
+
 def _reduction(text: str) -> int:
     if positive(text) < 2:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 1")

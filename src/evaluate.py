@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.cli import Parser, add_config_flags, door, from_flags, given_settings, positive
+from src.cli import Parser, add_config_flags, door, from_flags, given_settings, positive, seed
 from src.config import MODEL_OPTIONS
 from src.errors import ExitStatus, UserError
 from src.paths import REPORT_DIR, shown
@@ -56,7 +56,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--batch", type=positive, default=8, metavar="N", help="test images that are drawn [8]"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="picks these images [0]")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="picks these images [0]")
     parser.add_argument("--confusion", action="store_true", help="draw the confusion matrix")
     parser.add_argument(
         "--out", type=Path, default=REPORT_DIR, metavar="DIR", help="pictures [report]"
@@ -71,8 +71,7 @@ def _saved(parsed: Namespace) -> "Saved":
     from src.results.restore import Saved, of_run
 
     given = given_settings(parsed)
-    seed = given.pop("seed")  # of the pictures, not of a run
-    assert seed is not None
+    del given["seed"]  # of the pictures, not of a run
     if "model_type" not in given:
         others = [f"--{name}" for name in given if name != "device"]
         if others:

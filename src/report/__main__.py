@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.cli import Parser, add_config_flags, door, positive
+from src.cli import Parser, add_config_flags, door, positive, seed
 from src.config import MODEL_OPTIONS
 from src.errors import ExitStatus, UserError
 from src.paths import REPORT_DIR
@@ -140,7 +140,7 @@ def _parser() -> Parser:
         metavar="N",
         help=f"tsne: images, equally many of each class [{analyses.SAMPLE}]",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="tsne: of its sample [0]")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="tsne: of its sample [0]")
     add_config_flags(parser, ("base_dataset_path", "device", *MODEL_OPTIONS))
     return parser
 

@@ -64,8 +64,8 @@ def read(folder: RunFolder) -> Predictions:
     """
     path = folder.path / PREDICTIONS
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in Predictions.__annotations__}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            arrays = {name: found[name] for name in Predictions.__annotations__}
     except FileNotFoundError:
         raise UserError(f"{folder.path}: no {PREDICTIONS} (the run is {folder.state()})") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
