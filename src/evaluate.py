@@ -118,20 +118,23 @@ def _draw(saved: "Saved", pictures: "Pictures", judged: "Judged", parsed: Namesp
     from src.report import gallery
     from src.report.drawing import confusion as confusion_drawing
     from src.report.drawing import gallery as gallery_drawing
+    from src.results.restore import data_path
 
-    found, title = judged.found, f"{saved.config.model_type}, {saved.weights.name}"
+    found = judged.found
     places = gallery.at_random(parsed.batch, len(found.labels), parsed.seed)
+    name = parsed.test_path or data_path(saved.config)
     right = f"{judged.summary['test_accuracy']:.2%} of {len(found.labels):,} test images are right"
+    right += f" ({saved.config.model_type}, {saved.weights.name}; images from {name})"
     written = gallery_drawing.draw(
         gallery.tiles(found, pictures.images, places),
-        f"{title}: {len(places)} test images",
+        f"{saved.stem}: {len(places)} test images",
         f"drawn at random (seed {parsed.seed}); {right}",
         parsed.out / f"{saved.stem}_test_images",
     )
     if parsed.confusion:
         written += confusion_drawing.draw(
             judged.matrix,
-            f"{title}: what is taken for what",
+            f"{saved.stem}: what is taken for what",
             right,
             parsed.out / f"{saved.stem}_confusion",
         )
