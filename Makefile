@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check sweep report bench bench-gpu clean
+.PHONY: help setup demo test check sweep report bench bench-gpu reproduce clean
 
 help:  ## what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -39,6 +39,9 @@ report: $(VENV)/.installed  ## clean_runs.csv, the charts and the page, from sav
 
 bench: $(VENV)/.installed-dev  ## speed, start-up and memory on this CPU, in benchmarks/results; ten idle minutes
 	$(BIN)/python -m benchmarks.cpu
+
+reproduce: $(VENV)/.installed-dev  ## every recipe, its numbers beside the published ones; ONLY="NAME ..."; goes on where it stopped
+	$(BIN)/python -m benchmarks.reproduce $(if $(ONLY),--only $(ONLY))
 
 bench-gpu: $(VENV)/.installed-dev  ## the same of a GPU: slots, processes and the conventional way
 	$(BIN)/python -m benchmarks.gpu

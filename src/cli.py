@@ -11,10 +11,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from src.config import RunConfig, default_dataset_path, field_names, from_mapping, read_yaml
+from src.config import SEARCH, RunConfig, default_dataset_path, field_names, from_mapping, read_yaml
 from src.errors import ExitStatus, InvalidValue, Stopped, UserError
 from src.options import choices_of, did_you_mean, kind_of
 from src.paths import RUNS_DIR, shown
+from src.paths import weights as weights_file
 
 _WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM)
 
@@ -92,12 +93,16 @@ def _metavar(name: str) -> str:
 
 
 def config_from(parsed: argparse.Namespace) -> RunConfig:
-    """The RunConfig of the given flags, over those of --config FILE where there is one."""
+    """The RunConfig of the given flags, over those of --config FILE, over those of a parent run."""
     given = given_settings(parsed)
     file = {} if parsed.config is None else read_yaml(parsed.config)
+    if SEARCH in file:
+        command = f"python -m src.tune search --config {parsed.config}"
+        raise UserError(f"{parsed.config}: this is a search; the command for it is {command}")
     if file:
         from_mapping(file, str(parsed.config))  # its own mistakes, under its own name
-    return from_flags({**file, **given})
+    inherited = {} if parsed.parent_path is None else _of_parent(parsed.parent_path)
+    return from_flags({**inherited, **file, **given})
 
 
 def given_settings(parsed: argparse.Namespace) -> dict[str, Any]:
@@ -113,6 +118,25 @@ def from_flags(values: Mapping[str, Any]) -> RunConfig:
         raise UserError(
             f"{_flag(error.name)} {str(error.value)!r}: expected {error.expected}"
         ) from None
+
+
+def _of_parent(path: Path) -> dict[str, Any]:
+    """The settings of the run that `path` is the folder or a weights file of, and what it gives."""
+    from src.results.store import RunFolder
+
+    weights = path if path.suffix == ".pt" else path / weights_file("best_val_acc")
+    settings = RunFolder(weights.parent).config()
+    if settings is None or not weights.is_file():
+        raise UserError(
+            f"--continue {str(path)!r}: expected a run folder with {weights.name}, or a weights "
+            "file in a run folder"
+        )
+    parent = from_mapping(settings, f"--continue {str(path)!r}")
+    return {
+        **settings,
+        "parent": f"{parent.id}/{weights.stem}",
+        "parent_weights": str(weights.resolve()),
+    }
 
 
 def _flag(name: str) -> str:
@@ -208,6 +232,7 @@ def train(configs: Sequence[RunConfig], parsed: argparse.Namespace) -> ExitStatu
 
     stop = StopRequest().install()  # torch takes seconds to import: be ready before
     from src import progress
+    from src.results.pruning import Pruner
     from src.results.store import State
     from src.run import run
 
@@ -218,7 +243,7 @@ def train(configs: Sequence[RunConfig], parsed: argparse.Namespace) -> ExitStatu
         stop=stop,
         progress=lambda total: progress.show(total, parsed.quiet),
         retry_failed=parsed.retry_failed,
-        halving=halving_of(parsed) if parsed.prune else None,
+        judge=Pruner(halving_of(parsed), parsed.runs) if parsed.prune else None,
     )
     for outcome in outcomes:
         print(_line(outcome))

@@ -20,6 +20,7 @@ from src.paths import MODELS_PACKAGE
 from src.registry import registered
 
 SYNTHETIC = "synthetic"
+SEARCH = "search"  # where a YAML file says what to vary, which makes it a search and no run
 SCHEDULERS = ("exponential", "step", "cosine", "onecycle", "none")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 NORMALIZATIONS = ("imagenet", "cifar10", "half", "measured")

@@ -12,9 +12,9 @@ class StopRequest:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
 
-    def install(self) -> "StopRequest":
+    def install(self, *further: signal.Signals) -> "StopRequest":
         """Listen from now on; a second SIGINT kills as if nobody listened."""
-        for number in SIGNALS:
+        for number in (*SIGNALS, *further):
             signal.signal(number, self._note)
         return self
 

@@ -18,6 +18,14 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         description="Train one model on CIFAR-10. A run that is done is not trained again.",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file; flags win over it")
+    parser.add_argument(
+        "--continue",
+        dest="parent_path",
+        type=Path,
+        metavar="PATH",
+        help="a new run with the settings and the weights of an earlier one: its folder, or a .pt "
+        "file in it; -e: epochs from there on",
+    )
     add_config_flags(parser)
     add_training_options(parser)
     parsed = parser.parse(arguments)

@@ -48,9 +48,24 @@ def cache_file(folder: Path, key: str) -> Path:
     return folder / f"cifar10-{key}.npy"
 
 
+def features_file(folder: Path, key: str) -> Path:
+    """What a frozen backbone makes of a data set's images."""
+    return folder / "features" / f"{key}.npy"
+
+
 def arithmetic_file(folder: Path, key: str) -> Path:
     """What was measured of an architecture on a device."""
     return folder / "arithmetic" / f"{key}.json"
+
+
+def searches_dir(runs_dir: Path) -> Path:
+    """Where searches are kept beside the runs that they made: no model is called that."""
+    return runs_dir / "searches"
+
+
+def search_log(folder: Path) -> Path:
+    """The trials of the search with this folder, as Optuna's journal."""
+    return folder.with_name(f"{folder.name}.log")
 
 
 def set_file(sets_dir: Path, number: int) -> Path:

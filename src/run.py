@@ -15,11 +15,11 @@ from src.errors import Superseded, UserError
 from src.paths import RUNS_DIR
 from src.progress import Progress, Silence
 from src.results import attempts
-from src.results.pruning import Halving, Pruner
+from src.results.pruning import Judge
 from src.results.publish import fail, git_commit, publish
 from src.results.store import RunFolder, State
 from src.results.tracking import HistoryFile
-from src.training import group
+from src.training import group, weights
 from src.training.device import pick_device
 from src.training.slots import slots_for
 from src.training.tracker import Trackers
@@ -54,7 +54,7 @@ class _Call:
     shown: Progress
     slots: int | None
     stop: Callable[[], bool]
-    pruner: Pruner | None
+    judge: Judge | None
 
 
 def run(
@@ -65,27 +65,26 @@ def run(
     progress: Callable[[int], Progress] = lambda total: Silence(),
     stop: Callable[[], bool] = lambda: False,
     retry_failed: bool = False,
-    halving: Halving | None = None,
+    judge: Judge | None = None,
 ) -> list[Outcome]:
     """Train what is not done yet of `configs`, `slots` runs at a time; one outcome for each config.
 
     slots: None for as many as is found to be worth it on a GPU; one on a CPU.
     Configs with the same id are one training. A run that diverged is not tried again unless
-    retry_failed. halving: stop hopeless runs early by it; without it, runs that were stopped so
-    are trained to their end. Raises UserError before anything is trained or written where a
-    config cannot work, and Stopped, with everything saved, once stop() is true.
+    retry_failed. judge: stop early the runs that it calls hopeless; without one, runs that were
+    stopped so are trained to their end. Raises UserError before anything is trained or written
+    where a config cannot work, and Stopped, with everything saved, once stop() is true.
     """
     git_commit()  # that of the code as it is now
     folders = [RunFolder.of(config, runs_dir) for config in configs]
-    todo = _jobs(configs, folders, retry_failed, skip_pruned=halving is not None)
-    pruner = Pruner(halving, runs_dir) if halving else None
+    todo = _jobs(configs, folders, retry_failed, skip_pruned=judge is not None)
     resident = _load(todo)
     for config, folder in zip(configs, folders, strict=True):
         folder.register(config)
     if todo:
         gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.random.fork_rng(gpus), progress(len(todo)) as shown:
-            _train(todo, _Call(resident, shown, slots, stop, pruner))
+            _train(todo, _Call(resident, shown, slots, stop, judge))
     return [_outcome(config, folder) for config, folder in zip(configs, folders, strict=True)]
 
 
@@ -115,6 +114,7 @@ def _load(jobs: list[_Job]) -> Callable[[RunConfig], ResidentData]:
     for config in (job.config for job in jobs):
         path, device = config.base_dataset_path, pick_device(config.device)
         models.check_options(config.model_type, models.options_of(config))
+        weights.check_given(config)
         if path not in datasets:
             datasets[path] = data.load(path)
         check_split(datasets[path], config)
@@ -139,9 +139,9 @@ def _train_free(jobs: list[_Job], dead: Mapping[Path, attempts.Record], call: _C
 
     def queue() -> Iterator[Trainer]:
         for job in jobs:
-            claim = _claim(job, dead.get(job.folder.path), call.pruner)
+            claim = _claim(job, dead.get(job.folder.path), call.judge)
             if claim is None:
-                if _is_over(job, call.pruner):
+                if _is_over(job, call.judge):
                     call.shown.ended(job.number, f"{job.config.name}: done by another process")
                 else:
                     elsewhere.append(job)
@@ -173,17 +173,17 @@ def _device(jobs: list[_Job]) -> torch.device:
     return pick_device(jobs[0].config.device if jobs else "cpu")
 
 
-def _is_over(job: _Job, pruner: Pruner | None) -> bool:
+def _is_over(job: _Job, judge: Judge | None) -> bool:
     folder = job.folder
-    return folder.result() is not None or (pruner is not None and folder.pruned() is not None)
+    return folder.result() is not None or (judge is not None and folder.pruned() is not None)
 
 
-def _claim(job: _Job, dead: attempts.Record | None, pruner: Pruner | None) -> attempts.Claim | None:
+def _claim(job: _Job, dead: attempts.Record | None, judge: Judge | None) -> attempts.Claim | None:
     """Make a run ours; None where it is over, or another process may be at it."""
-    if _is_over(job, pruner):
+    if _is_over(job, judge):
         return None
     claim = attempts.claim(job.folder.path, known_dead=dead)
-    if claim and _is_over(job, pruner):  # since we looked
+    if claim and _is_over(job, judge):  # since we looked
         claim.end("done")
         return None
     if claim:
@@ -193,13 +193,13 @@ def _claim(job: _Job, dead: attempts.Record | None, pruner: Pruner | None) -> at
 
 
 def _trainer(job: _Job, claim: attempts.Claim, call: _Call) -> Trainer:
-    shown, pruner = call.shown, call.pruner
+    shown, judge = call.shown, call.judge
     trainer = Trainer(
         job.config,
         call.resident(job.config),
         folder=job.folder.path,
         tracker=Trackers(HistoryFile(job.folder, claim), shown.run(job.config, job.number)),
-        is_hopeless=lambda rows: pruner is not None and pruner.is_hopeless(job.config, rows),
+        is_hopeless=lambda rows: judge is not None and judge.is_hopeless(job.config, rows),
     )
     if trainer.resumed:
         shown.note(f"{job.config.name}: goes on after {trainer.epoch} epochs, {trainer.step} steps")

@@ -236,3 +236,23 @@ def test_an_epoch_of_the_real_images_on_the_cpu(command: Run, cifar10: str, tmp_
     assert numbers["best_val_accuracy"] > 0.3
     assert numbers["test_accuracy_best_val_acc"] > 0.3
     assert numbers["test_images"] == 10_000
+
+
+def test_continue_is_a_new_run_from_an_earlier_ones_weights(command: Run, tmp_path: Path) -> None:
+    main = ("python", "src/main.py", "-q", "--runs", tmp_path)
+    settings = "-d synthetic -m cifar10net -e 1 -b 50 -l 0.01 --max_images 300"
+    command(*main, *settings.split())
+    (parent,) = (tmp_path / "cifar10net").iterdir()
+    first = json.loads((parent / "result.json").read_text())
+    command(*main, "--continue", parent, "-e", "2")
+    (child,) = (folder for folder in (tmp_path / "cifar10net").iterdir() if folder != parent)
+    config, result = (json.loads((child / f).read_text()) for f in ("config.json", "result.json"))
+    assert (config["num_epochs"], config["batch_size"], config["learning_rate"]) == (2, 50, 0.01)
+    assert result["parent"] == f"{first['run_id']}/best_val_acc"
+    assert result["train_accuracy"] > first["train_accuracy"]
+    history = [json.loads(line) for line in (child / "history.jsonl").read_text().splitlines()]
+    assert history[0]["train_loss"] < first["train_loss"], "it began with the parent's weights"
+    again = command(*main, "--continue", parent, "-e", "2")
+    assert again.stdout.startswith("done")
+    refused = command(*main, "--continue", tmp_path / "nowhere", check=2)
+    assert "expected a run folder with best_val_acc.pt" in refused.stderr

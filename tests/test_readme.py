@@ -106,7 +106,8 @@ def test_long_runs_start_and_stop(
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 3, said
-    shutil.rmtree(runs / "resnet")
+    for model in filter(Path.is_dir, runs.iterdir()):
+        shutil.rmtree(model)
 
 
 @pytest.mark.slurm

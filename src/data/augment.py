@@ -2,8 +2,10 @@
 
 A draw depends on (seed, epoch, sample, operation) alone, so it is the same on every device and
 for every batch size, slot and restart. The gather composes what torchvision's
-RandomHorizontalFlip, RandomRotation (nearest neighbour, zero fill) and RandomCrop (zero padding)
-do one after the other to a PIL image.
+RandomHorizontalFlip, RandomVerticalFlip, RandomRotation (nearest neighbour, zero fill) and
+RandomCrop (zero padding) do one after the other to a PIL image. Colours are jittered after it, and
+cutout (DeVries and Taylor 2017, https://arxiv.org/abs/1708.04552) blanks a square of the
+normalised image.
 """
 
 import math
@@ -14,13 +16,16 @@ import torch
 from torch import Tensor
 
 from src.config import RunConfig
+from src.data.jitter import Jitter, JitterDraws
 
 SIZE = 32
 _BITS = 5  # of a coordinate
 _FAR = 4096
 ANGLES = 4096  # equally spaced: for +-15 degrees one step moves a corner by 1/350 pixel
 
-_FLIP, _ROTATE, _CROP_Y, _CROP_X, SHUFFLE = range(5)  # operations, in the draws' key
+# operations, in the draws' key
+_FLIP, _ROTATE, _CROP_Y, _CROP_X, SHUFFLE, _VERTICAL, _CUT_Y, _CUT_X = range(8)
+_JITTER = range(8, 13)  # order, brightness, contrast, saturation, hue
 _WORD = 0xFFFFFFFF
 
 
@@ -51,6 +56,9 @@ class Draws:
     angle: Tensor  # int64, index into the angles
     top: Tensor  # int64, 0 .. 2 * padding: where the crop begins in the padded image
     left: Tensor
+    vertical: Tensor | None = None  # bool; None where no image is ever flipped so
+    cut: tuple[Tensor, Tensor] | None = None  # int64: top and left of the square
+    jitter: JitterDraws | None = None
 
 
 class Augmentation:
@@ -62,18 +70,36 @@ class Augmentation:
         self.padding = config.crop_padding
         self.angles = _angles(config.rotation)
         self.affine = _fixed_point(self.angles).to(device) if config.rotation else None
-        self.operations = torch.tensor([[_FLIP], [_ROTATE], [_CROP_Y], [_CROP_X]], device=device)
+        self.vertical, self.cutout = config.vertical_flip, config.cutout
+        colours = (config.brightness, config.contrast, config.saturation, config.hue)
+        self.jitter = Jitter(config, device) if any(colours) else None
+        used = [_FLIP, _ROTATE, _CROP_Y, _CROP_X]
+        used += [_VERTICAL] * bool(self.vertical) + [_CUT_Y, _CUT_X] * bool(self.cutout)
+        used += _JITTER if self.jitter else ()
+        self.rows = {operation: row for row, operation in enumerate(used)}
+        self.operations = torch.tensor(used, device=device).view(-1, 1)
         axis = torch.arange(SIZE, dtype=torch.int32, device=device)
         self.y, self.x = axis.view(1, SIZE, 1), axis.view(1, 1, SIZE)
 
     def draws(self, epoch: int | Tensor, samples: Tensor) -> Draws:
         """The draws for `samples` (B,), which are indices into the training set."""
-        flip, angle, top, left = hashed(self.seed, epoch, self.operations, samples)
+        words = hashed(self.seed, epoch, self.operations, samples)
+
+        def below(count: int, operation: int) -> Tensor:
+            """A uniform whole number in 0 .. count - 1."""
+            return words[self.rows[operation]] * count >> 32
+
+        span, room = 2 * self.padding + 1, SIZE - self.cutout + 1
         return Draws(
-            flip=flip < round(self.flip * 2**32),
-            angle=angle * ANGLES >> 32,
-            top=top * (2 * self.padding + 1) >> 32,
-            left=left * (2 * self.padding + 1) >> 32,
+            flip=words[self.rows[_FLIP]] < round(self.flip * 2**32),
+            angle=below(ANGLES, _ROTATE),
+            top=below(span, _CROP_Y),
+            left=below(span, _CROP_X),
+            vertical=words[self.rows[_VERTICAL]] < round(self.vertical * 2**32)
+            if self.vertical
+            else None,
+            cut=(below(room, _CUT_Y), below(room, _CUT_X)) if self.cutout else None,
+            jitter=self.jitter.draws(words[-len(_JITTER) :]) if self.jitter else None,
         )
 
     def sources(self, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -89,7 +115,18 @@ class Augmentation:
             y, x = (d * x + f + e * y) >> 16, (a * x + c + b * y) >> 16
         outside = (y | x) >> _BITS != 0
         x = x ^ (draws.flip.to(torch.int32) * (SIZE - 1)).view(-1, 1, 1)  # 31 - x, in place of x
+        if draws.vertical is not None:
+            y = y ^ (draws.vertical.to(torch.int32) * (SIZE - 1)).view(-1, 1, 1)
         return ((y << _BITS) + x) & (SIZE * SIZE - 1), outside
+
+    def blanked(self, images: Tensor, draws: Draws) -> Tensor:
+        """Normalised images (B, 3, 32, 32) with the squares that were drawn at 0, in place."""
+        if draws.cut is None:
+            return images
+        top, left = (edge.view(-1, 1, 1, 1) for edge in draws.cut)
+        y, x = self.y.unsqueeze(0) - top, self.x.unsqueeze(0) - left
+        inside = (y >= 0) & (y < self.cutout) & (x >= 0) & (x < self.cutout)
+        return images.masked_fill_(inside, 0)
 
 
 def _cropped(coordinate: Tensor) -> Tensor:

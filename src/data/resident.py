@@ -1,6 +1,7 @@
 """Images that live on the device as bytes, and the batches made of them there."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,23 @@ _CONSTANTS = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
+
+
+class Batches(Protocol):
+    """What batches are made of."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64."""
+
+    def batch(
+        self,
+        samples: Tensor,
+        table: Tensor,
+        augmentation: Augmentation | None = None,
+        epoch: int | Tensor = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """What a model sees of `samples` (B,), and their labels (B,)."""
 
 
 @dataclass(frozen=True)
@@ -39,28 +57,50 @@ class Images:
         augmentation: Augmentation | None = None,
         epoch: int | Tensor = 0,
     ) -> tuple[Tensor, Tensor]:
-        """Normalised images (B, 3, 32, 32) float32, channels last, and labels (B,).
+        """Normalised images (B, 3, 32, 32) float32 and labels (B,).
 
         samples: indices (B,) int64. table: from `normalization_table`.
         """
         if augmentation is None:
             words = self.pixels.view(-1, SIZE * SIZE).index_select(0, samples)
+            images = _normalised(words.view(-1), table)
         else:
-            sources, outside = augmentation.sources(augmentation.draws(epoch, samples))
-            first = (samples * SIZE * SIZE).to(torch.int32).view(-1, 1, 1)
-            words = self.pixels.index_select(0, (sources + first).view(-1))
-            words.masked_fill_(outside.view(-1), 0)
-        images = _normalised(words.view(-1), table).view(-1, SIZE, SIZE, 3)
-        return images.permute(0, 3, 1, 2), self.labels.index_select(0, samples)
+            images = self._augmented(samples, table, augmentation, epoch)
+        return images, self.labels.index_select(0, samples)
+
+    def _augmented(
+        self, samples: Tensor, table: Tensor, augmentation: Augmentation, epoch: int | Tensor
+    ) -> Tensor:
+        draws = augmentation.draws(epoch, samples)
+        sources, outside = augmentation.sources(draws)
+        first = (samples * SIZE * SIZE).to(torch.int32).view(-1, 1, 1)
+        words = self.pixels.index_select(0, (sources + first).view(-1))
+        words.masked_fill_(outside.view(-1), 0)
+        if augmentation.jitter is None or draws.jitter is None:
+            images = _normalised(words, table)
+        else:
+            jittered = augmentation.jitter(_unit_planes(words), draws.jitter)
+            low, high = table[:, :1], table[:, -1:]  # of the bytes 0 and 255: it is linear
+            images = jittered.mul_(high - low).add_(low).view(-1, 3, SIZE, SIZE)
+        return augmentation.blanked(images, draws)
+
+
+def _unit_planes(words: Tensor) -> Tensor:
+    """Pixels (B * 1024,) of four bytes each as colours (B, 3, 1024) in 0..1."""
+    words = words.view(-1, SIZE * SIZE)
+    values = torch.empty(len(words), 3, SIZE * SIZE, device=words.device)
+    for channel in range(3):
+        values[:, channel] = (words >> (8 * channel)) & 255
+    return values.div_(255)
 
 
 def _normalised(words: Tensor, table: Tensor) -> Tensor:
-    """Pixels (N,) of four bytes each to their normalised values (N, 3)."""
+    """Pixels (B * 1024,) of four bytes each as normalised images (B, 3, 32, 32), channels last."""
     values = torch.empty(len(words), 3, dtype=table.dtype, device=words.device)
     for channel in range(3):
         byte = (words >> (8 * channel)) & 255
         torch.index_select(table[channel], 0, byte, out=values[:, channel])
-    return values
+    return values.view(-1, SIZE, SIZE, 3).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

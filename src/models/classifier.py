@@ -9,6 +9,8 @@ class Classifier(nn.Module, ABC):
     """Images (B, 3, 32, 32) to logits (B, 10), by way of the penultimate features (B, F)."""
 
     head: nn.Module
+    backbone: nn.Module
+    """What comes before the head, where it can begin with weights of another data set."""
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:

@@ -24,6 +24,12 @@ class ResNet18Transfer(Classifier):
         self.backbone.fc = nn.Identity()
         self.head = nn.Linear(512, 10)
 
+    def train(self, mode: bool = True) -> "ResNet18Transfer":
+        super().train(mode)
+        if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
+            self.backbone.eval()
+        return self
+
     def features(self, x: Tensor) -> Tensor:
         x = interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False)
         return self.backbone(x)  # (B, 512)

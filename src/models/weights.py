@@ -35,12 +35,12 @@ def read_state(path: Path) -> State:
         raise UserError(f"{path}: {error.strerror or error}") from None
     except pickle.UnpicklingError:
         raise UserError(
-            f"{path}: no state dict that torch.load(weights_only=True) reads: "
+            f"{path}: not a state dict that torch.load(weights_only=True) reads: "
             "it is damaged, or holds more than tensors"
         ) from None
     except _UNREADABLE as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{path}: no state dict, or damaged: {reason}") from None
+        raise UserError(f"{path}: not a state dict, or damaged: {reason}") from None
     return _unwrapped(content, path)
 
 
@@ -50,10 +50,10 @@ def _unwrapped(content: object, path: Path) -> State:
         wrapped = (content[key] for key in _WRAPPINGS if isinstance(content.get(key), Mapping))
         content = next(wrapped, content)
     if not isinstance(content, Mapping) or not content:
-        raise UserError(f"{path}: no state dict: expected names and their tensors")
+        raise UserError(f"{path}: not a state dict: expected names and their tensors")
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise UserError(f"{path}: no state dict: {str(name)!r} is no tensor")
+            raise UserError(f"{path}: not a state dict: {str(name)!r} is no tensor")
     state: State = dict(content)
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in state):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from src.config import RunConfig, from_mapping
 from src.errors import UserError
@@ -19,6 +19,13 @@ _COMPARABLE = (
     *("pct_start", "div_factor", "final_div_factor", "anneal_strategy"),
 )
 """Runs compete only where these are equal: a slow schedule is not punished for being slow."""
+
+
+class Judge(Protocol):
+    """Decides which runs are not worth going on with."""
+
+    def is_hopeless(self, config: RunConfig, rows: Sequence[dict[str, Any]]) -> bool:
+        """Whether to stop a run, of which `rows` are the epochs so far."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Pruner:
         self._schedules: dict[Path, str | None] = {}
 
     def is_hopeless(self, config: RunConfig, rows: Sequence[dict[str, Any]]) -> bool:
-        """Whether to stop a run, of which `rows` are the epochs so far.
+        """Whether to stop a run.
 
         It is judged once a rung, at the first validation at or after it.
         """

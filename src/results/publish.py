@@ -33,6 +33,7 @@ def publish(trainer: Trainer, folder: RunFolder, claim: Claim) -> dict[str, Any]
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "git_commit": git_commit(),
         "attempt": claim.number,
+        **({} if config.parent == "none" else {"parent": config.parent}),
     }
     claim.require()
     if trainer.stop_reason == "pruned":

@@ -25,7 +25,7 @@ from src.results.store import RunFolder
 from src.training.arithmetic import Arithmetic
 from src.training.device import has_fast_bfloat16, pick_device
 from src.training.evaluate import Evaluation, evaluate
-from src.training.setup import architecture
+from src.training.setup import as_computed
 
 T = TypeVar("T")
 
@@ -107,9 +107,9 @@ def evaluate_saved(
     """
     config, device = saved.config, device_of(saved)
     arithmetic = _arithmetic(saved.result, device)
-    models.check_options(config.model_type, models.options_of(config))
-    model = architecture(config)
+    model = models.create(config.model_type, **models.options_of(config))
     load_into(model, read_state(saved.weights), f"{saved.weights}: not of {config.model_type}")
+    model = as_computed(model, config)
     model.to(device, memory_format=arithmetic.layout)  # type: ignore[call-overload]
     return _finished(evaluate(model, images, samples, table.to(device), arithmetic))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from src import files, models
@@ -39,6 +39,14 @@ class Arithmetic:
     def dtype(self) -> torch.dtype:
         """The autocast type."""
         return _DTYPES[self.precision]
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context in which models compute on `device`."""
+        return torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def laid_out(self, batch: Tensor) -> Tensor:
+        """A batch in the memory format, where it is one of images."""
+        return batch.contiguous(memory_format=self.layout) if batch.dim() == 4 else batch
 
     @property
     def layout(self) -> torch.memory_format:
@@ -112,8 +120,7 @@ def _seconds(model: nn.Module, device: torch.device, arithmetic: Arithmetic) -> 
     labels = torch.arange(count, device=device) % 10
 
     def step() -> None:
-        enabled = arithmetic.precision != "float32"
-        with torch.autocast(device.type, arithmetic.dtype, enabled=enabled):
+        with arithmetic.autocast(device):
             logits = model(images)
         cross_entropy(logits.float(), labels).backward()
         model.zero_grad()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from src.data.resident import Images
+from src.data.resident import Batches
 from src.models.classifier import Classifier
 from src.training.arithmetic import Arithmetic
 from src.training.metrics import Metrics, Sums
@@ -26,7 +26,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Classifier, images: Images, samples: Tensor, table: Tensor, arithmetic: Arithmetic
+    model: Classifier, images: Batches, samples: Tensor, table: Tensor, arithmetic: Arithmetic
 ) -> Generator[None, None, Evaluation]:
     """Evaluate `model` on images[samples] as it is in eval mode; yields between batches.
 
@@ -52,17 +52,25 @@ def evaluate(
 @torch.no_grad()
 def evaluate_batch(
     model: Classifier,
-    images: Images,
+    images: Batches,
     samples: Tensor,
     table: Tensor,
     arithmetic: Arithmetic,
     metrics: Metrics,
 ) -> tuple[Tensor, Tensor]:
     """Logits (B, 10) and features (B, F) of images[samples], which are counted in `metrics`."""
-    device, dtype = samples.device, arithmetic.dtype
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        batch, labels = images.batch(samples, table)
-        feature = model.features(batch.contiguous(memory_format=arithmetic.layout))
+    feature, labels = features_of(model, images, samples, table, arithmetic)
+    with arithmetic.autocast(samples.device):
         logit = model.head(feature).float()
     metrics.add(cross_entropy(logit, labels), logit, labels)
     return logit, feature
+
+
+@torch.no_grad()
+def features_of(
+    model: Classifier, images: Batches, samples: Tensor, table: Tensor, arithmetic: Arithmetic
+) -> tuple[Tensor, Tensor]:
+    """Features (B, F) and labels (B,) of images[samples]."""
+    batch, labels = images.batch(samples, table)
+    with arithmetic.autocast(samples.device):
+        return model.features(arithmetic.laid_out(batch)), labels

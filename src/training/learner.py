@@ -11,15 +11,19 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from src.config import RunConfig
 from src.data.augment import SHUFFLE, Augmentation, hashed
-from src.data.resident import ResidentData, normalization_table
+from src.data.resident import Batches, ResidentData, normalization_table
 from src.data.split import split
+from src.models.classifier import Classifier
 from src.models.small_maps import count_parameters, decay_dead_taps
+from src.training import frozen
 from src.training.arithmetic import Arithmetic
+from src.training.averaging import Averaged, share_of_step
 from src.training.evaluate import BATCH, Evaluation, evaluate, evaluate_batch
 from src.training.lane import Lane
 from src.training.metrics import Metrics, Sums
 from src.training.schedules import learning_rate
 from src.training.setup import batch_bounds, build_model, build_optimizer, step_seed
+from src.training.weights import is_frozen
 
 Weights = dict[str, Tensor]
 
@@ -49,11 +53,12 @@ class Learner:
         self.augmentation = Augmentation(config, device) if config.data_augmentation else None
         self.bounds = batch_bounds(len(self.train_samples), config.batch_size)
 
+        self.train_images: Batches = data.train
+        self.test_images: Batches = data.test
         self.model = build_model(config, device, arithmetic.layout)
         self.parameters = count_parameters(self.model)
-        self._forward: Callable[[Tensor], Tensor] = (
-            torch.compile(self.model) if config.compile else self.model
-        )
+        self.averaged = Averaged(self.model) if config.ema else None
+        self._see_through(self.model)
         self._has_dropout = any(isinstance(module, _DropoutNd) for module in self.model.modules())
         # a float32 rate in a graph, where the fused kernels want that; else all digits
         rate_dtype = torch.float32 if device.type == "cuda" else torch.float64
@@ -62,19 +67,48 @@ class Learner:
         self.metrics, self.val_metrics = Metrics(device), Metrics(device)
 
         self._rates = torch.zeros(len(self.bounds), dtype=rate_dtype, device=device)
+        self._shares = torch.zeros(len(self.bounds), device=device)  # that the average moves by
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
         self._step = torch.zeros((1,), dtype=torch.int64, device=device)
         self._order = torch.zeros_like(self.train_samples)
         longest = max(*(last - first for first, last in self.bounds), BATCH[device.type])
         self._places = torch.arange(longest, device=device)
 
+    def prepare(self) -> Generator[None, None, None]:
+        """Do what can be done once before the first epoch; yields between batches.
+
+        Where the last layer alone learns, from images that are not augmented, the features that
+        it sees are always the same.
+        """
+        if is_frozen(self.config) and not self.config.data_augmentation and not self.averaged:
+            through = (self.model, self.table, self.arithmetic)
+            seen = torch.cat([self.train_samples, self.val_samples])
+            self.train_images = yield from frozen.features(self.data.train, seen, *through)
+            self.test_images = yield from frozen.features(
+                self.data.test, self.test_samples, *through
+            )
+            self._see_through(frozen.LastLayer(self.model.head))
+
+    def _see_through(self, model: Classifier) -> None:
+        """Train and evaluate through `model`, which shares what learns with the run's model."""
+        self._trained = model
+        self._forward: Callable[[Tensor], Tensor] = (
+            torch.compile(model) if self.config.compile else model
+        )
+
+    @property
+    def _evaluated(self) -> Classifier:
+        return self.averaged.model if self.averaged else self._trained
+
     def start_epoch(self, epoch: int, step: int) -> None:
         """Make ready for step `step` (from 0) of epoch `epoch` (from 0)."""
         self._order.copy_(self.order(epoch))
         self._rates.copy_(torch.tensor(self._rates_of(epoch), dtype=self._rates.dtype))
+        if self.averaged:
+            self._shares.copy_(torch.tensor(self._shares_of(epoch)))
         self._epoch.fill_(epoch)
         self._step.fill_(step)
-        self.model.train()
+        self._trained.train()
 
     def order(self, epoch: int) -> Tensor:
         """The training samples in the order of an epoch."""
@@ -103,7 +137,7 @@ class Learner:
 
     def validate(self) -> Generator[None, None, Sums]:
         """Metrics on the validation images; yields between batches."""
-        self.model.eval()
+        self._evaluated.eval()
         self.val_metrics.reset()
         self._step.zero_()
         count, size = len(self.val_samples), BATCH[self.data.device.type]
@@ -118,16 +152,17 @@ class Learner:
 
     def test(self, weights: Weights) -> Generator[None, None, Evaluation]:
         """Evaluate `weights` on the test images; the model keeps them."""
-        self.model.load_state_dict(weights)
+        (self.averaged.model if self.averaged else self.model).load_state_dict(weights)
         return (
             yield from evaluate(
-                self.model, self.data.test, self.test_samples, self.table, self.arithmetic
+                self._evaluated, self.test_images, self.test_samples, self.table, self.arithmetic
             )
         )
 
     def weights(self) -> Weights:
-        """A copy of the model's state."""
-        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        """A copy of the state of the model that is evaluated."""
+        model = self.averaged.model if self.averaged else self.model
+        return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
     def state(self) -> dict[str, Any]:
         """Model, optimizer and the epoch's metrics, to go on from later."""
@@ -135,6 +170,7 @@ class Learner:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "metrics": self.metrics.state(),
+            **({"averaged": self.averaged.model.state_dict()} if self.averaged else {}),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -144,20 +180,22 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         self.metrics.load(state["metrics"])
+        if self.averaged:
+            self.averaged.model.load_state_dict(state["averaged"])
 
     def _train_step(self, size: int) -> None:
         samples = self._order.index_select(0, self._at(size, self.config.batch_size))
         self.rate.copy_(self._rates.index_select(0, self._step)[0])
-        batch, labels = self.data.train.batch(samples, self.table, self.augmentation, self._epoch)
-        batch = batch.contiguous(memory_format=self.arithmetic.layout)
-        dtype = self.arithmetic.dtype
-        with torch.autocast(batch.device.type, dtype, enabled=dtype != torch.float32):
-            logits = self._forward(batch)
+        batch, labels = self.train_images.batch(samples, self.table, self.augmentation, self._epoch)
+        with self.arithmetic.autocast(batch.device):
+            logits = self._forward(self.arithmetic.laid_out(batch))
         logits = logits.float()
-        loss = cross_entropy(logits, labels)
+        loss = cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.averaged:
+            self.averaged.update(self._shares.index_select(0, self._step)[0])
         self.metrics.add(loss.detach(), logits.detach(), labels)
         self._step += 1
 
@@ -165,13 +203,22 @@ class Learner:
         at = self._at(size, BATCH[self.data.device.type])
         samples = self.val_samples.index_select(0, at)
         evaluate_batch(
-            self.model, self.data.train, samples, self.table, self.arithmetic, self.val_metrics
+            self._evaluated,
+            self.train_images,
+            samples,
+            self.table,
+            self.arithmetic,
+            self.val_metrics,
         )
         self._step += 1
 
     def _at(self, size: int, batch_size: int) -> Tensor:
         """Indices of the batch that is due."""
         return self._step * batch_size + self._places[:size]
+
+    def _shares_of(self, epoch: int) -> list[float]:
+        first = epoch * len(self.bounds)
+        return [share_of_step(self.config.ema, first + i) for i in range(len(self.bounds))]
 
     def _rates_of(self, epoch: int) -> list[float]:
         return [self.rate_of(epoch, step) for step in range(len(self.bounds))]

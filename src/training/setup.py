@@ -11,34 +11,39 @@ from src import models
 from src.config import RunConfig
 from src.models.classifier import Classifier
 from src.models.small_maps import specialise
+from src.training import weights
 
 
 def build_model(
     config: RunConfig, device: torch.device, layout: torch.memory_format = torch.contiguous_format
 ) -> Classifier:
-    """The model of a run with the weights of its seed, which are the same for every device."""
+    """The model of a run with its first weights, which are the same for every device.
+
+    Raises UserError where weights that the config names cannot be had or do not fit.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = architecture(config)
+        model = models.create(config.model_type, **models.options_of(config))
+        weights.draw(model, config)
+    weights.load_given(model, config)
+    model = as_computed(model, config)
     return model.to(device, memory_format=layout)  # type: ignore[call-overload]
 
 
-def architecture(config: RunConfig) -> Classifier:
-    """The network that a run trains, with weights from torch's current random state."""
-    model = models.create(config.model_type, **models.options_of(config))
+def as_computed(model: Classifier, config: RunConfig) -> Classifier:
+    """`model` as a run computes it, specialised in place as far as its optimizer allows."""
     decoupled = config.optimizer == "adamw" or config.weight_decay == 0
     return specialise(model, dead_taps=decoupled)
 
 
 def build_optimizer(config: RunConfig, model: nn.Module, rate: Tensor) -> torch.optim.Optimizer:
     """The optimizer of a run, fused. It reads its learning rate from `rate` at every step."""
+    learns = [parameter for parameter in model.parameters() if parameter.requires_grad]
     common: dict[str, Any] = {"lr": rate, "weight_decay": config.weight_decay, "fused": True}
     if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            model.parameters(), momentum=config.momentum, nesterov=config.nesterov, **common
-        )
+        return torch.optim.SGD(learns, momentum=config.momentum, nesterov=config.nesterov, **common)
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
-    return kind(model.parameters(), amsgrad=config.amsgrad, capturable=rate.is_cuda, **common)
+    return kind(learns, amsgrad=config.amsgrad, capturable=rate.is_cuda, **common)
 
 
 def batch_bounds(count: int, size: int) -> list[tuple[int, int]]:

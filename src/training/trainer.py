@@ -135,6 +135,7 @@ class Trainer:
 
     def _train(self) -> Iterator[None]:
         """The run from where it stands to its end. State is whole at every yield."""
+        yield from self.learner.prepare()
         while self.stop_reason is None:
             training = yield from self._timed("train", self._train_epoch())
             _require_finite("training", training.mean_loss, self.epoch + 1)

@@ -1,6 +1,7 @@
 """Augmentation against torchvision's per-image transforms, and its draws."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +9,17 @@ import torch
 import torchvision.transforms.functional as F
 from PIL import Image
 from scipy import stats
-from torchvision.transforms import RandomCrop, RandomHorizontalFlip, RandomRotation
+from torchvision.transforms import (
+    ColorJitter,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomRotation,
+)
 
 from src.config import RunConfig
 from src.data.augment import ANGLES, Augmentation, Draws, hashed
 from src.data.dataset import Dataset, packed
+from src.data.jitter import JitterDraws, turned
 from src.data.resident import Images, ResidentData, normalization_table
 
 CPU = torch.device("cpu")
@@ -25,12 +32,29 @@ def one_by_one(image: np.ndarray, draws: Draws, i: int, augmentation: Augmentati
     picture = Image.fromarray(image)
     if draws.flip[i]:
         picture = F.hflip(picture)
+    if draws.vertical is not None and draws.vertical[i]:
+        picture = F.vflip(picture)
     if augmentation.affine is not None:
         angle = augmentation.angles[int(draws.angle[i])]
         picture = F.rotate(picture, angle, F.InterpolationMode.NEAREST)
     picture = F.pad(picture, augmentation.padding)
     picture = F.crop(picture, int(draws.top[i]), int(draws.left[i]), 32, 32)
-    return F.normalize(F.to_tensor(picture), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    pixels = F.to_tensor(picture)
+    if draws.jitter:
+        pixels = jittered(pixels, draws.jitter, i)
+    pixels = F.normalize(pixels, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    if draws.cut:
+        top, left = (int(edge[i]) for edge in draws.cut)
+        pixels = F.erase(pixels, top, left, augmentation.cutout, augmentation.cutout, 0)
+    return pixels
+
+
+def jittered(pixels: torch.Tensor, draws: JitterDraws, i: int) -> torch.Tensor:
+    """What torchvision's ColorJitter makes of an image (3, 32, 32) with the same draws."""
+    adjust = [F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue]
+    for operation in draws.order[i].tolist():
+        pixels = adjust[operation](pixels, draws.amounts[i, operation].item())
+    return pixels
 
 
 @pytest.mark.parametrize(
@@ -42,6 +66,9 @@ def one_by_one(image: np.ndarray, draws: Draws, i: int, augmentation: Augmentati
         {"flip": 0},
         {"rotation": 180, "crop_padding": 9},
         {"rotation": 90, "flip": 1, "crop_padding": 0},
+        {"vertical_flip": 0.5},
+        {"cutout": 8},
+        {"rotation": 90, "crop_padding": 0, "vertical_flip": 0.5, "cutout": 32},
     ],
 )
 def test_the_same_draws_give_torchvisions_pixels(
@@ -56,6 +83,59 @@ def test_the_same_draws_give_torchvisions_pixels(
         assert torch.equal(batch[i], expected), i
     assert torch.equal(labels, torch.from_numpy(small_dataset.train_labels))
     assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"brightness": 0.5},
+        {"contrast": 2.0},
+        {"saturation": 0.5},
+        {"hue": 0.5},
+        {"brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.5, "cutout": 5},
+    ],
+)
+def test_the_same_draws_give_torchvisions_colours(
+    small_dataset: Dataset, small_data: ResidentData, settings: dict
+) -> None:
+    augmentation = Augmentation(replace(AUGMENTED, **settings), CPU)
+    samples = torch.arange(300)
+    batch, _ = small_data.train.batch(samples, TABLE, augmentation, epoch=3)
+    draws = augmentation.draws(3, samples)
+    for i in range(300):
+        expected = one_by_one(small_dataset.train_images[i], draws, i, augmentation)
+        torch.testing.assert_close(batch[i], expected, atol=2e-5, rtol=1e-4)
+
+
+def test_greys_have_no_hue_to_turn() -> None:
+    extremes = torch.tensor([[0.0] * 3, [1.0] * 3, [0.5] * 3, [1.0, 0.0, 0.0]]).view(4, 3, 1)
+    third = turned(extremes, torch.full((4,), 1 / 3))
+    assert torch.equal(third[:3], extremes[:3])
+    torch.testing.assert_close(third[3].view(3), torch.tensor([0.0, 1.0, 0.0]))
+
+
+def test_jitters_draws_are_distributed_as_torchvisions() -> None:
+    settings: dict[str, Any] = {"brightness": 0.5, "contrast": 1.5, "saturation": 0.2, "hue": 0.1}
+    count = 5000
+    drawn = Augmentation(replace(AUGMENTED, **settings), CPU).draws(0, torch.arange(count)).jitter
+    assert drawn
+    transform = ColorJitter(**settings)
+    bounds = (transform.brightness, transform.contrast, transform.saturation, transform.hue)
+    for column, (low, high) in enumerate(bounds):
+        amounts = (drawn.amounts[:, column].numpy() - low) / (high - low)
+        assert stats.kstest(amounts, "uniform").pvalue > 0.001
+    orders, seen = np.unique(drawn.order.numpy(), axis=0, return_counts=True)
+    assert len(orders) == 24
+    assert stats.chisquare(seen).pvalue > 0.001
+
+
+def test_what_is_added_leaves_the_other_draws_alone() -> None:
+    samples = torch.arange(100)
+    plain = Augmentation(AUGMENTED, CPU).draws(2, samples)
+    more = replace(AUGMENTED, vertical_flip=0.5, cutout=8, hue=0.5)
+    extended = Augmentation(more, CPU).draws(2, samples)
+    for name in ("flip", "angle", "top", "left"):
+        assert torch.equal(getattr(plain, name), getattr(extended, name))
 
 
 def test_every_angle_gives_torchvisions_pixels() -> None:

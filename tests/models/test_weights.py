@@ -168,5 +168,5 @@ def test_other_files_are_refused(
 
 def test_zero_bytes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.pt").touch()
-    with pytest.raises(UserError, match=r"x\.pt: no state dict"):
+    with pytest.raises(UserError, match=r"x\.pt: not a state dict"):
         read_state(tmp_path / "x.pt")

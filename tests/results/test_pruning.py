@@ -98,7 +98,7 @@ def sweep(
 def test_a_pruned_run_is_marked_everywhere_and_never_complete(
     sweep: list[RunConfig], tmp_path: Path
 ) -> None:
-    outcomes = run(sweep, runs_dir=tmp_path, halving=HALVING)
+    outcomes = run(sweep, runs_dir=tmp_path, judge=Pruner(HALVING, tmp_path))
     assert [outcome.state for outcome in outcomes[2:]] == [State.PRUNED] * 2
     assert outcomes[0].state == State.DONE
     for outcome in outcomes[2:]:
@@ -124,8 +124,8 @@ def test_a_pruned_run_is_marked_everywhere_and_never_complete(
 def test_pruned_runs_rest_with_prune_and_are_finished_without(
     sweep: list[RunConfig], tmp_path: Path
 ) -> None:
-    first = run(sweep, runs_dir=tmp_path, halving=HALVING)
-    again = run(sweep, runs_dir=tmp_path, halving=HALVING)
+    first = run(sweep, runs_dir=tmp_path, judge=Pruner(HALVING, tmp_path))
+    again = run(sweep, runs_dir=tmp_path, judge=Pruner(HALVING, tmp_path))
     assert [o.result for o in first] == [o.result for o in again]
     whole = run(sweep, runs_dir=tmp_path)
     assert [outcome.state for outcome in whole] == [State.DONE] * 4

@@ -1,0 +1,54 @@
+"""The systems that are carried: a recipe each, and what its authors report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SEARCH_TRIALS = 30
+
+MEASURES = {
+    "train_accuracy": "train",
+    "best_val_accuracy": "validation",
+    "test_accuracy_best_val_acc": "test",
+    "val_loss": "validation loss",
+}
+"""Numbers of a result, as a table calls them; all but the loss are shares."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A recipe of run_config/, with the published numbers by measure."""
+
+    recipe: str
+    published: Mapping[str, float]
+    needs_gpu: bool = True
+    """On two CPU cores it takes longer than an hour."""
+
+    @property
+    def is_search(self) -> bool:
+        """Whether it is a search, not a training."""
+        return self.recipe.endswith("_search")
+
+
+def _val(accuracy: float) -> dict[str, float]:
+    return {"best_val_accuracy": accuracy}
+
+
+def _test(accuracy: float) -> dict[str, float]:
+    return {"test_accuracy_best_val_acc": accuracy}
+
+
+SYSTEMS = (
+    System("sweep_cnn", _test(0.8697)),
+    System("sweep_resnet", _test(0.8422)),
+    System("sweep_vit", _test(0.8350)),
+    System("tinyvgg_run_1", _val(0.74), needs_gpu=False),
+    System("tinyvgg_run_2", _val(0.77), needs_gpu=False),
+    System("tinyvgg_run_3", {**_val(0.81), **_test(0.83)}, needs_gpu=False),
+    System("tinyvgg_run_4", _val(0.79), needs_gpu=False),
+    System("resnet9_onecycle", {"train_accuracy": 0.9801, **_test(0.9272)}),
+    System("cifar10net", {}, needs_gpu=False),
+    System("cifar10net_optim", {}, needs_gpu=False),
+    System("cifar10net_search", {"val_loss": 0.849}, needs_gpu=False),
+    System("resnet18_transfer", _val(0.80)),
+    System("vgg6", _val(0.81)),
+)

@@ -1,0 +1,199 @@
+"""A search: an Optuna study whose trials are ordinary runs, shared by any number of workers."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src import paths
+from src.errors import Stopped
+from src.progress import Progress, Silence
+from src.results import attempts
+from src.results.store import RunFolder, State
+from src.run import Outcome, run
+from src.tune.judge import PRUNERS, TrialJudge, lowest_loss, make_pruner
+from src.tune.space import Space
+
+if TYPE_CHECKING:
+    import optuna
+
+_POLL_SECONDS = 1.0
+_PATIENCE = 3  # trials in a row that break for another reason than a loss that diverged
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A trial that is ours to train."""
+
+    trial: "optuna.Trial"
+    claim: attempts.Claim
+    judge: TrialJudge
+
+
+class Search:
+    """The study of a space, kept in <runs>/searches: a log of it, and who works on which trial.
+
+    The objective is the lowest validation loss of a run, sampler TPE (Bergstra et al. 2011). What
+    trial n is, given the trials before it, depends on n and the space's seed, so that no two
+    workers draw the same, and a search that was interrupted goes on as if it had not been.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        runs_dir: Path,
+        *,
+        pruner: str = PRUNERS[0],
+        stop: Callable[[], bool] = lambda: False,
+        progress: Callable[[int], Progress] = lambda total: Silence(),
+        say: Callable[[str], object] = lambda line: None,
+    ) -> None:
+        import optuna
+        from optuna.storages import journal
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space, self.runs_dir = space, runs_dir
+        self.stop, self.progress, self.say = stop, progress, say
+        self.folder = paths.searches_dir(runs_dir) / space.name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log = str(paths.search_log(self.folder))
+        self._turns = journal.JournalFileOpenLock(str(self.folder / "turn"))
+        self.study = optuna.create_study(
+            storage=journal.JournalStorage(
+                journal.JournalFileBackend(log, lock_obj=journal.JournalFileOpenLock(log))
+            ),
+            study_name=space.name,
+            pruner=make_pruner(pruner),
+            load_if_exists=True,
+        )
+
+    def trials(self, *states: str) -> list["optuna.trial.FrozenTrial"]:
+        """All trials, or those in one of these states: COMPLETE, PRUNED, FAIL, RUNNING."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [trial for trial in trials if not states or trial.state.name in states]
+
+    def finished(self) -> int:
+        """The number of trials that are complete, pruned or failed."""
+        return len(self.trials("COMPLETE", "PRUNED", "FAIL"))
+
+    def best(self) -> "optuna.trial.FrozenTrial | None":
+        """The complete trial with the lowest validation loss, the first of equal ones."""
+        complete = self.trials("COMPLETE")
+        return min(complete, key=lambda trial: (trial.value, trial.number), default=None)
+
+    def work(self, wanted: int) -> str | None:
+        """Train trials until the study has `wanted`; None, or in a line why that was given up.
+
+        A trial that a worker has left behind goes on, with its own settings, before a new one
+        begins. Raises Stopped, with everything saved, once stop() is true, and UserError where
+        the run of a trial cannot work.
+        """
+        broken = 0
+        while held := self._next(wanted):
+            try:
+                outcome = self._train(held, wanted)
+            finally:
+                held.claim.end("over")
+            failure = outcome.failure if outcome.state == State.FAILED else None
+            broken = broken + 1 if failure and failure.get("retry", True) else 0
+            if failure and broken == _PATIENCE:
+                return f"{broken} trials in a row broke: {failure['kind']}: {failure['message']}"
+        return None
+
+    def _next(self, wanted: int) -> _Held | None:
+        """A trial to train; None where all are finished, or others are at what is left."""
+        if self.stop():
+            raise Stopped
+        held = self._take(wanted, {})
+        if held:
+            return held
+        running = [self._folder_of(trial.number) for trial in self.trials("RUNNING")]
+        return self._take(wanted, attempts.standing_still(running, self.stop)) if running else None
+
+    def _take(self, wanted: int, dead: Mapping[Path, attempts.Record]) -> _Held | None:
+        """Take over a trial that nobody is at, or ask for a new one. dead: attempts that are."""
+        import optuna
+
+        with self._turn():
+            trials = self.trials()
+            for known in trials:
+                if known.state.name == "RUNNING" and (claim := self._claim(known.number, dead)):
+                    self.study.sampler = self._sampler(known.number)
+                    trial = optuna.Trial(self.study, known._trial_id)  # as ask() makes it
+                    return _Held(trial, claim, TrialJudge(trial, [*known.intermediate_values]))
+            if len(trials) >= wanted:
+                return None
+            self.study.sampler = self._sampler(len(trials))
+            trial = self.study.ask()
+            claim = self._claim(trial.number, dead)
+            return _Held(trial, claim, TrialJudge(trial, [])) if claim else None
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One worker at a time: between counting trials and asking for one nobody else asks."""
+        self._turns.acquire()
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    def _folder_of(self, number: int) -> Path:
+        return self.folder / "trials" / str(number)
+
+    def _claim(self, number: int, dead: Mapping[Path, attempts.Record]) -> attempts.Claim | None:
+        folder = self._folder_of(number)
+        (folder / paths.ATTEMPTS).mkdir(parents=True, exist_ok=True)
+        return attempts.claim(folder, known_dead=dead.get(folder))
+
+    def _sampler(self, number: int) -> "optuna.samplers.BaseSampler":
+        from optuna.samplers import TPESampler
+
+        digest = hashlib.sha256(f"{self.space.base.seed} {number}".encode()).digest()
+        return TPESampler(seed=int.from_bytes(digest[:4]))
+
+    def _train(self, held: _Held, wanted: int) -> Outcome:
+        """Train the run of a trial, whoever else is at the same run, and tell the study."""
+        config, number = self.space.suggest(held.trial), held.trial.number
+        settings = ", ".join(f"{name} {shown(v)}" for name, v in held.trial.params.items())
+        self.say(f"trial {number} ({number + 1} of {wanted}): {settings}")
+        while True:
+            [outcome] = run(
+                [config],
+                runs_dir=self.runs_dir,
+                slots=1,
+                progress=self.progress,
+                stop=self.stop,
+                judge=held.judge,
+            )
+            if outcome.state in (State.DONE, State.PRUNED, State.FAILED):
+                break
+            time.sleep(_POLL_SECONDS)
+        self.say(f"trial {number}: {self._tell(held, outcome)}")
+        return outcome
+
+    def _tell(self, held: _Held, outcome: Outcome) -> str:
+        """Tell the study how a trial ended; a line about it."""
+        from optuna.trial import TrialState
+
+        rows = RunFolder(outcome.folder).history()
+        if outcome.state == State.FAILED:
+            self.study.tell(held.trial, state=TrialState.FAIL, skip_if_finished=True)
+            failure = outcome.failure or {}
+            return f"failed: {failure.get('kind')}: {failure.get('message')}"
+        held.judge.report(rows)
+        loss = lowest_loss(rows)
+        if outcome.state == State.PRUNED:
+            self.study.tell(held.trial, state=TrialState.PRUNED, skip_if_finished=True)
+            return f"pruned after epoch {rows[-1]['epoch']}, validation loss {loss:.4f}"
+        self.study.tell(held.trial, loss, skip_if_finished=True)
+        best = self.best()
+        assert best
+        return f"validation loss {loss:.4f}; the best is trial {best.number}, {best.value:.4f}"
+
+
+def shown(value: object) -> str:
+    """A value of a setting in four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

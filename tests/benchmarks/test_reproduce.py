@@ -1,0 +1,97 @@
+"""Published numbers beside ours: what is trained, what is kept, what the table says."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks import reproduce
+from benchmarks.systems import SYSTEMS
+from src.config import read_yaml
+from src.errors import ExitStatus, UserError
+from src.paths import ROOT
+
+SHORT = {"num_epochs": 2, "max_images": 100, "val_size": 100, "batch_size": 25}
+
+
+@pytest.fixture
+def recipes(tmp_path: Path) -> Path:
+    """Those of the affordable systems, cut to seconds."""
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    for name in ("tinyvgg_run_1", "cifar10net_optim", "cifar10net_search"):
+        settings = {**read_yaml(ROOT / "run_config" / f"{name}.yaml"), **SHORT}
+        if "search" in settings:
+            del settings["batch_size"]
+            settings["search"] = {"learning_rate": {"low": 0.001, "high": 0.01, "log": True}}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+def reproduced(recipes: Path, *words: str) -> ExitStatus:
+    place = recipes.parent
+    options = ["-q", "-d", "synthetic", "--recipes", recipes, "--runs", place / "runs"]
+    return reproduce.main([*map(str, options), "--out", str(place / "out"), "--only", *words])
+
+
+def test_rows_hold_the_numbers_of_the_runs(recipes: Path, capsys: pytest.CaptureFixture) -> None:
+    assert reproduced(recipes, "tinyvgg_run_1") == ExitStatus.DONE
+    assert reproduced(recipes, "cifar10net_optim", "--seeds", "2") == ExitStatus.DONE
+    rows = json.loads((recipes.parent / "out" / reproduce.FILE).read_text())["rows"]
+    assert [row["recipe"] for row in rows] == ["tinyvgg_run_1", "cifar10net_optim"]
+    for row in rows:
+        folders = [(recipes.parent / "runs").glob(f"*/*{run_id}") for run_id in row["run_ids"]]
+        results = [json.loads((next(f) / "result.json").read_text()) for f in folders]
+        for name, values in row["ours"].items():
+            assert values == [result[name] for result in results]
+    assert [len(row["run_ids"]) for row in rows] == [1, 2]
+    table = capsys.readouterr().out
+    assert table.count("not yet run") == 2 * len(SYSTEMS) - 1 - 2
+    assert "±" in table.splitlines()[-1] or "±" in table
+
+
+def test_what_is_done_is_not_trained_again(recipes: Path) -> None:
+    reproduced(recipes, "tinyvgg_run_1")
+    results = {p: p.stat().st_mtime_ns for p in recipes.parent.glob("runs/*/*/result.json")}
+    reproduced(recipes, "tinyvgg_run_1")
+    assert results == {p: p.stat().st_mtime_ns for p in recipes.parent.glob("runs/*/*/result.json")}
+
+
+def test_a_search_has_a_row(recipes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "SEARCH_TRIALS", 2)
+    assert reproduced(recipes, "cifar10net_search") == ExitStatus.DONE
+    (row,) = json.loads((recipes.parent / "out" / reproduce.FILE).read_text())["rows"]
+    assert sum(row["trials"].values()) == 2
+    histories = recipes.parent.glob("runs/*/*/history.jsonl")
+    rows = [json.loads(line) for file in histories for line in file.read_text().splitlines()]
+    assert row["ours"]["val_loss"] == [min(epoch["val_loss"] for epoch in rows)]
+    assert set(row["found"]) == {"learning_rate"}
+    assert "2 trials of 2" in reproduce.markdown([row])
+
+
+def test_bad_input_is_refused(recipes: Path) -> None:
+    with pytest.raises(UserError, match="--only 'vgg': no such recipe; did you mean vgg6"):
+        reproduced(recipes, "vgg")
+    with pytest.raises(UserError, match="its numbers are no reproduction"):
+        reproduce.main(["-d", "synthetic"])
+
+
+def test_a_recipe_that_cannot_work_leaves_the_others(recipes: Path) -> None:
+    status = reproduced(recipes, "tinyvgg_run_1", "vgg6")  # of which there is no file there
+    assert status == ExitStatus.SOME_RUNS_FAILED
+    rows = json.loads((recipes.parent / "out" / reproduce.FILE).read_text())["rows"]
+    assert [row["recipe"] for row in rows] == ["tinyvgg_run_1"]
+
+
+def test_the_readmes_table_is_that_of_the_results() -> None:
+    readme = (ROOT / "README.md").read_text()
+    table = readme.partition(reproduce.BEGIN)[2].partition(reproduce.END)[0].strip()
+    assert table == reproduce.markdown(reproduce._known(reproduce.RESULTS))
+
+
+def test_every_recipe_is_a_system() -> None:
+    names = {path.stem for path in (ROOT / "run_config").glob("*.yaml")}
+    variants = {f"cifar10net_{number}" for number in range(2, 8)}
+    grids = {name for name in names if name.endswith("_grid")}
+    assert {system.recipe for system in SYSTEMS} == names - variants - grids

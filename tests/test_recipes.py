@@ -1,0 +1,89 @@
+"""Every recipe of run_config/ is read, builds the published network, and trains."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import OneCycleLR
+
+from src.config import RunConfig, from_mapping, read_yaml
+from src.data.resident import ResidentData
+from src.errors import UserError
+from src.models import create, options_of
+from src.paths import ROOT
+from src.results.store import State
+from src.run import run
+from src.training.trainer import Trainer
+
+PARAMETERS = {
+    **{"tinyvgg_run_1": 153_546, "tinyvgg_run_2": 153_546},
+    **{"tinyvgg_run_3": 154_058, "tinyvgg_run_4": 154_058},
+    **{"cifar10net": 201_230, "cifar10net_2": 60_426, "cifar10net_3": 27_930},
+    **{"cifar10net_4": 57_050, "cifar10net_5": 117_386, "cifar10net_6": 73_786},
+    **{"cifar10net_7": 201_230, "cifar10net_optim": 216_282},
+    **{"resnet9_onecycle": 6_573_120, "resnet18_transfer": 11_181_642, "vgg6": 34_749_002},
+    **{"sweep_cnn": 13_243_146, "sweep_resnet": 11_186_442, "sweep_vit": 92_502_122},
+}
+FOLDER = ROOT / "run_config"
+
+
+def recipe(name: str) -> RunConfig:
+    path = FOLDER / f"{name}.yaml"
+    return from_mapping({"base_dataset_path": "synthetic", **read_yaml(path)}, path.name)
+
+
+def test_no_recipe_is_forgotten() -> None:
+    others = {path.stem for path in FOLDER.glob("*.yaml")} - set(PARAMETERS)
+    assert {name for name in others if not name.endswith(("_grid", "_search"))} == set()
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_recipe_trains_for_a_few_steps(name: str, tmp_path: Path) -> None:
+    config = recipe(name)
+    assert (
+        sum(p.numel() for p in create(config.model_type, **options_of(config)).parameters())
+        == (PARAMETERS[name])
+    )
+    few = {"num_epochs": 1, "batch_size": 4, "max_images": 8, "val_size": 1000}
+    unmeasured = {"precision": "float32", "memory_format": "contiguous", "weights": "none"}
+    short = from_mapping({**config.as_dict(), **few, **unmeasured}, name)
+    (outcome,) = run([short], runs_dir=tmp_path)
+    assert outcome.state == State.DONE
+    assert outcome.result
+    assert outcome.result["parameters"] == PARAMETERS[name]
+
+
+def test_one_cycles_rate_is_torchs_step_by_step(small_data: ResidentData) -> None:
+    config = replace(recipe("resnet9_onecycle"), model_type="cifar10net", dropout=None)
+    config = replace(config, num_epochs=3, max_images=300, batch_size=64, val_size=100)
+    trainer = Trainer(config, small_data)
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    steps = config.num_epochs * len(trainer.learner.bounds)
+    theirs = OneCycleLR(
+        optimizer,
+        max_lr=config.learning_rate,
+        total_steps=steps,
+        pct_start=config.pct_start,
+        div_factor=config.div_factor,
+        final_div_factor=config.final_div_factor,
+        anneal_strategy="linear",
+    )
+    logged: list[float] = []
+    seen = 0
+    while trainer.advance():
+        if trainer.images_trained > seen:
+            seen = trainer.images_trained
+            logged.append(trainer.learner.rate.item())
+    expected = []
+    for _ in range(steps):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(expected) < steps:
+            theirs.step()
+    assert logged == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_misspelled_setting_is_named() -> None:
+    with pytest.raises(UserError, match=r"vgg6\.yaml: unknown setting 'momentun'"):
+        from_mapping({**read_yaml(FOLDER / "vgg6.yaml"), "momentun": 1}, "vgg6.yaml")
