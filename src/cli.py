@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -55,9 +55,14 @@ def _underscored(word: str) -> str:
     return "--" + flag[2:].replace("-", "_") + equals + value
 
 
-def add_config_flags(parser: argparse.ArgumentParser) -> None:
-    """A flag for every field of RunConfig; absent ones leave no trace in the namespace."""
+def add_config_flags(parser: argparse.ArgumentParser, only: Sequence[str] = ()) -> None:
+    """A flag for every field of RunConfig, or for those named in `only`.
+
+    Absent ones leave no trace in the namespace.
+    """
     for spec in fields(RunConfig):
+        if only and spec.name not in only:
+            continue
         short, long = spec.metadata["short"], f"--{spec.name}"
         names = [f"-{short}", long] if short else [long]
         default = default_dataset_path() if spec.name == "base_dataset_path" else spec.default
@@ -89,7 +94,7 @@ def _metavar(name: str) -> str:
 
 def config_from(parsed: argparse.Namespace) -> RunConfig:
     """The RunConfig of the given flags, over those of --config FILE, over those of a parent run."""
-    given = {name: value for name, value in vars(parsed).items() if name in field_names()}
+    given = given_settings(parsed)
     file = {} if parsed.config is None else read_yaml(parsed.config)
     if SEARCH in file:
         command = f"python -m src.tune search --config {parsed.config}"
@@ -97,9 +102,18 @@ def config_from(parsed: argparse.Namespace) -> RunConfig:
     if file:
         from_mapping(file, str(parsed.config))  # its own mistakes, under its own name
     inherited = {} if parsed.parent_path is None else _of_parent(parsed.parent_path)
-    defaults = {"base_dataset_path": default_dataset_path()}
+    return from_flags({**inherited, **file, **given})
+
+
+def given_settings(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The values of the flags of RunConfig's fields that were given."""
+    return {name: value for name, value in vars(parsed).items() if name in field_names()}
+
+
+def from_flags(values: Mapping[str, Any]) -> RunConfig:
+    """A RunConfig from the values of flags. Raises UserError that names the flag."""
     try:
-        return RunConfig(**{**defaults, **inherited, **file, **given})
+        return RunConfig(**{"base_dataset_path": default_dataset_path(), **values})
     except InvalidValue as error:
         raise UserError(
             f"{_flag(error.name)} {str(error.value)!r}: expected {error.expected}"
@@ -189,6 +203,13 @@ def positive(text: str) -> int:
     """A whole number above 0, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 0")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """A seed of numpy's and scikit-learn's random streams, for argparse."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 0 to 2^32 - 1")
     return int(text)
 
 

@@ -2,11 +2,13 @@
 
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,11 +16,14 @@ import numpy as np
 import pytest
 import torch
 
+from src.cli import door
 from src.config import RunConfig
 from src.data import synthetic
 from src.data.dataset import Dataset
 from src.data.resident import ResidentData
+from src.errors import ExitStatus
 from src.paths import ROOT
+from src.run import run
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -53,6 +58,44 @@ def config() -> RunConfig:
         learning_rate=0.001,
         max_images=300,
     )
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folders of three tiny runs on the stand-in: two of cifar10net, one of tinyvgg."""
+    runs_dir = tmp_path_factory.mktemp("trained")
+    tiny = RunConfig(
+        base_dataset_path="synthetic",
+        model_type="cifar10net",
+        num_epochs=3,
+        batch_size=50,
+        learning_rate=0.003,
+        max_images=300,
+        keep_checkpoints="all",
+    )
+    measured = replace(tiny, normalization="measured", val_freq=2, seed=1, optimizer="adam")
+    small = replace(tiny, model_type="tinyvgg", hidden_units=4, num_epochs=1)
+    run([tiny, measured, small], runs_dir=runs_dir)
+    return runs_dir
+
+
+@pytest.fixture
+def refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run a command's main with words that it refuses: status 2, one line on stderr, returned."""
+
+    def refuse(main: Callable[[Sequence[str]], ExitStatus], *words: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            door(main)
+        assert ended.value.code == ExitStatus.BAD_INPUT
+        said = capsys.readouterr()
+        assert not said.out
+        assert re.fullmatch(r"error: .+\n", said.err)
+        return said.err
+
+    return refuse
 
 
 @pytest.fixture

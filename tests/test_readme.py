@@ -9,7 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
+from src import models
+from src.data.dataset import CLASSES
 from src.paths import ROOT
 from tests.conftest import Run
 
@@ -37,6 +41,10 @@ def copy(tmp_path_factory: pytest.TempPathFactory, batches: Path) -> Path:
             shutil.copy2(ROOT / name, folder / name)
     (folder / ".venv").symlink_to(ROOT / ".venv")
     (folder / "cifar-10").symlink_to(batches)
+    torch.save(models.create("tinyvgg").state_dict(), folder / "my_weights.pt")
+    for name in CLASSES:
+        (folder / "my_images" / name).mkdir(parents=True)
+        Image.new("RGB", (60, 40)).save(folder / "my_images" / name / "1.png")
     for path in (folder / "hyperparameter_sets").glob("*.txt"):
         path.write_text(TINY_LINE)
     for name in ("cpu_cifar10net", "cpu_resnet"):
@@ -129,12 +137,18 @@ def test_the_other_commands(command: Run, copy: Path, environment: dict[str, str
             line = line.replace("resnet", "cifar10net")
         if line == "python -m src.sweep generate":
             line += " --out reference"
+        if "src.evaluate" in line:
+            line = line.replace("saved_models/resnet/NAME-ID", _a_run(copy))
         shown = command(*line.split(), cwd=copy, env=environment)
         assert shown.stdout
         done.append(line)
     assert len(done) > 12
     assert len(list((copy / "reference").iterdir())) == 18
     assert (copy / "charts" / "overall.png").stat().st_size > 10_000
+
+
+def _a_run(copy: Path) -> str:
+    return str(next((copy / "saved_models" / "cifar10net").glob("*/result.json")).parent)
 
 
 def test_every_command_is_accounted_for() -> None:

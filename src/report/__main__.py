@@ -1,122 +1,148 @@
 """Reports from the command line: python -m src.report"""
 
-import json
-import sys
 from argparse import Namespace
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from src.cli import Parser, door, positive
+from src.cli import Parser, add_config_flags, door, positive, seed
+from src.config import MODEL_OPTIONS
 from src.errors import ExitStatus, UserError
-from src.paths import CSV_FILE, REPORT_DIR, RUNS_DIR, shown
-from src.report import table
-from src.results.aggregate import Collected, collect, unfinished, write_csv
+from src.paths import REPORT_DIR
+from src.report import analyses, commands, summary
 
-if TYPE_CHECKING:
-    from src.report.build import Report
+_OF_TABLES = ("runs", "csv", "out", "k", "model", "rank_by", "quiet")
+_OF_RUNS = ("run", "runs", "out", "model", "rank_by", "quiet")
 
-_HELP = """Reports of a sweep.
 
-  (nothing) or page    aggregate, then every chart and the page that shows them
-  aggregate            merge the run folders into one CSV
-  top-k [charts]       a chart of the k best runs of each architecture
-  top-k table          the same as a table
-  overall              a chart of the best run of each architecture
+@dataclass(frozen=True)
+class Command:
+    """A report: what it is, what makes it, and the options that mean something to it."""
 
-A file given with --csv is read as it is; otherwise the run folders are aggregated first."""
+    help: str
+    act: Callable[[Namespace], ExitStatus]
+    options: Sequence[str] = _OF_TABLES
 
-_MAKERS = {
-    (): "everything",
-    ("page",): "everything",
-    ("top-k",): "top_k_charts",
-    ("top-k", "charts"): "top_k_charts",
-    ("overall",): "overall_chart",
+
+COMMANDS = {
+    "": Command("the same as page", commands.making("everything")),
+    "page": Command(
+        "aggregate, then every chart and the page that shows them", commands.making("everything")
+    ),
+    "aggregate": Command("merge the run folders into one CSV", commands.aggregate),
+    "top-k": Command("the same as top-k charts", commands.making("top_k_charts")),
+    "top-k charts": Command(
+        "a chart of the k best runs of each architecture", commands.making("top_k_charts")
+    ),
+    "top-k table": Command("the same as a table", commands.top_k_table, (*_OF_TABLES, "json")),
+    "overall": Command(
+        "a chart of the best run of each architecture", commands.making("overall_chart")
+    ),
+    "curves": Command(
+        "loss and accuracy over the epochs of runs", analyses.draw_curves, (*_OF_RUNS, "k")
+    ),
+    "confusion": Command("which classes are taken for which", analyses.draw_confusion, _OF_RUNS),
+    "classes": Command(
+        "the same as a table, the worst classes first",
+        analyses.print_classes,
+        (*_OF_RUNS, "k", "json"),
+    ),
+    "images": Command(
+        "the most confident mistakes as pictures",
+        analyses.draw_images,
+        (*_OF_RUNS, "k", "base_dataset_path"),
+    ),
+    "tsne": Command(
+        "t-SNE of the penultimate features of images",
+        analyses.draw_tsne,
+        (*_OF_RUNS, "sample", "images", "seed", "base_dataset_path", "device"),
+    ),
+    "summary": Command(
+        "layers, shapes, parameters and multiply-adds of a model",
+        summary.print_summary,
+        (*_OF_RUNS, "json", *MODEL_OPTIONS),
+    ),
 }
+
+_HELP = """Reports of a sweep, and analyses of its runs.
+
+{commands}
+
+A file given with --csv is read as it is; otherwise the run folders are aggregated first. From
+curves on, runs are those of --run, or the best of each architecture by validation accuracy (curves:
+the k best)."""
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Aggregate where needed, and make what was asked for."""
-    parser = Parser(prog="python -m src.report", description=_HELP)
-    parser.add_argument("what", nargs="*", help="page | aggregate | top-k [charts|table] | overall")
+    """Make what was asked for."""
+    parser = _parser()
+    parsed = parser.parse(arguments)
+    name = " ".join(parsed.what)
+    if name not in COMMANDS:
+        known = ", ".join(filter(None, COMMANDS))
+        raise UserError(f"unknown report {name!r}: expected {known} or nothing")
+    command = COMMANDS[name]
+    given = [key for key, value in vars(parsed).items() if value != parser.get_default(key)]
+    for option in given:
+        if option not in ("what", *command.options):
+            raise UserError(_refused(option, name))
+    return command.act(parsed)
+
+
+def _refused(option: str, name: str) -> str:
+    having = [f"`{other}`" for other, command in COMMANDS.items() if option in command.options]
+    having = [other for other in having if other != "``"]
+    flag = option if option == "k" else f"-{option}"
+    if option == "json":
+        return f"--json: only {', '.join(having)} print anything that could be JSON"
+    return f"-{flag}: `{name or 'page'}` has no such option, but {', '.join(having)}"
+
+
+def _parser() -> Parser:
+    lines = "\n".join(f"  {name or '(nothing)':<14}{one.help}" for name, one in COMMANDS.items())
+    parser = Parser(prog="python -m src.report", description=_HELP.format(commands=lines))
+    parser.add_argument("what", nargs="*", metavar="REPORT", help="one of the above")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="run folders [saved_models]")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="table [clean_runs.csv]")
     parser.add_argument(
         "--out", type=Path, default=REPORT_DIR, metavar="DIR", help="charts and page [report]"
     )
-    parser.add_argument("-k", type=positive, default=5, metavar="N", help="runs in a top-k [5]")
+    parser.add_argument(
+        "-k",
+        type=positive,
+        metavar="N",
+        help=f"runs in a top-k [{commands.TOP}], or of each architecture in curves "
+        f"[{analyses.CURVES}]; mistakes shown by images [{analyses.IMAGES}], and of a class by "
+        f"classes [{analyses.MISTAKES}]",
+    )
     parser.add_argument("--model", metavar="NAME", help="this architecture alone")
     parser.add_argument(
         "--rank_by", metavar="COLUMN", help="test_accuracy or any column [best_val_accuracy]"
     )
-    parser.add_argument("--json", action="store_true", help="top-k table: JSON on stdout")
-    parsed = parser.parse(arguments)
-    what = tuple(parsed.what)
-    if parsed.json and what != ("top-k", "table"):
-        raise UserError("--json: only `top-k table` prints anything that could be JSON")
-    if what == ("aggregate",):
-        return _aggregate(parsed)
-    if what == ("top-k", "table"):
-        return _top_k_table(_report(parsed), parsed.json)
-    if what not in _MAKERS:
-        known = "page, aggregate, top-k, top-k charts, top-k table, overall or nothing"
-        raise UserError(f"unknown report {' '.join(what)!r}: expected {known}")
-    for path in getattr(_report(parsed), _MAKERS[what])():
-        print(shown(path))
-    return ExitStatus.DONE
-
-
-def _aggregate(parsed: Namespace) -> ExitStatus:
-    """Merge the run folders into --csv."""
-    collected = _collected(parsed.runs or RUNS_DIR, parsed.csv or CSV_FILE)
-    missing = unfinished(sum(collected.states.values(), Counter()))
-    print(f"{len(collected.table)} rows in {shown(parsed.csv or CSV_FILE)}")
-    if missing:
-        print(f"not in it: {missing}", file=sys.stderr)
-    return ExitStatus.DONE
-
-
-def _collected(runs_dir: Path, csv: Path) -> Collected:
-    """Merge the run folders into `csv`. Raises UserError where no run is finished.
-
-    The project's own table holds results on real data and no others.
-    """
-    collected = collect(runs_dir, synthetic=csv.resolve() != CSV_FILE)
-    for line in collected.unreadable:
-        print(f"left out: {line}", file=sys.stderr)
-    if collected.synthetic:
-        print(f"left out: {collected.synthetic} runs on synthetic data", file=sys.stderr)
-    if collected.table.empty:
-        missing = unfinished(sum(collected.states.values(), Counter())) or "no others"
-        raise UserError(f"--runs {str(runs_dir)!r}: no finished run for {shown(csv)} ({missing})")
-    write_csv(collected.table, csv)
-    return collected
-
-
-def _report(parsed: Namespace) -> "Report":
-    """The report that is asked for, over the table that is given or made now."""
-    from src.report.build import Report
-
-    if parsed.csv is None:
-        states = _collected(parsed.runs or RUNS_DIR, CSV_FILE).states
-    else:
-        states = collect(parsed.runs).states if parsed.runs else {}
-    runs = table.read(parsed.csv or CSV_FILE)
-    return Report(runs, states, parsed.out, parsed.k, parsed.model, parsed.rank_by)
-
-
-def _top_k_table(report: "Report", as_json: bool) -> ExitStatus:
-    rows = report.top_k_rows()
-    if as_json:
-        print(json.dumps(rows, indent=2, default=lambda value: value.item()))
-        return ExitStatus.DONE
-    print(pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-    if missing := report.missing():
-        print(f"not in it: {missing}", file=sys.stderr)
-    return ExitStatus.DONE
+    parser.add_argument("--json", action="store_true", help="a table as JSON on stdout")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no notes on stderr")
+    parser.add_argument(
+        "--run",
+        action="append",
+        metavar="RUN",
+        help="a run's folder, its name, or at least 4 digits of its id; may be repeated",
+    )
+    parser.add_argument(
+        "--sample",
+        choices=("test", "train"),
+        default="test",
+        help="tsne: test images, or training images sent through the run's weights [test]",
+    )
+    parser.add_argument(
+        "--images",
+        type=positive,
+        default=analyses.SAMPLE,
+        metavar="N",
+        help=f"tsne: images, equally many of each class [{analyses.SAMPLE}]",
+    )
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="tsne: of its sample [0]")
+    add_config_flags(parser, ("base_dataset_path", "device", *MODEL_OPTIONS))
+    return parser
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def axis_start(lows: list[float]) -> float:
 
 def _bars(bars: list[Bar], title: str, subtitle: str, note: str) -> Figure:
     """Horizontal bars, two a run, with values and 95 % intervals."""
-    places = [f"{place}. {_wrapped(bar.label)}" for place, bar in enumerate(bars, 1)]
+    places = [f"{place}. {wrapped(bar.label)}" for place, bar in enumerate(bars, 1)]
     data = pd.DataFrame(
         {
             "run": places * 2,
@@ -92,16 +92,31 @@ def _bars(bars: list[Bar], title: str, subtitle: str, note: str) -> Figure:
     figure.legend(handles, labels, loc="outside upper right", frameon=False)
     sns.despine(figure, left=True)
     figure.suptitle(title, x=0.01, ha="left", weight="bold", size=14)
-    axes.set_title(_wrapped(subtitle, 100), loc="left", size=10, color="0.3")
-    figure.supxlabel(_wrapped(note, 125), size=8, color="0.35", x=0.01, ha="left")
+    axes.set_title(wrapped(subtitle, 100), loc="left", size=10, color="0.3")
+    figure.supxlabel(wrapped(note, 125), size=8, color="0.35", x=0.01, ha="left")
     return figure
 
 
-def _wrapped(text: str, width: int = 30) -> str:
+def wrapped(text: str, width: int = 30) -> str:
+    """`text` in lines of at most `width` characters, words kept whole."""
     return "\n".join(
         textwrap.fill(line, width, break_on_hyphens=False, break_long_words=False)
         for line in text.split("\n")
     )
+
+
+def head(figure: Figure, title: str, subtitle: str, **spacing: float) -> None:
+    """Write a title and, below it, a subtitle at the top left, in room added to the figure.
+
+    spacing: of the constrained layout, as matplotlib's ConstrainedLayoutEngine takes it.
+    """
+    lines = wrapped(subtitle, 110)
+    room = 0.65 + 0.17 * lines.count("\n")  # inches
+    height = figure.get_figheight() + room
+    figure.set_figheight(height)
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - room / height), **spacing)
+    figure.text(0.01, 1 - 0.08 / height, title, va="top", ha="left", weight="bold", size=14)
+    figure.text(0.01, 1 - 0.38 / height, lines, va="top", ha="left", size=10, color="0.3")
 
 
 def save(figure: Figure, path: Path) -> list[Path]:

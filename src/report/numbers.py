@@ -1,6 +1,6 @@
 """The numbers of the charts, as plain values."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,24 +72,44 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def describe(rows: list[dict[str, Any]]) -> tuple[str, list[str]]:
-    """What all rows share, and for each what sets it apart from the others, in words."""
+def describe(
+    rows: list[dict[str, Any]], others: Mapping[str, object] | None = None
+) -> tuple[str, list[str]]:
+    """What all rows share, and for each what sets it apart from the others, in words.
+
+    others: columns besides SETTINGS, with their usual values, which are not told.
+    """
+    usual = others or {}
     shared = [name for name in SETTINGS if len({row[name] for row in rows}) == 1]
+    if len({_has_gamma(row) for row in rows}) > 1:
+        shared = [name for name in shared if name != "gamma"]
     apart = [name for name in SETTINGS if name not in shared]
+    differing = [name for name in usual if len({row[name] for row in rows}) > 1]
+    labels = [
+        _words(row, [*apart, *(name for name in differing if row[name] != usual[name])])
+        for row in rows
+    ]
     common = _words(rows[0], shared) if rows else ""
-    return common, [_words(row, apart) or row["Modelname"] for row in rows]
+    return common, [label or row["Modelname"] for label, row in zip(labels, rows, strict=True)]
 
 
 def _words(row: dict[str, Any], names: Iterable[str]) -> str:
-    matters = {"gamma": row["scheduler"] in ("exponential", "step")}
+    matters = {"gamma": _has_gamma(row)}
     return ", ".join(_word(name, row[name]) for name in names if matters.get(name, True))
+
+
+def _has_gamma(row: dict[str, Any]) -> bool:
+    return row["scheduler"] in ("exponential", "step")
 
 
 def _word(name: str, value: Any) -> str:
     if name == "augmentation":
         return "augmented" if value else "not augmented"
-    text = value if isinstance(value, str) else format(value, "g")
-    return f"{SETTINGS[name]}\N{NO-BREAK SPACE}{text}".strip()
+    text = format(value, "g") if isinstance(value, int | float) else str(value)
+    if isinstance(value, bool):
+        text = "on" if value else "off"
+    word = SETTINGS.get(name, name.replace("_", " "))
+    return f"{word} {text}".strip().replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _bar(row: dict[str, Any], label: str) -> Bar:

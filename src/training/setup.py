@@ -26,9 +26,14 @@ def build_model(
         model = models.create(config.model_type, **models.options_of(config))
         weights.draw(model, config)
     weights.load_given(model, config)
-    decoupled = config.optimizer == "adamw" or config.weight_decay == 0
-    model = specialise(model, dead_taps=decoupled)
+    model = as_computed(model, config)
     return model.to(device, memory_format=layout)  # type: ignore[call-overload]
+
+
+def as_computed(model: Classifier, config: RunConfig) -> Classifier:
+    """`model` as a run computes it, specialised in place as far as its optimizer allows."""
+    decoupled = config.optimizer == "adamw" or config.weight_decay == 0
+    return specialise(model, dead_taps=decoupled)
 
 
 def build_optimizer(config: RunConfig, model: nn.Module, rate: Tensor) -> torch.optim.Optimizer:

@@ -1,6 +1,5 @@
 """What a run's weights are before its first step: drawn, pretrained, or those of another run."""
 
-import pickle
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from src.config import PRETRAINED, RunConfig
 from src.errors import UserError
 from src.models.classifier import Classifier
+from src.models.weights import read_state
 
 NONE = "none"
 
@@ -32,7 +32,9 @@ def load_given(model: Classifier, config: RunConfig) -> None:
     Raises UserError where they cannot be had or do not fit.
     """
     if config.parent_weights != NONE:
-        _load(model, read(config.parent_weights), f"--continue {config.parent_weights!r}")
+        _load(
+            model, read_state(Path(config.parent_weights)), f"--continue {config.parent_weights!r}"
+        )
     elif has_pretrained(config):
         state = {k: v for k, v in pretrained(config.weights).items() if not k.startswith("fc.")}
         _load(model.backbone, state, f"--weights {config.weights!r}")
@@ -45,7 +47,7 @@ def check_given(config: RunConfig) -> None:
     if (config.parent == NONE) != (config.parent_weights == NONE):
         raise UserError("--parent, --parent_weights: expected both or none; --continue sets them")
     if config.parent_weights != NONE:
-        read(config.parent_weights)
+        read_state(Path(config.parent_weights))
     elif has_pretrained(config):
         pretrained(config.weights)
 
@@ -67,7 +69,7 @@ def pretrained(source: str) -> Mapping[str, Tensor]:
     Raises UserError where it is not there, and cannot be downloaded or read.
     """
     if source != "imagenet":
-        return read(source)
+        return read_state(Path(source))
     from torchvision.models import ResNet18_Weights
 
     weights = ResNet18_Weights.IMAGENET1K_V1
@@ -82,21 +84,6 @@ def pretrained(source: str) -> Mapping[str, Tensor]:
             f"downloaded ({error}); expected it there, a file with --weights FILE, "
             "or --weights none to train from scratch"
         ) from None
-    return state
-
-
-def read(path: str | Path) -> Mapping[str, Tensor]:
-    """The state dict in a file. Raises UserError where it is missing, damaged or no state dict."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
-        state = None
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise UserError(f"{path}: not a state dict that torch.load(weights_only=True) reads")
     return state
 
 

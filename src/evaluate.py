@@ -1,0 +1,145 @@
+"""Any saved checkpoint on test images: python -m src.evaluate --model PATH"""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src.cli import Parser, add_config_flags, door, from_flags, given_settings, positive, seed
+from src.config import MODEL_OPTIONS
+from src.errors import ExitStatus, UserError
+from src.paths import REPORT_DIR, shown
+
+if TYPE_CHECKING:
+    from src.data.pictures import Pictures
+    from src.report.judged import Judged
+    from src.results.restore import Saved
+    from src.training.evaluate import Evaluation
+
+_ELSEWHERE = ("model_type", *MODEL_OPTIONS, "normalization")
+_MOST_PICTURES = 200
+
+_HELP = """Evaluate saved weights on test images.
+
+PATH is a run folder, a .pt file in one, or a state dict that was trained elsewhere: then
+--model_type names its architecture, and layers are matched by their order and shapes."""
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Evaluate, print the numbers, draw the pictures."""
+    parsed = _parser().parse(arguments)
+    from src.report.judged import as_json, as_text, judge  # torch takes seconds to import
+
+    if parsed.batch > _MOST_PICTURES:
+        raise UserError(f"--batch {parsed.batch}: expected at most {_MOST_PICTURES} pictures")
+    saved = _saved(parsed)
+    pictures, evaluation = _evaluate(saved, parsed.test_path)
+    judged = judge(pictures, evaluation)
+    written = _draw(saved, pictures, judged, parsed)
+    print(as_json(saved, judged) if parsed.json else as_text(saved, judged))
+    if not parsed.json:
+        print("\n".join(shown(path) for path in written))
+    return ExitStatus.DONE
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m src.evaluate", description=_HELP)
+    parser.add_argument(
+        "--model", type=Path, required=True, metavar="PATH", help="what to evaluate"
+    )
+    parser.add_argument(
+        "--test_path",
+        metavar="DIR",
+        help="folder with CIFAR-10's test_batch, or with a subfolder of images for each class; or "
+        "'synthetic' [the run's own data, as many images as it was tested on; CIFAR10_DIR]",
+    )
+    parser.add_argument(
+        "--batch", type=positive, default=8, metavar="N", help="test images that are drawn [8]"
+    )
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="picks these images [0]")
+    parser.add_argument("--confusion", action="store_true", help="draw the confusion matrix")
+    parser.add_argument(
+        "--out", type=Path, default=REPORT_DIR, metavar="DIR", help="pictures [report]"
+    )
+    parser.add_argument("--json", action="store_true", help="the numbers as JSON on stdout")
+    add_config_flags(parser, (*_ELSEWHERE, "device"))
+    return parser
+
+
+def _saved(parsed: Namespace) -> "Saved":
+    """The weights that --model means."""
+    from src.results.restore import Saved, of_run
+
+    given = given_settings(parsed)
+    del given["seed"]  # of the pictures, not of a run
+    if "model_type" not in given:
+        others = [f"--{name}" for name in given if name != "device"]
+        if others:
+            raise UserError(f"{others[0]}: only with --model_type; the run's config.json tells it")
+        return of_run(parsed.model).on(given.get("device", "auto"))
+    if not parsed.model.is_file():
+        what = "a run folder tells its model" if parsed.model.is_dir() else "no such file"
+        raise UserError(f"--model {str(parsed.model)!r}: {what}; --model_type goes with a file")
+    config = from_flags(given)
+    if config.normalization == "measured":
+        raise UserError(
+            "--normalization 'measured': nobody knows on which images; "
+            "expected imagenet, cifar10 or half"
+        )
+    return Saved(config, parsed.model)
+
+
+def _evaluate(saved: "Saved", test_path: str | None) -> "tuple[Pictures, Evaluation]":
+    """The test images, of a run those that it was tested on unless others are named."""
+    import torch
+
+    from src import data
+    from src.data.pictures import Pictures, load_test
+    from src.data.resident import Images
+    from src.results.restore import data_path, device_of, evaluate_saved, table_of
+
+    config = saved.config
+    measured = config.normalization == "measured"
+    dataset = data.load(data_path(config)) if measured or test_path is None else None
+    if test_path is not None:
+        pictures = load_test(test_path)
+    else:
+        assert dataset
+        count = config.max_images or None
+        pictures = Pictures(dataset.test_pixels[:count], dataset.test_labels[:count])
+    device = device_of(saved)
+    images = Images.put(pictures.pixels, pictures.labels, device)
+    places = torch.arange(len(pictures.labels), device=device)
+    return pictures, evaluate_saved(saved, images, places, table_of(config, dataset))
+
+
+def _draw(saved: "Saved", pictures: "Pictures", judged: "Judged", parsed: Namespace) -> list[Path]:
+    """The grid of test images, and the confusion matrix where it is wanted."""
+    from src.report import gallery
+    from src.report.drawing import confusion as confusion_drawing
+    from src.report.drawing import gallery as gallery_drawing
+    from src.results.restore import data_path
+
+    found = judged.found
+    places = gallery.at_random(parsed.batch, len(found.labels), parsed.seed)
+    name = parsed.test_path or data_path(saved.config)
+    right = f"{judged.summary['test_accuracy']:.2%} of {len(found.labels):,} test images are right"
+    right += f" ({saved.config.model_type}, {saved.weights.name}; images from {name})"
+    written = gallery_drawing.draw(
+        gallery.tiles(found, pictures.images, places),
+        f"{saved.stem}: {len(places)} test images",
+        f"drawn at random (seed {parsed.seed}); {right}",
+        parsed.out / f"{saved.stem}_test_images",
+    )
+    if parsed.confusion:
+        written += confusion_drawing.draw(
+            judged.matrix,
+            f"{saved.stem}: what is taken for what",
+            right,
+            parsed.out / f"{saved.stem}_confusion",
+        )
+    return written
+
+
+if __name__ == "__main__":
+    door(main)

@@ -1,0 +1,90 @@
+"""The reports over one table of runs, as commands: aggregate, charts, top-k table, page."""
+
+import json
+import sys
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from src.errors import ExitStatus, UserError
+from src.paths import CSV_FILE, RUNS_DIR, shown
+from src.report import table
+from src.results.aggregate import Collected, collect, unfinished, write_csv
+
+if TYPE_CHECKING:
+    from src.report.build import Report
+
+TOP = 5
+
+
+def aggregate(parsed: Namespace) -> ExitStatus:
+    """Merge the run folders into --csv."""
+    collected = _collected(parsed, parsed.csv or CSV_FILE)
+    missing = unfinished(sum(collected.states.values(), Counter()))
+    print(f"{len(collected.table)} rows in {shown(parsed.csv or CSV_FILE)}")
+    if missing:
+        _note(parsed, f"not in it: {missing}")
+    return ExitStatus.DONE
+
+
+def making(name: str) -> Callable[[Namespace], ExitStatus]:
+    """The command that makes what the method `name` of a Report makes, and prints its paths."""
+
+    def act(parsed: Namespace) -> ExitStatus:
+        for path in getattr(_report(parsed), name)():
+            print(shown(path))
+        return ExitStatus.DONE
+
+    return act
+
+
+def top_k_table(parsed: Namespace) -> ExitStatus:
+    """Print the best runs of each architecture as a table or as JSON."""
+    report = _report(parsed)
+    rows = report.top_k_rows()
+    if parsed.json:
+        print(json.dumps(rows, indent=2, default=lambda value: value.item()))
+        return ExitStatus.DONE
+    print(pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    if missing := report.missing():
+        _note(parsed, f"not in it: {missing}")
+    return ExitStatus.DONE
+
+
+def _collected(parsed: Namespace, csv: Path) -> Collected:
+    """Merge the run folders into `csv`. Raises UserError where no run is finished.
+
+    The project's own table holds results on real data and no others.
+    """
+    runs_dir = parsed.runs or RUNS_DIR
+    collected = collect(runs_dir, synthetic=csv.resolve() != CSV_FILE)
+    for line in collected.unreadable:
+        _note(parsed, f"left out: {line}")
+    if collected.synthetic:
+        _note(parsed, f"left out: {collected.synthetic} runs on synthetic data")
+    if collected.table.empty:
+        missing = unfinished(sum(collected.states.values(), Counter())) or "no others"
+        raise UserError(f"--runs {str(runs_dir)!r}: no finished run for {shown(csv)} ({missing})")
+    write_csv(collected.table, csv)
+    return collected
+
+
+def _report(parsed: Namespace) -> "Report":
+    """The report that is asked for, over the table that is given or made now."""
+    from src.report.build import Report
+
+    if parsed.csv is None:
+        states = _collected(parsed, CSV_FILE).states
+    else:
+        states = collect(parsed.runs).states if parsed.runs else {}
+    runs = table.read(parsed.csv or CSV_FILE)
+    return Report(runs, states, parsed.out, parsed.k or TOP, parsed.model, parsed.rank_by)
+
+
+def _note(parsed: Namespace, line: str) -> None:
+    if not parsed.quiet:
+        print(line, file=sys.stderr)

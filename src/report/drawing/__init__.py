@@ -1,0 +1,1 @@
+"""Drawings of the analyses: numbers in, PNG and SVG files out."""

@@ -1,0 +1,95 @@
+"""What a finished run said of the test images, as its predictions.npz tells."""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from src.data.dataset import CLASSES, LabelArray
+from src.errors import UserError
+from src.paths import PREDICTIONS
+from src.results.store import RunFolder
+
+if TYPE_CHECKING:
+    from src.training.evaluate import Evaluation
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of N images: labels and predictions (N,), probabilities (N, 10), features (N, F)."""
+
+    labels: Integers
+    predictions: Integers
+    probabilities: Floats
+    features: Floats
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """(N,): whether each prediction is the label."""
+        return self.labels == self.predictions
+
+    @property
+    def confidence(self) -> Floats:
+        """(N,): the probability of each prediction."""
+        confidence: Floats = self.probabilities[np.arange(len(self.labels)), self.predictions]
+        return confidence
+
+    def at(self, places: Integers) -> "Predictions":
+        """The images at `places`, in that order."""
+        arrays = (getattr(self, name)[places] for name in Predictions.__annotations__)
+        return Predictions(*arrays)
+
+
+def of_evaluation(labels: LabelArray, found: "Evaluation") -> Predictions:
+    """What an evaluation said of images with `labels` (N,)."""
+    logits = found.logits.cpu()
+    return Predictions(
+        labels=labels,
+        predictions=logits.argmax(dim=1).numpy(),
+        probabilities=logits.softmax(dim=1).numpy(),
+        features=found.features.float().cpu().numpy(),
+    )
+
+
+def read(folder: RunFolder) -> Predictions:
+    """The predictions of a run on its test images, in their order.
+
+    Raises UserError where there are none, or they are damaged.
+    """
+    path = folder.path / PREDICTIONS
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            arrays = {name: found[name] for name in Predictions.__annotations__}
+    except FileNotFoundError:
+        raise UserError(f"{folder.path}: no {PREDICTIONS} (the run is {folder.state()})") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not the predictions of a run: {reason}") from None
+    if not _is_whole(arrays):
+        raise UserError(f"{path}: not the predictions of a run: arrays do not fit each other")
+    return Predictions(
+        labels=arrays["labels"].astype(np.int64),
+        predictions=arrays["predictions"].astype(np.int64),
+        probabilities=arrays["probabilities"].astype(np.float32),
+        features=arrays["features"].astype(np.float32),
+    )
+
+
+def _is_whole(arrays: dict[str, npt.NDArray[Any]]) -> bool:
+    count, classes = arrays["labels"].size, len(CLASSES)
+    features = arrays["features"]
+    return (
+        count > 0
+        and all(arrays[name].shape == (count,) for name in ("labels", "predictions"))
+        and all(arrays[name].min() >= 0 for name in ("labels", "predictions"))
+        and all(arrays[name].max() < classes for name in ("labels", "predictions"))
+        and arrays["probabilities"].shape == (count, classes)
+        and features.ndim == 2
+        and len(features) == count
+    )
