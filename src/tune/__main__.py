@@ -58,7 +58,7 @@ def search(arguments: Sequence[str]) -> ExitStatus:
 
 def _conclude(order: "workers.Order", why: str | None, parsed: Namespace) -> ExitStatus:
     """Print and write what the search has found."""
-    from src.tune import best
+    from src.tune import best, charts, numbers
 
     study = order.search()
     found = best.best(study)
@@ -68,6 +68,10 @@ def _conclude(order: "workers.Order", why: str | None, parsed: Namespace) -> Exi
         print(f"no trial is complete: {best.counted(best.counts(study))}", file=sys.stderr)
         return ExitStatus.SOME_RUNS_FAILED
     recipe = best.write_recipe(study, found, parsed.out)
+    drawn = numbers.collect(study.space, study.study)
+    if drawn.importances is None:
+        print("no chart of importances: too few trials to tell", file=sys.stderr)
+    charts.draw(drawn, study.space.stem, parsed.out)
     print((best.as_json if parsed.json else best.as_text)(found, recipe))
     return ExitStatus.SOME_RUNS_FAILED if why else ExitStatus.DONE
 
