@@ -1,4 +1,4 @@
-"""The charts of a search: how it went, what mattered, which settings were good."""
+"""Drawing: how a search went, what mattered, which settings were good; a range test."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, ScalarFormatter
 
+from src.config import RunConfig
 from src.report.charts import save
+from src.tune.lr_find import Curve
 from src.tune.numbers import Numbers, Trial, axis, place
 from src.tune.space import Range
 
@@ -28,6 +30,24 @@ def draw(numbers: Numbers, stem: str, folder: Path) -> list[Path]:
     if numbers.importances:
         written += save(_importance(numbers), folder / f"{stem}_importance")
     return written
+
+
+def draw_curve(curve: Curve, config: RunConfig, path: Path) -> list[Path]:
+    """Save the curve of a range test as <path>.png and .svg, the suggestion marked."""
+    figure, axes = _canvas(4.8)
+    axes.plot(curve.rates, curve.losses, lw=2)
+    rate, loss = curve.suggestion, curve.losses[curve.suggested]
+    axes.axvline(rate, color=_BEST, lw=1, ls="--")
+    axes.scatter([rate], [loss], color=_BEST, s=60, zorder=3)
+    axes.annotate(f"{rate:g}", (rate, loss), (10, 6), textcoords="offset points", color=_BEST)
+    before = curve.losses[: curve.suggested]
+    fall = max(before) - min(curve.losses)  # as much above as below: it may end far off
+    axes.set_ylim(top=min(1.02 * max(curve.losses), max(before) + fall))
+    axes.set(xscale="log", xlabel="learning rate", ylabel="smoothed training loss")
+    steps = f"{len(curve.rates)} steps of {config.batch_size} images"
+    subtitle = f"{config.model_type} on {config.dataset}, {config.optimizer}; {steps}; "
+    subtitle += f"steepest descent at {rate:g}"
+    return save(_titled(figure, axes, "Learning-rate range test", subtitle), path)
 
 
 def _history(numbers: Numbers) -> Figure:
@@ -51,8 +71,10 @@ def _history(numbers: Numbers) -> Figure:
     unique = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(unique.values(), unique, loc="outside lower center", ncols=4, frameon=False)
     best = numbers.best
-    subtitle = f"the best is trial {best.number} with {best.loss:.4f}; {_counted(numbers)}"
-    return _titled(figure, axes, "Search history", subtitle, numbers)
+    subtitle = (
+        f"{numbers.what}; the best is trial {best.number} with {best.loss:.4f}; {_counted(numbers)}"
+    )
+    return _titled(figure, axes, f"Search history: {numbers.study}", subtitle)
 
 
 def _importance(numbers: Numbers) -> Figure:
@@ -67,8 +89,10 @@ def _importance(numbers: Numbers) -> Figure:
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.set(xlabel="share of the importance", ylabel="")
     complete = sum(not trial.pruned for trial in numbers.trials)
-    subtitle = f"for being among the best of {complete} complete trials, by PED-ANOVA"
-    return _titled(figure, axes, "What mattered", subtitle, numbers)
+    subtitle = (
+        f"{numbers.what}; for being among the best of {complete} complete trials, by PED-ANOVA"
+    )
+    return _titled(figure, axes, f"What mattered: {numbers.study}", subtitle)
 
 
 def _parallel(numbers: Numbers) -> Figure:
@@ -94,8 +118,8 @@ def _parallel(numbers: Numbers) -> Figure:
     styles = {"the best": (_BEST, "-"), "pruned": (_PRUNED, ":")}
     handles = [Line2D([], [], color=c, ls=style, label=n) for n, (c, style) in styles.items()]
     figure.legend(handles=handles, loc="outside lower right", ncols=2, frameon=False)
-    subtitle = f"a line a trial, the darker the lower its loss; {_counted(numbers)}"
-    return _titled(figure, axes, "Settings and what came of them", subtitle, numbers)
+    subtitle = f"{numbers.what}; a line a trial, the darker the lower its loss; {_counted(numbers)}"
+    return _titled(figure, axes, f"Settings and what came of them: {numbers.study}", subtitle)
 
 
 def _stroke(trial: Trial, numbers: Numbers, losses: list[float]) -> dict[str, Any]:
@@ -113,10 +137,10 @@ def _canvas(height: float) -> tuple[Figure, Axes]:
         return plt.subplots(figsize=(_WIDTH, height), layout="constrained")
 
 
-def _titled(figure: Figure, axes: Axes, title: str, subtitle: str, numbers: Numbers) -> Figure:
+def _titled(figure: Figure, axes: Axes, title: str, subtitle: str) -> Figure:
     sns.despine(figure, left=True)
-    figure.suptitle(f"{title}: {numbers.study}", x=0.01, ha="left", weight="bold", size=14)
-    axes.set_title(f"{numbers.what}; {subtitle}", loc="left", size=10, color="0.3")
+    figure.suptitle(title, x=0.01, ha="left", weight="bold", size=14)
+    axes.set_title(subtitle, loc="left", size=10, color="0.3")
     return figure
 
 
