@@ -11,7 +11,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from src.config import SEARCH, RunConfig, default_dataset_path, field_names, from_mapping, read_yaml
+from src.config import (
+    FIND,
+    SEARCH,
+    RunConfig,
+    default_dataset_path,
+    field_names,
+    from_mapping,
+    read_yaml,
+)
 from src.errors import ExitStatus, InvalidValue, Stopped, UserError
 from src.options import choices_of, did_you_mean, kind_of
 from src.paths import RUNS_DIR, shown
@@ -93,12 +101,18 @@ def _metavar(name: str) -> str:
 
 
 def config_from(parsed: argparse.Namespace) -> RunConfig:
-    """The RunConfig of the given flags, over those of --config FILE, over those of a parent run."""
+    """The RunConfig of the given flags, over those of --config FILE, over those of a parent run.
+
+    A learning rate that is to be found is left at its default: see `wants_rate`.
+    """
     given = given_settings(parsed)
     file = {} if parsed.config is None else read_yaml(parsed.config)
     if SEARCH in file:
         command = f"python -m src.tune search --config {parsed.config}"
         raise UserError(f"{parsed.config}: this is a search; the command for it is {command}")
+    for settings in (given, file):
+        if settings.get("learning_rate") == FIND:
+            del settings["learning_rate"]
     if file:
         from_mapping(file, str(parsed.config))  # its own mistakes, under its own name
     inherited = {} if parsed.parent_path is None else _of_parent(parsed.parent_path)
@@ -137,6 +151,13 @@ def _of_parent(path: Path) -> dict[str, Any]:
         "parent": f"{parent.id}/{weights.stem}",
         "parent_weights": str(weights.resolve()),
     }
+
+
+def wants_rate(parsed: argparse.Namespace) -> bool:
+    """Whether the learning rate of `config_from` is to be found by a range test."""
+    if hasattr(parsed, "learning_rate"):
+        return bool(parsed.learning_rate == FIND)
+    return parsed.config is not None and read_yaml(parsed.config).get("learning_rate") == FIND
 
 
 def _flag(name: str) -> str:

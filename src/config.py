@@ -37,6 +37,9 @@ PRETRAINED = ("resnet18_transfer",)
 MODEL_OPTIONS = ("dropout", "hidden_units", "batch_norm", "fc1", "fc2")
 """Fields handed to the architecture where they are set."""
 
+FIND = "find"
+"""In place of a learning rate, where a range test is to find it."""
+
 CHECKPOINT_KINDS = ("best_val_acc", "best_val_loss", "terminal")
 
 
@@ -74,7 +77,10 @@ class RunConfig:
         False, "augment the training images: flip, rotation, padded crop", short="a"
     )
     learning_rate: float = option(
-        0.0001, "initial learning rate; the peak under onecycle", short="l", above=0
+        0.0001,
+        "initial learning rate; the peak under onecycle; 'find': by a range test, once",
+        short="l",
+        above=0,
     )
     weight_decay: float = option(0.0001, "weight decay", short="w", minimum=0)
     gamma: float = option(
@@ -342,6 +348,8 @@ def from_mapping(values: Mapping[str, object], source: str) -> RunConfig:
     for name in values:
         if name not in known:
             raise UserError(f"{source}: unknown setting {name!r}{did_you_mean(str(name), known)}")
+    if values.get("learning_rate") == FIND:
+        raise UserError(f"{source}: learning_rate 'find' is for src/main.py; expected a number")
     settings = {"base_dataset_path": default_dataset_path(), **values}
     try:
         return RunConfig(**settings)  # type: ignore[arg-type]  # checked by __post_init__

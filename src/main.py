@@ -7,7 +7,15 @@ from pathlib import Path
 if __name__ == "__main__":  # python src/main.py: import from the repository, not from src/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from src.cli import Parser, add_config_flags, add_training_options, config_from, door, train
+from src.cli import (
+    Parser,
+    add_config_flags,
+    add_training_options,
+    config_from,
+    door,
+    train,
+    wants_rate,
+)
 from src.errors import ExitStatus
 
 
@@ -29,7 +37,12 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     add_config_flags(parser)
     add_training_options(parser)
     parsed = parser.parse(arguments)
-    return train([config_from(parsed)], parsed)
+    config = config_from(parsed)
+    if wants_rate(parsed):
+        from src.tune.lr_find import with_found_rate
+
+        config = with_found_rate(config, parsed.runs, parsed.quiet)
+    return train([config], parsed)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,11 @@ def search_log(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.log")
 
 
+def found_rate(runs_dir: Path, model: str, key: str) -> Path:
+    """The learning rate that was found for a training, whose id without it is `key`."""
+    return runs_dir / model / f"learning_rate-{key}.json"
+
+
 def set_file(sets_dir: Path, number: int) -> Path:
     """The file of set `number` (1, 2, ...)."""
     return sets_dir / f"hyperparameters_{number}.txt"

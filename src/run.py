@@ -66,19 +66,21 @@ def run(
     stop: Callable[[], bool] = lambda: False,
     retry_failed: bool = False,
     judge: Judge | None = None,
+    datasets: dict[str, data.Dataset] | None = None,
 ) -> list[Outcome]:
     """Train what is not done yet of `configs`, `slots` runs at a time; one outcome for each config.
 
     slots: None for as many as is found to be worth it on a GPU; one on a CPU.
     Configs with the same id are one training. A run that diverged is not tried again unless
     retry_failed. judge: stop early the runs that it calls hopeless; without one, runs that were
-    stopped so are trained to their end. Raises UserError before anything is trained or written
+    stopped so are trained to their end. datasets: by path, those that need not be loaded again;
+    what is loaded now is added. Raises UserError before anything is trained or written
     where a config cannot work, and Stopped, with everything saved, once stop() is true.
     """
     git_commit()  # that of the code as it is now
     folders = [RunFolder.of(config, runs_dir) for config in configs]
     todo = _jobs(configs, folders, retry_failed, skip_pruned=judge is not None)
-    resident = _load(todo)
+    resident = _load(todo, {} if datasets is None else datasets)
     for config, folder in zip(configs, folders, strict=True):
         folder.register(config)
     if todo:
@@ -107,10 +109,11 @@ def _has_diverged(folder: RunFolder) -> bool:
     return not (folder.failure() or {"retry": True}).get("retry", True)
 
 
-def _load(jobs: list[_Job]) -> Callable[[RunConfig], ResidentData]:
+def _load(
+    jobs: list[_Job], datasets: dict[str, data.Dataset]
+) -> Callable[[RunConfig], ResidentData]:
     """The data of every job, loaded once and checked against every config."""
     resident: dict[tuple[str, str], ResidentData] = {}
-    datasets: dict[str, data.Dataset] = {}
     for config in (job.config for job in jobs):
         path, device = config.base_dataset_path, pick_device(config.device)
         models.check_options(config.model_type, models.options_of(config))

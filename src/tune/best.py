@@ -63,6 +63,7 @@ def as_text(found: Mapping[str, Any], recipe: Path) -> str:
             *(f"         {name:<{width}}  {value}" for name, value in found["parameters"].items()),
             f"run:     {found['run']}",
             f"recipe:  {shown(recipe)}",
+            f"charts:  {shown(recipe.parent)}/",
         ]
     )
 

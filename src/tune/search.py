@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src import paths
+from src.data import Dataset
 from src.errors import Stopped
 from src.progress import Progress, Silence
 from src.results import attempts
@@ -57,6 +58,7 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.runs_dir = space, runs_dir
         self.stop, self.progress, self.say = stop, progress, say
+        self._datasets: dict[str, Dataset] = {}
         self.folder = paths.searches_dir(runs_dir) / space.name
         self.folder.mkdir(parents=True, exist_ok=True)
         log = str(paths.search_log(self.folder))
@@ -167,6 +169,7 @@ class Search:
                 progress=self.progress,
                 stop=self.stop,
                 judge=held.judge,
+                datasets=self._datasets,
             )
             if outcome.state in (State.DONE, State.PRUNED, State.FAILED):
                 break

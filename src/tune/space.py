@@ -162,15 +162,16 @@ def _range(name: str, given: dict[object, object]) -> Range:
     return Range(low, high, log, None if step is None else _step(name, low, high, step))
 
 
-def _step(name: str, low: float, high: float, step: object) -> float:
+def _step(name: str, low: float, high: float, step: Any) -> float:
     """A step of the field's kind that leads from low to high."""
-    right = isinstance(step, int if isinstance(low, int) else int | float)
-    if not right or isinstance(step, bool) or not isinstance(step, int | float) or step <= 0:
-        raise InvalidValue(f"{name}: step", step, f"a {type(low).__name__} above 0")
+    whole = isinstance(low, int)
+    right = isinstance(step, int if whole else int | float) and not isinstance(step, bool)
+    if not right or step <= 0:
+        raise InvalidValue(f"{name}: step", step, f"a {'whole ' * whole}number above 0")
     low_, high_, step_ = (Decimal(str(value)) for value in (low, high, step))
     if (high_ - low_) % step_:
         raise InvalidValue(f"{name}: step", step, f"whole steps from {low:g} to {high:g}")
-    return step
+    return float(step)
 
 
 def _require_effect(space: Space, source: str) -> None:

@@ -1,0 +1,307 @@
+"""Searches: trials are runs, whoever works on them and however often they are interrupted."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+
+from src import cli, run
+from src.config import RunConfig
+from src.errors import Stopped, UserError
+from src.paths import ROOT
+from src.results.store import RunFolder, State
+from src.tune import best, numbers, workers
+from src.tune.search import Search
+from src.tune.space import Choice, Range, Space
+from tests.tune.conftest import Tune
+
+FILE = {
+    "base_dataset_path": "synthetic",
+    "model_type": "cifar10net",
+    "num_epochs": 2,
+    "max_images": 200,
+    "search": {
+        "learning_rate": {"low": 1e-3, "high": 1e-2, "log": True},
+        "batch_size": [20, 40],
+    },
+}
+
+
+@pytest.fixture
+def space(config: RunConfig, small_synthetic: None) -> Space:
+    """A search of learning rates and dense layers, in a second a trial."""
+    small = replace(config, num_epochs=2, max_images=100, batch_size=25)
+    rates = Range(1e-4, 1.0, log=True)
+    return Space("small", small, {"learning_rate": rates, "fc1": Choice((8, 9))})
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump({**FILE, **changes}))
+    return path
+
+
+def parameters(search: Search) -> list[dict[str, Any]]:
+    return [trial.params for trial in search.trials()]
+
+
+def test_trials_are_runs(space: Space, tmp_path: Path) -> None:
+    said: list[str] = []
+    search = Search(space, tmp_path, say=said.append)
+    assert search.work(4) is None
+    assert best.counts(search) == {"complete": 4, "pruned": 0, "failed": 0, "running": 0}
+    for trial in search.trials():
+        folder = RunFolder.of(space.config(trial.params), tmp_path)
+        losses = {row["epoch"]: row["val_loss"] for row in folder.history()}
+        assert folder.state() == State.DONE
+        assert trial.intermediate_values == losses
+        assert trial.value == min(losses.values())
+    assert said[0].startswith("trial 0 (1 of 4): learning_rate ")
+    assert len(said) == 8
+
+
+def test_a_search_that_goes_on_is_the_search_that_never_stopped(
+    space: Space, tmp_path: Path
+) -> None:
+    whole, parts = Search(space, tmp_path / "whole"), tmp_path / "parts"
+    whole.work(4)
+    Search(space, parts).work(1)
+    Search(space, parts).work(1)  # nothing is left to do
+    again = Search(space, parts)
+    assert again.finished() == 1
+    again.work(4)
+    assert parameters(again) == parameters(whole)
+    assert [t.value for t in again.trials()] == [t.value for t in whole.trials()]
+    rates = {values["learning_rate"] for values in parameters(whole)}
+    assert len(rates) == 4
+    other = Search(replace(space, base=replace(space.base, seed=1)), parts)
+    other.work(1)
+    assert parameters(other)[0] not in parameters(whole)
+
+
+def test_a_trial_that_was_stopped_goes_on(space: Space, tmp_path: Path) -> None:
+    asked = iter([False] * 8)
+    first = Search(space, tmp_path, stop=lambda: next(asked, True))
+    with pytest.raises(Stopped):
+        first.work(2)
+    [left] = first.trials()
+    assert left.state.name == "RUNNING"
+    second = Search(space, tmp_path)
+    second.work(2)
+    trials = second.trials()
+    assert trials[0].params == left.params
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 2
+    attempts = RunFolder.of(space.config(left.params), tmp_path).path / "attempts"
+    assert len(list(attempts.iterdir())) == 2
+
+
+def test_what_is_done_already_answers_at_once(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Search(space, tmp_path / "a").work(2)
+    (tmp_path / "a" / "searches").rename(tmp_path / "old")
+    monkeypatch.setattr(run, "Trainer", None)
+    search = Search(space, tmp_path / "a")
+    search.work(2)
+    assert [len(trial.intermediate_values) for trial in search.trials()] == [2, 2]
+
+
+def test_the_median_prunes(space: Space, tmp_path: Path) -> None:
+    """Five good trials, then ones that hardly learn."""
+    epochs = replace(space.base, num_epochs=3)
+    good = replace(space, base=epochs, dimensions={"learning_rate": Choice((0.003,))})
+    search = Search(good, tmp_path)
+    search.work(5)
+    search.space = replace(good, dimensions={"weight_decay": Choice((1e-4,))})
+    search.space = replace(search.space, base=replace(epochs, learning_rate=1e-7))
+    search.work(6)
+    last = search.trials()[-1]
+    assert last.state.name == "PRUNED"
+    assert list(last.intermediate_values) == [1, 2]  # the first epoch is a warm-up
+    assert best.counts(search)["pruned"] == 1
+    folder = RunFolder.of(search.space.config(last.params), tmp_path)
+    assert folder.state() == State.PRUNED
+    assert search.best() == search.trials()[0]
+
+
+@pytest.mark.parametrize("pruner", ["halving", "none"])
+def test_other_pruners(space: Space, tmp_path: Path, pruner: str) -> None:
+    Search(space, tmp_path, pruner=pruner).work(2)
+
+
+def test_a_trial_that_diverges_is_a_failed_one(space: Space, tmp_path: Path) -> None:
+    wild = {"learning_rate": Choice((1e30,)), "fc1": Choice((8, 9))}
+    base = replace(space.base, optimizer="sgd")
+    search = Search(replace(space, base=base, dimensions=wild), tmp_path)
+    assert search.work(5) is None
+    assert best.counts(search)["failed"] == 5
+    assert best.best(search) is None
+
+
+def test_what_breaks_again_and_again_is_given_up(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(run, "Trainer", broken)
+    search = Search(space, tmp_path)
+    assert search.work(30) == "3 trials in a row broke: RuntimeError: out of luck"
+    assert search.finished() == 3
+
+
+def test_a_run_that_cannot_work_ends_the_search(space: Space, tmp_path: Path) -> None:
+    tiny = replace(space.base, val_split="random", val_size=10**6)
+    search = Search(replace(space, base=tiny), tmp_path)
+    with pytest.raises(UserError, match="val_size"):
+        search.work(3)
+
+
+def test_the_recipe_is_the_best_run(space: Space, tmp_path: Path) -> None:
+    search = Search(space, tmp_path)
+    search.work(3)
+    found = best.best(search)
+    assert found
+    recipe = best.write_recipe(search, found, tmp_path / "out")
+    assert "base_dataset_path" not in yaml.safe_load(recipe.read_text())
+    assert recipe.name == "small_best.yaml"
+    parsed = cli.Parser()
+    parsed.add_argument("--config", type=Path)
+    cli.add_config_flags(parsed)
+    repeated = cli.config_from(parsed.parse(["--config", str(recipe), "-d", "synthetic"]))
+    assert repeated.id == found["run_id"]
+    assert Path(found["run"]).name.endswith(repeated.id)
+    assert RunFolder.of(repeated, tmp_path).state() == State.DONE
+
+
+def test_the_numbers_of_the_charts(space: Space, tmp_path: Path) -> None:
+    search = Search(space, tmp_path)
+    for values, losses, state in (
+        ((1e-4, 8), [3.0, 2.0], "COMPLETE"),
+        ((1.0, 9), [4.0], "PRUNED"),
+        ((0.01, 8), [1.5, 1.6], "COMPLETE"),
+        ((0.1, 8), [], "FAIL"),
+    ):
+        search.study.add_trial(
+            optuna.create_trial(
+                state=optuna.trial.TrialState[state],
+                value=min(losses) if state == "COMPLETE" else None,
+                params=dict(zip(("learning_rate", "fc1"), values, strict=True)),
+                distributions={
+                    "learning_rate": optuna.distributions.FloatDistribution(1e-4, 1.0, log=True),
+                    "fc1": optuna.distributions.CategoricalDistribution((8, 9)),
+                },
+                intermediate_values=dict(enumerate(losses, 1)),
+            )
+        )
+    found = numbers.collect(space, search.study)
+    assert [(t.number, t.loss, t.pruned) for t in found.trials] == [
+        (0, 2.0, False),
+        (1, 4.0, True),
+        (2, 1.5, False),
+    ]
+    assert found.trials[0].places == (0, 0)
+    assert found.trials[1].places == (1, 1)
+    assert found.trials[2].places == pytest.approx((0.5, 0))
+    assert found.failed == (3,)
+    assert found.best_so_far == (2.0, 2.0, 1.5)
+    assert found.best.number == 2
+    rate, dense = found.axes
+    assert rate.log
+    assert list(rate.ticks.values()) == ["0.0001", "0.001", "0.01", "0.1", "1"]
+    assert list(rate.ticks) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert dense.ticks == {0.0: "8", 1.0: "9"}
+    assert found.importances
+    assert sum(found.importances.values()) == pytest.approx(1)
+
+
+def test_the_command(tune: Tune, small_synthetic: None, tmp_path: Path) -> None:
+    words = ("search", "--config", write(tmp_path))
+    where = ("--runs", tmp_path / "runs", "--out", tmp_path / "out")
+    one = tune(*words, *where, "--trials", 1, "--json", "-e", 1)
+    found = json.loads(one.out)
+    assert found["trials"] == {"complete": 1, "pruned": 0, "failed": 0, "running": 0}
+    assert "no chart of importances" in one.err
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    charts = {f"small_{c}.{s}" for c in ("history", "parallel") for s in ("png", "svg")}
+    assert names == {"small_best.yaml", *charts}
+    more = tune(*words, *where, "--trials", 3, "-e", 1)
+    assert f"{found['study']} goes on after 1 of 3 trials" in more.err
+    assert "trials:  3 complete" in more.out
+    assert (tmp_path / "out" / "small_importance.png").stat().st_size > 10_000
+    text = (tmp_path / "out" / "small_history.svg").read_text()
+    assert "cifar10net on synthetic, 1 epochs" in text
+    done = tune(*words, *where, "--trials", 3, "-e", 1, "-q")
+    assert done.out == more.out
+    assert text == (tmp_path / "out" / "small_history.svg").read_text()
+
+
+@contextmanager
+def started(*words: object, log: Path) -> Iterator[subprocess.Popen[str]]:
+    with log.open("w") as file:
+        command = [sys.executable, "-m", "src.tune", "search", *map(str, words)]
+        with subprocess.Popen(command, cwd=ROOT, stderr=file, stdout=file, text=True) as process:
+            yield process
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, "waited too long"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 3)])
+def test_a_worker_that_ends_in_the_middle(
+    tune: Tune, tmp_path: Path, how: signal.Signals, status: int
+) -> None:
+    words = ("--config", write(tmp_path, max_images=400, num_epochs=5), "--trials", 2)
+    where = ("--runs", tmp_path / "runs", "--out", tmp_path / "out")
+    log = tmp_path / "log"
+    with started(*words, *where, log=log) as process:
+        until(lambda: "epoch 1/5" in log.read_text())
+        process.send_signal(how)
+    assert process.returncode == status
+    begun = log.read_text().splitlines()[0].partition("trial 0 ")[2]
+    left = {path.name for path in (tmp_path / "runs" / "cifar10net").iterdir()}
+
+    done = tune("search", *words, *where)
+    assert f"trial 0 {begun}" in done.err
+    assert "trials:  2 complete" in done.out
+    assert (": goes on after" in done.err) == (how == signal.SIGTERM)
+    all_runs = {path.name for path in (tmp_path / "runs" / "cifar10net").iterdir()}
+    assert len(all_runs) == 2
+    assert left < all_runs
+
+
+def test_two_workers_share_a_search(tune: Tune, tmp_path: Path) -> None:
+    words = ("--config", write(tmp_path, num_epochs=1), "--trials", 4, "--workers", 2)
+    where = ("--runs", tmp_path / "runs", "--out", tmp_path / "out")
+    done = tune("search", *words, *where)
+    assert "trials:  4 complete" in done.out
+    logs = [path.read_text() for path in (tmp_path / "runs").rglob("*_log.err")]
+    assert len(logs) == 2
+    runs = list((tmp_path / "runs" / "cifar10net").iterdir())
+    assert len(runs) == 4
+    assert all(len(list((path / "attempts").iterdir())) == 1 for path in runs)
+
+
+def test_what_is_asked_of_an_executor(space: Space, tmp_path: Path) -> None:
+    asked = workers.Jobs("slurm", 4, minutes=90, gpus=1, partition="gpu").parameters()
+    assert asked == {
+        "name": "search",
+        "timeout_min": 90,
+        "gpus_per_node": 1,
+        "slurm_partition": "gpu",
+    }
+    assert "slurm_partition" not in workers.Jobs("local", 1, 90, 0, None).parameters()

@@ -1,0 +1,48 @@
+"""Workers of a search as real jobs of the rehearsal cluster."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+
+pytestmark = pytest.mark.slurm
+
+SEARCH = """
+base_dataset_path: synthetic
+model_type: cifar10net
+num_epochs: 1
+max_images: 200
+search:
+  learning_rate: {low: 0.0001, high: 0.1, log: true}
+"""
+
+
+def test_two_jobs_share_a_search(cluster: Path, command: Run, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SEARCH)
+    words = ("python", "-m", "src.tune", "search", "--config", tmp_path / "small.yaml")
+    where = ("--trials", 4, "--runs", tmp_path / "runs", "--out", tmp_path / "out")
+    asked = ("--executor", "slurm", "--workers", 2, "--gpus", 0, "--time", 10)
+    jobs = command(*words, *where, *asked).stdout.split()
+    assert len(jobs) == 2
+    give_up = time.monotonic() + 120
+    while _queued():
+        assert time.monotonic() < give_up, "waited too long"
+        time.sleep(0.5)
+    logs = {path.name: path.read_text() for path in (tmp_path / "runs").rglob("*_log.err")}
+    assert len(logs) == 2, logs
+    done = command(*words, *where)
+    assert "trials:  4 complete" in done.stdout, logs
+    assert "(4 of 4)" not in done.stderr, "nothing was left to do"
+    runs = list((tmp_path / "runs" / "cifar10net").iterdir())
+    assert len(runs) == 4
+    assert all(len(list((path / "attempts").iterdir())) == 1 for path in runs)
+
+
+def _queued() -> str:
+    done = subprocess.run(
+        ["squeue", "--noheader", "--name=search"], check=True, capture_output=True, text=True
+    )
+    return done.stdout
