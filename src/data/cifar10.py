@@ -10,7 +10,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,7 @@ def download(folder: Path) -> None:
     """Download the official archive, check its MD5 and unpack it as `folder`, all or nothing."""
     from torchvision.datasets.utils import download_and_extract_archive
 
+    made = [parent for parent in folder.parents if not parent.exists()]  # the innermost first
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".cifar-10-", dir=folder.parent) as scratch:
@@ -124,6 +125,9 @@ def download(folder: Path) -> None:
             (Path(scratch) / CIFAR10_FOLDER).chmod(0o755)
             _move_unless_there(Path(scratch), folder)
     except (OSError, RuntimeError) as error:
+        for parent in made:
+            with suppress(OSError):  # another process has put something there
+                parent.rmdir()
         raise UserError(
             f"--base_dataset_path {str(folder)!r}: no such folder, and CIFAR-10 could not be "
             f"downloaded ({' '.join(str(error).split())}); give a folder with the python batches, "
