@@ -1,5 +1,6 @@
-"""What a study hears of the runs of its trials, and which of them its pruner stops."""
+"""What a study hears of the runs of its trials; its sampler and its pruner."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,14 @@ class TrialJudge:
 def lowest_loss(rows: Sequence[dict[str, Any]]) -> float:
     """The lowest validation loss of a history."""
     return float(min(row["val_loss"] for row in rows if "val_loss" in row))
+
+
+def make_sampler(seed: int, number: int) -> "optuna.samplers.BaseSampler":
+    """The tree-structured Parzen estimator that draws trial `number`, Bergstra et al. 2011."""
+    from optuna.samplers import TPESampler
+
+    digest = hashlib.sha256(f"{seed} {number}".encode()).digest()
+    return TPESampler(seed=int.from_bytes(digest[:4]))
 
 
 def make_pruner(name: str) -> "optuna.pruners.BasePruner":

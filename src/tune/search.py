@@ -1,6 +1,5 @@
 """A search: an Optuna study whose trials are ordinary runs, shared by any number of workers."""
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from src.progress import Progress, Silence
 from src.results import attempts
 from src.results.store import RunFolder, State
 from src.run import Outcome, run
-from src.tune.judge import PRUNERS, TrialJudge, lowest_loss, make_pruner
+from src.tune.judge import PRUNERS, TrialJudge, lowest_loss, make_pruner, make_sampler
 from src.tune.space import Space
 
 if TYPE_CHECKING:
@@ -37,9 +36,9 @@ class _Held:
 class Search:
     """The study of a space, kept in <runs>/searches: a log of it, and who works on which trial.
 
-    The objective is the lowest validation loss of a run, sampler TPE (Bergstra et al. 2011). What
-    trial n is, given the trials before it, depends on n and the space's seed, so that no two
-    workers draw the same, and a search that was interrupted goes on as if it had not been.
+    The objective is the lowest validation loss of a run. What trial n is, given the trials before
+    it, depends on n and the space's seed, so that no two workers draw the same, and a search that
+    was interrupted goes on as if it had not been.
     """
 
     def __init__(
@@ -77,10 +76,6 @@ class Search:
         trials = self.study.get_trials(deepcopy=False)
         return [trial for trial in trials if not states or trial.state.name in states]
 
-    def finished(self) -> int:
-        """The number of trials that are complete, pruned or failed."""
-        return len(self.trials("COMPLETE", "PRUNED", "FAIL"))
-
     def best(self) -> "optuna.trial.FrozenTrial | None":
         """The complete trial with the lowest validation loss, the first of equal ones."""
         complete = self.trials("COMPLETE")
@@ -109,29 +104,39 @@ class Search:
         """A trial to train; None where all are finished, or others are at what is left."""
         if self.stop():
             raise Stopped
-        held = self._take(wanted, {})
-        if held:
+        if held := self._take(wanted, {}):
             return held
-        running = [self._folder_of(trial.number) for trial in self.trials("RUNNING")]
+        running = [self._folder(trial.number) for trial in self.trials("RUNNING")]
         return self._take(wanted, attempts.standing_still(running, self.stop)) if running else None
 
     def _take(self, wanted: int, dead: Mapping[Path, attempts.Record]) -> _Held | None:
         """Take over a trial that nobody is at, or ask for a new one. dead: attempts that are."""
+        with self._turn():
+            for trial in self.trials("RUNNING"):
+                if held := self._take_over(trial.number, dead):
+                    return held
+            number = len(self.trials())
+            if number >= wanted:
+                return None
+            self.study.sampler = make_sampler(self.space.base.seed, number)
+            new = self.study.ask()
+            claim = self._claim(new.number, dead)
+            return _Held(new, claim, TrialJudge(new, [])) if claim else None
+
+    def _take_over(self, number: int, dead: Mapping[Path, attempts.Record]) -> _Held | None:
+        """A running trial as ask() gave it to its worker; None where that may be at it still."""
         import optuna
 
-        with self._turn():
-            trials = self.trials()
-            for known in trials:
-                if known.state.name == "RUNNING" and (claim := self._claim(known.number, dead)):
-                    self.study.sampler = self._sampler(known.number)
-                    trial = optuna.Trial(self.study, known._trial_id)  # as ask() makes it
-                    return _Held(trial, claim, TrialJudge(trial, [*known.intermediate_values]))
-            if len(trials) >= wanted:
-                return None
-            self.study.sampler = self._sampler(len(trials))
-            trial = self.study.ask()
-            claim = self._claim(trial.number, dead)
-            return _Held(trial, claim, TrialJudge(trial, [])) if claim else None
+        claim = self._claim(number, dead)
+        if claim is None:
+            return None
+        known = self.trials()[number]
+        if known.state.is_finished():  # since we looked
+            claim.end("over")
+            return None
+        self.study.sampler = make_sampler(self.space.base.seed, number)
+        trial = optuna.Trial(self.study, known._trial_id)
+        return _Held(trial, claim, TrialJudge(trial, [*known.intermediate_values]))
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -142,24 +147,18 @@ class Search:
         finally:
             self._turns.release()
 
-    def _folder_of(self, number: int) -> Path:
+    def _folder(self, number: int) -> Path:
         return self.folder / "trials" / str(number)
 
     def _claim(self, number: int, dead: Mapping[Path, attempts.Record]) -> attempts.Claim | None:
-        folder = self._folder_of(number)
+        folder = self._folder(number)
         (folder / paths.ATTEMPTS).mkdir(parents=True, exist_ok=True)
         return attempts.claim(folder, known_dead=dead.get(folder))
-
-    def _sampler(self, number: int) -> "optuna.samplers.BaseSampler":
-        from optuna.samplers import TPESampler
-
-        digest = hashlib.sha256(f"{self.space.base.seed} {number}".encode()).digest()
-        return TPESampler(seed=int.from_bytes(digest[:4]))
 
     def _train(self, held: _Held, wanted: int) -> Outcome:
         """Train the run of a trial, whoever else is at the same run, and tell the study."""
         config, number = self.space.suggest(held.trial), held.trial.number
-        settings = ", ".join(f"{name} {shown(v)}" for name, v in held.trial.params.items())
+        settings = ", ".join(f"{name} {_short(v)}" for name, v in held.trial.params.items())
         self.say(f"trial {number} ({number + 1} of {wanted}): {settings}")
         while True:
             [outcome] = run(
@@ -197,6 +196,5 @@ class Search:
         return f"validation loss {loss:.4f}; the best is trial {best.number}, {best.value:.4f}"
 
 
-def shown(value: object) -> str:
-    """A value of a setting in four digits."""
+def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -65,7 +65,7 @@ def work(order: Order) -> str | None:
     """Work on a search in this process; None, or why it was given up."""
     # SIGUSR2 is what submitit has Slurm send before the time limit
     search = order.search(StopRequest().install(signal.SIGUSR2))
-    done = search.finished()
+    done = len(search.trials("COMPLETE", "PRUNED", "FAIL"))
     if done and not order.quiet:
         _say(f"{search.space.name} goes on after {done} of {order.trials} trials")
     return search.work(order.trials)

@@ -11,6 +11,7 @@ import torch
 from src.config import RunConfig
 from src.data.resident import ResidentData
 from src.errors import Stopped, UserError
+from src.main import main
 from src.results.store import RunFolder
 from src.training.arithmetic import pick_arithmetic
 from src.training.lane import Lane
@@ -123,20 +124,24 @@ def test_the_command(tune: Tune, small_synthetic: None, tmp_path: Path) -> None:
     assert f"{found['learning_rate']:g}" in (tmp_path / "out" / "tiny_lr_find.svg").read_text()
 
 
-def test_find_twice_is_one_training(command: Run, tmp_path: Path) -> None:
+def test_find_twice_is_one_training(
+    deaf: None, small_synthetic: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     recipe, runs = tmp_path / "tiny.yaml", tmp_path / "runs"
     recipe.write_text(
         "base_dataset_path: synthetic\nmodel_type: cifar10net\nlearning_rate: find\n"
         "max_images: 300\nbatch_size: 50\nnum_epochs: 1\n"
     )
-    first = command("python", "src/main.py", "--config", recipe, "--runs", runs)
+    main(["--config", str(recipe), "--runs", str(runs)])
+    first = capsys.readouterr()
     [known] = (runs / "cifar10net").glob("learning_rate-*.json")
     rate = json.loads(known.read_text())["learning_rate"]
-    assert f"_lr_{rate}_" in first.stdout
-    flags = ("-d", "synthetic", "-m", "cifar10net", "--max_images", 300, "-b", 50, "-e", 1)
-    again = command("python", "src/main.py", *flags, "-l", "find", "--runs", runs)
-    assert again.stdout == first.stdout
-    assert "epoch" not in again.stderr
+    assert f"_lr_{rate}_" in first.out
+    flags = "-d synthetic -m cifar10net --max_images 300 -b 50 -e 1 -l find --runs"
+    main([*flags.split(), str(runs)])
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert "epoch" not in again.err
     assert len([p for p in (runs / "cifar10net").iterdir() if p.is_dir()]) == 1
 
 
