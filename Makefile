@@ -2,6 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 DEMO ?= demo
+TEST_PROCESSES ?= 2
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -23,7 +24,7 @@ demo: $(VENV)/.installed  ## a small real sweep end to end, offline: 12 runs, a 
 	@echo "report: $(DEMO)/report/report.html"
 
 test: $(VENV)/.installed-dev  ## every test; those for Slurm, CIFAR-10 or a GPU say why they skip
-	$(BIN)/python -m pytest $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(TESTS)
 
 check: $(VENV)/.installed-dev  ## lint, format and types
 	$(BIN)/ruff check .

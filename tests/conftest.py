@@ -28,6 +28,18 @@ from src.run import run
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Beside others run whole files, and all that need the one cluster; the longest begin."""
+    long = ("slurm", "tests/test_readme.py")
+
+    def group(item: pytest.Item) -> str:
+        return "slurm" if item.get_closest_marker("slurm") else item.nodeid.partition("::")[0]
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: group(item) not in long)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def user_cache() -> Iterator[None]:
     """A cache folder of these tests and of the commands that they run, not the developer's."""

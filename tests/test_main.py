@@ -228,8 +228,9 @@ def test_a_path_that_cannot_be_is_bad_input(command: Run, tmp_path: Path) -> Non
 
 
 @pytest.mark.cifar10
-def test_an_epoch_of_the_real_images_on_the_cpu(command: Run, cifar10: str, tmp_path: Path) -> None:
-    words = ("-d", cifar10, "-m", "resnet", "-s", "step", "-a", "-e", "1", "-l", "0.001")
+def test_an_epoch_of_real_images_on_the_cpu(command: Run, cifar10: str, tmp_path: Path) -> None:
+    settings = "-m resnet -s step -a -e 1 -b 64 -l 0.001 --max_images 10000"
+    words = ("-d", cifar10, *settings.split())
     command("python", "src/main.py", *words, "--runs", tmp_path, timeout=550)
     [path] = tmp_path.glob("*/*/result.json")
     numbers = json.loads(path.read_text())
