@@ -5,14 +5,16 @@ https://www.cs.toronto.edu/~kriz/cifar.html
 
 import os
 import pickle
+import pickletools
 import shutil
 import socket
 import struct
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -90,6 +92,7 @@ def read_batch(path: Path) -> tuple[ImageArray, LabelArray]:
     """
     try:
         with path.open("rb") as file:
+            _check_memo(file)
             batch = _NumpyUnpickler(file, encoding="bytes").load()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
@@ -156,6 +159,22 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _check_memo(file: IO[bytes]) -> None:
+    """Refuse a pickle that numbers its memo with gaps: a large number alone would take gigabytes.
+
+    Raises UnpicklingError; what is no pickle at all, ValueError. The file is then at its beginning.
+    """
+    entries = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of escapes in the strings of protocol 0
+        for opcode, argument, _ in pickletools.genops(file):
+            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+                entries += 1
+                if int(argument or 0) > entries:  # picklers begin with 0 or 1
+                    raise pickle.UnpicklingError(f"memo entry {argument}, {entries} is the next")
+    file.seek(0)
 
 
 class _Type:
