@@ -115,7 +115,8 @@ def config_from(parsed: argparse.Namespace) -> RunConfig:
             del settings["learning_rate"]
     if file:
         from_mapping(file, str(parsed.config))  # its own mistakes, under its own name
-    inherited = {} if parsed.parent_path is None else _of_parent(parsed.parent_path)
+    parent = vars(parsed).get("parent_path")  # only some commands go on from a parent
+    inherited = {} if parent is None else _of_parent(parent)
     return from_flags({**inherited, **file, **given})
 
 

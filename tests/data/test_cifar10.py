@@ -99,7 +99,6 @@ def test_shape_range_and_count_are_checked(tmp_path: Path, change: dict, part: s
         reader.read_batch(tmp_path / "batch")
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("bomb", [b"\x80\x03}r\xff\xff\xff\x7f.", b"}p2000000000\n."])
 def test_a_batch_that_would_take_all_memory_is_refused_at_once(tmp_path: Path, bomb: bytes) -> None:
     (tmp_path / "batch").write_bytes(bomb)
@@ -107,6 +106,7 @@ def test_a_batch_that_would_take_all_memory_is_refused_at_once(tmp_path: Path, b
         reader.read_batch(tmp_path / "batch")
 
 
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.binary(max_size=200), st.integers(0, 400)))
 def test_damaged_bytes_are_one_line(tmp_path: Path, damage: bytes | int) -> None:
     small = pickle.dumps({b"data": np.zeros((2, 3), np.uint8), b"labels": [1, 2]}, protocol=3)
