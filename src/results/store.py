@@ -84,6 +84,14 @@ class RunFolder:
         """What broke the last attempt; None where nothing did."""
         return files.read_json(self.path / paths.FAILURE)
 
+    def is_given_up(self, retries: int | None = None) -> bool:
+        """Whether a failed run is better left: it diverged, or `retries` more attempts failed."""
+        failure = self.failure()
+        if failure is None:
+            return False
+        too_often = retries is not None and attempts.failures(self.path) > retries
+        return too_often or not failure.get("retry", True)
+
     def history(self) -> list[dict[str, Any]]:
         """A row for each epoch."""
         try:
