@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from src import data, files, models
+from src.commit import git_commit
 from src.config import RunConfig
 from src.data.resident import ResidentData
 from src.data.split import check_split
@@ -16,7 +17,7 @@ from src.paths import RUNS_DIR
 from src.progress import Progress, Silence
 from src.results import attempts
 from src.results.pruning import Judge
-from src.results.publish import fail, git_commit, publish
+from src.results.publish import fail, publish
 from src.results.store import RunFolder, State
 from src.results.tracking import HistoryFile
 from src.training import group, weights

@@ -66,7 +66,7 @@ def claim(folder: Path, *, known_dead: Record | None = None) -> Claim | None:
     record = {
         "attempt": number,
         "host": socket.gethostname(),
-        "process": this_process(),
+        "process": process(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "slurm_restart_count": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
         "slurm_job": slurm.this_job(),
@@ -128,13 +128,13 @@ def failures(folder: Path) -> int:
     return sum(record is not None and record.get("ended") == "failed" for record in records)
 
 
-def this_process() -> dict[str, Any]:
-    """Names this process among those of all machines and all times: see `is_running`."""
-    return {
-        "machine": _machine(),
-        "pid": os.getpid(),
-        "start": psutil.Process().create_time(),
-    }
+def process(pid: int | None = None) -> dict[str, Any]:
+    """Names this process, or another one here, among those of all machines and all times.
+
+    Raises psutil.NoSuchProcess where there is none.
+    """
+    found = psutil.Process(pid)
+    return {"machine": _machine(), "pid": found.pid, "start": found.create_time()}
 
 
 def is_running(process: Mapping[str, Any]) -> bool | None:

@@ -33,7 +33,7 @@ class RunFolder:
     def of(cls, config: RunConfig, runs_dir: Path) -> "RunFolder":
         """The folder of a run, which is the same for all grid cells that are the same training."""
         run = config.canonical()
-        return cls(runs_dir / run.model_type / f"{run.name}-{run.id}")
+        return cls(runs_dir / run.model_type / f"{run.name}-{config.id}")
 
     def register(self, config: RunConfig) -> None:
         """Create the folder where it is missing, and note that it answers the cell `config`."""
