@@ -87,13 +87,9 @@ def team(standing: Standing, most: int, there: Sequence[Workers]) -> Team:
 
 
 def limited(teams: Sequence[Team], most: int) -> list[Team]:
-    """The teams with `most` workers in all, each of them with its share, one at least."""
-    wanted = sum(team.workers for team in teams)
-    if wanted <= most:
-        return list(teams)
-    fitting, left = [], max(0, most)
-    for team in teams:
-        share = min(left, team.workers and max(1, team.workers * max(0, most) // wanted))
-        fitting.append(replace(team, workers=share))
-        left -= share
-    return fitting
+    """The teams with at most `most` workers in all, as evenly as they can be given out."""
+    shares = [0] * len(teams)
+    for _ in range(min(most, sum(team.workers for team in teams))):
+        short = [n for n, team in enumerate(teams) if shares[n] < team.workers]
+        shares[min(short, key=lambda n: shares[n])] += 1
+    return [replace(team, workers=share) for team, share in zip(teams, shares, strict=True)]

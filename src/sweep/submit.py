@@ -49,7 +49,8 @@ def submit(arguments: Sequence[str]) -> ExitStatus:
         teams = _decide(asked, configs)
         busy = [one for one in teams if one.workers]
         folder = paths.submissions_dir(asked.runs) / str(last + 1)
-        batches = [] if asked.executor == "inline" else list(_batches(asked, busy, folder))
+        written = busy and asked.executor != "inline"
+        batches = list(_batches(asked, busy, folder)) if written else []
         if asked.dry_run or not busy:
             show(asked, teams, folder, texts={b.array.label: b.text for b in batches})
             return ExitStatus.DONE
@@ -85,8 +86,17 @@ def _decide(asked: Namespace, configs: Sequence[RunConfig]) -> list[Team]:
     teams = [team(stand, asked.workers, there) for stand in stands]
     if asked.executor != "slurm" or not any(one.workers for one in teams):
         return teams
+    return _admitted(teams)
+
+
+def _admitted(teams: Sequence[Team]) -> list[Team]:
+    """As many workers as Slurm admits now."""
     most = sbatch.most_jobs()
-    return teams if most is None else limited(teams, most - len(slurm.queue() or {}))
+    free = None if most is None else max(0, most - len(slurm.queue() or {}))
+    if free is None or free >= sum(one.workers for one in teams):
+        return list(teams)
+    print(f"Slurm admits {most} jobs of ours, now {free} more", file=sys.stderr)
+    return limited(teams, free)
 
 
 def _batches(asked: Namespace, teams: Sequence[Team], folder: Path) -> Iterator[Batch]:

@@ -92,5 +92,5 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _nothing(teams: Sequence[Team]) -> str:
     left = sum(team.standing.unfinished for team in teams)
     given_up = sum(team.standing.given_up for team in teams)
-    why = f"workers are at the {left} runs that are left" if left else "no run is left to train"
+    why = f"enough workers for the {left} runs that are left" if left else "no run is left to train"
     return f"nothing to submit: {why}" + (f"; {given_up} failed for good" if given_up else "")
