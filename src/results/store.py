@@ -46,6 +46,10 @@ class RunFolder:
         if not cell.exists():
             files.write_json(cell, config.as_dict())
 
+    def answers(self, config: RunConfig) -> bool:
+        """Whether it is noted that the folder answers the cell `config`."""
+        return (self.path / paths.CELLS / f"{config.cell}.json").exists()
+
     def state(self) -> State:
         """Derived from the files, never stored."""
         if self.result() is not None:

@@ -14,7 +14,10 @@ class Standing:
     """Where the trainings of a group stand; `todo` are those that nobody is at."""
 
     name: str
-    todo: tuple[RunConfig, ...]
+    todo: Mapping[str, tuple[RunConfig, ...]]
+    """By id, each with all of its grid cells."""
+    unnoted: tuple[RunConfig, ...]
+    """Cells of the other trainings, whose folders do not tell yet that they answer them."""
     counts: Mapping[State, int]
     given_up: int
     """Of those that failed: not to be tried again."""
@@ -41,9 +44,9 @@ class Team:
     workers: int
 
     @property
-    def runs(self) -> tuple[RunConfig, ...]:
-        """What they are to train."""
-        return self.standing.todo if self.workers else ()
+    def cells(self) -> list[RunConfig]:
+        """What they are to train: every grid cell, of which equal ones are trained once."""
+        return [cell for cells in self.standing.todo.values() for cell in cells]
 
 
 def standing(
@@ -60,18 +63,22 @@ def standing(
     A failed one is to be trained unless it diverged, or more than `retries` attempts failed.
     prune: those that were stopped as hopeless are as good as done.
     """
-    todo, counts, given_up = [], Counter[State](), 0
-    for config in {config.id: config for config in configs}.values():
-        folder = RunFolder.of(config, runs_dir)
+    by_id: dict[str, list[RunConfig]] = {}
+    for config in configs:
+        by_id.setdefault(config.id, []).append(config)
+    todo, unnoted, counts, given_up = {}, [], Counter[State](), 0
+    for id_, cells in by_id.items():
+        folder = RunFolder.of(cells[0], runs_dir)
         state = folder.state()
         counts[state] += 1
-        if state in (State.DONE, State.RUNNING) or (prune and state == State.PRUNED):
-            continue
-        if state == State.FAILED and not retry_failed and folder.is_given_up(retries):
-            given_up += 1
+        over = state in (State.DONE, State.RUNNING) or (prune and state == State.PRUNED)
+        left = state == State.FAILED and not retry_failed and folder.is_given_up(retries)
+        given_up += left
+        if over or left:
+            unnoted += [cell for cell in cells if not folder.answers(cell)]
         else:
-            todo.append(config)
-    return Standing(name, tuple(todo), counts, given_up)
+            todo[id_] = tuple(cells)
+    return Standing(name, todo, tuple(unnoted), counts, given_up)
 
 
 def team(standing: Standing, most: int, there: Sequence[Workers]) -> Team:
@@ -81,7 +88,7 @@ def team(standing: Standing, most: int, there: Sequence[Workers]) -> Team:
     """
     ours = [workers for workers in there if workers.group == standing.name and workers.count]
     listed = frozenset[str]().union(*(workers.runs for workers in ours))
-    unlisted = sum(config.id not in listed for config in standing.todo)
+    unlisted = len(standing.todo.keys() - listed)
     short = min(most, standing.unfinished) - sum(workers.count for workers in ours)
     return Team(standing, min(len(standing.todo), max(short, min(most, unlisted), 0)))
 

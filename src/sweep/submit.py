@@ -17,6 +17,7 @@ from src.config import RunConfig
 from src.errors import ExitStatus, UserError
 from src.interrupt import StopRequest
 from src.results import attempts
+from src.results.store import RunFolder
 from src.sweep import grid, local, sbatch, sets, submission
 from src.sweep.plan import Team, Workers, limited, standing, team
 from src.sweep.submit_options import parser, resources_of, work_words
@@ -32,7 +33,7 @@ class Batch:
 
     array: sbatch.Array
     text: str
-    runs: tuple[RunConfig, ...]
+    team: Team
 
 
 def submit(arguments: Sequence[str]) -> ExitStatus:
@@ -51,13 +52,21 @@ def submit(arguments: Sequence[str]) -> ExitStatus:
         folder = paths.submissions_dir(asked.runs) / str(last + 1)
         written = busy and asked.executor != "inline"
         batches = list(_batches(asked, busy, folder)) if written else []
+        if not asked.dry_run:
+            _note(teams, asked.runs)
         if asked.dry_run or not busy:
             show(asked, teams, folder, texts={b.array.label: b.text for b in batches})
             return ExitStatus.DONE
         if asked.executor == "inline":
-            return train([config for one in busy for config in one.runs], asked)
+            return train([cell for one in busy for cell in one.cells], asked)
         if submission.claim(asked.runs, last + 1):
             return _commit(asked, teams, batches, folder)
+
+
+def _note(teams: Sequence[Team], runs_dir: Path) -> None:
+    """Let folders that need no training know of all grid cells that they answer."""
+    for cell in (cell for one in teams for cell in one.standing.unnoted):
+        RunFolder.of(cell, runs_dir).register(cell)
 
 
 def _configs(asked: Namespace) -> list[RunConfig]:
@@ -112,7 +121,7 @@ def _batches(asked: Namespace, teams: Sequence[Team], folder: Path) -> Iterator[
         size = largest or _DEFAULT_ARRAY
         for array in sbatch.chunks(one.standing.name, number, one.workers, size):
             text = sbatch.script(array, resources, folder, Path.cwd(), words)
-            yield Batch(array, text, one.runs)
+            yield Batch(array, text, one)
 
 
 def _commit(
@@ -123,7 +132,7 @@ def _commit(
     arrays: list[dict[str, Any]] = []
     workers = []
     try:
-        runs = {batch.array.number: batch.runs for batch in batches}
+        runs = {batch.array.number: batch.team.cells for batch in batches}
         texts = {batch.array.label: batch.text for batch in batches}
         submission.fill(folder, list(runs.values()), texts)
         for batch in batches:
@@ -144,7 +153,7 @@ def _commit(
 
 def _array(batch: Batch) -> dict[str, Any]:
     array = batch.array
-    ids = [config.id for config in batch.runs]
+    ids = list(batch.team.standing.todo)
     return {"name": array.name, "set": array.number, "workers": array.workers, "runs": ids}
 
 

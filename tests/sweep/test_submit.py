@@ -17,7 +17,7 @@ from src import files, slurm
 from src.errors import UserError
 from src.results import attempts
 from src.results.store import RunFolder
-from src.sweep import grid, sbatch
+from src.sweep import grid, sbatch, sets
 from src.sweep.__main__ import main
 from src.sweep.submit_options import parser, resources_of
 from tests.conftest import Run
@@ -223,6 +223,20 @@ def test_runs_on_nobodys_list_get_workers(submit: Submit, fake: Path, grid_file:
     grid_file.write_text(grid_file.read_text().replace("num_epochs: 1", "num_epochs: [1, 2]"))
     told = submit("--workers", 2)
     assert (column(told, "to_train"), column(told, "workers")) == ([6, 6], [2, 2])
+
+
+def test_every_cell_of_a_training_is_noted(submit: Submit, grid_file: Path, tmp_path: Path) -> None:
+    """Under cosine gamma does not matter: three rows of the table are one training."""
+    grid_file.write_text(grid_file.read_text() + "scheduler: cosine\ngamma: [0.95, 0.97, 0.99]\n")
+    configs = grid.expand(grid.read(grid_file))
+    done = RunFolder.of(configs[0], tmp_path / "runs")
+    done.register(configs[0])
+    done.write_result(DONE)
+    told = submit()
+    assert (column(told, "runs"), column(told, "to_train")) == ([3, 3], [2, 3])
+    lists = sets.read_numbered(tmp_path / "runs" / "submissions" / "1" / "sets", [])
+    assert [config for runs in lists.values() for config in runs] == configs[3:]
+    assert [cell["gamma"] for cell in done.cells()] == [0.95, 0.97, 0.99]
 
 
 def test_retries_are_bounded(submit: Submit, tmp_path: Path, grid_file: Path) -> None:
