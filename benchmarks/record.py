@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from src import files
+from src.commit import git_commit
 from src.paths import shown
 from src.training.device import device_name, has_fast_bfloat16
 
@@ -36,16 +37,8 @@ def machine(device: torch.device) -> dict[str, Any]:
         "cuda": torch.version.cuda if gpu else None,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
     }
-
-
-def _git_commit() -> str | None:
-    try:
-        from src.results.publish import git_commit
-    except ImportError:  # psutil, which training alone does not need
-        return None
-    return git_commit()
 
 
 @dataclass

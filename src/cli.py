@@ -176,6 +176,12 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "--retry_failed", action="store_true", help="try runs again that diverged before"
     )
     parser.add_argument(
+        "--retries",
+        type=_count,
+        metavar="N",
+        help="do not try a run again of which more than N attempts failed [no limit]",
+    )
+    parser.add_argument(
         "--prune",
         action="store_true",
         help="stop hopeless runs early: successive halving among runs of the same schedule",
@@ -228,6 +234,10 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    return 0 if text == "0" else positive(text)
+
+
 def seed(text: str) -> int:
     """A seed of numpy's and scikit-learn's random streams, for argparse."""
     if not text.isdecimal() or int(text) >= 2**32:
@@ -265,6 +275,7 @@ def train(configs: Sequence[RunConfig], parsed: argparse.Namespace) -> ExitStatu
         stop=stop,
         progress=lambda total: progress.show(total, parsed.quiet),
         retry_failed=parsed.retry_failed,
+        retries=parsed.retries,
         judge=Pruner(halving_of(parsed), parsed.runs) if parsed.prune else None,
     )
     for outcome in outcomes:

@@ -32,6 +32,12 @@ ATTEMPTS = "attempts"
 FAILURE = "failure.json"
 TEMPORARY_PREFIX = ".writing-"
 
+# a submission: saved_models/submissions/<n>/
+CLAIM = "claim.json"  # who makes it, created once
+SUBMISSION = "submission.json"  # what came of it, written last
+CODE = "code"
+COMMIT = "commit.txt"  # in a copy of the code: where it was copied from
+
 
 def cache_dir() -> Path:
     """What can be made again, for all of a user's processes. Raises OSError without a home."""
@@ -61,6 +67,11 @@ def arithmetic_file(folder: Path, key: str) -> Path:
 def searches_dir(runs_dir: Path) -> Path:
     """Where searches are kept beside the runs that they made: no model is called that."""
     return runs_dir / "searches"
+
+
+def submissions_dir(runs_dir: Path) -> Path:
+    """Where submissions are kept beside the runs that they train: no model is called that."""
+    return runs_dir / "submissions"
 
 
 def search_log(folder: Path) -> Path:

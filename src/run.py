@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from src import data, files, models
+from src.commit import git_commit
 from src.config import RunConfig
 from src.data.resident import ResidentData
 from src.data.split import check_split
@@ -16,7 +17,7 @@ from src.paths import RUNS_DIR
 from src.progress import Progress, Silence
 from src.results import attempts
 from src.results.pruning import Judge
-from src.results.publish import fail, git_commit, publish
+from src.results.publish import fail, publish
 from src.results.store import RunFolder, State
 from src.results.tracking import HistoryFile
 from src.training import group, weights
@@ -44,6 +45,8 @@ class _Job:
     number: int
     config: RunConfig
     folder: RunFolder
+    failure: dict[str, Any] | None
+    """What had broken it before."""
 
 
 @dataclass(frozen=True)
@@ -65,21 +68,24 @@ def run(
     progress: Callable[[int], Progress] = lambda total: Silence(),
     stop: Callable[[], bool] = lambda: False,
     retry_failed: bool = False,
+    retries: int | None = None,
     judge: Judge | None = None,
     datasets: dict[str, data.Dataset] | None = None,
 ) -> list[Outcome]:
     """Train what is not done yet of `configs`, `slots` runs at a time; one outcome for each config.
 
     slots: None for as many as is found to be worth it on a GPU; one on a CPU.
-    Configs with the same id are one training. A run that diverged is not tried again unless
-    retry_failed. judge: stop early the runs that it calls hopeless; without one, runs that were
-    stopped so are trained to their end. datasets: by path, those that need not be loaded again;
-    what is loaded now is added. Raises UserError before anything is trained or written
-    where a config cannot work, and Stopped, with everything saved, once stop() is true.
+    Configs with the same id are one training. A run that diverged, or of which more than
+    `retries` attempts failed, is not tried again unless retry_failed; nor is one that another
+    process fails meanwhile. judge: stop early the runs that it calls hopeless; without one, runs
+    that were stopped so are trained to their end. datasets: by path, those that need not be
+    loaded again; what is loaded now is added. Raises UserError before anything is trained or
+    written where a config cannot work, and Stopped, with everything saved, once stop() is true.
     """
     git_commit()  # that of the code as it is now
     folders = [RunFolder.of(config, runs_dir) for config in configs]
-    todo = _jobs(configs, folders, retry_failed, skip_pruned=judge is not None)
+    given_up = [not retry_failed and folder.is_given_up(retries) for folder in folders]
+    todo = _jobs(configs, folders, given_up, skip_pruned=judge is not None)
     resident = _load(todo, {} if datasets is None else datasets)
     for config, folder in zip(configs, folders, strict=True):
         folder.register(config)
@@ -91,22 +97,20 @@ def run(
 
 
 def _jobs(
-    configs: Sequence[RunConfig], folders: list[RunFolder], retry: bool, *, skip_pruned: bool
+    configs: Sequence[RunConfig],
+    folders: Sequence[RunFolder],
+    given_up: Sequence[bool],
+    *,
+    skip_pruned: bool,
 ) -> list[_Job]:
     """What is to be trained, each training once, in the order given."""
-    unique = {config.id: (config, f) for config, f in zip(configs, folders, strict=True)}
+    unique = {item[0].id: item for item in zip(configs, folders, given_up, strict=True)}
     waiting = [
-        (config.canonical(), folder)
-        for config, folder in unique.values()
-        if folder.result() is None
-        and (retry or not _has_diverged(folder))
-        and not (skip_pruned and folder.pruned())
+        (config.canonical(), folder, folder.failure())
+        for config, folder, hopeless in unique.values()
+        if not hopeless and folder.result() is None and not (skip_pruned and folder.pruned())
     ]
     return [_Job(number, *item) for number, item in enumerate(waiting, 1)]
-
-
-def _has_diverged(folder: RunFolder) -> bool:
-    return not (folder.failure() or {"retry": True}).get("retry", True)
 
 
 def _load(
@@ -127,10 +131,13 @@ def _load(
 
 
 def _train(jobs: list[_Job], call: _Call) -> None:
-    """Train what is free, then what others have left behind without saying so."""
+    """Train what is free, then, as long as there is some, what others have left behind."""
+    before: list[_Job] = []
     elsewhere = _train_free(jobs, {}, call)
-    dead = attempts.standing_still([job.folder.path for job in elsewhere], call.stop)
-    for job in _train_free(elsewhere, dead, call):
+    while elsewhere and elsewhere != before:
+        dead = attempts.standing_still([job.folder.path for job in elsewhere], call.stop)
+        before, elsewhere = elsewhere, _train_free(elsewhere, dead, call)
+    for job in elsewhere:
         call.shown.ended(job.number, f"{job.config.name}: being trained by another process")
 
 
@@ -145,7 +152,7 @@ def _train_free(jobs: list[_Job], dead: Mapping[Path, attempts.Record], call: _C
             claim = _claim(job, dead.get(job.folder.path), call.judge)
             if claim is None:
                 if _is_over(job, call.judge):
-                    call.shown.ended(job.number, f"{job.config.name}: done by another process")
+                    call.shown.ended(job.number, f"{job.config.name}: ended by another process")
                 else:
                     elsewhere.append(job)
                 continue
@@ -177,8 +184,11 @@ def _device(jobs: list[_Job]) -> torch.device:
 
 
 def _is_over(job: _Job, judge: Judge | None) -> bool:
+    """Whether a run has ended, well or not, since we began or before."""
     folder = job.folder
-    return folder.result() is not None or (judge is not None and folder.pruned() is not None)
+    if folder.result() is not None or (judge is not None and folder.pruned() is not None):
+        return True
+    return folder.failure() not in (None, job.failure)
 
 
 def _claim(job: _Job, dead: attempts.Record | None, judge: Judge | None) -> attempts.Claim | None:

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from src import files, paths
+from src import files, paths, slurm
 from src.errors import Superseded
 
 HEARTBEAT_SECONDS = 30.0
@@ -66,13 +66,12 @@ def claim(folder: Path, *, known_dead: Record | None = None) -> Claim | None:
     record = {
         "attempt": number,
         "host": socket.gethostname(),
-        "process": {
-            "machine": _machine(),
-            "pid": os.getpid(),
-            "start": psutil.Process().create_time(),
-        },
+        "process": process(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "slurm_restart_count": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+        "slurm_job": slurm.this_job(),
+        "slurm_cluster": os.environ.get("SLURM_CLUSTER_NAME"),
+        "user": os.getuid(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "heartbeat": 0,
     }
@@ -93,32 +92,68 @@ def may_be_alive(record: Record) -> bool:
     """Whether the process of an attempt may still be at work; unknown is not dead."""
     if "ended" in record:
         return False
-    process = record.get("process") or {}
-    if process.get("machine") == _machine():
-        return _is_running(process)
+    here = is_running(record.get("process") or {})
+    if here is not None:
+        return here
     job, restarts = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_RESTART_COUNT", "0")
     our_own_earlier = (
         job is not None
         and record.get("slurm_job_id") == job
         and record.get("slurm_restart_count", 0) < int(restarts)
     )
-    return not our_own_earlier
+    return not our_own_earlier and not _is_job_over(record)
 
 
 def standing_still(folders: Iterable[Path], stop: Callable[[], bool]) -> dict[Path, Record]:
     """Those last attempts in `folders` whose heartbeat does not advance, by our own clock.
 
-    Returns once each has advanced or ended, or stood still for ten intervals; at once, with
-    none, when stop() is true.
+    Returns once each has advanced or ended, or stood still for ten intervals; at once when some
+    are known to be over, with those, and when stop() is true, with none.
     """
     seen = {folder: record for folder in folders if (record := last(folder))}
     give_up = time.monotonic() + 10 * HEARTBEAT_SECONDS
     while seen and time.monotonic() < give_up:
         if stop():
             return {}
+        if over := {folder: r for folder, r in seen.items() if not may_be_alive(r)}:
+            return over
         time.sleep(HEARTBEAT_SECONDS / 30)
         seen = {folder: record for folder, record in seen.items() if last(folder) == record}
     return seen
+
+
+def failures(folder: Path) -> int:
+    """How many attempts at the run in `folder` have failed."""
+    records = map(files.read_json, (folder / paths.ATTEMPTS).glob("*.json"))
+    return sum(record is not None and record.get("ended") == "failed" for record in records)
+
+
+def process(pid: int | None = None) -> dict[str, Any]:
+    """Names this process, or another one here, among those of all machines and all times.
+
+    Raises psutil.NoSuchProcess where there is none.
+    """
+    found = psutil.Process(pid)
+    return {"machine": _machine(), "pid": found.pid, "start": found.create_time()}
+
+
+def is_running(process: Mapping[str, Any]) -> bool | None:
+    """Whether a process is there; None where that is not to be seen from this machine."""
+    return _is_running(process) if process.get("machine") == _machine() else None
+
+
+def _is_job_over(record: Record) -> bool:
+    """Whether Slurm says that an attempt's job is gone, or was restarted since.
+
+    Asked only by its own user on its own cluster: to others Slurm may not show the job.
+    """
+    job, cluster = record.get("slurm_job"), record.get("slurm_cluster")
+    if not job or not cluster or record.get("user") != os.getuid():
+        return False
+    if cluster != slurm.this_cluster():
+        return False
+    since = datetime.fromisoformat(record["started"]).timestamp()
+    return slurm.watch.is_over(job, record["slurm_restart_count"], since)
 
 
 def _file(folder: Path, number: int) -> Path:
@@ -139,7 +174,7 @@ def _machine() -> str:
     ).strip()
 
 
-def _is_running(process: Record) -> bool:
+def _is_running(process: Mapping[str, Any]) -> bool:
     """Whether a process of this machine is there; ids are used again, start times are not."""
     try:
         found = psutil.Process(process["pid"])

@@ -1,16 +1,14 @@
 """How a run ends on disk: published with everything it leaves, or with what broke it."""
 
 import platform
-import subprocess
 import traceback
-from functools import cache
 from typing import Any
 
 import torch
 
+from src.commit import git_commit
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.errors import Superseded
-from src.paths import ROOT
 from src.results.attempts import Claim
 from src.results.store import RunFolder
 from src.training import checkpoint
@@ -86,23 +84,3 @@ def fail(config: RunConfig, folder: RunFolder, claim: Claim, error: Exception) -
         checkpoint.remove(folder.path)
     claim.end("failed", kind=kind, message=str(error))
     return f"{config.name}: FAILED: {kind}: {error}"
-
-
-@cache
-def git_commit() -> str | None:
-    """The commit of this checkout, marked where files differ from it; None without git.
-
-    As it was when first asked: the code that runs was read then, whatever is pulled later.
-    """
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip()

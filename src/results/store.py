@@ -33,7 +33,7 @@ class RunFolder:
     def of(cls, config: RunConfig, runs_dir: Path) -> "RunFolder":
         """The folder of a run, which is the same for all grid cells that are the same training."""
         run = config.canonical()
-        return cls(runs_dir / run.model_type / f"{run.name}-{run.id}")
+        return cls(runs_dir / run.model_type / f"{run.name}-{config.id}")
 
     def register(self, config: RunConfig) -> None:
         """Create the folder where it is missing, and note that it answers the cell `config`."""
@@ -45,6 +45,10 @@ class RunFolder:
         cell = cells / f"{config.cell}.json"
         if not cell.exists():
             files.write_json(cell, config.as_dict())
+
+    def answers(self, config: RunConfig) -> bool:
+        """Whether it is noted that the folder answers the cell `config`."""
+        return (self.path / paths.CELLS / f"{config.cell}.json").exists()
 
     def state(self) -> State:
         """Derived from the files, never stored."""
@@ -83,6 +87,14 @@ class RunFolder:
     def failure(self) -> dict[str, Any] | None:
         """What broke the last attempt; None where nothing did."""
         return files.read_json(self.path / paths.FAILURE)
+
+    def is_given_up(self, retries: int | None = None) -> bool:
+        """Whether a failed run is better left: it diverged, or `retries` more attempts failed."""
+        failure = self.failure()
+        if failure is None:
+            return False
+        too_often = retries is not None and attempts.failures(self.path) > retries
+        return too_often or not failure.get("retry", True)
 
     def history(self) -> list[dict[str, Any]]:
         """A row for each epoch."""

@@ -19,10 +19,12 @@ from src.config import DEVICES, RunConfig
 from src.errors import ExitStatus, UserError
 from src.paths import SETS_DIR, shown
 from src.sweep import grid, sets
+from src.sweep.submit import submit
 
 _HELP = """Sweeps from the command line.
 
   generate   expand a grid into numbered set files
+  submit     train what is missing of them: as jobs of Slurm, in processes, or in this one
   work       train the runs of one set, of several or of all
   estimate   seconds, device-hours and disk that they will take, from a short measurement
 
@@ -31,7 +33,7 @@ _HELP = """Sweeps from the command line.
 
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Pass on to the command that the first argument names."""
-    commands = {"generate": generate, "work": work, "estimate": estimate}
+    commands = {"generate": generate, "submit": submit, "work": work, "estimate": estimate}
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_HELP)
         return ExitStatus.DONE if arguments else ExitStatus.BAD_INPUT
@@ -128,11 +130,7 @@ def estimate(arguments: Sequence[str]) -> ExitStatus:
 
 def _sets(parsed: Namespace) -> dict[str, list[RunConfig]]:
     """The runs of the sets that were named, or of all, by number."""
-    numbers = parsed.numbers or [str(n) for n, _ in sets.numbered(parsed.sets)]
-    if not numbers:
-        raise UserError(f"--sets {str(parsed.sets)!r}: no set files in it")
-    paths = {number: sets.find(parsed.sets, number) for number in numbers}
-    return {number: sets.read(path) for number, path in paths.items()}
+    return sets.read_numbered(parsed.sets, parsed.numbers)
 
 
 def _with_overrides(config: RunConfig, parsed: object) -> RunConfig:

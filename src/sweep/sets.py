@@ -91,6 +91,18 @@ def write(sets: Iterable[Sequence[RunConfig]], folder: Path | str) -> list[Path]
     return written
 
 
+def read_numbered(folder: Path, numbers: Sequence[str]) -> dict[str, list[RunConfig]]:
+    """The runs of the sets that a person calls `numbers`, or of all where there are none.
+
+    Raises UserError where a set is missing or cannot be read.
+    """
+    wanted = list(numbers) or [str(n) for n, _ in numbered(folder)]
+    if not wanted:
+        raise UserError(f"--sets {str(folder)!r}: no set files in it")
+    found = {number: find(folder, number) for number in wanted}
+    return {number: read(path) for number, path in found.items()}
+
+
 def numbered(folder: Path) -> list[tuple[int, Path]]:
     """The set files of a folder with their numbers, in order."""
     pattern = set_file(folder, 0).name.replace("0", "*")

@@ -1,11 +1,10 @@
-"""Asking Slurm, which may be slow or absent: no answer means unknown, never no."""
+"""What a job asks of Slurm about itself."""
 
-import os
-import subprocess
 import sys
 import time
 
-_ANSWER_SECONDS = 15
+from src.slurm import answer, this_job
+
 _PATIENCE_SECONDS = 300
 _PAUSE_SECONDS = 5
 
@@ -22,34 +21,12 @@ def requeue_this_job() -> None:
         return
     give_up = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < give_up:
-        state = _answer("squeue", "--noheader", "--format=%T", f"--jobs={job}")
+        state = answer("squeue", "--noheader", "--format=%T", f"--jobs={job}")
         if state is not None and state.strip() != "RUNNING":
             print(f"job {job} is left as it is: {state.strip() or 'gone'}", file=sys.stderr)
             return
-        if state is not None and _answer("scontrol", "requeue", job) is not None:
+        if state is not None and answer("scontrol", "requeue", job) is not None:
             print(f"job {job} is requeued", file=sys.stderr)
             return
         time.sleep(_PAUSE_SECONDS)
     print(f"job {job} could not be requeued: submit it again to go on", file=sys.stderr)
-
-
-def this_job() -> str | None:
-    """How Slurm's commands name the job that we are; None where we are none.
-
-    The last task of an array has the array's own job id, which would name all of its tasks.
-    """
-    array, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
-    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
-
-
-def _answer(*command: str) -> str | None:
-    """Standard output of a Slurm command; None where it failed or did not answer in time."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        detail = getattr(error, "stderr", "") or str(error)
-        print(f"{' '.join(command)}: {' '.join(str(detail).split())}", file=sys.stderr)
-        return None
-    return done.stdout

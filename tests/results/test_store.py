@@ -63,6 +63,20 @@ def test_a_damaged_result_is_none(folder: RunFolder) -> None:
     assert folder.result() == RESULT
 
 
+def test_failed_runs_are_given_up(folder: RunFolder) -> None:
+    for number in (1, 2):
+        assert not folder.is_given_up(retries=1)
+        claim = attempts.claim(folder.path)
+        assert claim
+        folder.write_failure({"kind": "OSError", "retry": True, "attempt": number})
+        claim.end("failed")
+    assert folder.is_given_up(retries=1)
+    assert not folder.is_given_up(retries=2)
+    assert not folder.is_given_up()
+    folder.write_failure({"kind": "non-finite loss", "retry": False})
+    assert folder.is_given_up()
+
+
 def test_a_run_has_one_writer(folder: RunFolder) -> None:
     first = attempts.claim(folder.path)
     assert first

@@ -1,0 +1,123 @@
+"""Submissions: <runs>/submissions/<n>/, with everything that its workers need, and who they are.
+
+claim.json is created once, by link(2), by whoever makes submission n; submission.json is written
+last, once. A submission is made only by one who has seen the one before, so that of two at once
+the second sees what the first has done.
+"""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src import files, paths, slurm
+from src.commit import git_commit
+from src.config import RunConfig
+from src.errors import UserError
+from src.results import attempts
+from src.sweep import sets
+from src.sweep.plan import Workers
+
+_MAKING_SECONDS = 120.0  # at most, of a submission on a machine that we cannot look into
+_POLL_SECONDS = 0.2
+
+Record = dict[str, Any]
+
+
+def latest(runs_dir: Path) -> int:
+    """The number of the last submission; 0 where there is none. Waits while it is being made."""
+    folder = paths.submissions_dir(runs_dir)
+    give_up = time.monotonic() + _MAKING_SECONDS
+    while True:
+        number = max((n for n, _ in _numbered(folder)), default=0)
+        if not number or not _is_being_made(folder / str(number)):
+            return number
+        if time.monotonic() > give_up:
+            claim = folder / str(number) / paths.CLAIM
+            raise UserError(f"{paths.shown(claim)}: its submission is not over; remove it if it is")
+        time.sleep(_POLL_SECONDS)
+
+
+def claim(runs_dir: Path, number: int) -> Path | None:
+    """Make submission `number` ours: its folder. None where another process was faster."""
+    folder = paths.submissions_dir(runs_dir) / str(number)
+    folder.mkdir(parents=True, exist_ok=True)
+    claimed = files.to_json(attempts.process())
+    return folder if files.write_once(folder / paths.CLAIM, claimed.encode()) else None
+
+
+def fill(folder: Path, runs: Sequence[Sequence[RunConfig]], scripts: Mapping[str, str]) -> None:
+    """Write what the workers need: sets, a copy of the code, the scripts, a place for logs."""
+    sets.write(runs, folder / "sets")
+    (folder / "logs").mkdir()
+    code = folder / paths.CODE
+    shutil.copytree(
+        paths.ROOT / "src",
+        code / "src",
+        ignore=shutil.ignore_patterns("__pycache__", "*.pyc", f"{paths.TEMPORARY_PREFIX}*"),
+    )
+    files.write_text(code / paths.COMMIT, f"{git_commit() or ''}\n")
+    for label, text in scripts.items():
+        files.write_text(folder / f"{label}.sh", text)
+
+
+def close(folder: Path, record: Mapping[str, Any]) -> None:
+    """Note what was submitted: from now on it is over."""
+    files.write_once(folder / paths.SUBMISSION, files.to_json(record).encode())
+
+
+def workers(runs_dir: Path) -> list[Workers]:
+    """Workers of all submissions that are still queued or running.
+
+    Raises UserError where Slurm does not tell: unknown is neither enough nor none.
+    """
+    queued = _Queued()
+    return [
+        Workers(array["name"], count, frozenset(array["runs"]))
+        for record in _records(runs_dir)
+        for array in record["arrays"]
+        if (count := _alive(record, array, queued))
+    ]
+
+
+class _Queued:
+    """Our tasks in the queue, by array, asked for when first needed."""
+
+    def __init__(self) -> None:
+        self._tasks: Counter[str] | None = None
+
+    def __call__(self, job: str) -> int:
+        if self._tasks is None:
+            jobs = slurm.queue()
+            if jobs is None:
+                raise UserError("Slurm does not answer (squeue): nothing is submitted")
+            self._tasks = Counter(name.partition("_")[0] for name in jobs)
+        return self._tasks[job]
+
+
+def _alive(record: Record, array: Record, queued: Callable[[str], int]) -> int:
+    if record["executor"] != "slurm":
+        return sum(attempts.is_running(process) is True for process in array["processes"])
+    return queued(array["job"]) if record["cluster"] == slurm.this_cluster() else 0
+
+
+def _records(runs_dir: Path) -> Iterator[Record]:
+    for _, folder in sorted(_numbered(paths.submissions_dir(runs_dir))):
+        record = files.read_json(folder / paths.SUBMISSION)
+        if record:
+            yield record
+
+
+def _numbered(folder: Path) -> list[tuple[int, Path]]:
+    there = folder.iterdir() if folder.is_dir() else iter(())
+    return [(int(p.name), p) for p in there if p.name.isdecimal() and (p / paths.CLAIM).exists()]
+
+
+def _is_being_made(folder: Path) -> bool:
+    """Whether somebody is at work on a submission, or may be."""
+    if (folder / paths.SUBMISSION).exists():
+        return False
+    maker = files.read_json(folder / paths.CLAIM)
+    return maker is not None and attempts.is_running(maker) is not False

@@ -1,0 +1,170 @@
+"""python -m src.sweep submit: makes reality match a grid."""
+
+import os
+import shutil
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from src import paths, slurm
+from src.cli import train
+from src.commit import git_commit
+from src.config import RunConfig
+from src.errors import ExitStatus, UserError
+from src.interrupt import StopRequest
+from src.results import attempts
+from src.results.store import RunFolder
+from src.sweep import grid, local, sbatch, sets, submission
+from src.sweep.plan import Team, Workers, limited, standing, team
+from src.sweep.submit_options import parser, resources_of, work_words
+from src.sweep.submit_told import show
+
+ALL = "all"  # the group of those who work on every architecture
+_DEFAULT_ARRAY = 1001  # of a cluster that is not configured otherwise
+
+
+@dataclass(frozen=True)
+class Batch:
+    """An array to submit, its script and its runs."""
+
+    array: sbatch.Array
+    text: str
+    team: Team
+
+
+def submit(arguments: Sequence[str]) -> ExitStatus:
+    """Submit workers for what is missing of sets or of a grid."""
+    asked = parser().parse(arguments)
+    asked.arguments = list(arguments)
+    asked.workers = asked.workers or (4 if asked.executor == "slurm" else 1)
+    asked.runs = asked.runs.resolve()
+    if asked.executor == "slurm" and not asked.dry_run and not shutil.which("sbatch"):
+        raise UserError("--executor 'slurm': there is no sbatch here; expected local or inline")
+    configs = _configs(asked)
+    while True:
+        last = submission.latest(asked.runs)
+        teams = _decide(asked, configs)
+        busy = [one for one in teams if one.workers]
+        folder = paths.submissions_dir(asked.runs) / str(last + 1)
+        written = busy and asked.executor != "inline"
+        batches = list(_batches(asked, busy, folder)) if written else []
+        if not asked.dry_run:
+            _note(teams, asked.runs)
+        if asked.dry_run or not busy:
+            show(asked, teams, folder, texts={b.array.label: b.text for b in batches})
+            return ExitStatus.DONE
+        if asked.executor == "inline":
+            return train([cell for one in busy for cell in one.cells], asked)
+        if submission.claim(asked.runs, last + 1):
+            return _commit(asked, teams, batches, folder)
+
+
+def _note(teams: Sequence[Team], runs_dir: Path) -> None:
+    """Let folders that need no training know of all grid cells that they answer."""
+    for cell in (cell for one in teams for cell in one.standing.unnoted):
+        RunFolder.of(cell, runs_dir).register(cell)
+
+
+def _configs(asked: Namespace) -> list[RunConfig]:
+    """The runs that are wanted, with what the flags say in place of the sets' own."""
+    if asked.grid is None:
+        by_set = sets.read_numbered(asked.sets, asked.numbers)
+        configs = [config for runs in by_set.values() for config in runs]
+    elif asked.numbers:
+        raise UserError(f"--grid {str(asked.grid)!r}: sets have numbers, a grid has none")
+    else:
+        configs = grid.expand(grid.read(asked.grid), str(asked.grid))
+    given = {name: getattr(asked, name) for name in ("base_dataset_path", "device")}
+    given = {name: value for name, value in given.items() if value is not None}
+    return [replace(config, **given) for config in configs] if given else configs
+
+
+def _decide(asked: Namespace, configs: Sequence[RunConfig]) -> list[Team]:
+    """How many workers each group gets. Touches nothing."""
+    groups: dict[str, list[RunConfig]] = {}
+    for config in configs:
+        by_model = asked.executor == "slurm"
+        groups.setdefault(config.model_type if by_model else ALL, []).append(config)
+    there: list[Workers] = submission.workers(asked.runs)
+    judged = {"retries": asked.retries, "retry_failed": asked.retry_failed, "prune": asked.prune}
+    stands = [standing(name, runs, asked.runs, **judged) for name, runs in groups.items()]
+    teams = [team(stand, asked.workers, there) for stand in stands]
+    if asked.executor != "slurm" or not any(one.workers for one in teams):
+        return teams
+    return _admitted(teams)
+
+
+def _admitted(teams: Sequence[Team]) -> list[Team]:
+    """As many workers as Slurm admits now."""
+    most = sbatch.most_jobs()
+    free = None if most is None else max(0, most - len(slurm.queue() or {}))
+    if free is None or free >= sum(one.workers for one in teams):
+        return list(teams)
+    print(f"Slurm admits {most} jobs of ours, now {free} more", file=sys.stderr)
+    return limited(teams, free)
+
+
+def _batches(asked: Namespace, teams: Sequence[Team], folder: Path) -> Iterator[Batch]:
+    """The arrays of a submission, each with its script."""
+    largest = sbatch.largest_array() if asked.executor == "slurm" else None
+    if asked.executor == "slurm" and largest is None:
+        if not asked.dry_run:
+            raise UserError("Slurm does not answer (scontrol show config): nothing is submitted")
+        print(f"Slurm does not answer; assumed: MaxArraySize {_DEFAULT_ARRAY}", file=sys.stderr)
+    words = ["--sets", str(folder / "sets"), "--runs", str(asked.runs), *work_words(asked)]
+    resources = resources_of(asked)
+    for number, one in enumerate(teams, 1):
+        size = largest or _DEFAULT_ARRAY
+        for array in sbatch.chunks(one.standing.name, number, one.workers, size):
+            text = sbatch.script(array, resources, folder, Path.cwd(), words)
+            yield Batch(array, text, one)
+
+
+def _commit(
+    asked: Namespace, teams: Sequence[Team], batches: Sequence[Batch], folder: Path
+) -> ExitStatus:
+    """Do what was decided, and note what came of it, however far it came."""
+    stop = StopRequest().install() if asked.executor == "local" else None
+    arrays: list[dict[str, Any]] = []
+    workers = []
+    try:
+        runs = {batch.array.number: batch.team.cells for batch in batches}
+        texts = {batch.array.label: batch.text for batch in batches}
+        submission.fill(folder, list(runs.values()), texts)
+        for batch in batches:
+            script = folder / f"{batch.array.label}.sh"
+            array = {**_array(batch), "log": sbatch.log(folder, batch.array)}
+            if asked.executor == "slurm":
+                arrays.append({**array, "job": sbatch.sbatch(script)})
+            else:
+                started = local.start(script, batch.array.workers, array["log"])
+                workers += started
+                seen = [attempts.process(one.pid) for one in started]
+                arrays.append({**array, "processes": seen})
+    finally:
+        submission.close(folder, {**_circumstances(asked, folder), "arrays": arrays})
+    show(asked, teams, folder, arrays=arrays)
+    return local.wait(workers, stop) if stop else ExitStatus.DONE
+
+
+def _array(batch: Batch) -> dict[str, Any]:
+    array = batch.array
+    ids = list(batch.team.standing.todo)
+    return {"name": array.name, "set": array.number, "workers": array.workers, "runs": ids}
+
+
+def _circumstances(asked: Namespace, folder: Path) -> dict[str, Any]:
+    on_slurm = asked.executor == "slurm"
+    return {
+        "submission": int(folder.name),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "executor": asked.executor,
+        "cluster": slurm.this_cluster() if on_slurm else None,
+        "host": os.uname().nodename,
+        "commit": git_commit(),
+        "arguments": asked.arguments,
+    }

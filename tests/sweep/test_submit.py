@@ -1,0 +1,372 @@
+"""python -m src.sweep submit."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src import files, slurm
+from src.errors import UserError
+from src.results import attempts
+from src.results.store import RunFolder
+from src.sweep import grid, sbatch, sets
+from src.sweep.__main__ import main
+from src.sweep.submit_options import parser, resources_of
+from tests.conftest import Run
+
+GRID = """
+base_dataset_path: synthetic
+model_type: [cifar10net, tinyvgg]
+learning_rate: [0.001, 0.0005, 0.0001]
+num_epochs: 1
+batch_size: 50
+max_images: 100
+precision: float32
+memory_format: contiguous
+"""
+DONE = {"run_id": "x", "test_accuracy_best_val_acc": 0.5}
+Submit = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def grid_file(tmp_path: Path) -> Path:
+    """Three runs of each of two architectures."""
+    path = tmp_path / "grid.yaml"
+    path.write_text(GRID)
+    return path
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cluster of commands in PATH: sbatch notes scripts, squeue tells what is in `queue`."""
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    (folder / "queue").touch()
+    bodies = {
+        "sbatch": 'mkdir $D/$$ 2>/dev/null; cp "${@: -1}" $D/$$/; echo $$',
+        "squeue": "cat $D/queue",
+        "scontrol": "echo 'MaxArraySize = 1001'; echo 'ClusterName = fake'",
+        "sacctmgr": "exit 1",
+    }
+    for name, body in bodies.items():
+        (folder / name).write_text(f"#!/bin/bash\nD={folder}\n{body}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr(slurm, "watch", slurm.Watch())
+    slurm.settings.cache_clear()
+    yield folder
+    slurm.settings.cache_clear()
+
+
+@pytest.fixture
+def submit(
+    grid_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake: Path
+) -> Submit:
+    """Submit the grid to the fake cluster; what --json tells."""
+
+    def call(*words: object) -> dict[str, Any]:
+        where = ("--grid", grid_file, "--runs", tmp_path / "runs", "--json")
+        assert main(["submit", *map(str, (*where, *words))]) == 0
+        told: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return told
+
+    return call
+
+
+def queue(fake: Path, *groups: dict[str, Any]) -> None:
+    """Let all submitted workers be in the queue."""
+    tasks = [
+        f"{job}_{task} RUNNING 0"
+        for g in groups
+        for job in g["jobs"]
+        for task in range(g["workers"])
+    ]
+    (fake / "queue").write_text("\n".join(tasks))
+
+
+def column(told: dict[str, Any], name: str) -> list[Any]:
+    return [group[name] for group in told["groups"]]
+
+
+def test_the_text_of_a_script(tmp_path: Path) -> None:
+    words = (
+        "--partition",
+        "gpu",
+        "--time",
+        90,
+        "--time",
+        "cnn=240",
+        "--throttle",
+        2,
+        "--mem",
+        "8G",
+    )
+    more = ("--sbatch", "comment=two words", "--sbatch", "exclusive", "--gres", "none")
+    resources = resources_of(parser().parse([*map(str, (*words, *more))]))
+    array = sbatch.Array("cnn", 1, 3)
+    folder = tmp_path / "a 100% $(touch x)" / "7"
+    text = sbatch.script(array, resources, folder, tmp_path, ["--runs", "$(touch y); z"])
+    lines = text.splitlines()
+    assert lines[0] == "#!/bin/bash"
+    for line in (
+        "--array=0-2%2",
+        "--comment='two words'",
+        "--cpus-per-task=4",
+        "--exclusive",
+        "--job-name=sweep-7-cnn",
+        "--mem=8G",
+        "--open-mode=append",
+        "--partition=gpu",
+        "--requeue",
+        "--signal=B:USR1@120",
+        "--time=240",
+    ):
+        assert f"#SBATCH {line}" in lines
+    assert f"#SBATCH --output='{tmp_path}/a 100%% $(touch x)/7/logs/cnn-%A_%a.out'" in lines
+    assert "gres" not in text
+    command = f"exec {sys.executable} -u -m src.sweep work 1 --runs '$(touch y); z'"
+    assert [line for line in lines if line][-1] == command
+    assert not [line for line in lines if "srun" in line]
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    other = sbatch.script(replace(array, name="vit"), resources, folder, tmp_path, [])
+    assert "#SBATCH --time=90" in other
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--partition", "a;rm -rf /"),
+        ("--account", "a\n#SBATCH --wrap=x"),
+        ("--qos", "$(id)"),
+        ("--constraint", "a`id`"),
+        ("--gres", "gpu:1 --wrap=x"),
+        ("--mem", "8 GB"),
+        ("--cpus", "0"),
+        ("--time", "cn=20"),
+        ("--time", "2"),
+        ("--throttle", "x"),
+        ("--sbatch", "comment=a\nrm -rf /"),
+        ("--sbatch", "comment='"),
+        ("--sbatch", "comment=a\\"),
+        ("--sbatch", "--wrap=x"),
+        ("--sbatch", "array=0-9"),
+        ("--sbatch", "signal=KILL"),
+        ("--sbatch", "partition=x"),
+        ("--sbatch", "x y=1"),
+        ("--executor", "moon"),
+        ("--retries", "-1"),
+    ],
+)
+def test_hostile_values_are_refused(
+    refused: Callable[..., str], words: tuple[str, str], tmp_path: Path
+) -> None:
+    said = refused(main, "submit", "--runs", tmp_path / "runs", *words)
+    assert words[0].replace("-", "_").lstrip("_") in said.replace("-", "_")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_sbatch_would_misread_is_refused(tmp_path: Path) -> None:
+    for name in ("a\nb", "a'b", 'a"b'):
+        with pytest.raises(UserError, match="line breaks"):
+            sbatch.script(
+                sbatch.Array("x", 1, 1), sbatch.Resources(), tmp_path / name, tmp_path, []
+            )
+
+
+def test_a_dry_run_is_what_is_submitted_then(submit: Submit, fake: Path, tmp_path: Path) -> None:
+    dry = submit("--workers", 2, "--dry-run")
+    assert not (tmp_path / "runs").exists()
+    told = submit("--workers", 2)
+    folder = tmp_path / "runs" / "submissions" / "1"
+    assert {path.stem: path.read_text() for path in folder.glob("*.sh")} == dry["scripts"]
+    assert {p.name for p in fake.glob("*/*.sh")} == {"cifar10net.sh", "tinyvgg.sh"}
+    for name in ("group", "to_train", "workers", "minutes"):
+        assert column(told, name) == column(dry, name)
+    assert column(told, "workers") == [2, 2]
+    assert all(len(jobs) == 1 for jobs in column(told, "jobs"))
+    assert (folder / "code" / "src" / "run.py").read_text()
+    record = files.read_json(folder / "submission.json") or {}
+    assert [array["job"] for array in record["arrays"]] == [g["jobs"][0] for g in told["groups"]]
+
+
+def test_a_second_call_submits_what_is_still_missing(
+    submit: Submit, fake: Path, tmp_path: Path, grid_file: Path
+) -> None:
+    first = submit("--workers", 2)
+    queue(fake, *first["groups"])
+    assert column(submit("--workers", 2), "workers") == [0, 0]
+    assert column(submit("--workers", 3), "workers") == [1, 1], "one more was asked for"
+    queue(fake, first["groups"][0])
+    assert column(submit("--workers", 2), "workers") == [0, 2], "those of tinyvgg are gone"
+
+    configs = grid.expand(grid.read(grid_file))
+    for config in configs:
+        folder = RunFolder.of(config, tmp_path / "runs")
+        folder.register(config)
+        folder.write_result(DONE)
+    (fake / "queue").write_text("")
+    told = submit("--workers", 2)
+    assert (column(told, "workers"), column(told, "done")) == ([0, 0], [3, 3])
+    assert len(list((tmp_path / "runs" / "submissions").iterdir())) == 3
+
+
+def test_runs_on_nobodys_list_get_workers(submit: Submit, fake: Path, grid_file: Path) -> None:
+    queue(fake, *submit("--workers", 2)["groups"])
+    grid_file.write_text(grid_file.read_text().replace("num_epochs: 1", "num_epochs: [1, 2]"))
+    told = submit("--workers", 2)
+    assert (column(told, "to_train"), column(told, "workers")) == ([6, 6], [2, 2])
+
+
+def test_every_cell_of_a_training_is_noted(submit: Submit, grid_file: Path, tmp_path: Path) -> None:
+    """Under cosine gamma does not matter: three rows of the table are one training."""
+    grid_file.write_text(grid_file.read_text() + "scheduler: cosine\ngamma: [0.95, 0.97, 0.99]\n")
+    configs = grid.expand(grid.read(grid_file))
+    done = RunFolder.of(configs[0], tmp_path / "runs")
+    done.register(configs[0])
+    done.write_result(DONE)
+    told = submit()
+    assert (column(told, "runs"), column(told, "to_train")) == ([3, 3], [2, 3])
+    lists = sets.read_numbered(tmp_path / "runs" / "submissions" / "1" / "sets", [])
+    assert [config for runs in lists.values() for config in runs] == configs[3:]
+    assert [cell["gamma"] for cell in done.cells()] == [0.95, 0.97, 0.99]
+
+
+def test_retries_are_bounded(submit: Submit, tmp_path: Path, grid_file: Path) -> None:
+    """A run that failed too often, or diverged, is left; one that is being trained as well."""
+    configs = grid.expand(grid.read(grid_file))[:3]
+    folders = [RunFolder.of(config, tmp_path / "runs") for config in configs]
+    for config, folder in zip(configs, folders, strict=True):
+        folder.register(config)
+    for _ in range(2):
+        _fail(folders[0], retry=True)
+    _fail(folders[1], retry=False)
+    claim = attempts.claim(folders[2].path)
+    assert claim
+
+    def cifar10net(*words: object) -> tuple[int, int, int]:
+        told = submit("--dry-run", *words)["groups"][0]
+        return told["to_train"], told["given_up"], told["running"]
+
+    assert cifar10net() == (1, 1, 1)
+    assert cifar10net("--retries", 1) == (0, 2, 1)
+    assert cifar10net("--retries", 1, "--retry-failed") == (2, 0, 1)
+    claim.end("stopped")
+    assert cifar10net() == (2, 1, 0), "interrupted"
+
+
+def _fail(folder: RunFolder, *, retry: bool) -> None:
+    claim = attempts.claim(folder.path)
+    assert claim
+    folder.write_failure({"kind": "x", "retry": retry, "attempt": claim.number})
+    claim.end("failed")
+
+
+def test_arrays_are_cut_to_what_the_cluster_takes(submit: Submit, fake: Path) -> None:
+    (fake / "scontrol").write_text("#!/bin/bash\necho MaxArraySize = 2; echo ClusterName = fake\n")
+    told = submit("--workers", 3)
+    assert [len(jobs) for jobs in column(told, "jobs")] == [2, 2]
+    assert {p.name for p in fake.glob("*/*.sh")} == {
+        f"{model}{chunk}.sh" for model in ("cifar10net", "tinyvgg") for chunk in ("", "-2")
+    }
+    [last] = fake.glob("*/tinyvgg-2.sh")
+    assert "#SBATCH --array=0-0\n" in last.read_text()
+
+
+def test_no_more_jobs_than_are_allowed(submit: Submit, fake: Path) -> None:
+    (fake / "sacctmgr").write_text("#!/bin/bash\necho; echo 4\n")
+    (fake / "queue").write_text("77 RUNNING 0\n")
+    assert sum(column(submit("--workers", 3), "workers")) == 3
+
+
+def test_where_slurm_does_not_answer_nothing_is_submitted(
+    submit: Submit, fake: Path, refused: Callable[..., str], grid_file: Path, tmp_path: Path
+) -> None:
+    submit()
+    (fake / "squeue").write_text("#!/bin/bash\nexit 1\n")
+    said = refused(main, "submit", "--grid", grid_file, "--runs", tmp_path / "runs")
+    assert "does not answer" in said
+    assert len(list(fake.glob("*/*.sh"))) == 2
+
+
+def test_what_sbatch_refuses_is_one_line(
+    fake: Path, refused: Callable[..., str], grid_file: Path, tmp_path: Path, submit: Submit
+) -> None:
+    works = (fake / "sbatch").read_text()
+    (fake / "sbatch").write_text("#!/bin/bash\necho sbatch: error: invalid partition >&2; exit 1\n")
+    words = ("submit", "--grid", grid_file, "--runs", tmp_path / "runs", "--partition", "moon")
+    assert "invalid partition" in refused(main, *words)
+    (fake / "sbatch").write_text(works)
+    assert column(submit(), "workers") == [3, 3]
+
+
+def test_of_two_at_once_one_submits(
+    command: Run, fake: Path, grid_file: Path, tmp_path: Path
+) -> None:
+    """The second waits to see what came of the first, whose jobs Slurm is slow to take."""
+    slow = "sleep 0.5; for t in 0 1 2; do echo $$_$t RUNNING 0 >>$D/queue; done\n"
+    text = (fake / "sbatch").read_text()
+    (fake / "sbatch").write_text(text.replace("echo $$", f"{slow}echo $$"))
+    runs = tmp_path / "runs"
+    words = ("python", "-m", "src.sweep", "submit", "--grid", grid_file, "--runs", runs)
+    ends: list[str] = []
+    both = [threading.Thread(target=lambda: ends.append(command(*words).stdout)) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert len(list(fake.glob("*/*.sh"))) == 2
+    assert sum("nothing to submit" in end for end in ends) == 1
+
+
+def test_a_submission_that_was_killed_is_in_nobodys_way(submit: Submit, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "submissions" / "1"
+    folder.mkdir(parents=True)
+    gone = {**attempts.process(), "start": 1.0}
+    files.write_json(folder / "claim.json", gone)
+    assert submit()["submission"] == 2
+
+
+def test_nothing_to_do_is_said_at_once(command: Run, tmp_path: Path) -> None:
+    """The 864 runs of the reference sweep, all done: without torch."""
+    runs = tmp_path / "runs"
+    for config in grid.expand(dict(grid.REFERENCE)):
+        folder = RunFolder.of(config, runs)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        (folder.path / "result.json").write_text(json.dumps(DONE))
+    started = time.perf_counter()
+    done = command("python", "-X", "importtime", "-m", "src.sweep", "submit", "--runs", runs)
+    assert time.perf_counter() - started < (10 if os.environ.get("CI") else 6), "2 s when idle"
+    assert "nothing to submit: no run is left to train" in done.stdout
+    assert "torch" not in done.stderr
+    assert not (runs / "submissions").exists()
+
+
+def test_two_processes_train_each_run_once(command: Run, grid_file: Path, tmp_path: Path) -> None:
+    """Of six, two of which diverge: no worker tries again what the other has failed at."""
+    text = grid_file.read_text().replace("0.0001]", "1.0e+30]").replace("tinyvgg", "cifar10net_3")
+    grid_file.write_text(text)
+    runs = tmp_path / "runs"
+    words = ("python", "-m", "src.sweep", "submit", "--grid", grid_file, "--runs", runs)
+    local = ("--executor", "local", "--workers", 2)
+    done = command(*words, *local, check=1)
+    logs = "".join(path.read_text() for path in (runs / "submissions/1/logs").iterdir())
+    assert len(list(runs.glob("*/*/result.json"))) == 4, logs + done.stderr
+    assert len(list(runs.glob("*/*/failure.json"))) == 2
+    assert len(list(runs.glob("*/*/attempts/*.json"))) == 6, logs
+    workers = {
+        (files.read_json(path) or {})["process"]["pid"] for path in runs.glob("*/*/attempts/1.json")
+    }
+    assert len(workers) == 2
+    again = command(*words, *local)
+    assert "nothing to submit: no run is left to train; 2 failed for good" in again.stdout
+    assert "2 failed" in command(*words, "--executor", "inline").stdout
+    inline = command(*words, "--executor", "inline", "--retry-failed", "-q", check=1)
+    assert inline.stdout.count("failed ") == 2

@@ -1,0 +1,95 @@
+"""python -m src.sweep submit to the rehearsal cluster."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src import files, slurm
+from src.config import RunConfig
+from src.results import attempts
+from src.results.store import RunFolder
+from tests.conftest import Run
+
+pytestmark = pytest.mark.slurm
+
+GRID = """
+base_dataset_path: synthetic
+model_type: cifar10net
+learning_rate: [0.001, 0.0005, 0.0001]
+num_epochs: 3
+batch_size: 50
+max_images: 2000
+"""
+
+
+def until(condition: Callable[[], object], seconds: float = 180) -> None:
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, "waited too long"
+        time.sleep(0.3)
+
+
+def test_a_sweep_is_submitted_once_and_survives_a_requeue(
+    cluster: Path, command: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "grid.yaml").write_text(GRID)
+    runs, logs = tmp_path / "my runs", tmp_path / "my runs" / "submissions" / "1" / "logs"
+    words = ("python", "-m", "src.sweep", "submit", "--grid", tmp_path / "grid.yaml")
+    asked = ("--runs", runs, "--workers", 2, "--cpus", 1, "--time", 10, "--json")
+
+    def submit() -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(command(*words, *asked).stdout)["groups"][0]
+        return told
+
+    def said(task: int) -> str:
+        return "".join(path.read_text() for path in logs.glob(f"*_{task}.out"))
+
+    first = submit()
+    assert first["workers"] == 2
+    assert submit()["workers"] == 0, "they are queued"
+    [job] = first["jobs"]
+    until(lambda: "epoch 1" in said(0))
+    subprocess.run(["scontrol", "requeue", f"{job}_0"], check=True)
+    until(lambda: "restart 1" in said(0))
+    assert submit()["workers"] == 0, "they are at it"
+    until(lambda: slurm.queue() == {})
+
+    assert len(list(runs.glob("*/*/result.json"))) == 3, said(0) + said(1)
+    assert "everything is saved" in said(0)
+    assert sum(said(task).count("epochs, completed)") for task in (0, 1)) == 3
+    records = [files.read_json(path) or {} for path in runs.glob("*/*/attempts/*.json")]
+    assert len(records) <= 4
+    assert {record["slurm_job"] for record in records} == {f"{job}_0", f"{job}_1"}
+    last = submit()
+    assert (last["done"], last["workers"]) == (3, 0)
+    assert [path.name for path in (runs / "submissions").iterdir()] == ["1"]
+
+
+def test_an_attempt_whose_job_is_gone_is_taken_over_at_once(
+    cluster: Path, tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "watch", slurm.Watch())
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "rehearsal")
+    words = ["sbatch", "--parsable", "--array=0-0", "--output=/dev/null", "--wrap=sleep 60"]
+    job = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    folder = RunFolder.of(config, tmp_path)
+    folder.register(config)
+    claim = attempts.claim(folder.path)
+    assert claim
+    claim._over.set()
+    claim._thread.join()
+    claim.record |= {"slurm_job": f"{job}_0", "slurm_cluster": "rehearsal"}
+    claim.record["process"]["machine"] = "another"
+    files.write_json(folder.path / "attempts" / "1.json", claim.record)
+    assert attempts.claim(folder.path) is None
+    subprocess.run(["scancel", "--signal=KILL", "--full", f"{job}_0"], check=True)
+    until(lambda: slurm.queue() == {})
+    monkeypatch.setattr(slurm.watch, "_ask_at", 0.0)
+    taken = attempts.claim(folder.path)
+    assert taken
+    taken.end("done")
