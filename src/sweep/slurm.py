@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-_ANSWER_SECONDS = 15
+ANSWER_SECONDS = 15.0
 _PATIENCE_SECONDS = 300
 _PAUSE_SECONDS = 5
 
@@ -22,11 +22,11 @@ def requeue_this_job() -> None:
         return
     give_up = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < give_up:
-        state = _answer("squeue", "--noheader", "--format=%T", f"--jobs={job}")
+        state = answer("squeue", "--noheader", "--format=%T", f"--jobs={job}")
         if state is not None and state.strip() != "RUNNING":
             print(f"job {job} is left as it is: {state.strip() or 'gone'}", file=sys.stderr)
             return
-        if state is not None and _answer("scontrol", "requeue", job) is not None:
+        if state is not None and answer("scontrol", "requeue", job) is not None:
             print(f"job {job} is requeued", file=sys.stderr)
             return
         time.sleep(_PAUSE_SECONDS)
@@ -42,11 +42,18 @@ def this_job() -> str | None:
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
-def _answer(*command: str) -> str | None:
-    """Standard output of a Slurm command; None where it failed or did not answer in time."""
+def answer(*command: str, seconds: float | None = None) -> str | None:
+    """Standard output of a Slurm command; None where it failed or did not answer in time.
+
+    seconds: how long to wait [ANSWER_SECONDS].
+    """
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=True
+            command,
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_SECONDS if seconds is None else seconds,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", "") or str(error)

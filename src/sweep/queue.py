@@ -1,0 +1,90 @@
+"""What Slurm has queued, by one query for all jobs: no answer means unknown, never gone."""
+
+import re
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+
+from src.sweep import slurm
+
+_FORMAT = "%i|%A|%T|%r|%N|%L|%j"  # a job's name may hold anything: it comes last
+
+
+class JobState(StrEnum):
+    """Where a job stands, as far as its runs are concerned."""
+
+    WAITING = "waiting"
+    ACTIVE = "active"
+    OVER = "over"
+
+
+_STATES = {
+    JobState.WAITING: "PENDING REQUEUED REQUEUE_HOLD REQUEUE_FED RESV_DEL_HOLD SPECIAL_EXIT",
+    JobState.ACTIVE: "CONFIGURING RUNNING SUSPENDED STOPPED SIGNALING RESIZING STAGE_OUT "
+    "COMPLETING PREEMPTED",
+    JobState.OVER: "COMPLETED FAILED CANCELLED TIMEOUT DEADLINE NODE_FAIL BOOT_FAIL "
+    "OUT_OF_MEMORY REVOKED",
+}
+STATES = {theirs: ours for ours, names in _STATES.items() for theirs in names.split()}
+"""Slurm's states -> ours. One that is not here may be at work."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, or one task of an array, as the queue has it."""
+
+    id: str
+    """As Slurm's commands take it: 12, or 12_3."""
+    raw_id: str
+    """The job's own SLURM_JOB_ID; that of its array while a task waits for the first time."""
+    state: JobState
+    slurm_state: str
+    reason: str
+    """Why it waits; empty where it does not."""
+    node: str
+    seconds_left: int | None
+    """Until its time limit; None without one."""
+    name: str
+
+
+def jobs(ids: Collection[str] = (), *, seconds: float | None = None) -> dict[str, Job] | None:
+    """The jobs with these ids, or all of this user, each under `id` and `raw_id`.
+
+    What is not in it has left the queue. None where Slurm is absent, fails, or does not answer
+    within `seconds` [slurm.ANSWER_SECONDS]: then nothing is known of any job.
+    """
+    if not shutil.which("squeue"):
+        return None
+    # of a single job that it has forgotten Slurm makes an error, of several it does not
+    which = f"--jobs={','.join([*ids, *ids])}" if ids else "--me"
+    said = slurm.answer(
+        "squeue", which, "--array", "--noheader", f"--format={_FORMAT}", seconds=seconds
+    )
+    if said is None:
+        return None
+    found = [_job(line) for line in said.splitlines() if line.count("|") >= _FORMAT.count("|")]
+    # tasks that wait share the raw id of one that may have started: that is the one it names
+    started_last = sorted(found, key=lambda job: job.state != JobState.WAITING)
+    return {job.raw_id: job for job in started_last} | {job.id: job for job in found}
+
+
+def distinct(queued: dict[str, Job]) -> list[Job]:
+    """Each job of `jobs` once."""
+    return list({job.id: job for job in queued.values()}.values())
+
+
+def _job(line: str) -> Job:
+    name, raw_id, state, reason, node, left, title = line.strip().split("|", _FORMAT.count("|"))
+    ours = STATES.get(state, JobState.ACTIVE)
+    why = reason if ours is JobState.WAITING else ""
+    return Job(name, raw_id, ours, state, why, node, _seconds(left), title)
+
+
+def _seconds(text: str) -> int | None:
+    """The seconds of 1-02:03:04, 02:03:04 or 03:04; None for what is no time (UNLIMITED)."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
+    if not match:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
