@@ -2,13 +2,18 @@
 
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
+from src.paths import ROOT
 from src.sweep import slurm
 
-_FORMAT = "%i|%A|%T|%r|%N|%L|%j"  # a job's name may hold anything: it comes last
+_FORMAT = "%i|%A|%T|%r|%N|%L|%Z|%j"  # a job's name may hold anything: it comes last
+
+JOB_NAME = "cifar10"
+"""What the names of jobs that work on sweeps begin with."""
 
 
 class JobState(StrEnum):
@@ -47,20 +52,31 @@ class Job:
     """Until its time limit; None without one."""
     name: str
 
+    work_dir: str
+    """Where it was submitted."""
 
-def jobs(ids: Collection[str] = (), *, seconds: float | None = None) -> dict[str, Job] | None:
+    @property
+    def is_ours(self) -> bool:
+        """Whether it works on a sweep of this repository, as its name and its folder tell."""
+        submitted = Path(self.work_dir).resolve()
+        return self.name.startswith(JOB_NAME) and submitted.is_relative_to(ROOT)
+
+
+def jobs(
+    ids: Collection[str] = (), *, seconds: float | None = None, quiet: bool = False
+) -> dict[str, Job] | None:
     """The jobs with these ids, or all of this user, each under `id` and `raw_id`.
 
     What is not in it has left the queue. None where Slurm is absent, fails, or does not answer
-    within `seconds` [slurm.ANSWER_SECONDS]: then nothing is known of any job.
+    within `seconds` [slurm.ANSWER_SECONDS]: then nothing is known of any job. quiet: do not say
+    on stderr what went wrong.
     """
     if not shutil.which("squeue"):
         return None
     # of a single job that it has forgotten Slurm makes an error, of several it does not
     which = f"--jobs={','.join([*ids, *ids])}" if ids else "--me"
-    said = slurm.answer(
-        "squeue", which, "--array", "--noheader", f"--format={_FORMAT}", seconds=seconds
-    )
+    words = ("squeue", which, "--array", "--noheader", f"--format={_FORMAT}")
+    said = slurm.answer(*words, seconds=seconds, quiet=quiet)
     if said is None:
         return None
     found = [_job(line) for line in said.splitlines() if line.count("|") >= _FORMAT.count("|")]
@@ -69,16 +85,18 @@ def jobs(ids: Collection[str] = (), *, seconds: float | None = None) -> dict[str
     return {job.raw_id: job for job in started_last} | {job.id: job for job in found}
 
 
-def distinct(queued: dict[str, Job]) -> list[Job]:
+def distinct(queued: Mapping[str, Job]) -> list[Job]:
     """Each job of `jobs` once."""
     return list({job.id: job for job in queued.values()}.values())
 
 
 def _job(line: str) -> Job:
-    name, raw_id, state, reason, node, left, title = line.strip().split("|", _FORMAT.count("|"))
+    name, raw_id, state, reason, node, left, folder, title = line.strip().split(
+        "|", _FORMAT.count("|")
+    )
     ours = STATES.get(state, JobState.ACTIVE)
     why = reason if ours is JobState.WAITING else ""
-    return Job(name, raw_id, ours, state, why, node, _seconds(left), title)
+    return Job(name, raw_id, ours, state, why, node, _seconds(left), title, folder)
 
 
 def _seconds(text: str) -> int | None:

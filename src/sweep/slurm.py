@@ -42,21 +42,17 @@ def this_job() -> str | None:
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
-def answer(*command: str, seconds: float | None = None) -> str | None:
+def answer(*command: str, seconds: float | None = None, quiet: bool = False) -> str | None:
     """Standard output of a Slurm command; None where it failed or did not answer in time.
 
-    seconds: how long to wait [ANSWER_SECONDS].
+    seconds: how long to wait [ANSWER_SECONDS]. quiet: do not say on stderr why there is none.
     """
+    limit = ANSWER_SECONDS if seconds is None else seconds
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=ANSWER_SECONDS if seconds is None else seconds,
-            check=True,
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", "") or str(error)
-        print(f"{' '.join(command)}: {' '.join(str(detail).split())}", file=sys.stderr)
+        if not quiet:
+            print(f"{' '.join(command)}: {' '.join(str(detail).split())}", file=sys.stderr)
         return None
     return done.stdout

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from src.paths import ROOT
 from src.sweep import queue
 from src.sweep.queue import JobState
 from tests.sweep.conftest import Fake
 
-SAID = """1_2|1|PENDING|JobArrayTaskLimit||UNLIMITED|a|b
-1_1|3|RUNNING|None|n1|1-02:03:04|a|b
-1_4|1|RUNNING|None|n[2-3]|59:58|a|b
-2|2|PENDING|Priority||NOT_SET|x
-9|9|NEW_IN_SLURM_99|None|n4|INVALID|x
+SAID = f"""1_2|1|PENDING|JobArrayTaskLimit||UNLIMITED|/tmp|a|b
+1_1|3|RUNNING|None|n1|1-02:03:04|/tmp|a|b
+1_4|1|RUNNING|None|n[2-3]|59:58|/tmp|a|b
+2|2|PENDING|Priority||NOT_SET|{ROOT}/slurm_cluster|cifar10-set
+9|9|NEW_IN_SLURM_99|None|n4|INVALID|{ROOT}|x
 """
 
 
@@ -37,6 +38,7 @@ def test_all_jobs_by_one_query(squeue: Fake) -> None:
     assert found["1"] is found["1_4"], "a raw id names the task that started, not those that wait"
     assert found["9"].state == JobState.ACTIVE, "unknown is not dead"
     assert "7" not in found
+    assert [job.id for job in queue.distinct(found) if job.is_ours] == ["2"]
     [words] = asked.read_text().splitlines()
     assert "--me" in words
     queue.jobs(["5"])
