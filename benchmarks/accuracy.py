@@ -10,7 +10,8 @@ from statistics import mean, stdev
 
 from benchmarks import flags
 from benchmarks.record import RESULTS, Record
-from src.cli import Parser, door, positive
+from src.cli.door import door
+from src.cli.parser import Parser, positive
 from src.config import PRECISIONS, RunConfig, default_dataset_path
 from src.errors import ExitStatus, UserError
 from src.interrupt import StopRequest

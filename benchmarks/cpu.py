@@ -27,7 +27,8 @@ from benchmarks.measure import (
 from benchmarks.ours import Ours
 from benchmarks.record import RESULTS, Record
 from benchmarks.workload import BATCHES, images, known_models, run_config
-from src.cli import Parser, door, positive
+from src.cli.door import door
+from src.cli.parser import Parser, positive
 from src.data.augment import Augmentation
 from src.data.dataset import Dataset
 from src.data.resident import ResidentData, normalization_table

@@ -31,7 +31,8 @@ from benchmarks.measure import (
 from benchmarks.processes import gpu_memory_in_use, mps, train_together
 from benchmarks.record import RESULTS, Record, Table
 from benchmarks.workload import GPU_BATCHES, images, known_models, run_config
-from src.cli import Parser, door, positive
+from src.cli.door import door
+from src.cli.parser import Parser, positive
 from src.data.resident import ResidentData
 from src.errors import ExitStatus
 from src.training.device import pick_device

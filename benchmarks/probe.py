@@ -9,7 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from src.cli import Parser, door, positive
+from src.cli.door import door
+from src.cli.parser import Parser, positive
 from src.errors import ExitStatus, UserError
 
 _WARM_UP = 20  # steps of a run before it is measured beside others

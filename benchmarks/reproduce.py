@@ -18,7 +18,8 @@ import torch
 from benchmarks.record import RESULTS
 from benchmarks.systems import MEASURES, SEARCH_TRIALS, SYSTEMS, System
 from src import files, models
-from src.cli import Parser, door, positive
+from src.cli.door import door
+from src.cli.parser import Parser, positive
 from src.config import SEARCH, SYNTHETIC, RunConfig, default_dataset_path, from_mapping, read_yaml
 from src.errors import ExitStatus, UserError
 from src.interrupt import StopRequest

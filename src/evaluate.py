@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.cli import Parser, add_config_flags, door, from_flags, given_settings, positive, seed
+from src.cli.door import door
+from src.cli.flags import add_config_flags, from_flags, given_settings
+from src.cli.parser import Parser, positive, seed
 from src.config import MODEL_OPTIONS
 from src.errors import ExitStatus, UserError
 from src.paths import REPORT_DIR, shown

@@ -7,15 +7,10 @@ from pathlib import Path
 if __name__ == "__main__":  # python src/main.py: import from the repository, not from src/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from src.cli import (
-    Parser,
-    add_config_flags,
-    add_training_options,
-    config_from,
-    door,
-    train,
-    wants_rate,
-)
+from src.cli.door import door
+from src.cli.flags import add_config_flags, config_from, wants_rate
+from src.cli.parser import Parser
+from src.cli.training import add_training_options, train
 from src.errors import ExitStatus
 
 

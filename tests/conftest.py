@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.cli import door
+from src.cli.door import door
 from src.config import RunConfig
 from src.data import synthetic
 from src.data.dataset import Dataset
@@ -24,7 +24,9 @@ from src.data.resident import ResidentData
 from src.errors import ExitStatus
 from src.paths import ROOT
 from src.run import run
+from src.slurm import watch
 
+Fake = Callable[[str], Path]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -176,3 +178,24 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 _SBIN = os.environ["PATH"] + ":/usr/sbin:/sbin"
+
+
+@pytest.fixture(autouse=True)
+def forgotten_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer of Slurm from the test before is fresh."""
+    monkeypatch.setattr(watch, "shared", watch.Watch())
+
+
+@pytest.fixture
+def squeue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fake:
+    """Put a squeue with this body on PATH; the file that its arguments are written to."""
+
+    def put(body: str) -> Path:
+        script, asked = tmp_path / "bin" / "squeue", tmp_path / "asked"
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f"#!/bin/bash\necho $* >>{asked}\n{body}\n")
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+        return asked
+
+    return put

@@ -36,7 +36,7 @@ def result(runs: Path) -> dict[str, Any]:
 def config_of(words: list[str]) -> dict[str, Any]:
     """The RunConfig that src/main.py would run."""
     code = (
-        "import sys, dataclasses, json; import src.main as m, src.cli\n"
+        "import sys, dataclasses, json; import src.main as m\n"
         "m.train = lambda configs, parsed: print(json.dumps(configs[0].as_dict()))\n"
         "m.main(sys.argv[1:])"
     )

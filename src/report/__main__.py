@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.cli import Parser, add_config_flags, door, positive, seed
+from src.cli.door import door
+from src.cli.flags import add_config_flags
+from src.cli.parser import Parser, positive, seed
 from src.config import MODEL_OPTIONS
 from src.errors import ExitStatus, UserError
 from src.paths import REPORT_DIR

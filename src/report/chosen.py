@@ -1,6 +1,5 @@
 """Which runs an analysis is of: those that are named, or the best ones."""
 
-import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -10,9 +9,10 @@ from typing import TypeVar
 
 from src.config import RunConfig, from_mapping
 from src.errors import UserError
-from src.paths import CELLS, CONFIG, RUNS_DIR, shown
+from src.paths import CONFIG, RUNS_DIR
 from src.report import table
 from src.results.aggregate import collect
+from src.results.named import find
 from src.results.store import RunFolder
 
 T = TypeVar("T")
@@ -60,34 +60,9 @@ def named(words: Sequence[str], runs_dir: Path) -> list[Chosen]:
 
     Raises UserError for a word that no run or more than one goes by.
     """
-    paths = dict.fromkeys(_found(word, runs_dir).resolve() for word in words)
+    found = (find(word, runs_dir, "--run") for word in words)
+    paths = dict.fromkeys(run.path.resolve() for run in found)
     return [Chosen.at(path) for path in paths]
-
-
-def _found(word: str, runs_dir: Path) -> Path:
-    if (Path(word) / CONFIG).is_file():
-        return Path(word)
-    if not runs_dir.is_dir():
-        raise UserError(f"--runs {str(runs_dir)!r}: no such folder")
-    paths = [config.parent for config in sorted(runs_dir.glob(f"*/*/{CONFIG}"))]
-    hits = [path for path in paths if word == path.name or _goes_by(path, word)]
-    if not hits:
-        raise UserError(
-            f"--run {word!r}: no such run under {shown(runs_dir)}: expected its folder, "
-            "its name, or at least 4 digits of its id"
-        )
-    if len(hits) > 1:
-        names = ", ".join(path.name for path in hits[:4]) + (", ..." if len(hits) > 4 else "")
-        raise UserError(f"--run {word!r}: {len(hits)} runs go by that: {names}")
-    return hits[0]
-
-
-def _goes_by(path: Path, word: str) -> bool:
-    name, _, run_id = path.name.rpartition("-")
-    if re.fullmatch("[0-9a-f]{4,10}", word) and run_id.startswith(word):
-        return True
-    cells = (cell.stem.rpartition("-")[0] for cell in (path / CELLS).glob("*.json"))
-    return word == name or word in cells
 
 
 def best(runs_dir: Path, model: str | None, rank_by: str | None, each: int) -> list[Chosen]:

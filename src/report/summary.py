@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from src import models
-from src.cli import from_flags
+from src.cli.flags import from_flags
 from src.config import MODEL_OPTIONS
 from src.errors import ExitStatus, UserError
 from src.report.chosen import wanted

@@ -17,8 +17,9 @@ from typing import Any
 
 import psutil
 
-from src import files, paths, slurm
+from src import files, paths
 from src.errors import Superseded
+from src.slurm import command, watch
 
 HEARTBEAT_SECONDS = 30.0
 _CLOCK_TOLERANCE_SECONDS = 2.0  # a start time is told to the wall clock, which may be set
@@ -69,7 +70,7 @@ def claim(folder: Path, *, known_dead: Record | None = None) -> Claim | None:
         "process": process(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "slurm_restart_count": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
-        "slurm_job": slurm.this_job(),
+        "slurm_job": command.this_job(),
         "slurm_cluster": os.environ.get("SLURM_CLUSTER_NAME"),
         "user": os.getuid(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -150,10 +151,10 @@ def _is_job_over(record: Record) -> bool:
     job, cluster = record.get("slurm_job"), record.get("slurm_cluster")
     if not job or not cluster or record.get("user") != os.getuid():
         return False
-    if cluster != slurm.this_cluster():
+    if cluster != command.this_cluster():
         return False
     since = datetime.fromisoformat(record["started"]).timestamp()
-    return slurm.watch.is_over(job, record["slurm_restart_count"], since)
+    return watch.shared.is_over(job, record["slurm_restart_count"], since)
 
 
 def _file(folder: Path, number: int) -> Path:

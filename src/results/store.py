@@ -2,25 +2,16 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
 from src import files, paths
 from src.config import RunConfig
 from src.errors import UserError
-from src.results import attempts
+from src.results import attempts, snapshot
+from src.results.snapshot import Snapshot, State
 
-
-class State(StrEnum):
-    """Where a run stands, as its folder tells."""
-
-    DONE = "done"
-    PRUNED = "pruned"
-    RUNNING = "running"
-    INTERRUPTED = "interrupted"
-    FAILED = "failed"
-    PENDING = "pending"
+__all__ = ["RunFolder", "State", "all_runs"]
 
 
 class RunFolder:
@@ -52,16 +43,7 @@ class RunFolder:
 
     def state(self) -> State:
         """Derived from the files, never stored."""
-        if self.result() is not None:
-            return State.DONE
-        last = attempts.last(self.path)
-        if last and attempts.may_be_alive(last):
-            return State.RUNNING
-        if self.pruned() is not None:
-            return State.PRUNED
-        if (self.path / paths.FAILURE).exists():
-            return State.FAILED
-        return State.INTERRUPTED if last else State.PENDING
+        return Snapshot(self.path).state
 
     def config(self) -> dict[str, Any] | None:
         """The config as it was written; None where it is missing or damaged."""
@@ -74,15 +56,11 @@ class RunFolder:
 
     def result(self) -> dict[str, Any] | None:
         """The result; None where there is none or it is not whole."""
-        return self._numbers(paths.RESULT)
+        return snapshot.numbers(self.path / paths.RESULT)
 
     def pruned(self) -> dict[str, Any] | None:
         """What a run had come to when it was stopped as hopeless; None where it was not."""
-        return self._numbers(paths.PRUNED)
-
-    def _numbers(self, name: str) -> dict[str, Any] | None:
-        numbers = files.read_json(self.path / name)
-        return numbers if numbers and "test_accuracy_best_val_acc" in numbers else None
+        return snapshot.numbers(self.path / paths.PRUNED)
 
     def failure(self) -> dict[str, Any] | None:
         """What broke the last attempt; None where nothing did."""

@@ -15,13 +15,12 @@ from src.data import synthetic
 from src.data.resident import ResidentData
 from src.errors import Stopped
 from src.results.pruning import Halving
+from src.sweep.images import images_of
 from src.training import group
 from src.training.device import device_name, pick_device
 from src.training.slots import Slots, slots_for
 from src.training.trainer import Trainer
 
-_CIFAR10 = {"train": 50_000, "test": 10_000}
-_STAND_IN = {"train": synthetic.TRAIN_IMAGES, "test": synthetic.TEST_IMAGES}
 _CPU_BATCH = 16  # to begin with: a vit step of 256 images takes a minute on two cores
 _STEP_SECONDS = 1.0  # of a step that the batch is enlarged to, at most
 _ENDLESS = 1_000_000  # epochs
@@ -99,15 +98,6 @@ def seconds(config: RunConfig, speed: Speed) -> float:
     looked_at = validations * validation + len(CHECKPOINT_KINDS) * test
     images = config.num_epochs * train + _VALIDATION_SHARE * looked_at
     return images / speed.images_per_second
-
-
-def images_of(config: RunConfig) -> tuple[int, int, int]:
-    """How many training, validation and test images a run uses."""
-    whole = _STAND_IN if config.base_dataset_path == SYNTHETIC else _CIFAR10
-    validation = whole["train"] // 5 if config.val_split == "last_batch" else config.val_size
-    parts = (whole["train"] - validation, validation, whole["test"])
-    most = config.max_images or whole["train"]
-    return min(parts[0], most), min(parts[1], most), min(parts[2], most)
 
 
 def share_with(halving: Halving, num_epochs: int) -> float:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from src.paths import ROOT, SETS_DIR
-from src.sweep import grid, sets, slurm
+from src.slurm import command, requeue
+from src.sweep import grid, sets
 
 pytestmark = pytest.mark.slurm
 
@@ -184,25 +185,25 @@ def test_nobody_is_requeued_where_slurm_does_not_answer(
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(slurm, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(requeue, "_PAUSE_SECONDS", 0.01)
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    slurm.requeue_this_job()
+    requeue.requeue_this_job()
     assert not asked.exists(), "not a job"
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
-    slurm.requeue_this_job()
+    requeue.requeue_this_job()
     assert (tmp_path / "requeued").read_text() == "requeue 12\n"
     assert "job 12 is requeued" in capfd.readouterr().err
     (tmp_path / "squeue").write_text("#!/bin/bash\nexit 1\n")
-    monkeypatch.setattr(slurm, "_PATIENCE_SECONDS", 0.2)
-    slurm.requeue_this_job()
+    monkeypatch.setattr(requeue, "_PATIENCE_SECONDS", 0.2)
+    requeue.requeue_this_job()
     assert "could not be requeued" in capfd.readouterr().err
 
 
 def test_an_array_task_names_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("JOB_ID", "12"), ("ARRAY_JOB_ID", "12"), ("ARRAY_TASK_ID", "3")):
         monkeypatch.setenv(f"SLURM_{name}", value)
-    assert slurm.this_job() == "12_3"
+    assert command.this_job() == "12_3"
 
 
 def test_two_clusters_stand_side_by_side(cluster: Path, tmp_path: Path) -> None:

@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 
-from src import files, slurm
+from src import files
 from src.errors import UserError
 from src.results import attempts
 from src.results.store import RunFolder
-from src.sweep import grid, sbatch, sets
+from src.slurm import command
+from src.sweep import grid, sets
 from src.sweep.__main__ import main
-from src.sweep.submit_options import parser, resources_of
+from src.sweep.submission import sbatch
+from src.sweep.submission.options import parser, resources_of
 from tests.conftest import Run
+from tests.slurm.squeue import line
 
 GRID = """
 base_dataset_path: synthetic
@@ -60,10 +63,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (folder / name).write_text(f"#!/bin/bash\nD={folder}\n{body}\n")
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setattr(slurm, "watch", slurm.Watch())
-    slurm.settings.cache_clear()
+    command.settings.cache_clear()
     yield folder
-    slurm.settings.cache_clear()
+    command.settings.cache_clear()
 
 
 @pytest.fixture
@@ -84,10 +86,7 @@ def submit(
 def queue(fake: Path, *groups: dict[str, Any]) -> None:
     """Let all submitted workers be in the queue."""
     tasks = [
-        f"{job}_{task} RUNNING 0"
-        for g in groups
-        for job in g["jobs"]
-        for task in range(g["workers"])
+        line(f"{job}_{task}") for g in groups for job in g["jobs"] for task in range(g["workers"])
     ]
     (fake / "queue").write_text("\n".join(tasks))
 
@@ -116,12 +115,12 @@ def test_the_text_of_a_script(tmp_path: Path) -> None:
     text = sbatch.script(array, resources, folder, tmp_path, ["--runs", "$(touch y); z"])
     lines = text.splitlines()
     assert lines[0] == "#!/bin/bash"
-    for line in (
+    for option in (
         "--array=0-2%2",
         "--comment='two words'",
         "--cpus-per-task=4",
         "--exclusive",
-        "--job-name=sweep-7-cnn",
+        "--job-name=cifar10-7-cnn",
         "--mem=8G",
         "--open-mode=append",
         "--partition=gpu",
@@ -129,7 +128,7 @@ def test_the_text_of_a_script(tmp_path: Path) -> None:
         "--signal=B:USR1@120",
         "--time=240",
     ):
-        assert f"#SBATCH {line}" in lines
+        assert f"#SBATCH {option}" in lines
     assert f"#SBATCH --output='{tmp_path}/a 100%% $(touch x)/7/logs/cnn-%A_%a.out'" in lines
     assert "gres" not in text
     command = f"exec {sys.executable} -u -m src.sweep work 1 --runs '$(touch y); z'"
@@ -282,7 +281,7 @@ def test_arrays_are_cut_to_what_the_cluster_takes(submit: Submit, fake: Path) ->
 
 def test_no_more_jobs_than_are_allowed(submit: Submit, fake: Path) -> None:
     (fake / "sacctmgr").write_text("#!/bin/bash\necho; echo 4\n")
-    (fake / "queue").write_text("77 RUNNING 0\n")
+    (fake / "queue").write_text(line("77") + "\n")
     assert sum(column(submit("--workers", 3), "workers")) == 3
 
 
@@ -311,7 +310,8 @@ def test_of_two_at_once_one_submits(
     command: Run, fake: Path, grid_file: Path, tmp_path: Path
 ) -> None:
     """The second waits to see what came of the first, whose jobs Slurm is slow to take."""
-    slow = "sleep 0.5; for t in 0 1 2; do echo $$_$t RUNNING 0 >>$D/queue; done\n"
+    task = line("$$_$t", raw="$$")
+    slow = f'sleep 0.5; for t in 0 1 2; do echo "{task}" >>$D/queue; done\n'
     text = (fake / "sbatch").read_text()
     (fake / "sbatch").write_text(text.replace("echo $$", f"{slow}echo $$"))
     runs = tmp_path / "runs"

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from src import files, slurm
+from src import files
 from src.config import RunConfig
 from src.results import attempts
 from src.results.store import RunFolder
+from src.slurm import queue, watch
 from tests.conftest import Run
 
 pytestmark = pytest.mark.slurm
@@ -57,7 +58,7 @@ def test_a_sweep_is_submitted_once_and_survives_a_requeue(
     subprocess.run(["scontrol", "requeue", f"{job}_0"], check=True)
     until(lambda: "restart 1" in said(0))
     assert submit()["workers"] == 0, "they are at it"
-    until(lambda: slurm.queue() == {})
+    until(lambda: queue.jobs() == {})
 
     assert len(list(runs.glob("*/*/result.json"))) == 3, said(0) + said(1)
     assert "everything is saved" in said(0)
@@ -73,7 +74,7 @@ def test_a_sweep_is_submitted_once_and_survives_a_requeue(
 def test_an_attempt_whose_job_is_gone_is_taken_over_at_once(
     cluster: Path, tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slurm, "watch", slurm.Watch())
+    monkeypatch.setattr(watch, "shared", watch.Watch())
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "rehearsal")
     words = ["sbatch", "--parsable", "--array=0-0", "--output=/dev/null", "--wrap=sleep 60"]
     job = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
@@ -88,8 +89,8 @@ def test_an_attempt_whose_job_is_gone_is_taken_over_at_once(
     files.write_json(folder.path / "attempts" / "1.json", claim.record)
     assert attempts.claim(folder.path) is None
     subprocess.run(["scancel", "--signal=KILL", "--full", f"{job}_0"], check=True)
-    until(lambda: slurm.queue() == {})
-    monkeypatch.setattr(slurm.watch, "_ask_at", 0.0)
+    until(lambda: queue.jobs() == {})
+    monkeypatch.setattr(watch.shared, "_ask_at", 0.0)
     taken = attempts.claim(folder.path)
     assert taken
     taken.end("done")

@@ -15,7 +15,9 @@ import optuna
 import pytest
 import yaml
 
-from src import cli, run
+from src import run
+from src.cli.flags import add_config_flags, config_from
+from src.cli.parser import Parser
 from src.config import RunConfig
 from src.errors import Stopped, UserError
 from src.paths import ROOT
@@ -175,10 +177,10 @@ def test_the_recipe_is_the_best_run(space: Space, tmp_path: Path) -> None:
     recipe = best.write_recipe(search, found, tmp_path / "out")
     assert "base_dataset_path" not in yaml.safe_load(recipe.read_text())
     assert recipe.name == "small_best.yaml"
-    parsed = cli.Parser()
+    parsed = Parser()
     parsed.add_argument("--config", type=Path)
-    cli.add_config_flags(parsed)
-    repeated = cli.config_from(parsed.parse(["--config", str(recipe), "-d", "synthetic"]))
+    add_config_flags(parsed)
+    repeated = config_from(parsed.parse(["--config", str(recipe), "-d", "synthetic"]))
     assert repeated.id == found["run_id"]
     assert Path(found["run"]).name.endswith(repeated.id)
     assert RunFolder.of(repeated, tmp_path).state() == State.DONE

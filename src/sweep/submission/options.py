@@ -2,13 +2,13 @@
 
 import argparse
 from argparse import Namespace
-from pathlib import Path
 
-from src.cli import Parser, add_training_options, positive
-from src.config import DEVICES, model_types
+from src.cli.parser import Parser, positive
+from src.cli.training import add_training_options
+from src.config import model_types
 from src.options import did_you_mean
-from src.paths import SETS_DIR
-from src.sweep.sbatch import Resources, key_value, reader
+from src.sweep.options import add_grid_option, add_overrides, add_sets_options
+from src.sweep.submission.sbatch import Resources, key_value, reader
 
 EXECUTORS = ("slurm", "local", "inline")
 _MINUTES = 1440
@@ -23,13 +23,9 @@ def parser() -> Parser:
         "tried again. Nothing that is done or being trained is touched; called again, it submits "
         "nothing as long as enough workers are queued or running.",
     )
-    made.add_argument("numbers", nargs="*", metavar="N", help="numbers of the sets [all]")
-    made.add_argument(
-        "--sets", type=Path, default=SETS_DIR, metavar="DIR", help="set files [hyperparameter_sets]"
-    )
-    made.add_argument("--grid", type=Path, metavar="FILE", help="a YAML grid, instead of sets")
-    made.add_argument("-d", "--base_dataset_path", metavar="DIR", help="in place of the sets' own")
-    made.add_argument("--device", choices=DEVICES, help="in place of the sets' own")
+    add_sets_options(made)
+    add_grid_option(made)
+    add_overrides(made)
     made.add_argument(
         "--executor",
         choices=EXECUTORS,

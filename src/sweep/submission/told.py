@@ -9,8 +9,8 @@ from typing import Any
 
 from src.paths import shown
 from src.results.store import State
-from src.sweep.plan import Team
-from src.sweep.submit_options import resources_of
+from src.sweep.submission.options import resources_of
+from src.sweep.submission.plan import Team
 
 _COLUMNS = ("", "runs", "done", "running", "given up", "to train", "workers", "minutes", "jobs")
 

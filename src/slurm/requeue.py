@@ -1,9 +1,9 @@
-"""What a job asks of Slurm about itself."""
+"""What a job asks of Slurm about itself: to run it again."""
 
 import sys
 import time
 
-from src.slurm import answer, this_job
+from src.slurm.command import answer, this_job
 
 _PATIENCE_SECONDS = 300
 _PAUSE_SECONDS = 5

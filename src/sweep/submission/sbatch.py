@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from src import slurm
 from src.errors import UserError
 from src.paths import CODE
+from src.slurm import command
+from src.slurm.queue import JOB_NAME
 
 _WARNING_SECONDS = 120  # before the end of a job's time or, with grace, before a preemption
 _SBATCH_SECONDS = 60
@@ -90,7 +91,7 @@ def script(
             raise UserError(f"{str(path)!r}: sbatch takes no path with quotes or line breaks")
     from submitit.slurm.slurm import _make_sbatch_string
 
-    name = f"sweep-{folder.name}-{array.name}"
+    name = f"{JOB_NAME}-{folder.name}-{array.name}"
     command = [sys.executable, "-u", "-m", "src.sweep", "work", str(array.number)]
     text: str = _make_sbatch_string(
         command=f"exec {shlex.join([*command, *words])}",
@@ -162,16 +163,16 @@ def sbatch(path: Path) -> str:
 
 def largest_array() -> int | None:
     """Tasks that an array of this cluster can have; None where Slurm does not answer."""
-    told = slurm.settings().get("MaxArraySize", "")
+    told = command.settings().get("MaxArraySize", "")
     return max(1, int(told)) if told.isdecimal() else None
 
 
 def most_jobs() -> int | None:
     """Jobs that we may have in the queue at a time; None where nobody says so."""
-    user = slurm.answer("id", "-un", quiet=True) or ""
+    user = command.answer("id", "-un", quiet=True) or ""
     fields = ("--noheader", "--parsable2", "show", "assoc", f"user={user.strip()}")
-    told = slurm.answer("sacctmgr", *fields, "format=MaxSubmitJobs", quiet=True) or ""
-    limits = [*told.split(), slurm.settings().get("MaxJobCount", "")]
+    told = command.answer("sacctmgr", *fields, "format=MaxSubmitJobs", quiet=True) or ""
+    limits = [*told.split(), command.settings().get("MaxJobCount", "")]
     return min((int(limit) for limit in limits if limit.isdecimal()), default=None)
 
 

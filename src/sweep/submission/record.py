@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src import files, paths, slurm
+from src import files, paths
 from src.commit import git_commit
 from src.config import RunConfig
 from src.errors import UserError
 from src.results import attempts
+from src.slurm import command, queue
 from src.sweep import sets
-from src.sweep.plan import Workers
+from src.sweep.submission.plan import Workers
 
 _MAKING_SECONDS = 120.0  # at most, of a submission on a machine that we cannot look into
 _POLL_SECONDS = 0.2
@@ -90,17 +91,17 @@ class _Queued:
 
     def __call__(self, job: str) -> int:
         if self._tasks is None:
-            jobs = slurm.queue()
+            jobs = queue.jobs(quiet=True)
             if jobs is None:
                 raise UserError("Slurm does not answer (squeue): nothing is submitted")
-            self._tasks = Counter(name.partition("_")[0] for name in jobs)
+            self._tasks = Counter(job.array for job in queue.distinct(jobs))
         return self._tasks[job]
 
 
 def _alive(record: Record, array: Record, queued: Callable[[str], int]) -> int:
     if record["executor"] != "slurm":
         return sum(attempts.is_running(process) is True for process in array["processes"])
-    return queued(array["job"]) if record["cluster"] == slurm.this_cluster() else 0
+    return queued(array["job"]) if record["cluster"] == command.this_cluster() else 0
 
 
 def _records(runs_dir: Path) -> Iterator[Record]:

@@ -5,23 +5,26 @@ import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from src import paths, slurm
-from src.cli import train
+from src import paths
+from src.cli.training import train
 from src.commit import git_commit
 from src.config import RunConfig
 from src.errors import ExitStatus, UserError
 from src.interrupt import StopRequest
 from src.results import attempts
 from src.results.store import RunFolder
-from src.sweep import grid, local, sbatch, sets, submission
-from src.sweep.plan import Team, Workers, limited, standing, team
-from src.sweep.submit_options import parser, resources_of, work_words
-from src.sweep.submit_told import show
+from src.slurm import command, queue
+from src.sweep.options import wanted
+from src.sweep.submission import local, sbatch
+from src.sweep.submission import record as submissions
+from src.sweep.submission.options import parser, resources_of, work_words
+from src.sweep.submission.plan import Team, Workers, limited, standing, team
+from src.sweep.submission.told import show
 
 ALL = "all"  # the group of those who work on every architecture
 _DEFAULT_ARRAY = 1001  # of a cluster that is not configured otherwise
@@ -36,7 +39,7 @@ class Batch:
     team: Team
 
 
-def submit(arguments: Sequence[str]) -> ExitStatus:
+def main(arguments: Sequence[str]) -> ExitStatus:
     """Submit workers for what is missing of sets or of a grid."""
     asked = parser().parse(arguments)
     asked.arguments = list(arguments)
@@ -44,9 +47,9 @@ def submit(arguments: Sequence[str]) -> ExitStatus:
     asked.runs = asked.runs.resolve()
     if asked.executor == "slurm" and not asked.dry_run and not shutil.which("sbatch"):
         raise UserError("--executor 'slurm': there is no sbatch here; expected local or inline")
-    configs = _configs(asked)
+    configs = wanted(asked)
     while True:
-        last = submission.latest(asked.runs)
+        last = submissions.latest(asked.runs)
         teams = _decide(asked, configs)
         busy = [one for one in teams if one.workers]
         folder = paths.submissions_dir(asked.runs) / str(last + 1)
@@ -59,7 +62,7 @@ def submit(arguments: Sequence[str]) -> ExitStatus:
             return ExitStatus.DONE
         if asked.executor == "inline":
             return train([cell for one in busy for cell in one.cells], asked)
-        if submission.claim(asked.runs, last + 1):
+        if submissions.claim(asked.runs, last + 1):
             return _commit(asked, teams, batches, folder)
 
 
@@ -69,27 +72,13 @@ def _note(teams: Sequence[Team], runs_dir: Path) -> None:
         RunFolder.of(cell, runs_dir).register(cell)
 
 
-def _configs(asked: Namespace) -> list[RunConfig]:
-    """The runs that are wanted, with what the flags say in place of the sets' own."""
-    if asked.grid is None:
-        by_set = sets.read_numbered(asked.sets, asked.numbers)
-        configs = [config for runs in by_set.values() for config in runs]
-    elif asked.numbers:
-        raise UserError(f"--grid {str(asked.grid)!r}: sets have numbers, a grid has none")
-    else:
-        configs = grid.expand(grid.read(asked.grid), str(asked.grid))
-    given = {name: getattr(asked, name) for name in ("base_dataset_path", "device")}
-    given = {name: value for name, value in given.items() if value is not None}
-    return [replace(config, **given) for config in configs] if given else configs
-
-
 def _decide(asked: Namespace, configs: Sequence[RunConfig]) -> list[Team]:
     """How many workers each group gets. Touches nothing."""
     groups: dict[str, list[RunConfig]] = {}
     for config in configs:
         by_model = asked.executor == "slurm"
         groups.setdefault(config.model_type if by_model else ALL, []).append(config)
-    there: list[Workers] = submission.workers(asked.runs)
+    there: list[Workers] = submissions.workers(asked.runs)
     judged = {"retries": asked.retries, "retry_failed": asked.retry_failed, "prune": asked.prune}
     stands = [standing(name, runs, asked.runs, **judged) for name, runs in groups.items()]
     teams = [team(stand, asked.workers, there) for stand in stands]
@@ -101,7 +90,8 @@ def _decide(asked: Namespace, configs: Sequence[RunConfig]) -> list[Team]:
 def _admitted(teams: Sequence[Team]) -> list[Team]:
     """As many workers as Slurm admits now."""
     most = sbatch.most_jobs()
-    free = None if most is None else max(0, most - len(slurm.queue() or {}))
+    ours = queue.distinct(queue.jobs(quiet=True) or {})
+    free = None if most is None else max(0, most - len(ours))
     if free is None or free >= sum(one.workers for one in teams):
         return list(teams)
     print(f"Slurm admits {most} jobs of ours, now {free} more", file=sys.stderr)
@@ -134,7 +124,7 @@ def _commit(
     try:
         runs = {batch.array.number: batch.team.cells for batch in batches}
         texts = {batch.array.label: batch.text for batch in batches}
-        submission.fill(folder, list(runs.values()), texts)
+        submissions.fill(folder, list(runs.values()), texts)
         for batch in batches:
             script = folder / f"{batch.array.label}.sh"
             array = {**_array(batch), "log": sbatch.log(folder, batch.array)}
@@ -146,7 +136,7 @@ def _commit(
                 seen = [attempts.process(one.pid) for one in started]
                 arrays.append({**array, "processes": seen})
     finally:
-        submission.close(folder, {**_circumstances(asked, folder), "arrays": arrays})
+        submissions.close(folder, {**_circumstances(asked, folder), "arrays": arrays})
     show(asked, teams, folder, arrays=arrays)
     return local.wait(workers, stop) if stop else ExitStatus.DONE
 
@@ -163,7 +153,7 @@ def _circumstances(asked: Namespace, folder: Path) -> dict[str, Any]:
         "submission": int(folder.name),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "executor": asked.executor,
-        "cluster": slurm.this_cluster() if on_slurm else None,
+        "cluster": command.this_cluster() if on_slurm else None,
         "host": os.uname().nodename,
         "commit": git_commit(),
         "arguments": asked.arguments,

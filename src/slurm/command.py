@@ -1,0 +1,46 @@
+"""Slurm's commands, and what they and the environment tell about this job and this cluster."""
+
+import os
+import subprocess
+import sys
+from functools import cache
+
+ANSWER_SECONDS = 15.0
+
+
+def answer(*command: str, seconds: float | None = None, quiet: bool = False) -> str | None:
+    """Standard output of a Slurm command; None where it failed or did not answer in time.
+
+    seconds: how long to wait [ANSWER_SECONDS]. quiet: do not say on stderr why there is none.
+    """
+    limit = ANSWER_SECONDS if seconds is None else seconds
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        detail = getattr(error, "stderr", "") or str(error)
+        if not quiet:
+            print(f"{' '.join(command)}: {' '.join(str(detail).split())}", file=sys.stderr)
+        return None
+    return done.stdout
+
+
+def this_job() -> str | None:
+    """How Slurm's commands name the job that we are; None where we are none.
+
+    The last task of an array has the array's own job id, which would name all of its tasks.
+    """
+    array, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
+def this_cluster() -> str | None:
+    """The name of the cluster that we are on; None where there is none or it does not answer."""
+    return os.environ.get("SLURM_CLUSTER_NAME") or settings().get("ClusterName")
+
+
+@cache
+def settings() -> dict[str, str]:
+    """What `scontrol show config` tells, by name; nothing where it does not answer."""
+    told = answer("scontrol", "show", "config", quiet=True) or ""
+    pairs = (line.partition("=") for line in told.splitlines())
+    return {name.strip(): value.strip() for name, equals, value in pairs if equals}

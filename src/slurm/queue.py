@@ -1,0 +1,116 @@
+"""What Slurm has queued, by one query for all jobs: no answer means unknown, never gone."""
+
+import re
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from src.paths import ROOT
+from src.slurm import command
+
+_FIELDS = {  # with their widths: longer values are cut; a job's name may hold anything: it is last
+    **{"JobArrayID": 64, "JobID": 16, "State": 24, "RestartCnt": 8, "Reason": 48, "NodeList": 64},
+    **{"TimeLeft": 20, "WorkDir": 256, "Name": 128},
+}
+
+JOB_NAME = "cifar10"
+"""What the names of jobs that work on sweeps begin with."""
+
+
+class JobState(StrEnum):
+    """Where a job stands, as far as its runs are concerned."""
+
+    WAITING = "waiting"
+    ACTIVE = "active"
+    OVER = "over"
+
+
+_STATES = {
+    JobState.WAITING: "PENDING REQUEUED REQUEUE_HOLD REQUEUE_FED RESV_DEL_HOLD SPECIAL_EXIT",
+    JobState.ACTIVE: "CONFIGURING RUNNING SUSPENDED STOPPED SIGNALING RESIZING STAGE_OUT "
+    "COMPLETING PREEMPTED",
+    JobState.OVER: "COMPLETED FAILED CANCELLED TIMEOUT DEADLINE NODE_FAIL BOOT_FAIL "
+    "OUT_OF_MEMORY REVOKED",
+}
+STATES = {theirs: ours for ours, names in _STATES.items() for theirs in names.split()}
+"""Slurm's states -> ours. One that is not here may be at work."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, or one task of an array, as the queue has it."""
+
+    id: str
+    """As Slurm's commands take it: 12, or 12_3."""
+    raw_id: str
+    """The job's own SLURM_JOB_ID; that of its array while a task waits for the first time."""
+    state: JobState
+    slurm_state: str
+    restarts: int
+    reason: str
+    """Why it waits; empty where it does not."""
+    node: str
+    seconds_left: int | None
+    """Until its time limit; None without one."""
+    work_dir: str
+    """Where it was submitted."""
+    name: str
+
+    @property
+    def array(self) -> str:
+        """The array that it is a task of; its own id where it is none."""
+        return self.id.partition("_")[0]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it works on a sweep of this repository, as its name and its folder tell."""
+        submitted = Path(self.work_dir).resolve()
+        return self.name.startswith(JOB_NAME) and submitted.is_relative_to(ROOT)
+
+
+def jobs(
+    ids: Collection[str] = (), *, seconds: float | None = None, quiet: bool = False
+) -> dict[str, Job] | None:
+    """The jobs with these ids, or all of this user, each under `id` and `raw_id`.
+
+    What is not in it has left the queue. None where Slurm is absent, fails, or does not answer
+    within `seconds` [command.ANSWER_SECONDS]: then nothing is known of any job. quiet: do not say
+    on stderr what went wrong.
+    """
+    if not shutil.which("squeue"):
+        return None
+    # of a single job that it has forgotten Slurm makes an error, of several it does not
+    which = f"--jobs={','.join([*ids, *ids])}" if ids else "--me"
+    fields = ",".join(f"{name}:{width}|" for name, width in _FIELDS.items())
+    words = ("squeue", which, "--array", "--noheader", f"--Format={fields}")
+    said = command.answer(*words, seconds=seconds, quiet=quiet)
+    if said is None:
+        return None
+    found = [_job(line) for line in said.splitlines() if line.count("|") >= len(_FIELDS)]
+    # tasks that wait share the raw id of one that may have started: that is the one it names
+    started_last = sorted(found, key=lambda job: job.state != JobState.WAITING)
+    return {job.raw_id: job for job in started_last} | {job.id: job for job in found}
+
+
+def distinct(queued: Mapping[str, Job]) -> list[Job]:
+    """Each job of `jobs` once."""
+    return list({job.id: job for job in queued.values()}.values())
+
+
+def _job(line: str) -> Job:
+    cells = line.strip().removesuffix("|").split("|", len(_FIELDS) - 1)
+    name, raw_id, state, restarts, reason, node, left, folder, title = map(str.strip, cells)
+    ours = STATES.get(state, JobState.ACTIVE)
+    why = reason if ours is JobState.WAITING else ""
+    return Job(name, raw_id, ours, state, int(restarts), why, node, _seconds(left), folder, title)
+
+
+def _seconds(text: str) -> int | None:
+    """The seconds of 1-02:03:04, 02:03:04 or 03:04; None for what is no time (UNLIMITED)."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
+    if not match:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds

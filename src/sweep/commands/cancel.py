@@ -1,0 +1,145 @@
+"""Stop what works on runs: jobs of Slurm, and processes of this machine."""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.cli.parser import Parser
+from src.errors import ExitStatus
+from src.results import attempts
+from src.results.attempts import Record
+from src.results.snapshot import Snapshot, State
+from src.results.store import all_runs
+from src.slurm import command, queue, watch
+from src.slurm.queue import Job, JobState
+from src.sweep.options import add_run_words, add_runs_option, chosen
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to stop, each with the names of the runs that it works on; what is out of reach."""
+
+    jobs: dict[str, list[str]]
+    processes: dict[int, list[str]]
+    left: list[str]
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Decide, say what is decided, and do it unless it is a dry run.
+
+    The status tells whether all could be stopped that was wanted.
+    """
+    parsed = _parser().parse(arguments)
+    wanted = {run.path.resolve() for run in chosen(parsed)}
+    there = {run.path.resolve() for run in all_runs(parsed.runs)} | wanted
+    runs = [Snapshot(path) for path in sorted(there)]
+    running = [run for run in runs if run.state == State.RUNNING]
+    queued = watch.shared.jobs()
+    plan = decide(running, wanted, queued, every_job=parsed.all)
+    for line in _lines(plan, parsed.dry_run):
+        print(line)
+    for line in plan.left:
+        print(line, file=sys.stderr)
+    if parsed.dry_run:
+        return ExitStatus.DONE
+    stopped = _stop(plan)
+    return ExitStatus.DONE if stopped and not plan.left else ExitStatus.SOME_RUNS_FAILED
+
+
+def decide(
+    running: Iterable[Snapshot],
+    wanted: Collection[Path],
+    queued: Mapping[str, Job] | None,
+    *,
+    every_job: bool = False,
+) -> Plan:
+    """What to stop so that nothing works on the runs in the folders `wanted`.
+
+    queued: as `queue.jobs` tells. every_job: the jobs of sweeps that were submitted from this
+    repository as well, those that wait too.
+    """
+    jobs: dict[str, list[Snapshot]] = {}
+    processes: dict[int, list[Snapshot]] = {}
+    left: list[str] = []
+    for run in running:
+        record = run.attempts[-1].record
+        job = (queued or {}).get(str(record.get("slurm_job_id")))
+        if job and job.state != JobState.OVER:
+            jobs.setdefault(job.id, []).append(run)
+        elif not record.get("slurm_job_id") and (pid := _process_here(record)):
+            processes.setdefault(pid, []).append(run)
+        elif run.path in wanted:
+            left.append(f"{run.path.name}: {_out_of_reach(record, queued)}")
+    if every_job and queued is None and shutil.which("squeue"):
+        left.append("Slurm does not answer: jobs that wait are left as they are")
+    theirs = {worker: _names(runs) for worker, runs in jobs.items() if _any(runs, wanted)}
+    if every_job:
+        theirs |= {
+            job.id: _names(jobs.get(job.id, []))
+            for job in queue.distinct(queued or {})
+            if job.is_ours and job.state != JobState.OVER
+        }
+    ours = {worker: _names(runs) for worker, runs in processes.items() if _any(runs, wanted)}
+    return Plan(theirs, ours, left)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m src.sweep cancel",
+        description="Stop what works on runs: a job of Slurm by scancel, a process of this "
+        "machine by SIGTERM, upon which it saves everything. What else it works on stops with it. "
+        "--all: also every job of a sweep that was submitted from this repository and waits.",
+    )
+    add_run_words(parser)
+    add_runs_option(parser)
+    return parser
+
+
+def _process_here(record: Record) -> int | None:
+    """The process of an attempt; None where it is not one of this machine, or is gone."""
+    process = record.get("process") or {}
+    here = process.get("machine") == attempts._machine()
+    return int(process["pid"]) if here and attempts._is_running(process) else None
+
+
+def _out_of_reach(record: Record, queued: Mapping[str, Job] | None) -> str:
+    """Why what works on a run cannot be stopped from here."""
+    job = record.get("slurm_job_id")
+    if job and queued is None:
+        return f"job {job} may work on it, but Slurm is absent or does not answer"
+    if job:
+        return f"job {job} is not in your queue: it is gone, or somebody else's"
+    process = record.get("process") or {}
+    where = f"process {process.get('pid', '?')} on {record.get('host', 'another machine')}"
+    return f"{where} may work on it: stop it there"
+
+
+def _any(runs: Iterable[Snapshot], wanted: Collection[Path]) -> bool:
+    return any(run.path in wanted for run in runs)
+
+
+def _names(runs: Iterable[Snapshot]) -> list[str]:
+    return [run.path.name for run in runs]
+
+
+def _lines(plan: Plan, dry: bool) -> Iterable[str]:
+    verb = "would stop" if dry else "stopping"
+    for worker, names in (*plan.jobs.items(), *plan.processes.items()):
+        kind = "process" if isinstance(worker, int) else "job"
+        works = f", which works on {', '.join(names)}" if names else ""
+        yield f"{verb} {kind} {worker}{works}"
+    if not plan.jobs and not plan.processes:
+        yield "nothing to stop"
+
+
+def _stop(plan: Plan) -> bool:
+    """Stop everything; False where Slurm would not."""
+    for pid in plan.processes:
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(pid, signal.SIGTERM)
+    return not plan.jobs or command.answer("scancel", *plan.jobs) is not None

@@ -1,0 +1,38 @@
+"""What sets or a grid will cost on this device."""
+
+from collections.abc import Sequence
+
+from src.cli.parser import Parser, positive
+from src.cli.training import add_halving_options, add_slots_option, halving_of
+from src.config import DEVICES
+from src.errors import ExitStatus
+from src.sweep.options import add_grid_option, add_sets_options, by_set
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Measure, and print the costs."""
+    parsed = _parser().parse(arguments)
+    wanted = by_set(parsed)
+    from src.sweep.estimate import report  # torch, which takes seconds
+
+    halving = halving_of(parsed)
+    print(report(wanted, parsed.device, parsed.slots, parsed.seconds, halving, parsed.json))
+    return ExitStatus.DONE
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m src.sweep estimate",
+        description="What sets or a grid will cost on this device, if every run goes on to its "
+        "last epoch, from a measurement of some seconds for each kind of run.",
+    )
+    add_sets_options(parser)
+    add_grid_option(parser)
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="[auto]")
+    parser.add_argument(
+        "--seconds", type=positive, default=3, metavar="S", help="to measure each kind of run [3]"
+    )
+    add_slots_option(parser)
+    add_halving_options(parser)
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    return parser

@@ -1,0 +1,154 @@
+"""What there is to read of a run: its epochs, attempts, traceback and job log."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from src.cli.parser import Parser, positive
+from src.errors import ExitStatus
+from src.paths import shown
+from src.results.named import find
+from src.results.snapshot import Snapshot, State
+from src.results.store import RunFolder
+from src.sweep import joblogs
+from src.sweep.options import add_runs_option
+from src.sweep.standing.screen import console, duration
+
+_LINES = 20
+_POLL_SECONDS = 1.0
+_COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Print it, and what is added as long as the run goes on, if asked to."""
+    parsed = _parser().parse(arguments)
+    run = find(parsed.run, parsed.runs)
+    now, rows = Snapshot(run.path), _rows(run)
+    log = _log(now)
+    print(f"{shown(run.path)}: {now.state}")
+    if rows:
+        console().print(epochs(rows[-parsed.n :]))
+    if now.attempts:
+        console().print(attempts_table(now))
+    if failure := run.failure():
+        print(failure.get("traceback") or f"{failure.get('kind')}: {failure.get('message')}")
+    if log:
+        print(f"{shown(log)}:\n{joblogs.tail(log, parsed.n)}", end="")
+    if parsed.follow:
+        _follow(run, _new_text(log) if log else _new_epochs(run, len(rows)))
+    return ExitStatus.DONE
+
+
+def epochs(rows: Sequence[dict[str, Any]]) -> Table:
+    """Rows of a history as a table; accuracies as percentages."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in _COLUMNS:
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(*(_cell(name, row.get(name)) for name in _COLUMNS))
+    return table
+
+
+def attempts_table(run: Snapshot) -> Table:
+    """The attempts at a run: where each was made, how long it took and how it ended."""
+    table = Table("attempt", "host", "job", "started", box=None, padding=(0, 2, 0, 0))
+    table.add_column("lasted", justify="right")
+    table.add_column("ended")
+    for number, one in enumerate(run.attempts, 1):
+        record, newest = one.record, number == len(run.attempts)
+        silently = "may be running" if newest and run.alive else "without a word: killed"
+        table.add_row(
+            str(record["attempt"]),
+            str(record.get("host", "?")),
+            str(record.get("slurm_job_id") or "-"),
+            str(record.get("started", "?")),
+            duration(one.seconds),
+            str(record.get("ended", silently)),
+        )
+    return table
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m src.sweep logs",
+        description="The epochs of a run, its attempts, what broke it, and the end of the log of "
+        "its last job, where that can be found.",
+    )
+    parser.add_argument(
+        "run", metavar="RUN", help="a run's folder, its name, or at least 4 digits of its id"
+    )
+    parser.add_argument(
+        "-n",
+        type=positive,
+        default=_LINES,
+        metavar="LINES",
+        help=f"the last so many epochs, and lines of the log [{_LINES}]",
+    )
+    parser.add_argument(
+        "--follow", action="store_true", help="go on while the run does, until Ctrl-C"
+    )
+    add_runs_option(parser)
+    return parser
+
+
+def _rows(run: RunFolder) -> list[dict[str, Any]]:
+    try:
+        return run.history()
+    except ValueError:
+        print(f"{shown(run.path)}: its history is damaged", file=sys.stderr)
+        return []
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if "accuracy" in name:
+        return f"{value:.2%}"
+    return f"{value:.4f}" if "loss" in name else f"{value:.4g}"
+
+
+def _log(run: Snapshot) -> Path | None:
+    """The log of the newest job that worked on a run."""
+    jobs = (attempt.record.get("slurm_job_id") for attempt in reversed(run.attempts))
+    job = next(filter(None, jobs), None)
+    return joblogs.find(job) if job else None
+
+
+def _follow(run: RunFolder, more: Callable[[], str]) -> None:
+    """Print what there is more, until the run is over or somebody has seen enough."""
+    try:
+        state = State.RUNNING
+        while state == State.RUNNING:
+            time.sleep(_POLL_SECONDS)
+            state = run.state()  # before the last look
+            print(more(), end="", flush=True)
+        print(f"{shown(run.path)}: {state}")
+    except KeyboardInterrupt:
+        pass
+
+
+def _new_text(log: Path) -> Callable[[], str]:
+    """What is appended to a file from now on."""
+    file = log.open(errors="replace")
+    file.seek(0, 2)
+    return file.read
+
+
+def _new_epochs(run: RunFolder, told: int) -> Callable[[], str]:
+    """A line for each epoch that is new."""
+
+    def more() -> str:
+        nonlocal told
+        new = list(islice(_rows(run), told, None))
+        told += len(new)
+        return "".join(
+            "  ".join(f"{name} {_cell(name, row.get(name))}" for name in _COLUMNS) + "\n"
+            for row in new
+        )
+
+    return more

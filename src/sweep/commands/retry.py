@@ -1,0 +1,76 @@
+"""Forget failures, so that runs are tried again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from src.cli.parser import Parser
+from src.errors import ExitStatus, UserError
+from src.paths import shown
+from src.results.attempts import Record
+from src.results.store import RunFolder, State
+from src.sweep.options import add_run_words, add_runs_option, chosen
+from src.sweep.standing.causes import kind_of
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A run, and what broke it."""
+
+    folder: RunFolder
+    failure: Record
+
+    @property
+    def kinds(self) -> tuple[str, str]:
+        """What the failure goes by: its cause, and the name of the exception."""
+        return kind_of(self.failure), str(self.failure.get("kind"))
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Forget the failures that were named, and say which."""
+    parsed = _parser().parse(arguments)
+    runs = chosen(parsed, otherwise_all=parsed.kind is not None)
+    states = [(run, run.state()) for run in runs]
+    if parsed.run:
+        _refuse_running(states)
+    failed = [Failed(run, run.failure() or {}) for run, state in states if state == State.FAILED]
+    forgotten = _of_kind(failed, parsed.kind)
+    for one in forgotten:
+        if not parsed.dry_run:
+            one.folder.forget_outcome()
+        message = " ".join(str(one.failure.get("message", "")).split())
+        print(f"{shown(one.folder.path)}: {one.kinds[0]}: {message}")
+    for run, state in states:
+        if parsed.run and state != State.FAILED:
+            print(f"{shown(run.path)}: left as it is: {state}, not failed")
+    would = "would be" if parsed.dry_run else "are"
+    print(f"{len(forgotten)} failures {would} forgotten; `work` tries these runs again")
+    return ExitStatus.DONE
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m src.sweep retry",
+        description="Forget failures, so that the next `work` tries these runs again: those that "
+        "diverged too. What they have saved is kept.",
+    )
+    add_run_words(parser)
+    parser.add_argument(
+        "--kind", metavar="KIND", help="those with this cause, as `status` names it, or exception"
+    )
+    add_runs_option(parser)
+    return parser
+
+
+def _refuse_running(states: Sequence[tuple[RunFolder, State]]) -> None:
+    for run, state in states:
+        if state == State.RUNNING:
+            raise UserError(f"RUN {run.path.name!r}: it is running; expected runs that failed")
+
+
+def _of_kind(failed: Sequence[Failed], kind: str | None) -> list[Failed]:
+    """Those of a kind. Raises UserError where others have failed, but none of that kind."""
+    matching = [one for one in failed if kind is None or kind in one.kinds]
+    if failed and not matching:
+        known = ", ".join(sorted({one.kinds[0] for one in failed}))
+        raise UserError(f"--kind {kind!r}: nothing failed of that; expected one of {known}")
+    return matching

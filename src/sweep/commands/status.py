@@ -1,0 +1,108 @@
+"""Where a sweep stands, from its run folders and one question to Slurm."""
+
+import json
+import time
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from src.cli.parser import Parser
+from src.errors import ExitStatus, UserError
+from src.paths import SETS_DIR
+from src.slurm import watch
+from src.slurm.queue import Job
+from src.sweep import sets
+from src.sweep.options import add_grid_option, add_runs_option, add_sets_options, by_set
+from src.sweep.standing import screen, trainings
+from src.sweep.standing.overview import Overview, overview
+
+_REDRAW_SECONDS = 5.0
+_SLURM_SECONDS = 5.0  # to wait for an answer: a screen without it is better than none
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Print the status once, or keep it on the screen."""
+    parsed = _parser().parse(arguments)
+    if parsed.json and parsed.watch:
+        raise UserError("--watch, --json: expected one of them")
+    look = _looking(parsed)
+    if parsed.watch:
+        return _watch(look, parsed.watch)
+    now = look()
+    if parsed.json:
+        print(json.dumps(asdict(now), indent=2))
+    else:
+        screen.console().print(screen.drawing(now))
+    return ExitStatus.DONE
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m src.sweep status",
+        description="Where a sweep stands, from its run folders, and from one question to Slurm "
+        "where that is there. Without set files: all run folders.",
+    )
+    add_sets_options(parser)
+    add_grid_option(parser)
+    parser.add_argument("--all", action="store_true", help="all run folders, whatever their set")
+    add_runs_option(parser)
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=_REDRAW_SECONDS,
+        metavar="SECONDS",
+        help=f"draw it again every so many seconds, until Ctrl-C [{_REDRAW_SECONDS:g}]",
+    )
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    return parser
+
+
+def _looking(parsed: Namespace) -> Callable[[], Overview]:
+    """How to find out where what was asked for stands. Raises UserError for what is not there."""
+    runs_dir: Path = parsed.runs
+    chosen = parsed.numbers or parsed.grid or parsed.sets != SETS_DIR
+    if parsed.all and chosen:
+        raise UserError("--all: it is for run folders whatever their set; expected no sets beside")
+    if parsed.all or not (chosen or sets.numbered(SETS_DIR)):
+
+        def look_at_all() -> Overview:
+            queued = _jobs()
+            return overview(trainings.of_folders(runs_dir), queued)
+
+        return look_at_all
+    wanted = by_set(parsed)
+
+    def look() -> Overview:
+        queued = _jobs()
+        found, outside = trainings.of_sets(wanted, runs_dir)
+        return overview(found, queued, outside)
+
+    return look
+
+
+def _jobs() -> dict[str, Job] | None:
+    return watch.shared.jobs(seconds=_SLURM_SECONDS)
+
+
+def _watch(look: Callable[[], Overview], seconds: float) -> ExitStatus:
+    from rich.live import Live
+
+    try:
+        with Live(console=screen.console(), auto_refresh=False) as live:
+            while True:
+                live.update(screen.drawing(look()), refresh=True)
+                time.sleep(seconds)
+    except KeyboardInterrupt:
+        return ExitStatus.DONE
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 86_400:
+        raise ArgumentTypeError(f"{text!r}: expected seconds, 0.1 or more")
+    return value

@@ -1,0 +1,25 @@
+"""Train the runs of sets."""
+
+from collections.abc import Sequence
+
+from src.cli.parser import Parser
+from src.cli.training import add_training_options, train
+from src.errors import ExitStatus
+from src.sweep.options import add_overrides, add_sets_options, wanted
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Train what is not done of the sets."""
+    parsed = _parser().parse(arguments)
+    return train(wanted(parsed), parsed)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m src.sweep work",
+        description="Train the runs of sets in one process. What is done is not trained again.",
+    )
+    add_sets_options(parser)
+    add_overrides(parser)
+    add_training_options(parser)
+    return parser

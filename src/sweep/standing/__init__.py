@@ -1,0 +1,1 @@
+"""Where a sweep stands, from its files and one question to Slurm."""

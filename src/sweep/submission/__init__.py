@@ -1,0 +1,1 @@
+"""What is submitted: decided, written down, started, told."""

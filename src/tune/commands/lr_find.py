@@ -1,0 +1,56 @@
+"""Suggest a learning rate for a run."""
+
+import json
+import math
+from argparse import ArgumentTypeError
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.cli.flags import add_config_flags, config_from
+from src.cli.parser import Parser, positive
+from src.errors import ExitStatus
+from src.paths import shown
+from src.tune.options import add_out_options
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Measure, draw the curve, and print what it suggests."""
+    parser = Parser(
+        prog="python -m src.tune lr-find",
+        description="Learning-rate range test: train some steps on the run's own batches while "
+        "the rate grows,\nand suggest the rate at which the loss falls fastest. Leaves no run.",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file; flags win over it")
+    parser.add_argument("--start", type=_rate, default=1e-7, metavar="RATE", help="first [1e-7]")
+    parser.add_argument("--end", type=_rate, default=10.0, metavar="RATE", help="last [10]")
+    parser.add_argument("--steps", type=positive, default=100, metavar="N", help="batches [100]")
+    add_out_options(parser, "the curve goes, as chart and table")
+    add_config_flags(parser)
+    parsed = parser.parse(arguments)
+    config = config_from(parsed)
+    from src.tune import lr_find as finder
+
+    curve = finder.measure(config, finder.Sweep(parsed.start, parsed.end, parsed.steps))
+    from src.tune import charts
+
+    stem = parsed.config.stem if parsed.config else config.model_type
+    path = parsed.out / f"{stem}_lr_find"
+    drawn = charts.draw_curve(curve, config, path)
+    finder.save_csv(curve, path.with_suffix(".csv"))
+    if parsed.json:
+        print(json.dumps({"learning_rate": curve.suggestion, "steps": len(curve.rates)}))
+        return ExitStatus.DONE
+    print(f"learning rate:  {curve.suggestion:g}")
+    print(f"curve:          {shown(drawn[0])}")
+    return ExitStatus.DONE
+
+
+def _rate(text: str) -> float:
+    """A learning rate, for argparse."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        raise ArgumentTypeError(f"{text!r}: expected a number above 0")
+    return rate

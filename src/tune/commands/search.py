@@ -1,0 +1,106 @@
+"""Search the space of a YAML file."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src.cli.flags import add_config_flags, given_settings
+from src.cli.parser import Parser, count, positive
+from src.errors import ExitStatus
+from src.paths import RUNS_DIR
+from src.tune.options import add_out_options
+
+if TYPE_CHECKING:
+    from src.tune import workers
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Search, or start those who do, and print the best trial."""
+    parsed = _search_parser().parse(arguments)
+    from src.tune import space
+
+    wanted = space.read(parsed.config, given_settings(parsed))
+    from src.tune import workers
+
+    order = workers.Order(wanted, parsed.runs, parsed.trials, parsed.pruner, parsed.quiet)
+    executor = parsed.executor or ("local" if parsed.workers > 1 else None)
+    if executor is None:
+        why = workers.work(order)
+    else:
+        asked = (parsed.workers, parsed.time, parsed.gpus, parsed.partition)
+        jobs = workers.submit(order, workers.Jobs(executor, *asked))
+        if executor == "slurm":
+            print("\n".join(job.job_id for job in jobs))
+            return ExitStatus.DONE
+        why = workers.wait(jobs)
+    return _conclude(order, why, parsed)
+
+
+def _conclude(order: "workers.Order", why: str | None, parsed: Namespace) -> ExitStatus:
+    """Print and write what the search has found."""
+    from src.tune import best, charts, numbers
+
+    study = order.search()
+    found = best.best(study)
+    if why:
+        print(f"given up: {why}", file=sys.stderr)
+    if found is None:
+        print(f"no trial is complete: {best.counted(best.counts(study))}", file=sys.stderr)
+        return ExitStatus.SOME_RUNS_FAILED
+    recipe = best.write_recipe(study, found, parsed.out)
+    drawn = numbers.collect(study.space, study.study)
+    if drawn.importances is None:
+        print("no chart of importances: too few trials to tell", file=sys.stderr)
+    charts.draw(drawn, study.space.stem, parsed.out)
+    print((best.as_json if parsed.json else best.as_text)(found, recipe))
+    return ExitStatus.SOME_RUNS_FAILED if why else ExitStatus.DONE
+
+
+def _search_parser() -> Parser:
+    parser = Parser(
+        prog="python -m src.tune search",
+        description="Search settings by Optuna: every trial is an ordinary run, judged by its "
+        "lowest validation loss.\nThe same command goes on where it was stopped; flags win over "
+        "the file's fixed settings.",
+    )
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="YAML settings and 'search:'"
+    )
+    parser.add_argument(
+        "--trials", type=positive, default=30, metavar="N", help="trials in total [30]"
+    )
+    parser.add_argument(
+        "--pruner",
+        choices=("median", "halving", "none"),
+        default="median",
+        help="who stops hopeless trials: the median of the others at the same epoch, successive "
+        "halving, or nobody [median]",
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
+    )
+    add_out_options(parser, "the best recipe and the charts go")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    _add_worker_options(parser)
+    add_config_flags(parser)
+    return parser
+
+
+def _add_worker_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--executor",
+        choices=("local", "slurm"),
+        help="where workers run: here, or as jobs, of which the ids are printed [local]",
+    )
+    parser.add_argument(
+        "--workers", type=positive, default=1, metavar="K", help="processes on the same search [1]"
+    )
+    parser.add_argument("--partition", metavar="NAME", help="of Slurm [its default]")
+    parser.add_argument(
+        "--time", type=positive, default=1440, metavar="MINUTES", help="of such a worker [1440]"
+    )
+    parser.add_argument(
+        "--gpus", type=count, default=1, metavar="N", help="of a worker of an executor [1]"
+    )

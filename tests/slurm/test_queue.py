@@ -1,0 +1,75 @@
+"""What is asked of squeue: a stand-in that answers as the real one was seen to."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from src.paths import ROOT
+from src.slurm import queue
+from src.slurm.queue import JobState
+from tests.conftest import Fake
+from tests.slurm.squeue import line
+
+SAID = (
+    line("1_2", "PENDING", raw="1", reason="JobArrayTaskLimit", node="", left="UNLIMITED"),
+    line("1_1", restarts=3, raw="3", left="1-02:03:04", name="a|b"),
+    line("1_4", raw="1", node="n[2-3]", left="59:58"),
+    line("2", "PENDING", left="NOT_SET", folder=f"{ROOT}/slurm_cluster", name="cifar10-set"),
+    line("9", "NEW_IN_SLURM_99", left="INVALID", folder=str(ROOT)),
+)
+
+
+def test_all_jobs_by_one_query(squeue: Fake) -> None:
+    asked = squeue("cat <<'E'\n" + "\n".join(SAID) + "\nE")
+    found = queue.jobs()
+    assert found is not None
+    assert {job.id for job in queue.distinct(found)} == {"1_1", "1_2", "1_4", "2", "9"}
+    waiting, running = found["1_2"], found["1_1"]
+    assert (waiting.state, waiting.reason, waiting.node) == (
+        JobState.WAITING,
+        "JobArrayTaskLimit",
+        "",
+    )
+    assert (running.state, running.reason, running.node) == (JobState.ACTIVE, "", "n1")
+    assert (running.restarts, running.seconds_left) == (3, 93784)
+    assert found["1_4"].seconds_left == 3598
+    assert waiting.seconds_left is None
+    assert running.name == "a|b"
+    assert found["3"] is running
+    assert found["1"] is found["1_4"], "a raw id names the task that started, not those that wait"
+    assert found["9"].state == JobState.ACTIVE, "unknown is not dead"
+    assert "7" not in found
+    assert [job.id for job in queue.distinct(found) if job.is_ours] == ["2"]
+    [words] = asked.read_text().splitlines()
+    assert "--me" in words
+    queue.jobs(["5"])
+    assert "--jobs=5,5 " in asked.read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize("body", ["exit 1", "echo slurm_load_jobs error >&2; exit 1"])
+def test_an_error_is_unknown(squeue: Fake, body: str, capfd: pytest.CaptureFixture[str]) -> None:
+    squeue(body)
+    assert queue.jobs() is None
+    assert "squeue" in capfd.readouterr().err
+
+
+def test_a_hanging_squeue_is_unknown_soon(squeue: Fake) -> None:
+    squeue("exec sleep 60")
+    started = time.monotonic()
+    assert queue.jobs(seconds=0.3) is None
+    assert time.monotonic() - started < 5
+
+
+def test_without_slurm_all_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert queue.jobs() is None
+    assert not capfd.readouterr().err
+    assert queue.jobs(["1"]) is None
+
+
+def test_an_empty_queue_is_known(squeue: Fake) -> None:
+    squeue("exit 0")
+    assert queue.jobs() == {}

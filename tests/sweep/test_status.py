@@ -1,0 +1,350 @@
+"""python -m src.sweep status, over run folders that no training made."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.config import RunConfig
+from src.errors import ExitStatus
+from src.paths import ROOT
+from src.results.snapshot import Snapshot, State
+from src.results.store import RunFolder
+from src.sweep import sets
+from src.sweep.commands import status
+from src.sweep.standing import screen, trainings
+from src.sweep.standing.overview import overview
+from src.sweep.standing.waste import wasted_seconds
+from tests.conftest import Fake
+from tests.slurm.squeue import line
+from tests.sweep.folders import attempt, numbers, put, write
+
+BASE = RunConfig(base_dataset_path="synthetic", model_type="tinyvgg", num_epochs=4)
+SECONDS = 2.0  # by which file times may differ from what was meant
+
+
+def run_of(number: int, **settings: Any) -> RunConfig:
+    """A training of its own for each number."""
+    return replace(BASE, seed=number, **settings)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> tuple[Path, Path]:
+    """Set files and run folders: 14 cells, 12 trainings, in every state."""
+    cosine = [replace(BASE, scheduler="cosine", gamma=gamma) for gamma in (0.95, 0.97, 0.99)]
+    vit = [run_of(number, model_type="vit") for number in range(2)]
+    runs = [run_of(number) for number in range(1, 10)]
+    sets.write([[*cosine, *runs[:3]], [*runs[3:], *vit]], tmp_path / "sets")
+    folder = tmp_path / "runs"
+    whole = [attempt(600, "done")]
+    put(folder, cosine[0], accuracy=0.7, tries=whole, epochs=[140] * 4)
+    put(folder, runs[0], accuracy=0.8, tries=[attempt(1000, "done")], epochs=[240] * 4)
+    put(folder, runs[1], pruned=0.3, tries=[attempt(90, "pruned")], epochs=[80])
+    put(folder, runs[2], tries=[attempt(450)], epochs=[200, 100])
+    put(folder, runs[3], tries=[attempt(300, "stopped")], epochs=[200], resumable=True)
+    diverged = {"kind": "non-finite loss", "message": "train loss nan"}
+    memory = {"kind": "OutOfMemoryError", "message": "CUDA out of memory"}
+    disk = {"kind": "OSError", "message": "[Errno 28] No space left on device"}
+    for run, failure in zip(runs[4:8], (diverged, memory, memory, disk), strict=True):
+        put(folder, run, failure=failure, tries=[attempt(900, "failed")])
+    put(folder, replace(BASE, seed=99), accuracy=0.99, tries=whole)  # of no set
+    return tmp_path / "sets", folder
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
+    """What --json prints."""
+    assert status.main([*map(str, words), "--json"]) == ExitStatus.DONE
+    said = capsys.readouterr()
+    assert not said.err
+    return json.loads(said.out)
+
+
+@pytest.fixture(autouse=True)
+def no_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+
+
+def counts(**states: int) -> dict[str, int]:
+    return {state.value: states.get(state.value, 0) for state in State}
+
+
+def test_the_numbers(sweep: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    now = told(capsys, "--sets", sweep[0], "--runs", sweep[1])
+    assert now["all"]["trainings"] == counts(
+        done=2, pruned=1, running=1, interrupted=1, failed=4, pending=3
+    )
+    assert now["all"]["cells"] == {**now["all"]["trainings"], "done": 4}
+    assert now["models"]["vit"]["cells"] == counts(pending=2)
+    assert now["models"]["tinyvgg"]["cells"]["done"] == 4
+    assert now["sets"]["1"]["cells"] == counts(done=4, pruned=1, running=1)
+    assert now["sets"]["1"]["trainings"] == counts(done=2, pruned=1, running=1)
+    assert now["sets"]["2"]["trainings"] == counts(interrupted=1, failed=4, pending=3)
+    [best] = now["best"]
+    assert (best["model"], best["val_accuracy"]) == ("tinyvgg", 0.8)
+    assert best["test_accuracy"] == pytest.approx(0.7)
+    assert (best["name"], best["run_id"]) == (run_of(1).name, run_of(1).id)
+    assert now["speed"]["running"] == now["speed"]["measured"] == 1
+    assert now["speed"]["images_per_second"] == pytest.approx(8_000 * 2 / 300)
+    tinyvgg, vit = now["left"]
+    assert tinyvgg["trainings"] == 3
+    assert tinyvgg["seconds_each"] == pytest.approx(800, abs=SECONDS)
+    assert tinyvgg["seconds"] == pytest.approx(800 + 500 + 600, abs=3 * SECONDS)
+    assert (vit["trainings"], vit["seconds_each"], vit["seconds"]) == (2, None, None)
+    assert now["seconds_left"] is None
+    assert now["queue"] is None
+    assert now["wasted_device_hours"] == pytest.approx(1, abs=0.01)
+    assert now["outside"] == 1
+    causes = {one["kind"]: one for one in now["failures"]}
+    assert {kind: one["trainings"] for kind, one in causes.items()} == {
+        "out of memory": 2,
+        "non-finite loss": 1,
+        "no space left": 1,
+    }
+    assert now["failures"][0]["kind"] == "out of memory", "the most frequent first"
+    assert "--slots" in causes["out of memory"]["hint"]
+    assert causes["non-finite loss"]["example"].endswith(run_of(5).id)
+
+
+def test_what_is_drawn_is_what_is_told(
+    sweep: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--sets", str(sweep[0]), "--runs", str(sweep[1])]
+    assert status.main(words) == ExitStatus.DONE
+    drawn = capsys.readouterr().out
+    row = next(line.split() for line in drawn.splitlines() if line.startswith("tinyvgg "))
+    assert row == ["tinyvgg", "2", "(4)", "1", "1", "1", "4", "1", "10", "(12)"]
+    assert re.search(r"^all +2 \(4\) .* 12 \(14\) *$", drawn, re.MULTILINE)
+    for text in (
+        "speed: 53 images/s, 1 of 1 running measured",
+        "time left: unknown: no run is done yet of vit (4 epochs)",
+        "Slurm: absent, or no answer: nothing is known of its jobs",
+        "wasted: 1.00 device-hours",
+        "2 failed: out of memory",
+        "1 more run folders belong to none of these sets",
+    ):
+        assert text in drawn
+    assert re.search(r"^tinyvgg +80.00% +70.00% ", drawn, re.MULTILINE)
+    assert re.search(r"^vit +4 +2 +unknown +unknown", drawn, re.MULTILINE)
+
+
+def test_all_folders_and_one_set(
+    sweep: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    everything = told(capsys, "--all", "--runs", sweep[1])
+    assert everything["all"]["trainings"] == counts(
+        done=3, pruned=1, running=1, interrupted=1, failed=4
+    )
+    assert everything["best"][0]["val_accuracy"] == 0.99
+    assert everything["sets"] == {}
+    one = told(capsys, "1", "--sets", sweep[0], "--runs", sweep[1])
+    assert sum(one["all"]["trainings"].values()) == 4
+    assert one["outside"] == 6
+    only = overview([one for one in trainings.of_folders(sweep[1]) if one.model != "vit"], None)
+    assert only.seconds_left == pytest.approx(733 - 300 + 533, abs=5 * SECONDS), "one at a time"
+
+
+def test_time_left_with_several_at_a_time(tmp_path: Path) -> None:
+    put(tmp_path, run_of(0), accuracy=0.5, tries=[attempt(1000, "done")])
+    for number in (1, 2):
+        put(tmp_path, run_of(number), tries=[attempt(500)], epochs=[240] * number)
+    put(tmp_path, run_of(3), tries=[attempt(500)], epochs=[400, 400], silent=1000)
+    put(tmp_path, run_of(4))
+    now = overview(trainings.of_folders(tmp_path), None)
+    assert (now.speed.running, now.speed.silent, now.speed.measured) == (3, 1, 2)
+    assert now.speed.images_per_second == pytest.approx(2 * 8_000 / 240)
+    assert now.left[0].seconds == pytest.approx(760 + 520 + 200 + 1000, abs=4 * SECONDS)
+    assert now.seconds_left == pytest.approx(2480 / 2, abs=4 * SECONDS)
+
+
+def test_wasted_time(tmp_path: Path) -> None:
+    """Killed after 1000 s, of which 800 were saved; then done in 500 s with 450 of epochs."""
+    killed, done = attempt(1000), attempt(500, "done")
+    cases: list[tuple[dict[str, Any], float]] = [
+        ({"tries": [done], "accuracy": 0.5}, 0),
+        ({"tries": [killed, done], "accuracy": 0.5, "epochs": [250] * 5}, 250),
+        ({"tries": [killed, done], "accuracy": 0.5, "epochs": [100] * 5}, 1000),
+        ({"tries": [attempt(1000, "stopped"), done], "accuracy": 0.5, "epochs": [100] * 5}, 0),
+        ({"tries": [attempt(1000, "superseded"), done], "accuracy": 0.5}, 1000),
+        ({"tries": [attempt(700, "failed")], "failure": {"kind": "x"}}, 700),
+        ({"tries": [attempt(300, "stopped"), attempt(700, "failed")], "failure": "{"}, 1000),
+        ({"tries": [killed, killed], "epochs": [100]}, 1000),
+        ({"tries": [attempt(400, "stopped")], "epochs": [100] * 3, "resumable": True}, 0),
+    ]
+    for number, (written, seconds) in enumerate(cases):
+        path = put(tmp_path, run_of(number), **written)
+        assert wasted_seconds(Snapshot(path)) == pytest.approx(seconds, abs=3 * SECONDS), written
+
+
+def test_an_attempt_lasts_no_longer_than_its_heartbeats_tell(tmp_path: Path) -> None:
+    """A copied folder has new file times."""
+    path = put(tmp_path, run_of(0), tries=[attempt(100, "done")], accuracy=0.5)
+    for written in (0, time.time() + 10_000):
+        os.utime(path / "attempts" / "1.json", (written, written))
+        assert 90 <= Snapshot(path).attempts[0].seconds <= 120
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"run_id": "x"}', "\xff"])
+def test_a_damaged_result_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    path = put(tmp_path, run_of(0), tries=[attempt(60, "done")], resumable=True)
+    (path / "result.json").write_bytes(damage.encode("latin-1"))
+    for name in ("failure.json", "history.jsonl", "pruned.json"):
+        (path / name).write_bytes(damage.encode("latin-1"))
+    now = told(capsys, "--all", "--runs", tmp_path)
+    assert now["all"]["trainings"] == counts(failed=1)
+    assert now["failures"][0]["kind"] == "unreadable failure.json"
+    assert RunFolder(path).state() == State.FAILED
+
+
+def test_nothing_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").mkdir()
+    now = told(capsys, "--all", "--runs", tmp_path / "runs")
+    assert now["all"]["trainings"] == counts()
+    assert now["seconds_left"] == 0
+    now = told(capsys, "--runs", tmp_path / "runs")
+    assert now["all"]["cells"] == counts(pending=864)
+    assert now["all"]["trainings"] == counts(pending=672)
+    status.main(["--all", "--runs", str(tmp_path / "runs")])
+    assert "speed: nothing is running" in capsys.readouterr().out
+
+
+def test_bad_input(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "no such folder" in refused(status.main, "--runs", tmp_path / "missing")
+    assert "no set files" in refused(status.main, "--sets", tmp_path)
+    assert "expected a number" in refused(status.main, "19")
+    assert "0.1 or more" in refused(status.main, "--watch=0")
+    assert "expected one of them" in refused(status.main, "--watch", "--json")
+    assert "no sets beside" in refused(status.main, "--all", "3")
+
+
+def test_reasons_of_waiting_jobs(
+    tmp_path: Path, squeue: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = partial(line, folder=str(ROOT), name="cifar10-set")
+    lines = [
+        *(ours(job, "PENDING", reason="Priority") for job in ("7_1", "7_2")),
+        ours("7_3", "PENDING", reason="Resources"),
+        ours("7_4", raw="8"),
+        line("9", "PENDING", reason="Dependency", folder=str(ROOT), name="other"),
+        line("10", "PENDING", reason="X", name="cifar10"),
+    ]
+    squeue("\n".join(f"echo '{text}'" for text in lines))
+    (tmp_path / "runs").mkdir()
+    now = told(capsys, "--all", "--runs", tmp_path / "runs")
+    reasons = {"Priority": 2, "Resources": 1}
+    assert now["queue"] == {"active": 1, "waiting": 3, "reasons": reasons}
+    status.main(["--all", "--runs", str(tmp_path / "runs")])
+    said = capsys.readouterr().out
+    assert "Slurm: 1 jobs running, 3 waiting: 2 Priority, 1 Resources" in said
+
+
+@pytest.mark.parametrize("body", ["exec /bin/sleep 60", "exit 1"])
+def test_without_an_answer_the_rest_is_shown(
+    sweep: tuple[Path, Path],
+    squeue: Fake,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    body: str,
+) -> None:
+    monkeypatch.setattr(status, "_SLURM_SECONDS", 0.3)
+    squeue(body)
+    started = time.monotonic()
+    now = told(capsys, "--all", "--runs", sweep[1])
+    assert time.monotonic() - started < 10
+    assert now["queue"] is None
+    assert now["all"]["trainings"]["done"] == 3
+
+
+def test_watching_until_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    words = ["--all", "--runs", tmp_path / "runs", "--watch", "0.2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "src.sweep", "status", *map(str, words)],
+        cwd=ROOT,
+        env={**os.environ, "TERM": "xterm", "FORCE_COLOR": "1", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    seen = 0
+    while seen < 3:
+        seen += "speed: nothing is running" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (0, "")
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """10,000 run folders: most are done, some of everything else."""
+    config = json.dumps(BASE.as_dict(), indent=2)
+    per_class = {f"test_per_class_accuracy_{n}": 0.123456789 for n in range(60)}
+    result = json.dumps({**numbers(BASE, 0.5), **per_class}, indent=2)
+    record = {**attempt(600, "done"), "started": "2026-11-21T11:40:35+00:00"}
+    row = json.dumps({"epoch": 1, **per_class, "seconds": 1.5}) + "\n"
+    for number in range(10_000):
+        path = tmp_path / "runs" / "tinyvgg" / f"{BASE.name}-{number:010x}"
+        (path / "attempts").mkdir(parents=True)
+        (path / "cells").mkdir()
+        (path / "config.json").write_text(config)
+        (path / "cells" / "one.json").write_text(config)
+        if number % 10 < 8:
+            (path / "result.json").write_text(result)
+        elif number % 20 == 8:
+            (path / "failure.json").write_text('{"kind": "KeyError", "message": "x"}')
+        elif number % 100 == 9:
+            record = {**record, "ended": "stopped"}
+            (path / "resume.pt").touch()
+            (path / "history.jsonl").write_text(row * 40)
+        if number % 20 != 18:
+            write(path / "attempts" / "1.json", record)
+    return tmp_path / "runs"
+
+
+def test_ten_thousand_folders_in_three_seconds(
+    many: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the processor: how long it is waited for is another matter."""
+
+    def look() -> float:
+        started = time.process_time()
+        assert status.main(["--all", "--runs", str(many)]) == ExitStatus.DONE
+        return time.process_time() - started
+
+    assert min(look() for _ in range(2)) < (9 if os.environ.get("CI") else 3)
+    capsys.readouterr()
+    now = told(capsys, "--all", "--runs", many)
+    assert now["all"]["trainings"]["done"] == 8_000
+    assert sum(now["all"]["trainings"].values()) == 10_000
+    shutil.rmtree(many)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (59, "59 s"),
+        (59.6, "1 min"),
+        (3540, "59 min"),
+        (3599, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+        (172_800, "2 d 0 h"),
+        (200_000, "2 d 8 h"),
+    ],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert screen.duration(seconds) == words
