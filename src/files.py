@@ -1,23 +1,50 @@
 """Writing files that other processes read: whole or not at all."""
 
+import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
+from src import processes
 from src.paths import TEMPORARY_PREFIX
 
+_DAY_SECONDS = 86_400
 _UMASK = os.umask(0)  # it can only be read by setting it
 os.umask(_UMASK)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a writer that was killed has left in `folder`. Only for its only writer."""
-    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        path.unlink(missing_ok=True)
+def remove_leftovers(*folders: Path, old_seconds: float = _DAY_SECONDS) -> None:
+    """Remove what writers in `folders` have left that were killed, as far as can be seen from here.
+
+    Those are processes of this machine that are gone; of others, what is old.
+    """
+    for folder in folders:
+        for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+            with suppress(FileNotFoundError):
+                if _is_left(path, old_seconds):
+                    path.unlink()
+
+
+def _is_left(path: Path, old_seconds: float) -> bool:
+    machine, _, pid = path.name.removeprefix(TEMPORARY_PREFIX).partition("-")
+    pid = pid.partition("-")[0]
+    if machine == _machine() and pid.isdecimal():
+        return not psutil.pid_exists(int(pid))
+    return time.time() - path.stat().st_mtime > old_seconds
+
+
+@cache
+def _machine() -> str:
+    """This machine, in a few characters."""
+    return hashlib.sha256(processes.this_machine().encode()).hexdigest()[:8]
 
 
 class _Watched:
@@ -41,9 +68,8 @@ class _Watched:
 @contextmanager
 def _temporary(path: Path) -> Iterator[Any]:
     """An open temporary file in the folder of `path`, removed at the end where it still is."""
-    with tempfile.NamedTemporaryFile(
-        prefix=TEMPORARY_PREFIX, dir=path.parent, delete=False
-    ) as file:
+    prefix = f"{TEMPORARY_PREFIX}{_machine()}-{os.getpid()}-"  # as remove_leftovers reads it
+    with tempfile.NamedTemporaryFile(prefix=prefix, dir=path.parent, delete=False) as file:
         try:
             os.fchmod(file.fileno(), 0o666 & ~_UMASK)  # it is made 0600
             yield file

@@ -26,6 +26,8 @@ from src.training.slots import slots_for
 from src.training.tracker import Trackers
 from src.training.trainer import Trainer
 
+_ABANDONED_SECONDS = 60.0  # that a half-written file of a run's earlier writer is not touched
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -89,6 +91,7 @@ def run(
     resident = _load(todo, {} if datasets is None else datasets)
     for config, folder in zip(configs, folders, strict=True):
         folder.register(config)
+        folder.remove_leftovers()
     if todo:
         gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.random.fork_rng(gpus), progress(len(todo)) as shown:
@@ -200,7 +203,7 @@ def _claim(job: _Job, dead: attempts.Record | None, judge: Judge | None) -> atte
         claim.end("done")
         return None
     if claim:
-        files.remove_leftovers(job.folder.path)
+        files.remove_leftovers(job.folder.path, old_seconds=_ABANDONED_SECONDS)
         job.folder.forget_outcome()
     return claim
 

@@ -45,3 +45,16 @@ def test_damaged_json_reads_as_none(tmp_path: Path) -> None:
     for text in ("", "{", "[1]", "\xff"):
         path.write_bytes(text.encode("latin-1"))
         assert files.read_json(path) is None
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    """Of a writer that lives nothing is touched, and of another machine's only what is old."""
+    with files._temporary(tmp_path / "ours") as file:
+        living = Path(file.name)
+        gone = living.with_name(living.name.replace(f"-{os.getpid()}-", "-4194305-"))
+        away, old = tmp_path / ".writing-00000000-1-new", tmp_path / ".writing-00000000-1-old"
+        for path in (gone, away, old, tmp_path / "other"):
+            path.touch()
+        os.utime(old, (0, 0))
+        files.remove_leftovers(tmp_path, tmp_path / "missing")
+        assert set(tmp_path.iterdir()) == {living, away, tmp_path / "other"}

@@ -107,6 +107,7 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write the table, atomically and byte-identically for the same runs."""
     if not path.parent.is_dir():
         raise UserError(f"--csv {str(path)!r}: no such folder")
+    files.remove_leftovers(path.parent)
     files.write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 

@@ -8,21 +8,17 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from src import files, paths
+from src import files, paths, processes
 from src.errors import Superseded
 from src.slurm import command, watch
 
 HEARTBEAT_SECONDS = 30.0
-_CLOCK_TOLERANCE_SECONDS = 2.0  # a start time is told to the wall clock, which may be set
 
 Record = dict[str, Any]
 
@@ -67,7 +63,7 @@ def claim(folder: Path, *, known_dead: Record | None = None) -> Claim | None:
     record = {
         "attempt": number,
         "host": socket.gethostname(),
-        "process": process(),
+        "process": processes.identity(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "slurm_restart_count": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
         "slurm_job": command.this_job(),
@@ -93,7 +89,7 @@ def may_be_alive(record: Record) -> bool:
     """Whether the process of an attempt may still be at work; unknown is not dead."""
     if "ended" in record:
         return False
-    here = is_running(record.get("process") or {})
+    here = processes.is_running(record.get("process") or {})
     if here is not None:
         return here
     job, restarts = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_RESTART_COUNT", "0")
@@ -129,20 +125,6 @@ def failures(folder: Path) -> int:
     return sum(record is not None and record.get("ended") == "failed" for record in records)
 
 
-def process(pid: int | None = None) -> dict[str, Any]:
-    """Names this process, or another one here, among those of all machines and all times.
-
-    Raises psutil.NoSuchProcess where there is none.
-    """
-    found = psutil.Process(pid)
-    return {"machine": _machine(), "pid": found.pid, "start": found.create_time()}
-
-
-def is_running(process: Mapping[str, Any]) -> bool | None:
-    """Whether a process is there; None where that is not to be seen from this machine."""
-    return _is_running(process) if process.get("machine") == _machine() else None
-
-
 def _is_job_over(record: Record) -> bool:
     """Whether Slurm says that an attempt's job is gone, or was restarted since.
 
@@ -159,27 +141,3 @@ def _is_job_over(record: Record) -> bool:
 
 def _file(folder: Path, number: int) -> Path:
     return folder / paths.ATTEMPTS / f"{number}.json"
-
-
-@cache
-def _machine() -> str:
-    """This machine since its boot, and, in a container, the process-id namespace that we are in."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    namespace = Path("/proc/self/ns/pid")
-    return " ".join(
-        [
-            socket.gethostname(),
-            boot.read_text().strip() if boot.exists() else "",
-            os.readlink(namespace) if namespace.exists() else "",
-        ]
-    ).strip()
-
-
-def _is_running(process: Mapping[str, Any]) -> bool:
-    """Whether a process of this machine is there; ids are used again, start times are not."""
-    try:
-        found = psutil.Process(process["pid"])
-        same = abs(found.create_time() - process["start"]) < _CLOCK_TOLERANCE_SECONDS
-        return same and found.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

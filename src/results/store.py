@@ -37,6 +37,13 @@ class RunFolder:
         if not cell.exists():
             files.write_json(cell, config.as_dict())
 
+    def remove_leftovers(self) -> None:
+        """Remove what writers that were killed have left, whoever owns the run now."""
+        if self.result() is not None:
+            for name in (paths.RESUME, paths.RESUME_BEFORE):
+                (self.path / name).unlink(missing_ok=True)
+        files.remove_leftovers(self.path, self.path / paths.CELLS, self.path / paths.ATTEMPTS)
+
     def answers(self, config: RunConfig) -> bool:
         """Whether it is noted that the folder answers the cell `config`."""
         return (self.path / paths.CELLS / f"{config.cell}.json").exists()

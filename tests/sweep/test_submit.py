@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from src import files
+from src import files, processes
 from src.errors import UserError
 from src.results import attempts
 from src.results.store import RunFolder
@@ -329,7 +329,7 @@ def test_of_two_at_once_one_submits(
 def test_a_submission_that_was_killed_is_in_nobodys_way(submit: Submit, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "submissions" / "1"
     folder.mkdir(parents=True)
-    gone = {**attempts.process(), "start": 1.0}
+    gone = {**processes.identity(), "start": 1.0}
     files.write_json(folder / "claim.json", gone)
     assert submit()["submission"] == 2
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from src import processes
 from src.cli.parser import Parser
 from src.errors import ExitStatus
-from src.results import attempts
 from src.results.attempts import Record
 from src.results.snapshot import Snapshot, State
 from src.results.store import all_runs
@@ -103,8 +103,7 @@ def _parser() -> Parser:
 def _process_here(record: Record) -> int | None:
     """The process of an attempt; None where it is not one of this machine, or is gone."""
     process = record.get("process") or {}
-    here = process.get("machine") == attempts._machine()
-    return int(process["pid"]) if here and attempts._is_running(process) else None
+    return int(process["pid"]) if processes.is_running(process) else None
 
 
 def _out_of_reach(record: Record, queued: Mapping[str, Job] | None) -> str:

@@ -10,13 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from src import paths
+from src import paths, processes
 from src.cli.training import train
 from src.commit import git_commit
 from src.config import RunConfig
 from src.errors import ExitStatus, UserError
 from src.interrupt import StopRequest
-from src.results import attempts
 from src.results.store import RunFolder
 from src.slurm import command, queue
 from src.sweep.options import wanted
@@ -133,7 +132,7 @@ def _commit(
             else:
                 started = local.start(script, batch.array.workers, array["log"])
                 workers += started
-                seen = [attempts.process(one.pid) for one in started]
+                seen = [processes.identity(one.pid) for one in started]
                 arrays.append({**array, "processes": seen})
     finally:
         submissions.close(folder, {**_circumstances(asked, folder), "arrays": arrays})

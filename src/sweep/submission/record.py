@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src import files, paths
+from src import files, paths, processes
 from src.commit import git_commit
 from src.config import RunConfig
 from src.errors import UserError
-from src.results import attempts
 from src.slurm import command, queue
 from src.sweep import sets
 from src.sweep.submission.plan import Workers
@@ -45,7 +44,7 @@ def claim(runs_dir: Path, number: int) -> Path | None:
     """Make submission `number` ours: its folder. None where another process was faster."""
     folder = paths.submissions_dir(runs_dir) / str(number)
     folder.mkdir(parents=True, exist_ok=True)
-    claimed = files.to_json(attempts.process())
+    claimed = files.to_json(processes.identity())
     return folder if files.write_once(folder / paths.CLAIM, claimed.encode()) else None
 
 
@@ -100,7 +99,7 @@ class _Queued:
 
 def _alive(record: Record, array: Record, queued: Callable[[str], int]) -> int:
     if record["executor"] != "slurm":
-        return sum(attempts.is_running(process) is True for process in array["processes"])
+        return sum(processes.is_running(process) is True for process in array["processes"])
     return queued(array["job"]) if record["cluster"] == command.this_cluster() else 0
 
 
@@ -121,4 +120,4 @@ def _is_being_made(folder: Path) -> bool:
     if (folder / paths.SUBMISSION).exists():
         return False
     maker = files.read_json(folder / paths.CLAIM)
-    return maker is not None and attempts.is_running(maker) is not False
+    return maker is not None and processes.is_running(maker) is not False
