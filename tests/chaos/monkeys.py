@@ -5,9 +5,11 @@ import multiprocessing
 import random
 import shutil
 import signal
+import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +39,7 @@ def kills(folder: Path, *, runs: int, kills: int, workers: int = 2, seed: int = 
     calm, disturbed, log = folder / "calm", world.fresh(folder / "disturbed"), folder / "log"
     began = time.perf_counter()
     world.finish(configs, log, calm)
-    life = 2 * (time.perf_counter() - began) / kills  # so that most of them find work left
+    life = 1.2 * (time.perf_counter() - began) / kills  # so that most of them find work left
     killed = lives = 0
     while killed < kills and not _all_done(configs, disturbed):
         team = [Life(world.worker(configs, disturbed), log) for _ in range(workers)]
@@ -60,9 +62,12 @@ def _all_done(configs: Sequence[RunConfig], runs_dir: Path) -> bool:
     return all(RunFolder.of(config, runs_dir).result() for config in configs)
 
 
-def every_failpoint(folder: Path, *, of: Callable[[str], bool] = lambda point: True) -> Figures:
+def every_failpoint(
+    folder: Path, *, every_full_disk: bool, of: Callable[[str], bool] = lambda point: True
+) -> Figures:
     """Kill a worker before and after every file operation, and fail each for want of space.
 
+    every_full_disk: also each of the many writes to one file, rather than every tenth.
     of: which points, where not all.
     """
     configs = world.sweep(1)
@@ -78,20 +83,22 @@ def every_failpoint(folder: Path, *, of: Callable[[str], bool] = lambda point: T
         for fault in (
             Fault(point),
             Fault(point, after=True),
-            *([Fault(point, error=errno.ENOSPC)] if _takes_space(point) else []),
+            *([Fault(point, error=errno.ENOSPC)] if _takes_space(point, every_full_disk) else []),
         )
     ]
     for start in range(0, len(faults), _TOGETHER):
         _fail_at(faults[start : start + _TOGETHER], configs, folder, calm)
+    tables = _fail_aggregating(folder / "tables", calm, log)
     return {
-        "points": len(points),
-        "kills": sum(not fault.error for fault in faults),
+        "points": len(points) + tables,
+        "kills": sum(not fault.error for fault in faults) + 2 * tables,
         "full disks": sum(bool(fault.error) for fault in faults),
     }
 
 
-def _takes_space(point: str) -> bool:
-    return point.split()[0] in ("write", "fsync", "link", "mkdir")
+def _takes_space(point: str, every: bool) -> bool:
+    often = not every and point.startswith("write") and int(point.rpartition("#")[2]) % 10 != 1
+    return not often and point.split()[0] in ("write", "fsync", "link", "mkdir")
 
 
 def _fail_at(
@@ -124,6 +131,36 @@ def _fail_at(
 def _may_fail(fault: Fault, status: int) -> bool:
     """A heartbeat that could not be written is no reason to stop; the next one tells as well."""
     return bool(fault.error) and status == 0 and paths.ATTEMPTS in fault.point
+
+
+def _fail_aggregating(folder: Path, calm: Path, log: Path) -> int:
+    """Kill who writes a table before and after everything it does: the old one stays, or the new.
+
+    How many points there were.
+    """
+    noted, table, new = folder / "points", folder / "at" / "table.csv", world.table(calm)
+
+    def aggregator(points: failpoints.Points) -> Life:
+        def work() -> None:
+            points.install()
+            world.write_table(calm, table)
+
+        world.fresh(table.parent)
+        table.write_bytes(b"old")
+        return Life(work, log)
+
+    world.fresh(folder)
+    if aggregator(failpoints.recorded(table.parent, noted)).ended():
+        raise Broken(log.read_text()[-3000:])
+    points = noted.read_text().splitlines()
+    for fault in (Fault(point, after) for point in points for after in (False, True)):
+        ended = aggregator(failpoints.failing(table.parent, fault, folder / "reached")).ended()
+        if ended != world.KILLED or table.read_bytes() not in (b"old", new):
+            raise Broken(f"{fault}: status {ended}, and the table is neither the old nor the new")
+        world.write_table(calm, table)
+        if table.read_bytes() != new or len(list(table.parent.iterdir())) > 1:
+            raise Broken(f"{fault}: the next table is not whole, or something is left behind")
+    return len(points)
 
 
 def _with(
@@ -259,3 +296,51 @@ def signals(folder: Path, *, bursts: int, seed: int = 0) -> Figures:
     world.finish(configs, log, runs_dir)
     world.same(runs_dir, calm, configs)
     return {"signals": sent, "stops": stopped}
+
+
+def small_disk(folder: Path, *, sizes: int) -> Figures:
+    """Train on file systems that are too small: workers stop cleanly, and go on with more space.
+
+    Raises PermissionError where nobody may mount one here.
+    """
+    configs, log, calm = world.sweep(3), folder / "log", folder / "calm"
+    world.finish(configs, log, calm)
+    full = 0
+    for number in range(sizes):
+        kilobytes = 24 + 12 * number
+        with _mounted(folder / "disk", kilobytes) as disk:
+            runs_dir = disk / "runs"
+            said = len(log.read_text())
+            status = Life(world.worker(configs, runs_dir), log).ended()
+            complaint = log.read_text()[said:]
+            if status not in (0, 1) or (status == 1 and "No space left" not in complaint):
+                raise Broken(f"{kilobytes} kB: status {status}: {complaint[-3000:]}")
+            left = list(disk.rglob(f"{paths.TEMPORARY_PREFIX}*"))
+            if left:
+                raise Broken(f"{kilobytes} kB: left behind: {left[0]}")
+            full += status
+            _mount("remount,size=64m", disk)
+            world.finish(configs, log, runs_dir)
+            shutil.copytree(runs_dir, folder / "after")
+        world.same(folder / "after", calm, configs)
+        shutil.rmtree(folder / "after")
+    if not full:
+        raise Broken("no file system was too small: this has shown nothing")
+    return {"file systems": sizes, "full": full}
+
+
+@contextmanager
+def _mounted(place: Path, kilobytes: int) -> Iterator[Path]:
+    place.mkdir(exist_ok=True)
+    _mount(f"size={kilobytes}k", place)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True, timeout=60)
+
+
+def _mount(options: str, place: Path) -> None:
+    words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        raise PermissionError(f"{' '.join(words)}: {done.stderr.strip()}")

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -140,6 +141,7 @@ def _live(work: Work, begun: int, log: Path) -> None:
     finally:
         sys.stderr.flush()
         sys.stdout.flush()
+        threading._shutdown()  # type: ignore[attr-defined]  # as at the end of an interpreter
         os._exit(status)
 
 
@@ -197,8 +199,13 @@ def same(runs_dir: Path, calm: Path, configs: Sequence[RunConfig]) -> None:
 def table(runs_dir: Path) -> bytes:
     """The table of all runs, as aggregate writes it."""
     path = runs_dir.parent / f"{runs_dir.name}.csv"
-    aggregate.write_csv(aggregate.collect(runs_dir).table, path)
+    write_table(runs_dir, path)
     return path.read_bytes()
+
+
+def write_table(runs_dir: Path, path: Path) -> None:
+    """As `python -m src.report aggregate` does it."""
+    aggregate.write_csv(aggregate.collect(runs_dir).table, path)
 
 
 def fresh(runs_dir: Path) -> Path:

@@ -1,0 +1,126 @@
+"""Disturb sweeps, and write down how often and what came of it: python -m tests.chaos"""
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from benchmarks.record import RESULTS, machine
+from src import files
+from src.cli.door import door
+from src.cli.parser import Parser
+from src.errors import ExitStatus, UserError
+from src.paths import ROOT, shown
+from tests.chaos import cluster, monkeys, variants, world
+from tests.chaos.monkeys import Figures
+from tests.chaos.world import Broken
+
+README = ROOT / "README.md"
+BEGIN, END = "<!-- chaos: begin -->", "<!-- chaos: end -->"
+FILE = "chaos.json"
+
+
+def scenarios(short: bool) -> dict[str, Callable[[Path], Figures]]:
+    """What can be done, by name; in `short` less of it."""
+
+    def times(few: int, many: int) -> int:
+        return few if short else many
+
+    def clustered(grace: int, disturb: cluster.Disturb, number: int) -> Callable[[Path], Figures]:
+        def run(folder: Path) -> Figures:
+            with cluster.cluster(folder / "slurm", grace) as place:
+                return cluster.disturbed(folder, place, disturb=disturb, times=number)
+
+        return run
+
+    some = times(50, 200)
+    return {
+        "kills": lambda at: monkeys.kills(at, runs=25, kills=times(50, 500)),
+        "failpoints": lambda at: monkeys.every_failpoint(at, every_full_disk=not short),
+        "damage": lambda at: monkeys.damage(at, cuts=some, flips=some, resumed=times(4, 20)),
+        "claims": lambda at: monkeys.claims(at, rounds=times(100, 1000)),
+        "signals": lambda at: monkeys.signals(at, bursts=times(8, 50)),
+        "small disk": lambda at: monkeys.small_disk(at, sizes=times(8, 40)),
+        "broken variants": _variants,
+        "preemptions": clustered(0, cluster.preempt, times(4, 25)),
+        "preemptions with grace": clustered(20, cluster.preempt, times(4, 25)),
+        "requeues": clustered(0, cluster.requeue, times(1, 10)),
+        "slurmd kills": clustered(0, cluster.kill_slurmd, times(1, 10)),
+        "slurmctld kills": clustered(0, cluster.kill_slurmctld, times(1, 3)),
+    }
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Do what was asked for; the status tells whether all promises were kept."""
+    parser = Parser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="[all]")
+    parser.add_argument("--short", action="store_true", help="in minutes; nothing is written down")
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parsed = parser.parse(arguments)
+    known = scenarios(parsed.short)
+    for name in parsed.only or ():
+        if name not in known:
+            raise UserError(f"--only {name!r}: expected one of {', '.join(known)}")
+    told: dict[str, Figures] = {}
+    broken = False
+    with world.prepared():
+        for name in parsed.only or known:
+            began = time.perf_counter()
+            with _folder() as folder:
+                try:
+                    told[name] = known[name](folder)
+                except Broken as error:
+                    print(f"{name}: BROKEN: {error}", file=sys.stderr)
+                    broken = True
+                    continue
+            told[name]["seconds"] = round(time.perf_counter() - began)
+            print(f"{name}: {_words(told[name])}", file=sys.stderr, flush=True)
+    if parsed.json:
+        print(json.dumps(told, indent=2))
+    if not (broken or parsed.short or parsed.only):
+        _write(told)
+    return ExitStatus.SOME_RUNS_FAILED if broken else ExitStatus.DONE
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)  # where something is broken it stays, to be looked into
+
+
+def _variants(folder: Path) -> Figures:
+    """Every broken variant is caught."""
+    who = variants.catches(folder)
+    missed = [v.__name__ for v, monkey in who.items() if not variants.is_caught(v, monkey)]
+    if missed:
+        raise Broken(f"not caught: {', '.join(missed)}")
+    return {"variants": len(who), "caught": len(who)}
+
+
+def _words(figures: Mapping[str, int]) -> str:
+    return ", ".join(f"{number:,} {what}" for what, number in figures.items())
+
+
+def _write(told: Mapping[str, Figures]) -> None:
+    """Into benchmarks/results/ and the README."""
+    record = {**machine(torch.device("cpu")), "scenarios": told}
+    files.write_json(RESULTS / FILE, record)
+    lines = ["| disturbance | figures |", "|---|---|"]
+    lines += [f"| {name} | {_words(figures)} |" for name, figures in told.items()]
+    lines.append(f"\nOn {record['date']}, {record['cores']} cores ({record['cpu']}).")
+    before, begin, rest = README.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if begin and end:
+        files.write_text(README, "\n".join([before + BEGIN, *lines, END + after]))
+    print(shown(RESULTS / FILE))
+
+
+if __name__ == "__main__":
+    door(main)
