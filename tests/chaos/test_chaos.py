@@ -67,7 +67,7 @@ def test_what_is_broken_on_purpose_is_caught() -> None:
 
 
 @pytest.mark.slurm
-@pytest.mark.parametrize("scenario", ["preemptions", "slurmd kills"])
+@pytest.mark.parametrize("scenario", ["preemptions", "slurmd kills", "slurmctld kills"])
 def test_on_a_cluster(scenario: str, cluster: Path) -> None:
     """Beside the cluster of the other tests, which is not disturbed."""
     figures = disturbed(scenario)
