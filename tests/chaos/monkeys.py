@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -27,6 +28,7 @@ from tests.chaos.world import Broken, Life
 Figures = dict[str, int]
 
 _PATIENCE_SECONDS = 60.0
+_QUIET_SECONDS = 600.0  # between heartbeats, where the same operations are to come every time
 _TOGETHER = 25  # folders that one undisturbed worker finishes
 _CLAIMANTS = 8
 _STOPPED = 3  # the exit status of a worker that was asked to stop and has saved everything
@@ -70,6 +72,11 @@ def every_failpoint(
     every_full_disk: also each of the many writes to one file, rather than every tenth.
     of: which points, where not all.
     """
+    with mock.patch.object(attempts, "HEARTBEAT_SECONDS", _QUIET_SECONDS):
+        return _every_failpoint(folder, every_full_disk, of)
+
+
+def _every_failpoint(folder: Path, every_full_disk: bool, of: Callable[[str], bool]) -> Figures:
     configs = world.sweep(1)
     calm, log, noted = folder / "calm", folder / "log", folder / "points"
     first = world.fresh(folder / "recorded")
@@ -181,9 +188,10 @@ def _require_synced(points: Sequence[str]) -> None:
         if what not in ("replace", "link") or path.endswith(paths.RESUME_BEFORE):
             continue
         inside = path.rpartition("/")[0]
-        if f"fsync {inside}/{paths.TEMPORARY_PREFIX}*" not in events[max(0, place - 3) : place]:
+        written = max(n for n, before in enumerate(events[:place]) if before == f"write {path}")
+        if f"fsync {inside}/{paths.TEMPORARY_PREFIX}*" not in events[written:place]:
             raise Broken(f"{event}: not synced before")
-        if f"fsync {inside}" not in events[place : place + 4]:
+        if f"fsync {inside}" not in events[place:]:
             raise Broken(f"{event}: its folder is not synced")
 
 
