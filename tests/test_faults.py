@@ -153,8 +153,8 @@ def test_code_that_is_edited_while_jobs_wait(tmp_path: Path) -> None:
     (folder / "code" / "src").mkdir(parents=True)
     (folder / "code" / "src" / "__init__.py").write_text("VERSION = 'as submitted'\n")
     resources = resources_of(parser().parse([]))
-    text = sbatch.script(sbatch.Array("cnn", 1, 1), resources, folder, ROOT, [])
-    command = f"exec {sys.executable} -u -m src.sweep work 1"
+    text = sbatch.script(sbatch.Array("cnn", 1, 1), resources, folder, ROOT, ["src.sweep"])
+    command = f"exec {sys.executable} -u -m src.sweep"
     assert command in text
     code = "import src; print(src.VERSION)"
     (tmp_path / "script.sh").write_text(text.replace(command, f'exec {sys.executable} -c "{code}"'))

@@ -1,26 +1,24 @@
 """Who works on a search: this process, other ones, or jobs of a cluster."""
 
-import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from src import progress
-from src.errors import Stopped, UserError
+from src import files, progress
+from src.errors import ExitStatus, UserError
 from src.interrupt import StopRequest
 from src.paths import shown
+from src.sweep.submission import local, record, sbatch
+from src.sweep.submission.sbatch import Resources
 from src.tune.search import Search
 from src.tune.space import Space
 
-if TYPE_CHECKING:
-    import submitit
-
-_POLL_SECONDS = 0.5
+_NAME = "search"
 
 
 @dataclass(frozen=True)
@@ -45,79 +43,63 @@ class Order:
         )
 
 
-@dataclass(frozen=True)
-class Jobs:
-    """Workers as jobs of an executor, local or slurm; minutes and GPUs are those of each."""
-
-    executor: str
-    workers: int
-    minutes: int
-    gpus: int
-    partition: str | None
-
-    def parameters(self) -> dict[str, Any]:
-        """The same in the words of submitit.AutoExecutor."""
-        asked = {"name": "search", "timeout_min": self.minutes, "gpus_per_node": self.gpus}
-        return asked | ({"slurm_partition": self.partition} if self.partition else {})
-
-
 def work(order: Order) -> str | None:
     """Work on a search in this process; None, or why it was given up."""
-    # SIGUSR2 is what submitit has Slurm send before the time limit
-    search = order.search(StopRequest().install(signal.SIGUSR2))
+    search = order.search(StopRequest().install())
     done = len(search.trials("COMPLETE", "PRUNED", "FAIL"))
     if done and not order.quiet:
         _say(f"{search.space.name} goes on after {done} of {order.trials} trials")
     return search.work(order.trials)
 
 
-def submit(order: Order, jobs: Jobs) -> list["submitit.Job[str | None]"]:
-    """Start workers as jobs, whose logs lie in the search's folder. Raises UserError without Slurm.
+def prepare(order: Order, workers: int, resources: Resources, words: Sequence[str]) -> Path:
+    """Write the script of an array of workers into the search's folder, with a copy of the code.
 
-    Ctrl-C reaches local workers from the terminal; the processes that watch them must outlive it.
+    words: of the command that each of them is, after `python -m src.tune`.
     """
-    import submitit
+    jobs = order.search().folder / "jobs"  # the study is there before the workers meet
+    folder = _next(jobs)
+    record.prepare(folder)
+    text = sbatch.script(array(workers), resources, folder, Path.cwd(), ["src.tune", *words])
+    files.write_text(folder / f"{_NAME}.sh", text)
+    return folder / f"{_NAME}.sh"
 
-    if jobs.executor == "slurm" and not shutil.which("sbatch"):
+
+def submit(script: Path) -> str:
+    """Submit the workers of a script to Slurm; their job's id. Raises UserError without Slurm."""
+    if not shutil.which("sbatch"):
         raise UserError("--executor 'slurm': there is no sbatch here; expected local")
-    folder = order.search().folder / "jobs"  # the study is there before the workers meet
-    executor = submitit.AutoExecutor(folder, cluster=jobs.executor)
-    executor.update_parameters(**jobs.parameters())
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with executor.batch():
-            started = [executor.submit(work, order) for _ in range(jobs.workers)]
-    finally:
-        signal.signal(signal.SIGINT, before)
-    for job in started:
-        print(f"worker {job.job_id}: {shown(job.paths.stderr)}", file=sys.stderr, flush=True)
-    return started
+    return sbatch.sbatch(script)
 
 
-def wait(jobs: Sequence["submitit.Job[str | None]"]) -> str | None:
-    """Wait for local workers; None, or how they went wrong. Raises Stopped when asked to stop.
+def run_here(script: Path, workers: int) -> str | None:
+    """Run the workers of a script on this machine; None, or how they went wrong.
 
-    A worker that is asked too early, before it listens, is asked again.
+    Raises Stopped, once they have, when asked to stop.
     """
     stop = StopRequest().install()
-    while not all(job.done() for job in jobs):
-        for job in jobs:
-            if stop() and not job.done():
-                os.kill(int(job.job_id), signal.SIGTERM)
-        time.sleep(_POLL_SECONDS)
-    if stop():
-        raise Stopped
-    ends = {job.job_id: _end(job) for job in jobs}
-    return "; ".join(f"worker {job}: {why}" for job, why in ends.items() if why) or None
+    log = sbatch.log(script.parent, array(workers))
+    started = local.start(script, workers, log)
+    _say(f"{workers} workers: {shown(script.parent)}/logs")
+    if local.wait(started, stop) == ExitStatus.DONE:
+        return None
+    return f"a worker failed; see {shown(script.parent)}/logs"
 
 
-def _end(job: "submitit.Job[str | None]") -> str | None:
-    """What a worker that is done returned, or the last line of what broke it."""
-    error = job.exception()
-    if error is None:
-        return job.result()
-    lines = [line for line in str(error).splitlines() if "Error" in line or "Stopped" in line]
-    return f"{lines[-1].strip() if lines else error} ({shown(job.paths.stderr)})"
+def array(workers: int) -> sbatch.Array:
+    """The workers of a search, as tasks."""
+    return sbatch.Array(_NAME, 1, workers)
+
+
+def _next(jobs: Path) -> Path:
+    """A new folder in `jobs`, under the next number."""
+    jobs.mkdir(exist_ok=True)
+    numbers = [int(path.name) for path in jobs.iterdir() if path.name.isdecimal()]
+    for number in count(max(numbers, default=0) + 1):
+        with suppress(FileExistsError):
+            (jobs / str(number)).mkdir()
+            break
+    return jobs / str(number)
 
 
 def _say(line: str) -> None:

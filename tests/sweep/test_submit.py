@@ -112,7 +112,9 @@ def test_the_text_of_a_script(tmp_path: Path) -> None:
     resources = resources_of(parser().parse([*map(str, (*words, *more))]))
     array = sbatch.Array("cnn", 1, 3)
     folder = tmp_path / "a 100% $(touch x)" / "7"
-    text = sbatch.script(array, resources, folder, tmp_path, ["--runs", "$(touch y); z"])
+    text = sbatch.script(
+        array, resources, folder, tmp_path, ["src.sweep", "work", "1", "--runs", "$(touch y); z"]
+    )
     lines = text.splitlines()
     assert lines[0] == "#!/bin/bash"
     for option in (

@@ -22,7 +22,7 @@ from src.config import RunConfig
 from src.errors import Stopped, UserError
 from src.paths import ROOT
 from src.results.store import RunFolder, State
-from src.tune import best, numbers, workers
+from src.tune import best, numbers
 from src.tune.search import Search
 from src.tune.space import Choice, Range, Space
 from tests.tune.conftest import Tune
@@ -291,19 +291,20 @@ def test_two_workers_share_a_search(tune: Tune, tmp_path: Path) -> None:
     where = ("--runs", tmp_path / "runs", "--out", tmp_path / "out")
     done = tune("search", *words, *where)
     assert "trials:  4 complete" in done.out
-    logs = [path.read_text() for path in (tmp_path / "runs").rglob("*_log.err")]
+    logs = [path.read_text() for path in (tmp_path / "runs").rglob("search-*.out")]
     assert len(logs) == 2
     runs = list((tmp_path / "runs" / "cifar10net").iterdir())
     assert len(runs) == 4
     assert all(len(list((path / "attempts").iterdir())) == 1 for path in runs)
 
 
-def test_what_is_asked_of_an_executor(space: Space, tmp_path: Path) -> None:
-    asked = workers.Jobs("slurm", 4, minutes=90, gpus=1, partition="gpu").parameters()
-    assert asked == {
-        "name": "search",
-        "timeout_min": 90,
-        "gpus_per_node": 1,
-        "slurm_partition": "gpu",
-    }
-    assert "slurm_partition" not in workers.Jobs("local", 1, 90, 0, None).parameters()
+def test_the_command_of_a_worker(tune: Tune, tmp_path: Path) -> None:
+    """As the one that was called, without what is asked for workers."""
+    words = ("--config", write(tmp_path, num_epochs=1), "--trials", 1, "--workers", 1)
+    where = ("--runs", tmp_path / "runs", "--out", tmp_path / "out")
+    tune("search", *words, *where, "--executor", "local", "--seed", 5, "--no-amsgrad")
+    [script] = (tmp_path / "runs").rglob("search.sh")
+    line = script.read_text().splitlines()[-1]
+    assert " -m src.tune search --config=" in line
+    assert line.endswith("--trials=1 --pruner=median --seed=5 --no_amsgrad")
+    assert "#SBATCH --requeue" in script.read_text()

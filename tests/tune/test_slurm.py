@@ -26,12 +26,12 @@ def test_two_jobs_share_a_search(cluster: Path, command: Run, tmp_path: Path) ->
     where = ("--trials", 4, "--runs", tmp_path / "runs", "--out", tmp_path / "out")
     asked = ("--executor", "slurm", "--workers", 2, "--gpus", 0, "--time", 10)
     jobs = command(*words, *where, *asked).stdout.split()
-    assert len(jobs) == 2
+    assert len(jobs) == 1, "an array"
     give_up = time.monotonic() + 120
     while _queued():
         assert time.monotonic() < give_up, "waited too long"
         time.sleep(0.5)
-    logs = {path.name: path.read_text() for path in (tmp_path / "runs").rglob("*_log.err")}
+    logs = {path.name: path.read_text() for path in (tmp_path / "runs").rglob("search-*.out")}
     assert len(logs) == 2, logs
     done = command(*words, *where)
     assert "trials:  4 complete" in done.stdout, logs
@@ -43,6 +43,9 @@ def test_two_jobs_share_a_search(cluster: Path, command: Run, tmp_path: Path) ->
 
 def _queued() -> str:
     done = subprocess.run(
-        ["squeue", "--noheader", "--name=search"], check=True, capture_output=True, text=True
+        ["squeue", "--noheader", "--name=cifar10-1-search"],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return done.stdout

@@ -109,7 +109,8 @@ def _batches(asked: Namespace, teams: Sequence[Team], folder: Path) -> Iterator[
     for number, one in enumerate(teams, 1):
         size = largest or _DEFAULT_ARRAY
         for array in sbatch.chunks(one.standing.name, number, one.workers, size):
-            text = sbatch.script(array, resources, folder, Path.cwd(), words)
+            work = ["src.sweep", "work", str(number), *words]
+            text = sbatch.script(array, resources, folder, Path.cwd(), work)
             yield Batch(array, text, one)
 
 

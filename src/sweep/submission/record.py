@@ -51,6 +51,13 @@ def claim(runs_dir: Path, number: int) -> Path | None:
 def fill(folder: Path, runs: Sequence[Sequence[RunConfig]], scripts: Mapping[str, str]) -> None:
     """Write what the workers need: sets, a copy of the code, the scripts, a place for logs."""
     sets.write(runs, folder / "sets")
+    prepare(folder)
+    for label, text in scripts.items():
+        files.write_text(folder / f"{label}.sh", text)
+
+
+def prepare(folder: Path) -> None:
+    """Make what every worker needs in a folder of its own: a copy of the code, a place for logs."""
     (folder / "logs").mkdir()
     code = folder / paths.CODE
     shutil.copytree(
@@ -59,8 +66,6 @@ def fill(folder: Path, runs: Sequence[Sequence[RunConfig]], scripts: Mapping[str
         ignore=shutil.ignore_patterns("__pycache__", "*.pyc", f"{paths.TEMPORARY_PREFIX}*"),
     )
     files.write_text(code / paths.COMMIT, f"{git_commit() or ''}\n")
-    for label, text in scripts.items():
-        files.write_text(folder / f"{label}.sh", text)
 
 
 def close(folder: Path, record: Mapping[str, Any]) -> None:

@@ -82,9 +82,9 @@ def script(
 ) -> str:
     """The text of an array's script, which works under plain bash as well.
 
-    folder: that of the submission. current: where the workers run. words: further words of
-    `python -m src.sweep work`. All paths are absolute. Raises UserError where one has characters
-    that sbatch would take for something else.
+    folder: that of the submission, with the code and the logs. current: where the workers run.
+    words: a module of ours and its arguments. All paths are absolute. Raises UserError where one
+    has characters that sbatch would take for something else.
     """
     for path in (folder, current):
         if not str(path).isprintable() or set(str(path)) & set("'\"\\"):
@@ -92,7 +92,7 @@ def script(
     from submitit.slurm.slurm import _make_sbatch_string
 
     name = f"{JOB_NAME}-{folder.name}-{array.name}"
-    command = [sys.executable, "-u", "-m", "src.sweep", "work", str(array.number)]
+    command = [sys.executable, "-u", "-m"]
     text: str = _make_sbatch_string(
         command=f"exec {shlex.join([*command, *words])}",
         folder=folder,

@@ -10,6 +10,7 @@ from src.cli.flags import add_config_flags, given_settings
 from src.cli.parser import Parser, count, positive
 from src.errors import ExitStatus
 from src.paths import RUNS_DIR
+from src.sweep.submission.sbatch import Resources
 from src.tune.options import add_out_options
 
 if TYPE_CHECKING:
@@ -29,13 +30,29 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     if executor is None:
         why = workers.work(order)
     else:
-        asked = (parsed.workers, parsed.time, parsed.gpus, parsed.partition)
-        jobs = workers.submit(order, workers.Jobs(executor, *asked))
+        script = workers.prepare(order, parsed.workers, _resources(parsed), _words(parsed))
         if executor == "slurm":
-            print("\n".join(job.job_id for job in jobs))
+            print(workers.submit(script))
             return ExitStatus.DONE
-        why = workers.wait(jobs)
+        why = workers.run_here(script, parsed.workers)
     return _conclude(order, why, parsed)
+
+
+def _resources(parsed: Namespace) -> Resources:
+    gres = f"gpu:{parsed.gpus}" if parsed.gpus else None
+    return Resources(partition=parsed.partition, gres=gres, minutes=parsed.time)
+
+
+def _words(parsed: Namespace) -> list[str]:
+    """The command of one worker: this one without the options of workers."""
+    options = {
+        name: getattr(parsed, name) for name in ("config", "runs", "out", "trials", "pruner")
+    }
+    words = [f"--{name}={value}" for name, value in options.items()]
+    for name, value in given_settings(parsed).items():
+        flags = {True: f"--{name}", False: f"--no_{name}"}
+        words.append(flags[value] if isinstance(value, bool) else f"--{name}={value}")
+    return ["search", *words]
 
 
 def _conclude(order: "workers.Order", why: str | None, parsed: Namespace) -> ExitStatus:
