@@ -1,13 +1,17 @@
 """Writing files that other processes read: whole or not at all."""
 
+import io
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from src.causes import Cause, cause_of
+from src.errors import DiskFull
 from src.paths import TEMPORARY_PREFIX
 
 _UMASK = os.umask(0)  # it can only be read by setting it
@@ -18,6 +22,35 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what a writer that was killed has left in `folder`. Only for its only writer."""
     for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
         path.unlink(missing_ok=True)
+
+
+class _Counted(io.RawIOBase):
+    """Takes what would be written to a file, and counts it."""
+
+    name = os.devnull  # for those who read again what they have written
+    size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        count = memoryview(data).nbytes
+        self.size += count
+        return count
+
+
+@contextmanager
+def _full_said(path: Path, save: Callable[[IO[bytes]], object]) -> Iterator[None]:
+    """Raise DiskFull, with the amounts, where `save` finds no room for `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or cause_of(error) is not Cause.DISK:
+            raise
+        counted = _Counted()
+        save(counted)  # type: ignore[arg-type]
+        free = shutil.disk_usage(path.parent).free
+        raise DiskFull(error.errno, str(path), counted.size, free) from error
 
 
 class _Watched:
@@ -56,7 +89,7 @@ def write(path: Path, save: Callable[[IO[bytes]], object], keep_before: Path | N
 
     keep_before: where the old file goes, if there is one.
     """
-    with _temporary(path) as file:
+    with _full_said(path, save), _temporary(path) as file:
         watched = _Watched(file)
         try:
             save(watched)  # type: ignore[arg-type]
@@ -76,7 +109,7 @@ def write_once(path: Path, data: bytes) -> bool:
 
 def create(path: Path, save: Callable[[IO[bytes]], object]) -> bool:
     """`write_once` of what `save(file)` writes."""
-    with _temporary(path) as file:
+    with _full_said(path, save), _temporary(path) as file:
         save(file)
         _sync(file)
         try:
