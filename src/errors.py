@@ -53,8 +53,8 @@ class DiskFull(OSError):
         self.needed, self.free = needed, free
 
     def __str__(self) -> str:
-        needed = "more" if self.needed is None else f"about {megabytes(self.needed)}"
-        free = "" if self.free is None else f", {megabytes(self.free)} is free there"
+        needed = "more" if self.needed is None else f"about {amount(self.needed)}"
+        free = "" if self.free is None else f", {amount(self.free)} is free there"
         return f"{self.filename}: {self.strerror}: {needed} is needed{free}"
 
 
@@ -70,6 +70,6 @@ class Superseded(Exception):
     """Another process has taken this run over: what we would write is no longer wanted."""
 
 
-def megabytes(count: float) -> str:
+def amount(count: float) -> str:
     """Bytes as a person reads them."""
-    return f"{count / 1e6:,.1f} MB"
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"

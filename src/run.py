@@ -180,9 +180,7 @@ def _train_free(jobs: list[_Job], dead: Mapping[Path, attempts.Record], call: _C
 
     width = slots_for(call.slots, _device(jobs))
     try:
-        for finished in group.train(
-            queue(), slots=width, stop=stop, say=call.shown.note
-        ):
+        for finished in group.train(queue(), slots=width, stop=stop, say=call.shown.note):
             job = training.pop(finished.trainer)
             call.shown.ended(job.number, _close(job, claims[job], finished, call.runs_dir))
             del claims[job]

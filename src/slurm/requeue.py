@@ -1,6 +1,7 @@
 """What a job asks of Slurm about itself: to run it again."""
 
 import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ def requeue_this_job(exclude: Sequence[str] = ()) -> None:
     job = this_job()
     if job is None:
         return
+    if exclude:  # which is said after the requeue, that comes with a SIGTERM
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     give_up = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < give_up:
         state = answer("squeue", "--noheader", "--format=%T", f"--jobs={job}")

@@ -184,8 +184,8 @@ class _Watched:
         if now > started:
             self.rate = (images - before) / (now - started)
 
-    def out_of_memory(self) -> None:
-        self.slots.out_of_memory()
+    def out_of_memory(self, slots: int) -> None:
+        self.slots.out_of_memory(slots)
 
     def is_done(self) -> bool:
         return (

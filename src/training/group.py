@@ -34,8 +34,8 @@ def train(
     A Trainer is taken from the queue when a slot is free for it. A run alone is a group of one,
     and a run in a group gives the result that it gives alone. A run that has ended is closed when
     the next is asked for. One that runs out of memory beside others gives its own back, and goes
-    on from its last checkpoint once fewer are open; alone, it ends with OutOfMemory. say
-    hears a line of that. Raises Stopped, with every open run saved, once stop() is true.
+    on from its last checkpoint once fewer are open; alone, it ends with OutOfMemory. say hears a
+    line of that. Raises Stopped, with every open run saved, once stop() is true.
     """
     slots = slots or FixedSlots(1)
     open_slots: list[Trainer] = []
@@ -55,7 +55,7 @@ def train(
                 open_slots.remove(trainer)
                 images_of_ended += trainer.images_trained
                 if open_slots and finished.error and cause_of(finished.error) is Cause.MEMORY:
-                    slots.out_of_memory()
+                    slots.out_of_memory(len(open_slots) + 1)
                     name, fewer = trainer.config.name, slots.limit
                     say(f"{name}: out of memory, put back; from now on {fewer} at a time")
                     trainer.release()

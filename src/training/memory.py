@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psutil
 import torch
 
-from src.errors import OutOfMemory, megabytes
+from src.errors import OutOfMemory, amount
 
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
 _ASKED = re.compile(rf"(?:allocate|allocating) ([\d.]+) ({'|'.join(_UNITS)})\b")
@@ -21,11 +21,11 @@ def shortage(error: Exception, device: torch.device) -> OutOfMemory:
     """
     used, free, total = _of_gpu(device) if device.type == "cuda" else _of_host()
     asked = asked_for(str(error))
-    more = "more" if asked is None else f"{megabytes(asked)} more"
-    needed = "" if asked is None else f", about {megabytes(used + asked)} in all"
+    more = "more" if asked is None else f"{amount(asked)} more"
+    needed = "" if asked is None else f", about {amount(used + asked)} in all"
     return OutOfMemory(
-        f"alone on the device it had {megabytes(used)} and asked for {more}{needed}; "
-        f"{megabytes(free)} of {megabytes(total)} were free: a smaller batch size or model, or a "
+        f"alone on the device it had {amount(used)} and asked for {more}{needed}; "
+        f"{amount(free)} of {amount(total)} were free: a smaller batch size or model, or a "
         "device with more memory, helps"
     )
 
