@@ -18,6 +18,11 @@ _UMASK = os.umask(0)  # it can only be read by setting it
 os.umask(_UMASK)
 
 
+def allowed(mode: int) -> int:
+    """A file mode less what the umask forbids."""
+    return mode & ~_UMASK
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what a writer that was killed has left in `folder`. Only for its only writer."""
     for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
@@ -78,7 +83,7 @@ def _temporary(path: Path) -> Iterator[Any]:
         prefix=TEMPORARY_PREFIX, dir=path.parent, delete=False
     ) as file:
         try:
-            os.fchmod(file.fileno(), 0o666 & ~_UMASK)  # it is made 0600
+            os.fchmod(file.fileno(), allowed(0o666))  # it is made 0600
             yield file
         finally:
             Path(file.name).unlink(missing_ok=True)

@@ -321,7 +321,7 @@ class Trainer:
     def _saved_state(self) -> dict[str, Any] | None:
         """The folder's checkpoint, if there is one of this run and this format."""
         state = checkpoint.load(self.folder, self.data.device) if self.folder else None
-        if not state or state["id"] != self.config.id or state.get("format") != _STATE_FORMAT:
+        if not state or state.get("id") != self.config.id or state.get("format") != _STATE_FORMAT:
             return None
         return state
 

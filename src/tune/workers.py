@@ -81,6 +81,8 @@ def submit(order: Order, jobs: Jobs) -> list["submitit.Job[str | None]"]:
     if jobs.executor == "slurm" and not shutil.which("sbatch"):
         raise UserError("--executor 'slurm': there is no sbatch here; expected local")
     folder = order.search().folder / "jobs"  # the study is there before the workers meet
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # jobs unpickle what is in it: nobody else may put something there
     executor = submitit.AutoExecutor(folder, cluster=jobs.executor)
     executor.update_parameters(**jobs.parameters())
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -54,14 +54,20 @@ def fill(folder: Path, runs: Sequence[Sequence[RunConfig]], scripts: Mapping[str
     sets.write(runs, folder / "sets")
     (folder / "logs").mkdir()
     code = folder / paths.CODE
-    shutil.copytree(
-        paths.ROOT / "src",
-        code / "src",
-        ignore=shutil.ignore_patterns("__pycache__", "*.pyc", f"{paths.TEMPORARY_PREFIX}*"),
-    )
+    _copy_code(code)
     files.write_text(code / paths.COMMIT, f"{git_commit() or ''}\n")
     for label, text in scripts.items():
         files.write_text(folder / f"{label}.sh", text)
+
+
+def _copy_code(folder: Path) -> None:
+    """Copy the package, its contents and not its permissions, which the umask may forbid."""
+    for source in sorted((paths.ROOT / "src").rglob("*")):
+        hidden = source.name.startswith(paths.TEMPORARY_PREFIX) or source.suffix == ".pyc"
+        if source.is_file() and not hidden:
+            copy = folder / source.relative_to(paths.ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
 
 
 def close(folder: Path, record: Mapping[str, Any]) -> None:
