@@ -1,8 +1,10 @@
 """Writing files that other processes read: whole or not at all."""
 
 import hashlib
+import io
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,11 +16,18 @@ from typing import IO, Any
 import psutil
 
 from src import processes
+from src.causes import Cause, cause_of
+from src.errors import DiskFull
 from src.paths import TEMPORARY_PREFIX
 
 _DAY_SECONDS = 86_400
 _UMASK = os.umask(0)  # it can only be read by setting it
 os.umask(_UMASK)
+
+
+def allowed(mode: int) -> int:
+    """A file mode less what the umask forbids."""
+    return mode & ~_UMASK
 
 
 def remove_leftovers(*folders: Path, old_seconds: float = _DAY_SECONDS) -> None:
@@ -47,6 +56,35 @@ def _machine() -> str:
     return hashlib.sha256(processes.this_machine().encode()).hexdigest()[:8]
 
 
+class _Counted(io.RawIOBase):
+    """Takes what would be written to a file, and counts it."""
+
+    name = os.devnull  # for those who read again what they have written
+    size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        count = memoryview(data).nbytes
+        self.size += count
+        return count
+
+
+@contextmanager
+def _full_said(path: Path, save: Callable[[IO[bytes]], object]) -> Iterator[None]:
+    """Raise DiskFull, with the amounts, where `save` finds no room for `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or cause_of(error) is not Cause.DISK:
+            raise
+        counted = _Counted()
+        save(counted)  # type: ignore[arg-type]
+        free = shutil.disk_usage(path.parent).free
+        raise DiskFull(error.errno, str(path), counted.size, free) from error
+
+
 class _Watched:
     """A file that remembers why a write failed: torch.save turns a full disk into RuntimeError."""
 
@@ -71,7 +109,7 @@ def _temporary(path: Path) -> Iterator[Any]:
     prefix = f"{TEMPORARY_PREFIX}{_machine()}-{os.getpid()}-"  # as remove_leftovers reads it
     with tempfile.NamedTemporaryFile(prefix=prefix, dir=path.parent, delete=False) as file:
         try:
-            os.fchmod(file.fileno(), 0o666 & ~_UMASK)  # it is made 0600
+            os.fchmod(file.fileno(), allowed(0o666))  # it is made 0600
             yield file
         finally:
             Path(file.name).unlink(missing_ok=True)
@@ -82,7 +120,7 @@ def write(path: Path, save: Callable[[IO[bytes]], object], keep_before: Path | N
 
     keep_before: where the old file goes, if there is one.
     """
-    with _temporary(path) as file:
+    with _full_said(path, save), _temporary(path) as file:
         watched = _Watched(file)
         try:
             save(watched)  # type: ignore[arg-type]
@@ -102,7 +140,7 @@ def write_once(path: Path, data: bytes) -> bool:
 
 def create(path: Path, save: Callable[[IO[bytes]], object]) -> bool:
     """`write_once` of what `save(file)` writes."""
-    with _temporary(path) as file:
+    with _full_said(path, save), _temporary(path) as file:
         save(file)
         _sync(file)
         try:

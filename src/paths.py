@@ -1,6 +1,7 @@
 """Every file name that the project reads or writes, once."""
 
 import os
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,6 +93,11 @@ def set_file(sets_dir: Path, number: int) -> Path:
 def weights(kind: str) -> str:
     """The weights file of checkpoint `kind`: best_val_acc, best_val_loss or terminal."""
     return f"{kind}.pt"
+
+
+def file_name(text: str) -> str:
+    """`text` as the name of a file: what could lead out of its folder is replaced."""
+    return re.sub(r"[^\w.+-]", "_", text).lstrip(".") or "_"
 
 
 def shown(path: Path) -> str:

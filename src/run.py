@@ -1,6 +1,7 @@
 """The whole flow, on one page: configs -> data -> models -> training -> run folders."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,21 @@ from typing import Any
 import torch
 
 from src import data, files, models
+from src.causes import Cause, cause_of, is_shared
 from src.commit import git_commit
 from src.config import RunConfig
 from src.data.resident import ResidentData
 from src.data.split import check_split
-from src.errors import Superseded, UserError
+from src.errors import Stopped, SweepStopped
 from src.paths import RUNS_DIR
 from src.progress import Progress, Silence
 from src.results import attempts
 from src.results.pruning import Judge
 from src.results.publish import fail, publish
+from src.results.repeated import repeated
 from src.results.store import RunFolder, State
 from src.results.tracking import HistoryFile
+from src.results.trouble import blamed_on_node, require_sound_node
 from src.training import group, weights
 from src.training.device import pick_device
 from src.training.slots import slots_for
@@ -60,6 +64,9 @@ class _Call:
     slots: int | None
     stop: Callable[[], bool]
     judge: Judge | None
+    folders: Sequence[RunFolder]
+    """Of all of them, those that are done too."""
+    runs_dir: Path
 
 
 def run(
@@ -82,20 +89,26 @@ def run(
     process fails meanwhile. judge: stop early the runs that it calls hopeless; without one, runs
     that were stopped so are trained to their end. datasets: by path, those that need not be
     loaded again; what is loaded now is added. Raises UserError before anything is trained or
-    written where a config cannot work, and Stopped, with everything saved, once stop() is true.
+    written where a config cannot work; Stopped, with everything saved, once stop() is true;
+    DiskFull where something does not fit; NodeTrouble where this machine fails runs; and
+    SweepStopped where several of `configs` break with the same traceback, also before anything is
+    trained unless retry_failed.
     """
     git_commit()  # that of the code as it is now
     folders = [RunFolder.of(config, runs_dir) for config in configs]
     given_up = [not retry_failed and folder.is_given_up(retries) for folder in folders]
     todo = _jobs(configs, folders, given_up, skip_pruned=judge is not None)
-    resident = _load(todo, {} if datasets is None else datasets)
-    for config, folder in zip(configs, folders, strict=True):
-        folder.register(config)
-        folder.remove_leftovers()
-    if todo:
-        gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        with torch.random.fork_rng(gpus), progress(len(todo)) as shown:
-            _train(todo, _Call(resident, shown, slots, stop, judge))
+    if todo and not retry_failed and (alike := repeated(folders)):
+        raise alike.stopped()
+    with blamed_on_node(runs_dir):
+        resident = _load(todo, {} if datasets is None else datasets)
+        for config, folder in zip(configs, folders, strict=True):
+            folder.register(config)
+            folder.remove_leftovers()
+        if todo:
+            gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+            with torch.random.fork_rng(gpus), progress(len(todo)) as shown:
+                _train(todo, _Call(resident, shown, slots, stop, judge, folders, runs_dir))
     return [_outcome(config, folder) for config, folder in zip(configs, folders, strict=True)]
 
 
@@ -149,6 +162,7 @@ def _train_free(jobs: list[_Job], dead: Mapping[Path, attempts.Record], call: _C
     claims: dict[_Job, attempts.Claim] = {}
     training: dict[Trainer, _Job] = {}
     elsewhere: list[_Job] = []
+    alike: SweepStopped | None = None
 
     def queue() -> Iterator[Trainer]:
         for job in jobs:
@@ -160,26 +174,39 @@ def _train_free(jobs: list[_Job], dead: Mapping[Path, attempts.Record], call: _C
                     elsewhere.append(job)
                 continue
             claims[job] = claim
-            try:
-                trainer = _trainer(job, claim, call)
-            except (UserError, OSError):
-                raise  # not this run's own trouble: it would meet the next one as well
-            except Exception as error:  # noqa: BLE001  whatever broke this run, the others go on
-                call.shown.ended(job.number, fail(job.config, job.folder, claims.pop(job), error))
-                continue
+            trainer = _trainer(job, claim, call)
             training[trainer] = job
             yield trainer
 
+    def stop() -> bool:
+        return alike is not None or call.stop()
+
     width = slots_for(call.slots, _device(jobs))
     try:
-        for finished in group.train(queue(), slots=width, stop=call.stop):
+        for finished in group.train(queue(), slots=width, stop=stop, say=call.shown.note):
             job = training.pop(finished.trainer)
-            call.shown.ended(job.number, _close(job, claims[job], finished))
+            call.shown.ended(job.number, _close(job, claims[job], finished, call.runs_dir))
             del claims[job]
+            alike = _alike(finished, call.folders)
+    except Stopped:
+        if alike and not call.stop():
+            raise alike from None
+        raise
     finally:
+        for trainer in training:
+            trainer.close()
         for claim in claims.values():
-            claim.end("stopped")
+            with suppress(OSError):  # it is seen by the process that is gone
+                claim.end("stopped")
     return elsewhere
+
+
+def _alike(finished: group.Finished, folders: Sequence[RunFolder]) -> SweepStopped | None:
+    """Why to stop after a run that broke as others have."""
+    if finished.error is None or cause_of(finished.error) is not Cause.OTHER:
+        return None
+    found = repeated(folders)
+    return found.stopped() if found else None
 
 
 def _device(jobs: list[_Job]) -> torch.device:
@@ -209,29 +236,38 @@ def _claim(job: _Job, dead: attempts.Record | None, judge: Judge | None) -> atte
 
 
 def _trainer(job: _Job, claim: attempts.Claim, call: _Call) -> Trainer:
-    shown, judge = call.shown, call.judge
-    trainer = Trainer(
+    shown, judge, name = call.shown, call.judge, job.config.name
+    return Trainer(
         job.config,
         call.resident(job.config),
         folder=job.folder.path,
         tracker=Trackers(HistoryFile(job.folder, claim), shown.run(job.config, job.number)),
         is_hopeless=lambda rows: judge is not None and judge.is_hopeless(job.config, rows),
+        on_resume=lambda epochs, steps: shown.note(
+            f"{name}: goes on after {epochs} epochs, {steps} steps"
+        ),
+        opened=False,
     )
-    if trainer.resumed:
-        shown.note(f"{job.config.name}: goes on after {trainer.epoch} epochs, {trainer.step} steps")
-    return trainer
 
 
-def _close(job: _Job, claim: attempts.Claim, finished: group.Finished) -> str:
-    """Put on disk how a run ended; a line about it."""
-    if finished.error:
-        return fail(job.config, job.folder, claim, finished.error)
-    try:
-        result = publish(finished.trainer, job.folder, claim)
-    except Superseded as error:
-        return fail(job.config, job.folder, claim, error)
+def _close(job: _Job, claim: attempts.Claim, finished: group.Finished, runs_dir: Path) -> str:
+    """Put on disk how a run ended; a line about it. Raises NodeTrouble where that is why."""
+    error = finished.error
+    if error is None:
+        try:
+            return _told(job.config, publish(finished.trainer, job.folder, claim))
+        except Exception as failed:
+            if is_shared(failed):
+                raise
+            error = failed
+    line = fail(job.config, job.folder, claim, error)
+    require_sound_node(error, runs_dir)
+    return line
+
+
+def _told(config: RunConfig, result: Mapping[str, Any]) -> str:
     return (
-        f"{job.config.name}: validation accuracy {result['best_val_accuracy']:.2%}, "
+        f"{config.name}: validation accuracy {result['best_val_accuracy']:.2%}, "
         f"test accuracy {result['test_accuracy_best_val_acc']:.2%} "
         f"({result['epochs_run']} epochs, {result['stop_reason']})"
     )

@@ -9,7 +9,10 @@ import pytest
 from src.paths import ROOT
 
 CHAIN = ["base", "data", "models", "training", "results", "report"]
-BASE = ("config", "paths", "errors", "files", "processes", "options", "registry", "slurm", "commit")
+BASE = (
+    *("config", "paths", "errors", "causes", "files", "processes", "options", "registry"),
+    *("slurm", "commit"),
+)
 BESIDE = ("sweep", "tune", "report")
 LATE = ("wandb", "submitit", "optuna", "plotly")
 

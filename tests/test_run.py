@@ -179,18 +179,6 @@ def test_a_run_that_cannot_be_written_is_given_back(
     assert not list(outcome.folder.glob(".writing-*"))
 
 
-def test_a_file_system_that_fails_is_not_blamed_on_a_run(
-    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(run_module, "Trainer", broken)
-    with pytest.raises(OSError, match="Input/output"):
-        run([config], runs_dir=tmp_path)
-    assert RunFolder.of(config, tmp_path).state() == State.INTERRUPTED
-
-
 def stop_after(count: int) -> Callable[[], bool]:
     left = iter(range(count))
     return lambda: next(left, None) is None

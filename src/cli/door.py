@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from src.errors import ExitStatus, Stopped, UserError
+from src.errors import DiskFull, ExitStatus, NodeTrouble, Stopped, SweepStopped, UserError
 
 _WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM)
 
@@ -21,24 +21,38 @@ def door(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = ExitStatus.BAD_INPUT
-    except Stopped:
-        print("stopped by a signal; everything is saved, the same command goes on", file=sys.stderr)
+    except Stopped as stopped:
+        print(_how_stopped(stopped), file=sys.stderr)
         status = ExitStatus.STOPPED
         if os.environ.get("REQUEUE_ON_STOP"):
             from src.slurm.requeue import requeue_this_job
 
-            requeue_this_job()
+            requeue_this_job(getattr(stopped, "exclude", ()))
+    except SweepStopped as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = ExitStatus.SOME_RUNS_FAILED
     except KeyboardInterrupt:
         print("stopped at once; what was since the last checkpoint is lost", file=sys.stderr)
         status = 128 + signal.SIGINT
     except OSError as error:
         if error.errno is None:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror}{where}", file=sys.stderr)
+        print(f"error: {_reason(error)}", file=sys.stderr)
         misplaced = error.errno in _WRONG_PATH
         status = ExitStatus.BAD_INPUT if misplaced else ExitStatus.SOME_RUNS_FAILED
     sys.exit(status)
+
+
+def _how_stopped(stopped: Stopped) -> str:
+    if isinstance(stopped, NodeTrouble):
+        return f"{stopped}; runs are left at their last checkpoints, the same command goes on"
+    return "stopped by a signal; everything is saved, the same command goes on"
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, DiskFull):
+        return f"{error}; make room, and the same command goes on"
+    return f"{error.strerror} ({error.filename})" if error.filename else f"{error.strerror}"
 
 
 def dispatch(

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from src import files
 from src.data import cache
 from src.data.dataset import CLASSES, Dataset, ImageArray, LabelArray, pack
 from src.errors import UserError
@@ -125,7 +126,7 @@ def download(folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".cifar-10-", dir=folder.parent) as scratch:
             with _socket_timeout(_TIMEOUT_SECONDS):
                 download_and_extract_archive(URL, scratch, md5=MD5, remove_finished=True)
-            (Path(scratch) / CIFAR10_FOLDER).chmod(0o755)
+            (Path(scratch) / CIFAR10_FOLDER).chmod(files.allowed(0o755))
             _move_unless_there(Path(scratch), folder)
     except (OSError, RuntimeError) as error:
         for parent in made:
@@ -142,7 +143,7 @@ def _move_unless_there(scratch: Path, folder: Path) -> None:
     """Rename the unpacked batches into place; another process may have been quicker."""
     staged = Path(tempfile.mkdtemp(prefix=".cifar-10-", dir=folder.parent))
     try:
-        staged.chmod(0o755)
+        staged.chmod(files.allowed(0o755))
         os.rename(scratch / CIFAR10_FOLDER, staged / CIFAR10_FOLDER)
         os.rename(staged, folder)
     except OSError:

@@ -14,6 +14,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from src.paths import file_name
 from src.report.numbers import Bar, TopK
 
 _WIDTH = 9.0
@@ -27,7 +28,7 @@ def top_k(numbers: TopK, note: str, folder: Path) -> list[Path]:
     if numbers.shared and len(numbers.bars) > 1:
         subtitle += f"; all of them: {numbers.shared}"
     figure = _bars(numbers.bars, title, subtitle, note)
-    return save(figure, folder / f"{numbers.model}_top_k")
+    return save(figure, folder / file_name(f"{numbers.model}_top_k"))
 
 
 def overall(bars: list[Bar], rank_column: str, note: str, folder: Path) -> list[Path]:

@@ -38,7 +38,9 @@ class Claim:
             raise Superseded(f"attempt {self.number} of {self.folder.name} was taken over")
 
     def end(self, how: str, **details: str) -> None:
-        """Note that this attempt is over: done, failed, stopped or superseded."""
+        """Note, once, that this attempt is over: done, failed, stopped or superseded."""
+        if self._over.is_set():
+            return
         self._over.set()
         self._thread.join()
         ended = {**self.record, "ended": how, **details}
@@ -63,6 +65,7 @@ def claim(folder: Path, *, known_dead: Record | None = None) -> Claim | None:
     record = {
         "attempt": number,
         "host": socket.gethostname(),
+        "node": node(),
         "process": processes.identity(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "slurm_restart_count": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
@@ -123,6 +126,11 @@ def failures(folder: Path) -> int:
     """How many attempts at the run in `folder` have failed."""
     records = map(files.read_json, (folder / paths.ATTEMPTS).glob("*.json"))
     return sum(record is not None and record.get("ended") == "failed" for record in records)
+
+
+def node() -> str:
+    """This machine as Slurm calls it, or as it calls itself."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def _is_job_over(record: Record) -> bool:

@@ -6,14 +6,16 @@ from typing import Any
 
 import torch
 
+from src.causes import Cause, cause_of
 from src.commit import git_commit
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.errors import Superseded
 from src.results.attempts import Claim
+from src.results.repeated import fingerprint
 from src.results.store import RunFolder
 from src.training import checkpoint
 from src.training.device import device_name
-from src.training.trainer import NonFiniteLoss, Trainer
+from src.training.trainer import Trainer
 
 
 def publish(trainer: Trainer, folder: RunFolder, claim: Claim) -> dict[str, Any]:
@@ -69,18 +71,21 @@ def fail(config: RunConfig, folder: RunFolder, claim: Claim, error: Exception) -
     except Superseded as superseded:
         claim.end("superseded")
         return f"{config.name}: {superseded}"
-    diverged = isinstance(error, NonFiniteLoss)
+    cause = cause_of(error)
+    diverged = cause is Cause.DIVERGED
     kind = "non-finite loss" if diverged else type(error).__name__
     folder.write_failure(
         {
+            "cause": cause,
             "kind": kind,
             "message": str(error),
             "retry": not diverged,  # it would diverge again
             "attempt": claim.number,
+            "fingerprint": fingerprint(error),
             "traceback": "".join(traceback.format_exception(error)),
         }
     )
     if diverged:
         checkpoint.remove(folder.path)
-    claim.end("failed", kind=kind, message=str(error))
+    claim.end("failed", cause=cause, kind=kind, message=str(error))
     return f"{config.name}: FAILED: {kind}: {error}"

@@ -13,7 +13,7 @@ from src import models
 from src.config import CHECKPOINT_KINDS, SYNTHETIC, RunConfig
 from src.data import synthetic
 from src.data.resident import ResidentData
-from src.errors import Stopped
+from src.errors import Stopped, UserError
 from src.results.pruning import Halving
 from src.sweep.images import images_of
 from src.training import group
@@ -127,6 +127,10 @@ def measure(config: RunConfig, device: torch.device, slots: int | None, budget: 
     if device.type == "cpu":
         run = replace(run, batch_size=_affordable_batch(run, data))
     first = Trainer(run, data)
+    with torch.no_grad():
+        sample = torch.zeros(1, 3, 32, 32, device=device)
+        features = first.learner.model.eval().features(sample).shape[1]
+    parameters = first.learner.parameters
     watched = _Watched(slots_for(slots, device), budget)
 
     def queue() -> Iterator[Trainer]:
@@ -135,14 +139,11 @@ def measure(config: RunConfig, device: torch.device, slots: int | None, budget: 
             yield Trainer(replace(run, seed=seed), data)
 
     try:
-        for _ in group.train(queue(), slots=watched, stop=watched.is_done):
-            pass
+        for finished in group.train(queue(), slots=watched, stop=watched.is_done):
+            raise UserError(f"{run.model_type} cannot be measured: {finished.error}")
     except Stopped:
         pass
-    with torch.no_grad():
-        sample = torch.zeros(1, 3, 32, 32, device=device)
-        features = first.learner.model.eval().features(sample).shape[1]
-    return Speed(watched.rate, watched.limit, first.learner.parameters, features)
+    return Speed(watched.rate, watched.limit, parameters, features)
 
 
 def _affordable_batch(run: RunConfig, data: ResidentData) -> int:
@@ -183,8 +184,8 @@ class _Watched:
         if now > started:
             self.rate = (images - before) / (now - started)
 
-    def out_of_memory(self) -> None:
-        self.slots.out_of_memory()
+    def out_of_memory(self, slots: int) -> None:
+        self.slots.out_of_memory(slots)
 
     def is_done(self) -> bool:
         return (

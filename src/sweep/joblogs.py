@@ -16,6 +16,8 @@ def find(job: str) -> Path | None:
 
     The job scripts write %x-%j.out where they are submitted; of other jobs Slurm is asked.
     """
+    if not re.fullmatch(r"\d+(_\d+)?", job):
+        return None
     found = {path for folder in _SUBMITTED_FROM for path in folder.glob(f"*-{job}.out")}
     if found:
         return max(found, key=lambda path: path.stat().st_mtime)

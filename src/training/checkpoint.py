@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import pickle
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
@@ -77,7 +78,7 @@ def load(folder: Path, device: torch.device) -> State | None:
 
 
 def read(path: Path, device: torch.device) -> State | None:
-    """The checkpoint in a file; None where it is missing, cut short or altered."""
+    """The checkpoint in a file; None where it is missing, cut short, altered or made to harm."""
     try:
         data = memoryview(path.read_bytes())
     except FileNotFoundError:
@@ -87,8 +88,11 @@ def read(path: Path, device: torch.device) -> State | None:
         return None
     if hashlib.sha256(data[:end]).digest() != data[end + len(_MARK) :]:
         return None
-    state: State = torch.load(io.BytesIO(data[:end]), map_location=device, weights_only=True)
-    return state
+    try:
+        state = torch.load(io.BytesIO(data[:end]), map_location=device, weights_only=True)
+    except pickle.UnpicklingError:  # it asks for more than tensors: it is none of ours
+        return None
+    return state if isinstance(state, dict) else None
 
 
 def remove(folder: Path) -> None:

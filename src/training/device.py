@@ -1,16 +1,25 @@
 """The device that runs train on, and what it calls itself."""
 
+import os
 import platform
 from functools import cache
 from pathlib import Path
 
 import torch
 
-from src.errors import UserError
+from src.errors import NodeTrouble, UserError
+
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that 'auto', 'cpu' or 'cuda' means here. Raises UserError without a GPU."""
+    """The device that 'auto', 'cpu' or 'cuda' means here.
+
+    Raises UserError without a GPU, and NodeTrouble where Slurm gave us one that cannot be used.
+    """
+    if name != "cpu" and not torch.cuda.is_available() and _was_given_gpu():
+        node = os.environ.get("SLURMD_NODENAME", "")
+        raise NodeTrouble(f"trouble of node {node}: no GPU of this job can be used", [node])
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device 'cuda': this machine has no usable GPU; expected auto or cpu")
     if name == "auto":
@@ -30,6 +39,11 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _was_given_gpu() -> bool:
+    """Whether Slurm gave this job a real GPU: clusters are rehearsed with others."""
+    return bool(os.environ.get("SLURM_JOB_GPUS")) and _NVIDIA_DRIVER.exists()
 
 
 @cache

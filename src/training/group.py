@@ -1,13 +1,15 @@
 """Many runs on one device: slots that advance in turn and are refilled from a queue."""
 
+import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-import torch
-
-from src.errors import Stopped, Superseded, UserError
+from src.causes import Cause, cause_of, is_shared
+from src.errors import Stopped, Superseded
+from src.training import memory
 from src.training.slots import FixedSlots, Slots
 from src.training.trainer import Trainer
 
@@ -25,35 +27,51 @@ def train(
     *,
     slots: Slots | None = None,
     stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Iterator[Finished]:
     """Train every run of `queue`, as many at a time as `slots` allows (one), yielding each ended.
 
     A Trainer is taken from the queue when a slot is free for it. A run alone is a group of one,
-    and a run in a group gives the result that it gives alone. Raises Stopped, with every open
-    run saved, once stop() is true.
+    and a run in a group gives the result that it gives alone. A run that has ended is closed when
+    the next is asked for. One that runs out of memory beside others gives its own back, and goes
+    on from its last checkpoint once fewer are open; alone, it ends with OutOfMemory. say hears a
+    line of that. Raises Stopped, with every open run saved, once stop() is true.
     """
     slots = slots or FixedSlots(1)
     open_slots: list[Trainer] = []
+    put_back: deque[Trainer] = deque()
     images_of_ended = 0
     while True:
         if stop():
             _save_all(open_slots)
             raise Stopped
-        open_slots += islice(queue, max(0, slots.limit - len(open_slots)))
+        while len(open_slots) < slots.limit and (more := _next(put_back, queue)):
+            open_slots.append(more)
         if not open_slots:
             return
         for trainer in tuple(open_slots):
-            finished = _advance(trainer)
+            finished = _advance(trainer, alone=len(open_slots) == 1)
             if finished:
                 open_slots.remove(trainer)
                 images_of_ended += trainer.images_trained
-                if isinstance(finished.error, torch.OutOfMemoryError):
-                    slots.out_of_memory()
-                yield finished
+                if open_slots and finished.error and cause_of(finished.error) is Cause.MEMORY:
+                    slots.out_of_memory(len(open_slots) + 1)
+                    name, fewer = trainer.config.name, slots.limit
+                    say(f"{name}: out of memory, put back; from now on {fewer} at a time")
+                    trainer.release()
+                    memory.give_back()
+                    put_back.append(trainer)
+                else:
+                    yield finished
+                    trainer.close()
             if finished or stop():
                 break
         images = sum(trainer.images_trained for trainer in open_slots)
         slots.trained(images_of_ended + images, len(open_slots))
+
+
+def _next(put_back: deque[Trainer], queue: Iterator[Trainer]) -> Trainer | None:
+    return put_back.popleft() if put_back else next(islice(queue, 1), None)
 
 
 def _save_all(trainers: list[Trainer]) -> None:
@@ -69,14 +87,28 @@ def _save_all(trainers: list[Trainer]) -> None:
         raise errors[0]
 
 
-def _advance(trainer: Trainer) -> Finished | None:
+def _advance(trainer: Trainer, *, alone: bool) -> Finished | None:
     try:
         if not trainer.advance():
             return Finished(trainer)
         trainer.save_if_due()
-    except (UserError, OSError):
-        raise  # not this run's own trouble: it would meet the next one as well
-    except Exception as error:  # noqa: BLE001  whatever broke this run, the others go on
-        trainer.settle()
-        return Finished(trainer, error)
+    except Exception as error:
+        if is_shared(error):
+            raise
+        return Finished(trainer, _settled(trainer, error, alone))
     return None
+
+
+def _settled(trainer: Trainer, error: Exception, alone: bool) -> Exception:
+    """What broke a run, in the end: nothing of it is at work any more."""
+    cause = cause_of(error)
+    if cause is Cause.MEMORY and alone:
+        short = memory.shortage(error, trainer.data.device)
+        short.__cause__ = error
+        error = short
+    if cause is not Cause.NODE:  # after that nothing is sure to come to an end
+        trainer.settle()
+    for one in (error, error.__cause__):
+        if one is not None:
+            traceback.clear_frames(one.__traceback__)  # they hold the step's tensors
+    return error

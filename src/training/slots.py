@@ -26,8 +26,8 @@ class Slots(Protocol):
     def trained(self, images: int, slots: int) -> None:
         """Hear how many images were trained so far by all runs, and that `slots` are open."""
 
-    def out_of_memory(self) -> None:
-        """Have fewer from now on."""
+    def out_of_memory(self, slots: int) -> None:
+        """Have half of the `slots` that were open from now on, or one."""
 
 
 class FixedSlots:
@@ -41,8 +41,8 @@ class FixedSlots:
     def trained(self, images: int, slots: int) -> None:
         """Nothing is to be found out."""
 
-    def out_of_memory(self) -> None:
-        self.limit = max(1, self.limit // 2)
+    def out_of_memory(self, slots: int) -> None:
+        self.limit = max(1, min(self.limit, slots) // 2)
 
 
 class MeasuredSlots:
@@ -78,8 +78,8 @@ class MeasuredSlots:
             self._judge((images - before) / (now - started))
             self._window, self._opened = None, now
 
-    def out_of_memory(self) -> None:
-        self.limit = max(1, self.limit // 2)
+    def out_of_memory(self, slots: int) -> None:
+        self.limit = max(1, min(self.limit, slots) // 2)
         self.settled = True
 
     def _judge(self, rate: float) -> None:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.resident import ResidentData
+from src.errors import NonFiniteLoss
 from src.training import checkpoint
 from src.training.arithmetic import Arithmetic, pick_arithmetic
 from src.training.device import device_name
@@ -24,10 +26,6 @@ from src.training.tracker import Row, Tracker, Trackers
 T = TypeVar("T")
 
 _STATE_FORMAT = 2  # of a resume checkpoint
-
-
-class NonFiniteLoss(ArithmeticError):
-    """The loss is no longer a number: nothing that follows could mean anything."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,13 @@ class Trainer:
 
     Between two calls `save` stores everything needed to go on bit for bit, and a Trainer of the
     same config and folder goes on from there. is_hopeless is asked after each epoch, with the
-    rows of all epochs so far; its yes ends the run as "pruned".
+    rows of all epochs so far; its yes ends the run as "pruned". on_resume hears after how many
+    epochs and steps the run goes on. opened: False to take no memory before the first `advance`.
     """
+
+    lane: Lane
+    learner: Learner
+    arithmetic: Arithmetic
 
     def __init__(
         self,
@@ -65,33 +68,64 @@ class Trainer:
         folder: Path | None = None,
         tracker: Tracker | None = None,
         is_hopeless: Callable[[Sequence[Row]], bool] = lambda rows: False,
+        on_resume: Callable[[int, int], object] = lambda epochs, steps: None,
+        opened: bool = True,
     ) -> None:
-        self.is_hopeless = is_hopeless
+        self.is_hopeless, self.on_resume = is_hopeless, on_resume
         self.config, self.data, self.folder = config, data, folder
         self.tracker = tracker or Trackers()
-        self.stopping = EarlyStopping(config.early_stopping_patience)
+        self.is_open = False
+        self._writer = checkpoint.Writer(folder) if folder else None
+        self._forget()
+        if opened:
+            self.open()
+
+    def _forget(self) -> None:
+        """Be at the run's beginning."""
+        self.stopping = EarlyStopping(self.config.early_stopping_patience)
         self.epoch = 0  # from 0; the epoch in progress, or the number of epochs done
         self.step = 0  # the next step of it
-        self.images_trained = 0  # here, since this object was made
+        self.images_trained = 0  # here, since it was opened
         self.rows: list[Row] = []
         self.best: dict[str, Best] = {}
         self.best_val_accuracy = -math.inf
         self.stop_reason: str | None = None
         self.seconds = {"train": 0.0, "validation": 0.0}
         self.trained: Trained | None = None
+        self.resumed = False
+        self._running: Reading | None = None
+        self._work: Iterator[None] = iter(())
 
-        self.lane = Lane(data.device, graphs=config.cuda_graphs)
+    def open(self) -> None:
+        """Take the device's memory, and go on from the folder's checkpoint where there is one."""
+        self.lane = Lane(self.data.device, graphs=self.config.cuda_graphs)
         with self.lane.entered():
             state = self._saved_state()
             self.arithmetic = self._arithmetic(state)
-            self.learner = Learner(config, data, self.lane, self.arithmetic)
+            self.learner = Learner(self.config, self.data, self.lane, self.arithmetic)
             if state:
                 self._resume(state)
         self.resumed = state is not None
-        self._running: Reading | None = None
-        self._writer = checkpoint.Writer(folder) if folder else None
         self._saved_at = time.monotonic()
         self._work = self._train()
+        self.is_open = True
+        if self.resumed:
+            self.on_resume(self.epoch, self.step)
+
+    def close(self) -> None:
+        """Give the model's memory back, once what is being written is. `trained` stays."""
+        if self._writer:
+            with suppress(OSError):  # then the checkpoint before it is the last
+                self._writer.wait()
+        self.is_open = False
+        self._work = iter(())
+        for name in ("learner", "lane"):
+            self.__dict__.pop(name, None)
+
+    def release(self) -> None:
+        """Give all memory back; the next `advance` opens the run again, from its checkpoint."""
+        self.close()
+        self._forget()
 
     def advance(self) -> bool:
         """Do one unit of work: a training step, a batch of an evaluation. False when all is done.
@@ -99,6 +133,9 @@ class Trainer:
         On a GPU, where the device works on what was queued before, that may be nothing. Raises
         NonFiniteLoss at the end of an epoch whose loss is not a finite number.
         """
+        if not self.is_open:
+            self.open()
+            return True
         if self.lane.is_full():
             return True
         with self.lane.entered():
@@ -116,18 +153,21 @@ class Trainer:
 
     def save_if_due(self) -> None:
         """Begin to write it if the last one is `checkpoint_minutes` old."""
+        if not self.is_open:
+            return
         due = time.monotonic() - self._saved_at >= self.config.checkpoint_minutes * 60
         if due and not (self._writer and self._writer.busy()):
             self._start_saving()
 
     def settle(self) -> None:
         """Wait for the device and for what is being written. Raises OSError where it was not."""
-        self.lane.wait()
+        if self.is_open:
+            self.lane.wait()
         if self._writer:
             self._writer.wait()
 
     def _start_saving(self) -> None:
-        if self._writer:
+        if self._writer and self.is_open:
             self.tracker.before_save()
             with self.lane.entered():
                 self._writer.start(self._state())
@@ -281,7 +321,7 @@ class Trainer:
     def _saved_state(self) -> dict[str, Any] | None:
         """The folder's checkpoint, if there is one of this run and this format."""
         state = checkpoint.load(self.folder, self.data.device) if self.folder else None
-        if not state or state["id"] != self.config.id or state.get("format") != _STATE_FORMAT:
+        if not state or state.get("id") != self.config.id or state.get("format") != _STATE_FORMAT:
             return None
         return state
 

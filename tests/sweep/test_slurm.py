@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -157,6 +159,34 @@ def test_a_cancelled_job_stays_cancelled(cluster: Path, set_files: Path, tmp_pat
     time.sleep(8)  # a requeued job starts again after 5 seconds
     assert states(job) == ["CANCELLED"]
     assert "is requeued" not in said(log)
+
+
+SICK = """
+import os, sys
+sys.path.insert(0, "{root}")
+from src.cli.door import door
+from src.errors import ExitStatus, NodeTrouble
+def main(words):
+    node = os.environ["SLURMD_NODENAME"]
+    print("on", node, flush=True)
+    if int(os.environ.get("SLURM_RESTART_COUNT", 0)) < 2:
+        raise NodeTrouble("trouble of node " + node, [node])
+    return ExitStatus.DONE
+door(main)
+"""
+
+
+def test_a_job_does_not_come_back_to_nodes_that_failed_it(cluster: Path, tmp_path: Path) -> None:
+    (tmp_path / "sick.py").write_text(SICK.format(root=ROOT))
+    (tmp_path / "job.sh").write_text(f"#!/bin/bash\nexec {sys.executable} {tmp_path / 'sick.py'}\n")
+    words = ("--requeue", "--open-mode=append", "--export=ALL,REQUEUE_ON_STOP=1", "--array=3")
+    job = sbatch(*words, f"--output={tmp_path / 'log'}", tmp_path / "job.sh")
+    assert ended(job) == ["COMPLETED"], said(tmp_path / "log")
+    text = said(tmp_path / "log")
+    nodes = re.findall(r"^on (\S+)$", text, re.MULTILINE)
+    assert len(nodes) == len(set(nodes)) == 3, text
+    assert f"job {job}_3 will not run on {nodes[0]}\n" in text
+    assert f"job {job}_3 will not run on {nodes[0]},{nodes[1]}\n" in text
 
 
 def test_mistakes_end_the_job_with_a_line_in_its_log(cluster: Path, tmp_path: Path) -> None:

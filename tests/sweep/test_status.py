@@ -113,7 +113,7 @@ def test_the_numbers(sweep: tuple[Path, Path], capsys: pytest.CaptureFixture[str
         "no space left": 1,
     }
     assert now["failures"][0]["kind"] == "out of memory", "the most frequent first"
-    assert "--slots" in causes["out of memory"]["hint"]
+    assert "more memory" in causes["out of memory"]["hint"]
     assert causes["non-finite loss"]["example"].endswith(run_of(5).id)
 
 

@@ -10,10 +10,10 @@ import torch
 from src.config import RunConfig
 from src.data import synthetic
 from src.data.resident import ResidentData
-from src.errors import Stopped
+from src.errors import NonFiniteLoss, Stopped
 from src.training import group
 from src.training.slots import FixedSlots, slots_for
-from src.training.trainer import NonFiniteLoss, Trainer
+from src.training.trainer import Trainer
 
 pytestmark = [
     pytest.mark.gpu,

@@ -1,5 +1,8 @@
 """Slots: refilled from the queue, and blind to each other."""
 
+import gc
+import re
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +12,11 @@ import torch
 
 from src.config import RunConfig
 from src.data.resident import ResidentData
-from src.errors import Stopped
+from src.errors import NonFiniteLoss, OutOfMemory, Stopped
 from src.training import group
+from src.training.learner import Learner
 from src.training.slots import FixedSlots
-from src.training.trainer import NonFiniteLoss, Trainer
+from src.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -91,20 +95,128 @@ def test_a_full_disk_is_nobodys_own_trouble(
         list(group.train(iter([Trainer(config, small_data)])))
 
 
-def test_a_run_without_memory_ends_alone_and_fewer_go_on(
+class Starved:
+    """Makes the runs with these seeds find no memory while others are open, or ever."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *seeds: int, ever: bool = False) -> None:
+        self.open: set[Trainer] = set()
+        self.starts: list[tuple[int, int]] = []
+        """Of each run that was opened: its seed, and how many were open then."""
+        real_open, real_close, step = Trainer.open, Trainer.close, Learner.train_batch
+        seeds_of = {}
+
+        def opened(trainer: Trainer) -> None:
+            real_open(trainer)
+            self.open.add(trainer)
+            seeds_of[trainer.learner] = trainer.config.seed
+            self.starts.append((trainer.config.seed, len(self.open)))
+
+        def closed(trainer: Trainer) -> None:
+            self.open.discard(trainer)
+            real_close(trainer)
+
+        def starving(learner: Learner, epoch: int, number: int) -> None:
+            if seeds_of[learner] in seeds and number == 3 and (ever or len(self.open) > 1):
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+            step(learner, epoch, number)
+
+        monkeypatch.setattr(Trainer, "open", opened)
+        monkeypatch.setattr(Trainer, "close", closed)
+        monkeypatch.setattr(Learner, "train_batch", starving)
+
+
+def waiting(config: RunConfig, data: ResidentData, count: int) -> Iterator[Trainer]:
+    runs = (replace(config, seed=seed) for seed in range(count))
+    return (Trainer(run, data, opened=False) for run in runs)
+
+
+def test_a_run_without_memory_is_put_back_and_fewer_go_on(
     config: RunConfig, small_data: ResidentData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainers = [Trainer(replace(config, seed=seed), small_data) for seed in range(3)]
-
-    def starved() -> bool:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(trainers[1], "advance", starved)
-    slots = FixedSlots(2)
-    ended = list(group.train(iter(trainers), slots=slots))
-    assert [type(finished.error).__name__ for finished in ended] == [
-        "OutOfMemoryError",
-        "NoneType",
-        "NoneType",
-    ]
+    alone = group.train(waiting(config, small_data, 4))
+    expected = {done.trainer.config.seed: done.trainer.rows for done in alone}
+    starved = Starved(monkeypatch, 1, 3)
+    slots = FixedSlots(4)
+    ended = {
+        done.trainer.config.seed: (done.error, done.trainer.rows)
+        for done in group.train(waiting(config, small_data, 4), slots=slots)
+    }
     assert slots.limit == 1
+    assert [error for error, _ in ended.values()] == [None] * 4
+    assert starved.starts[:4] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert starved.starts[4:] == [(1, 1), (3, 1)], "again, with fewer beside them"
+    for seed, (_, rows) in ended.items():
+        for row, other in zip(rows, expected[seed], strict=True):
+            assert {**row, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_a_run_put_back_goes_on_from_its_last_state(
+    config: RunConfig, small_data: ResidentData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Starved(monkeypatch, 1)
+    often = replace(config, checkpoint_minutes=0)
+    went_on: list[tuple[int, int]] = []
+    (tmp_path / "1").mkdir()
+    trainers = [
+        Trainer(often, small_data, opened=False),
+        Trainer(
+            replace(often, seed=1),
+            small_data,
+            folder=tmp_path / "1",
+            on_resume=lambda epochs, steps: went_on.append((epochs, steps)),
+            opened=False,
+        ),
+    ]
+    ended = list(group.train(iter(trainers), slots=FixedSlots(2)))
+    assert [done.error for done in ended] == [None, None]
+    [(epochs, steps)] = went_on
+    assert (epochs, steps) > (0, 0)
+
+
+def test_alone_and_without_memory_it_ends_and_says_how_much_it_needed(
+    config: RunConfig, small_data: ResidentData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starved = Starved(monkeypatch, 1, ever=True)
+    ended = {
+        done.trainer.config.seed: done.error
+        for done in group.train(waiting(config, small_data, 3), slots=FixedSlots(2))
+    }
+    assert [ended[0], ended[2]] == [None, None]
+    assert isinstance(ended[1], OutOfMemory)
+    assert re.search(r"asked for 1,073.7 MB more, about [\d,.]+ MB in all", str(ended[1]))
+    assert isinstance(ended[1].__cause__, torch.OutOfMemoryError)
+    assert starved.starts.count((1, 1)) == 1, "once alone"
+    assert not starved.open
+
+
+def test_what_a_run_held_is_given_back_before_the_next_begins(
+    config: RunConfig, small_data: ResidentData
+) -> None:
+    learners: list[weakref.ref[Learner]] = []
+    alive: list[int] = []
+
+    def queue() -> Iterator[Trainer]:
+        for seed in range(3):
+            rate = 1e30 if seed == 0 else config.learning_rate
+            run = replace(config, seed=seed, learning_rate=rate, precision="float32")
+            gc.collect()
+            alive.append(sum(learner() is not None for learner in learners))
+            trainer = Trainer(run, small_data)
+            learners.append(weakref.ref(trainer.learner))
+            yield trainer
+
+    errors = [done.error for done in group.train(queue())]
+    assert isinstance(errors[0], NonFiniteLoss)
+    assert alive == [0, 0, 0]
+
+
+def test_node_trouble_ends_a_run_without_waiting_for_the_device(
+    config: RunConfig, small_data: ResidentData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(self: object, *_: object) -> None:
+        raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+
+    monkeypatch.setattr(Learner, "train_batch", dead)
+    monkeypatch.setattr(Trainer, "settle", dead)
+    [finished] = group.train(waiting(config, small_data, 1))
+    assert "ECC" in str(finished.error)

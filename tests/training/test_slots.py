@@ -54,12 +54,14 @@ def test_slots_that_no_run_is_left_for_are_not_judged() -> None:
 def test_less_after_the_memory_ran_out() -> None:
     for chosen in (FixedSlots(8), FixedSlots(1)):
         before = chosen.limit
-        chosen.out_of_memory()
+        chosen.out_of_memory(before)
         assert chosen.limit == max(1, before // 2)
     measured = MeasuredSlots(lambda: (GIB, GIB))
     measured.limit = 8
-    measured.out_of_memory()
+    measured.out_of_memory(8)
     assert measured.limit == 4
+    measured.out_of_memory(3)
+    assert measured.limit == 1, "no more than were open count"
 
 
 def test_what_is_meant_by_auto(monkeypatch: pytest.MonkeyPatch) -> None:

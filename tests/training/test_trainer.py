@@ -13,8 +13,9 @@ from torch.nn.functional import cross_entropy
 from src import models
 from src.config import RunConfig
 from src.data.resident import ResidentData, normalization_table
+from src.errors import NonFiniteLoss
 from src.training.tracker import Row
-from src.training.trainer import NonFiniteLoss, Trained, Trainer
+from src.training.trainer import Trained, Trainer
 
 TIMES = ("train_seconds", "images_per_second")
 

@@ -156,7 +156,7 @@ def test_what_breaks_again_and_again_is_given_up(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(run, "Trainer", broken)
+    monkeypatch.setattr(run.Trainer, "open", broken)
     search = Search(space, tmp_path)
     assert search.work(30) == "3 trials in a row broke: RuntimeError: out of luck"
     assert len(search.trials("FAIL")) == 3

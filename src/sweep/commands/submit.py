@@ -16,6 +16,7 @@ from src.commit import git_commit
 from src.config import RunConfig
 from src.errors import ExitStatus, UserError
 from src.interrupt import StopRequest
+from src.results.repeated import repeated
 from src.results.store import RunFolder
 from src.slurm import command, queue
 from src.sweep.options import wanted
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         last = submissions.latest(asked.runs)
         teams = _decide(asked, configs)
         busy = [one for one in teams if one.workers]
+        if busy and not asked.retry_failed:
+            _refuse_the_broken(configs, asked.runs)
         folder = paths.submissions_dir(asked.runs) / str(last + 1)
         written = busy and asked.executor != "inline"
         batches = list(_batches(asked, busy, folder)) if written else []
@@ -63,6 +66,12 @@ def main(arguments: Sequence[str]) -> ExitStatus:
             return train([cell for one in busy for cell in one.cells], asked)
         if submissions.claim(asked.runs, last + 1):
             return _commit(asked, teams, batches, folder)
+
+
+def _refuse_the_broken(configs: Sequence[RunConfig], runs_dir: Path) -> None:
+    """Raise SweepStopped where run after run broke in the same way: more would."""
+    if alike := repeated(RunFolder.of(config, runs_dir) for config in configs):
+        raise alike.stopped()
 
 
 def _note(teams: Sequence[Team], runs_dir: Path) -> None:

@@ -1,32 +1,22 @@
 """What broke runs: failures grouped by their cause, with what helps against it."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from src import files
+from src.causes import Cause, cause_written
 from src.paths import FAILURE
 from src.results.attempts import Record
 from src.results.snapshot import Snapshot
 
 _UNREADABLE = "unreadable failure.json"
-_KNOWN = (
-    (
-        "out of memory",
-        r"out ?of ?memory|can't allocate memory|MemoryError",
-        "fewer --slots, a smaller batch size, or jobs with more memory",
-    ),
-    (
-        "no space left",
-        r"No space left on device|Disk quota exceeded",
-        "free disk space, or --keep_checkpoints none; then work goes on by itself",
-    ),
-    (
-        "non-finite loss",
-        r"^non-finite loss",
-        "it diverged, and is only tried again after `retry`: a lower learning rate helps",
-    ),
-)
+_HINTS = {
+    Cause.MEMORY: "a smaller batch size, or a device or jobs with more memory",
+    Cause.DISK: "free disk space, or --keep_checkpoints none; then work goes on by itself",
+    Cause.NODE: "tried again elsewhere; nodes: python -m src.sweep logs {run_id}",
+    Cause.DIVERGED: "it diverged, and is only tried again after `retry`: a lower learning rate "
+    "helps",
+}
 _LOOK = "look at the traceback: python -m src.sweep logs {run_id}"
 
 
@@ -58,16 +48,13 @@ def kind_of(failure: Record) -> str:
     """The cause that a failure.json tells of."""
     if "kind" not in failure:
         return _UNREADABLE
-    told = f"{failure['kind']}: {failure.get('message', '')}"
-    for kind, pattern, _ in _KNOWN:
-        if re.search(pattern, told, re.IGNORECASE):
-            return kind
-    return str(failure["kind"])
+    cause = cause_written(failure)
+    return str(failure["kind"]) if cause is Cause.OTHER else cause.value
 
 
 def _group(kind: str, members: list[tuple[Snapshot, Record]]) -> Failures:
     run, failure = members[0]
-    hint = next((help for known, _, help in _KNOWN if known == kind), _LOOK)
+    hint = _HINTS.get(cause_written(failure), _LOOK)
     run_id = run.path.name.rpartition("-")[2]
     message = " ".join(str(failure.get("message", "")).split())
     return Failures(kind, len(members), str(run.path), message, hint.format(run_id=run_id))

@@ -60,12 +60,18 @@ def prepare(folder: Path) -> None:
     """Make what every worker needs in a folder of its own: a copy of the code, a place for logs."""
     (folder / "logs").mkdir()
     code = folder / paths.CODE
-    shutil.copytree(
-        paths.ROOT / "src",
-        code / "src",
-        ignore=shutil.ignore_patterns("__pycache__", "*.pyc", f"{paths.TEMPORARY_PREFIX}*"),
-    )
+    _copy_code(code)
     files.write_text(code / paths.COMMIT, f"{git_commit() or ''}\n")
+
+
+def _copy_code(folder: Path) -> None:
+    """Copy the package, its contents and not its permissions, which the umask may forbid."""
+    for source in sorted((paths.ROOT / "src").rglob("*")):
+        hidden = source.name.startswith(paths.TEMPORARY_PREFIX) or source.suffix == ".pyc"
+        if source.is_file() and not hidden:
+            copy = folder / source.relative_to(paths.ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
 
 
 def close(folder: Path, record: Mapping[str, Any]) -> None:

@@ -132,7 +132,7 @@ def _setup(name: str, code: Path, current: Path) -> list[str]:
     """As slurm_cluster/environment.sh, but for the copied code and the python that copied it."""
     return [
         "# until python listens, the warning of a preemption must not kill the shell",
-        f'if [ "${{SLURM_JOB_NAME:-}}" = {name} ]; then',
+        f'if [ "${{SLURM_JOB_NAME:-}}" = {shlex.quote(name)} ]; then',
         "  trap '' USR1 TERM",
         "  export REQUEUE_ON_STOP=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-$SLURM_CPUS_PER_TASK}",
         "fi",

@@ -10,7 +10,7 @@ from src.cli.flags import add_config_flags, given_settings
 from src.cli.parser import Parser, count, positive
 from src.errors import ExitStatus
 from src.paths import RUNS_DIR
-from src.sweep.submission.sbatch import Resources
+from src.sweep.submission.sbatch import Resources, reader
 from src.tune.options import add_out_options
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ def _add_worker_options(parser: Parser) -> None:
     parser.add_argument(
         "--workers", type=positive, default=1, metavar="K", help="processes on the same search [1]"
     )
-    parser.add_argument("--partition", metavar="NAME", help="of Slurm [its default]")
+    parser.add_argument(
+        "--partition", type=reader("a name"), metavar="NAME", help="of Slurm [its default]"
+    )
     parser.add_argument(
         "--time", type=positive, default=1440, metavar="MINUTES", help="of such a worker [1440]"
     )

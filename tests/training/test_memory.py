@@ -1,0 +1,53 @@
+"""The amounts that are told where memory ran out."""
+
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from src.paths import ROOT
+from src.training import memory
+
+
+def test_what_was_asked_for() -> None:
+    gpu = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79 GiB"
+    assert memory.asked_for(gpu) == int(2.5 * 2**30)
+    with pytest.raises(RuntimeError) as of_torch:
+        torch.empty(2**50)
+    assert memory.asked_for(str(of_torch.value)) == 4 * 2**50
+    with pytest.raises(MemoryError) as of_numpy:
+        np.empty(2**47)
+    assert memory.asked_for(str(of_numpy.value)) == 2**50
+    assert memory.asked_for("") is None
+
+
+def test_the_amounts_of_this_machine() -> None:
+    told = str(memory.shortage(MemoryError("Unable to allocate 3.00 GiB"), torch.device("cpu")))
+    assert "asked for 3,221.2 MB more, about " in told
+    assert "MB were free" in told
+    assert "asked for more; " in str(memory.shortage(MemoryError(), torch.device("cpu")))
+    used, free, total = memory._of_host()
+    assert 0 < used < total
+    assert 0 < free < total
+
+
+def test_a_limit_of_the_shell_is_the_machine() -> None:
+    code = (
+        "import resource; from src.training import memory\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, (2**34, {resource.RLIM_INFINITY}))\n"
+        "used, free, total = memory._of_host()\n"
+        "assert total == 2**34 and free <= total - used, (used, free, total)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+def test_the_amounts_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**6, 80 * 10**9))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 70 * 10**9)
+    error = torch.OutOfMemoryError("Tried to allocate 10.00 GiB")
+    told = str(memory.shortage(error, torch.device("cuda")))
+    assert "it had 70,000.0 MB and asked for 10,737.4 MB more, about 80,737.4 MB in all" in told
+    assert "1.0 MB of 80,000.0 MB were free" in told
