@@ -59,7 +59,7 @@ def scenarios(short: bool) -> dict[str, Callable[[Path], Figures]]:
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Do what was asked for; the status tells whether all promises were kept."""
     parser = Parser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="[all]")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="other figures stay [all]")
     parser.add_argument("--short", action="store_true", help="in minutes; nothing is written down")
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parsed = parser.parse(arguments)
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
             print(f"{name}: {_words(told[name])}", file=sys.stderr, flush=True)
     if parsed.json:
         print(json.dumps(told, indent=2))
-    if not (broken or parsed.short or parsed.only):
+    if not parsed.short:
         _write(told)
     return ExitStatus.SOME_RUNS_FAILED if broken else ExitStatus.DONE
 
@@ -109,12 +109,19 @@ def _words(figures: Mapping[str, int]) -> str:
 
 
 def _write(told: Mapping[str, Figures]) -> None:
-    """Into benchmarks/results/ and the README."""
-    record = {**machine(torch.device("cpu")), "scenarios": told}
-    files.write_json(RESULTS / FILE, record)
-    lines = ["| disturbance | figures |", "|---|---|"]
-    lines += [f"| {name} | {_words(figures)} |" for name, figures in told.items()]
-    lines.append(f"\nOn {record['date']}, {record['cores']} cores ({record['cpu']}).")
+    """Into benchmarks/results/ and the README, beside what was done before."""
+    known = (files.read_json(RESULTS / FILE) or {}).get("scenarios", {})
+    here = machine(torch.device("cpu"))
+    done = {name: {"figures": figures, "machine": here} for name, figures in told.items()}
+    both = known | done
+    all_of_them = {name: both[name] for name in scenarios(short=False) if name in both}
+    files.write_json(RESULTS / FILE, {"scenarios": all_of_them})
+    lines = ["| disturbance | figures | on |", "|---|---|---|"]
+    lines += [
+        f"| {name} | {_words(one['figures'])} | {one['machine']['date']}, "
+        f"{one['machine']['cores']} cores |"
+        for name, one in all_of_them.items()
+    ]
     before, begin, rest = README.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if begin and end:
