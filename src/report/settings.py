@@ -52,7 +52,7 @@ def settings(table: pd.DataFrame, others: Sequence[str] = ()) -> list[Setting]:
     """
     always = [MODEL, *SETTINGS]
     found = [_setting(table, name) for name in always]
-    also = [name for name in (*_ALSO, *others) if name in table]
+    also = [name for name in (*_ALSO, *others) if name in table and name not in always]
     more = (_setting(table, name) for name in dict.fromkeys(also))
     return found + [setting for setting in more if len(setting.levels) > 1]
 

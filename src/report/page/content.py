@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +64,9 @@ def content(report: "Report", watch: float | None = None) -> Content:
         "columns": columns,
         "importance": [asdict(importance(runs, model, report.column)) for model in models],
         "tops": [top(one) for one in report.top_k()],
-        "overall": (overall := [run_of(b) for b in numbers.overall(runs, report.column)]),
+        "overall": (overall := best_of_each(numbers.overall(runs, report.column))),
         "overall_scale": scale(overall),
-        "standing": asdict(stands := _standing(report)) | {"total": stands.total},
+        "standing": asdict(stands := _standing(report, models)) | {"total": stands.total},
         "chosen": [columns["key"][place] for place in _first_of_each(best)],
         "pictures": {"png": pictures.png(), "columns": pictures.COLUMNS},
     }
@@ -78,7 +78,7 @@ def run_of(bar: numbers.Bar) -> dict[str, Any]:
     """A run of a chart as the page holds it."""
     return {
         "model": str(bar.row[MODEL]),
-        "label": bar.label.replace("\n", ", ").replace("\N{NO-BREAK SPACE}", " "),
+        "label": _one_line(bar.label),
         "settings": [str(value) for value in (bar.row[name] for name in numbers.SETTINGS)],
         "accuracy": bar.accuracy,
         "low": bar.low,
@@ -89,6 +89,14 @@ def run_of(bar: numbers.Bar) -> dict[str, Any]:
         "pruned_after": bar.pruned_after,
         "run_id": _text(bar.row.get("run_id")),
     }
+
+
+def best_of_each(bars: Sequence[numbers.Bar]) -> list[dict[str, Any]]:
+    """The best run of each architecture; its label need not tell which one."""
+    return [
+        run_of(bar) | {"label": _one_line(bar.label.partition("\n")[2] or bar.label)}
+        for bar in bars
+    ]
 
 
 def top(of_model: numbers.TopK) -> dict[str, Any]:
@@ -106,7 +114,7 @@ def top(of_model: numbers.TopK) -> dict[str, Any]:
     return {
         "model": of_model.model,
         "runs": of_model.runs,
-        "shared": of_model.shared.replace("\N{NO-BREAK SPACE}", " "),
+        "shared": _one_line(of_model.shared),
         "bars": runs,
         "scale": scale(runs),
     }
@@ -154,10 +162,13 @@ def unknown(report: "Report", core: Mapping[str, Any], runs: Mapping[str, Any]) 
     return found
 
 
-def _standing(report: "Report") -> standing.Standing:
+def _standing(report: "Report", models: Sequence[str]) -> standing.Standing:
+    """Architectures in the table's order, those without a finished run last."""
     if report.runs_dir is None:
         return standing.of_table(report.runs)
-    return standing.of_folders(report.runs_dir, report.sets)
+    found = standing.of_folders(report.runs_dir, report.sets)
+    order = [model for model in dict.fromkeys([*models, *found.cells]) if model in found.cells]
+    return replace(found, cells={model: found.cells[model] for model in order})
 
 
 def _with_settings(
@@ -172,7 +183,7 @@ def _with_settings(
         for name in names
         if name not in runs and name not in aside
     }
-    return runs.assign(**{name: pd.Series(more[name], runs.index, dtype=object) for name in more})
+    return pd.concat([runs, pd.DataFrame(more, runs.index, dtype=object)], axis=1)
 
 
 def _of_runs(
@@ -235,6 +246,10 @@ def _told(runs: pd.DataFrame, name: str) -> list[str | None]:
     if name not in runs:
         return [None] * len(runs)
     return [_text(value) for value in runs[name].tolist()]
+
+
+def _one_line(label: str) -> str:
+    return label.replace("\n", ", ").replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _text(value: Any) -> str | None:

@@ -19,12 +19,13 @@ from src.paths import CONFIG, HISTORY, PREDICTIONS, shown
 from src.report import classes, command, embedding, gallery, predictions
 from src.report.chosen import Chosen
 from src.report.predictions import Integers
+from src.results.store import RunFolder
 
 MISTAKES = 12
 """Pictures of a run."""
 
 _POINTS = 120  # of a curve: more are thinned out
-_PLANE = 600  # images of a t-SNE
+_PLANE = 500  # images of a t-SNE
 _CURVES = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 
 
@@ -115,7 +116,7 @@ def plane(run: Chosen) -> dict[str, Any]:
 @lru_cache(maxsize=64)
 def _plane(path: Path, stamp: int) -> dict[str, Any]:
     del stamp  # what is remembered is of that file
-    found = predictions.read(Chosen.at(path).folder)
+    found = predictions.read(RunFolder(path))
     found = found.at(embedding.balanced(found.labels, _PLANE, seed=0))
     laid_out = embedding.embed(found, seed=0)
     return {
@@ -131,7 +132,7 @@ def _plane(path: Path, stamp: int) -> dict[str, Any]:
 def _curves(path: Path, stamp: int) -> dict[str, Any]:
     del stamp
     try:
-        rows = Chosen.at(path).folder.history()
+        rows = RunFolder(path).history()
     except ValueError as error:
         return {"no_curves": f"{HISTORY} is damaged: {error}"}
     if not rows:
@@ -160,7 +161,7 @@ def _rounded(value: Any) -> float | None:
 def _confusion(path: Path, stamp: int) -> dict[str, Any]:
     del stamp
     try:
-        found = predictions.read(Chosen.at(path).folder, features=False)
+        found = predictions.read(RunFolder(path), features=False)
     except UserError as error:
         return {"no_confusion": str(error)}
     matrix = classes.confusion(found.labels, found.predictions)

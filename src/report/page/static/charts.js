@@ -98,9 +98,9 @@ function drawPairs(target, rows) {
   };
   const traces = found.map(({ model, cells }, place) => {
     const number = place ? place + 1 : "";
-    layout[`xaxis${number}`] = axis({ type: "category", showgrid: false, title: { text: safe(across.words), standoff: 6 } });
+    layout[`xaxis${number}`] = axis({ type: "category", showgrid: false, title: { text: safe(across.words) } });
     layout[`yaxis${number}`] = axis({ type: "category", showgrid: false, autorange: "reversed",
-      title: { text: place % columnsOf ? "" : safe(down.words), standoff: 6 } });
+      title: { text: place % columnsOf ? "" : safe(down.words) } });
     layout.annotations.push({
       text: `<b>${safe(model)}</b>`, showarrow: false, font: { color: modelColour(model) },
       xref: `x${number} domain`, yref: `y${number} domain`, x: 0, y: 1.02, xanchor: "left", yanchor: "bottom",
@@ -195,7 +195,7 @@ async function drawCurves(target) {
   plot(cleared(target), traces, {
     height: (narrow ? 620 : 380) + 22 * lines, margin: { l: 52, r: 12, t: 34, b: 48 },
     grid: { rows: narrow ? 2 : 1, columns: narrow ? 1 : 2, pattern: "independent", xgap: 0.12, ygap: 0.25 },
-    xaxis: axis({ title: { text: "epoch", standoff: 4 } }), xaxis2: axis({ title: { text: "epoch", standoff: 4 } }),
+    xaxis: axis({ title: { text: "epoch" } }), xaxis2: axis({ title: { text: "epoch" } }),
     yaxis: axis(), yaxis2: axis({ tickformat: ".0%" }),
     annotations: titles.map(([text, number]) => ({
       text: `<b>${text}</b>`, showarrow: false, xref: `x${number} domain`, yref: `y${number} domain`, x: 0, y: 1.02, xanchor: "left", yanchor: "bottom",

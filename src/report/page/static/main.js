@@ -97,7 +97,9 @@ function start() {
   showRun();
   watch();
   window.addEventListener("resize", () => outdate());
-  requestAnimationFrame(() => setTimeout(readPlotly));
+  // the script of Plotly comes after this one: all of it must be there
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", () => setTimeout(readPlotly));
+  else setTimeout(readPlotly);
 }
 
 start();

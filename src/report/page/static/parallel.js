@@ -1,5 +1,6 @@
 // Parallel coordinates: a canvas for the lines, buttons for the values, a brush on the last axis.
 
+const SPREAD = 24; // pixels
 const EDGE = { left: 14, right: 70, top: 40, bottom: 18 };
 let brush = null; // where a drag on the last axis began
 
@@ -112,19 +113,25 @@ function strokeRows(paper, axes, size, rows, colourOf, alpha, width = 1.1) {
   for (const row of rows) {
     const here = colourOf === before ? before : colourOf(row);
     if (here !== before) { paper.strokeStyle = here; before = here; }
-    const apart = ((row * 0.618034) % 1) - 0.5; // runs that share a value lie side by side
+    const apart = sideways(row);
     paper.beginPath();
     let from = null;
     for (const one of axes) {
       const place = one.at(row);
       if (place === null) { from = null; continue; }
-      const y = heightAt(place, size) + (one.spread ? 0 : 16 * apart);
+      const y = heightAt(place, size) + (one.spread ? 0 : apart);
       if (from) paper.bezierCurveTo((from.x + one.x) / 2, from.y, (from.x + one.x) / 2, y, one.x, y);
       else paper.moveTo(one.x, y);
       from = { x: one.x, y };
     }
     paper.stroke();
   }
+}
+
+/** Runs that share a value lie side by side, by architecture. */
+function sideways(row) {
+  const place = data.models.indexOf(models[row]) + ((row * 0.618034) % 1);
+  return SPREAD * (place / data.models.length - 0.5);
 }
 
 function paintBrush(paper, last, size) {

@@ -45,8 +45,9 @@ function drawStale() {
 
 const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
 
-function axis(extra = {}) {
+function axis({ title, ...extra } = {}) {
   return {
+    title: { standoff: 6, font: { size: 12.5 }, ...title },
     gridcolor: colour("grid"), linecolor: colour("line"), zeroline: false, automargin: true,
     tickfont: { size: 12 }, ...extra,
   };

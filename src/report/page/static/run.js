@@ -121,8 +121,8 @@ function drawConfusion(target, counts) {
     hovertemplate: "%{y} taken for %{x}: %{text} (%{z:.1%})<extra></extra>",
   }], {
     height: tight ? 360 : 430, margin: { l: 76, r: 6, t: 8, b: 76 },
-    xaxis: axis({ title: { text: "predicted", standoff: 6 }, tickangle: -45, showgrid: false }),
-    yaxis: axis({ title: { text: "true", standoff: 6 }, autorange: "reversed", showgrid: false }),
+    xaxis: axis({ title: { text: "predicted" }, tickangle: -45, showgrid: false }),
+    yaxis: axis({ title: { text: "true" }, autorange: "reversed", showgrid: false }),
   }, "Confusion matrix");
 }
 

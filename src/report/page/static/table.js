@@ -7,9 +7,15 @@ const TABLE_MEASURES = [
 ].filter((name, place, all) => measureOf[name] && all.indexOf(name) === place)
   .filter((name) => name !== "val_accuracy" || !measureOf.best_val_accuracy);
 
+const SHORT = {
+  best_val_accuracy: "validation", val_accuracy: "validation", test_accuracy_best_val_acc: "test",
+  test_per_class_accuracy_best_val_acc: "per class", test_loss_best_val_acc: "test loss",
+  epochs_run: "epochs", train_seconds: "time", learning_rate: "lr", weight_decay: "wd",
+};
+
 const tableColumns = [
-  ...varied.map((one) => ({ name: one.name, words: one.words, text: true })),
-  ...TABLE_MEASURES.map((name) => ({ name, words: measureOf[name].words, text: false })),
+  ...varied.map((one) => ({ name: one.name, words: SHORT[one.name] ?? one.words, text: true })),
+  ...TABLE_MEASURES.map((name) => ({ name, words: SHORT[name] ?? measureOf[name].words, text: false })),
 ];
 let rowElements = [];
 let active = 0; // the row that the Tab key reaches
