@@ -32,14 +32,17 @@ function drawMainEffects(target, rows) {
   const measure = measureOf[view.measure];
   const layout = {
     height: 60 + 235 * down,
-    grid: { rows: down, columns: across, pattern: "independent", xgap: 0.12, ygap: 0.42 },
+    grid: { rows: down, columns: across, pattern: "independent", xgap: 0.1, ygap: 0.42 },
     margin: { l: 52, r: 8, t: 62, b: 40 }, annotations: [],
     showlegend: true, legend: { orientation: "h", x: 0, y: 1, yref: "container", yanchor: "top" },
   };
   const traces = [];
   effects.forEach(({ setting, lines }, place) => {
     const number = place ? place + 1 : "";
-    layout[`xaxis${number}`] = axis({ type: "category", categoryorder: "array", categoryarray: setting.labels });
+    layout[`xaxis${number}`] = axis({
+      type: "category", categoryorder: "array", categoryarray: setting.labels,
+      tickvals: setting.labels, range: [-0.4, setting.labels.length - 0.6],
+    });
     layout[`yaxis${number}`] = axis({ ...percentAxis(measure.kind), ...(place ? { matches: "y" } : {}),
       showticklabels: place % across === 0 });
     layout.annotations.push({

@@ -48,7 +48,10 @@ function buildTheme() {
   if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;
   const button = byId("theme");
   button.hidden = false;
-  const name = () => { button.textContent = isDark() ? "Light colours" : "Dark colours"; };
+  const name = () => {
+    button.textContent = isDark() ? "Light" : "Dark";
+    button.setAttribute("aria-label", `${button.textContent} colours`);
+  };
   name();
   button.addEventListener("click", () => {
     document.documentElement.dataset.theme = isDark() ? "light" : "dark";

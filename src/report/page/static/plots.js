@@ -43,7 +43,10 @@ function drawStale() {
   });
 }
 
-const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+const CONFIG = {
+  displaylogo: false, responsive: true,
+  modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]], // none that leaves this file
+};
 
 function axis({ title, ...extra } = {}) {
   return {
