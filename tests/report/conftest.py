@@ -24,18 +24,19 @@ FAILED, PRUNED, MISSING = 7, 40, 12
 
 @pytest.fixture(scope="session")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run folders of 864 cells, and clean_runs.csv beside them."""
+    """Run folders of 864 cells; `report` writes clean_runs.csv beside them."""
     runs = tmp_path_factory.mktemp("sweep") / "runs"
-    labels = synthetic.generate(train=100).test_labels
+    labels = synthetic.generate().test_labels
     made_up.make(runs, labels, failed=FAILED, pruned=PRUNED, missing=MISSING)
-    write_csv(collect(runs).table, runs.parent / "clean_runs.csv")
     return runs
 
 
 @pytest.fixture(scope="session")
 def report(sweep: Path) -> Report:
     """The report over the made-up sweep, counted against its grid."""
-    states = collect(sweep).states
+    collected = collect(sweep)
+    write_csv(collected.table, sweep.parent / "clean_runs.csv")
+    states = collected.states
     runs = table.read(sweep.parent / "clean_runs.csv")
     sets = {"grid": made_up.configs()}
     out = sweep.parent / "report"

@@ -275,8 +275,10 @@ def test_sets_and_grids_are_read_or_refused(tmp_path: Path) -> None:
         standing.read_sets(tmp_path, None)
 
 
-def test_bad_input_is_one_line(sweep: Path, refused: Callable[..., str], tmp_path: Path) -> None:
-    csv = ("--csv", sweep.parent / "clean_runs.csv", "--out", tmp_path)
+def test_bad_input_is_one_line(
+    sweep: Path, report: Report, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    csv = ("--csv", report.out.parent / "clean_runs.csv", "--out", tmp_path)
     for words, told in [
         (("page", *csv, "--watch", "0"), "0.1 or more"),
         (("page", *csv, "--sets", tmp_path), "--runs must name the run folders"),
