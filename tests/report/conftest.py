@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,21 @@ def report(sweep: Path) -> Report:
 def page_file(report: Report) -> Path:
     """Its page."""
     return report.page()
+
+
+@pytest.fixture(scope="session")
+def few(report: Report) -> Report:
+    """The best ten runs of each architecture, and some others."""
+    best = table.ranked(report.runs, report.column).groupby("Modelname").head(10)
+    chosen = {*best.index, *report.runs.index[::25]}
+    out = report.out.parent / "few"
+    return replace(report, runs=report.runs.loc[sorted(chosen)], out=out)
+
+
+@pytest.fixture(scope="session")
+def few_file(few: Report) -> Path:
+    """Their page."""
+    return few.page()
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,8 @@ function brushable(target) {
     const [low, high] = [brush, place(event)].sort((a, b) => a - b);
     brush = null;
     const spread = measureAxis().spread;
-    const value = (part) => spread.low + part * (spread.high - spread.low);
-    setRange(view.measure, high - low < 0.01 ? [null, null] : [value(low), value(high)]);
+    const value = (part) => Number((spread.low + part * (spread.high - spread.low)).toPrecision(4));
+    const range = [low < 0.02 ? null : value(low), high > 0.98 ? null : value(high)];
+    setRange(view.measure, high - low < 0.01 ? [null, null] : range);
   });
 }

@@ -29,17 +29,18 @@ function outdate(...ids) {
 
 let waiting = false;
 
+/** Draw what is out of date and in sight, one plot a frame: the table does not wait for them. */
 function drawStale() {
   if (waiting) return;
   waiting = true;
   requestAnimationFrame(() => {
     waiting = false;
-    const rows = shownRows();
-    for (const [id, plot] of plots) {
-      if (!plot.stale || !plot.near || (plot.needsPlotly && !plotly)) continue;
-      plot.stale = false;
-      plot.draw(byId(id), rows);
-    }
+    const next = [...plots].find(([, plot]) => plot.stale && plot.near && (plotly || !plot.needsPlotly));
+    if (!next) return;
+    const [id, plot] = next;
+    plot.stale = false;
+    plot.draw(byId(id), shownRows());
+    drawStale();
   });
 }
 
@@ -67,7 +68,7 @@ function plot(target, traces, layout, words) {
     },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("quiet"), activecolor: colour("ink") },
   };
-  target.setAttribute("role", "img");
+  target.setAttribute("role", "group"); // its legend has buttons
   target.setAttribute("aria-label", words);
   plotly.react(target, traces, { ...base, ...layout }, CONFIG);
 }
