@@ -23,7 +23,7 @@ demo: $(VENV)/.installed  ## a small real sweep end to end, offline: 12 runs, a 
 	@echo "charts: $(DEMO)/report/"
 	@echo "report: $(DEMO)/report/report.html"
 
-test: $(VENV)/.installed-dev  ## every test; those for Slurm, CIFAR-10 or a GPU say why they skip
+test: $(VENV)/.installed-dev  ## every test; those for Slurm, CIFAR-10, Chromium or a GPU say why they skip
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(TESTS)
 
 check: $(VENV)/.installed-dev  ## lint, format and types

@@ -35,7 +35,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     long = ("slurm", "tests/test_readme.py")
 
     def group(item: pytest.Item) -> str:
-        return "slurm" if item.get_closest_marker("slurm") else item.nodeid.partition("::")[0]
+        file = item.nodeid.partition("::")[0]
+        one_page = "tests/report/test_page.py"  # all that look at it share it
+        file = one_page if item.get_closest_marker("browser") else file
+        return "slurm" if item.get_closest_marker("slurm") else file
 
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group(item)))

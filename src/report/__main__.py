@@ -7,13 +7,15 @@ from pathlib import Path
 
 from src.cli.door import door
 from src.cli.flags import add_config_flags
-from src.cli.parser import Parser, positive, seed
+from src.cli.parser import Parser, positive, seconds, seed
 from src.config import MODEL_OPTIONS
 from src.errors import ExitStatus, UserError
 from src.paths import REPORT_DIR
 from src.report import analyses, commands, summary
 
+_WATCH_SECONDS = 30.0
 _OF_TABLES = ("runs", "csv", "out", "k", "model", "rank_by", "quiet")
+_OF_PAGE = (*_OF_TABLES, "sets", "grid", "watch")
 _OF_RUNS = ("run", "runs", "out", "model", "rank_by", "quiet")
 
 
@@ -27,10 +29,8 @@ class Command:
 
 
 COMMANDS = {
-    "": Command("the same as page", commands.making("everything")),
-    "page": Command(
-        "aggregate, then every chart and the page that shows them", commands.making("everything")
-    ),
+    "": Command("the same as page", commands.everything, _OF_PAGE),
+    "page": Command("aggregate, then every chart and the page", commands.everything, _OF_PAGE),
     "aggregate": Command("merge the run folders into one CSV", commands.aggregate),
     "top-k": Command("the same as top-k charts", commands.making("top_k_charts")),
     "top-k charts": Command(
@@ -121,6 +121,19 @@ def _parser() -> Parser:
     parser.add_argument(
         "--rank_by", metavar="COLUMN", help="test_accuracy or any column [best_val_accuracy]"
     )
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=seconds,
+        const=_WATCH_SECONDS,
+        metavar="SECONDS",
+        help="page: write it again every so many seconds, until Ctrl-C; open in a browser, it "
+        f"reads itself again [{_WATCH_SECONDS:g}]",
+    )
+    parser.add_argument(
+        "--sets", type=Path, metavar="DIR", help="page: set files whose cells are counted"
+    )
+    parser.add_argument("--grid", type=Path, metavar="FILE", help="page: a YAML grid, instead")
     parser.add_argument("--json", action="store_true", help="a table as JSON on stdout")
     parser.add_argument("-q", "--quiet", action="store_true", help="no notes on stderr")
     parser.add_argument(

@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from src.errors import UserError
-from src.report import charts, numbers, page, table
+from src.report import charts, numbers, table
 from src.results.aggregate import unfinished
 from src.results.store import State
+
+if TYPE_CHECKING:
+    from src.report.page.standing import Sets
 
 States = dict[str, Counter[State]]
 
@@ -22,6 +25,8 @@ class Report:
     """A report over `runs`, into the folder `out`.
 
     states: where the runs of each architecture stand, as far as run folders tell.
+    runs_dir: the run folders of the table, where they are known.
+    sets: what is to be trained, by set, where that is given.
     """
 
     runs: pd.DataFrame
@@ -30,6 +35,8 @@ class Report:
     k: int = 5
     model: str | None = None
     rank_by: str | None = None
+    runs_dir: Path | None = None
+    sets: "Sets | None" = None
 
     @cached_property
     def column(self) -> str:
@@ -76,23 +83,26 @@ class Report:
         return charts.overall(bars, self.column, self._note(), self.out)
 
     def everything(self) -> list[Path]:
-        """Every chart, and the page that shows them."""
-        overall = self.overall_chart()
-        written, sections = list(overall), []
-        for top in self.top_k():
-            drawn = charts.top_k(top, self._note(top.model), self.out)
-            sections.append(page.section(top, drawn[-1], self.missing(top.model)))
-            written += drawn
+        """Every chart, and the page."""
+        return [*self.overall_chart(), *self.top_k_charts(), self.page()]
+
+    def page(self, watch: float | None = None) -> Path:
+        """The page. watch: seconds until it is written again, which it then reads by itself."""
+        from src.report.page import content, document
+
+        of_page = content.content(self, watch)
+        return document.write(self.out / "report.html", of_page, self.summary(), self._note())
+
+    def summary(self) -> str:
+        """What the table holds, in words."""
         trained = len(table.trainings(self.runs))
         pruned = int(table.is_pruned(self.runs).sum())
-        summary = f"{len(self.runs) - pruned} finished runs"
-        summary += f" and {pruned} pruned ones" if pruned else ""
-        summary += f", {trained} different trainings, ranked by {charts.words(self.column)}."
+        text = f"{len(self.runs) - pruned} finished runs"
+        text += f" and {pruned} pruned ones" if pruned else ""
+        text += f", {trained} different trainings, ranked by {charts.words(self.column)}."
         if missing := self.missing():
-            summary += f" Not shown: {missing}."
-        path = self.out / "report.html"
-        page.write(path, self.runs, sections, overall[-1], summary, self._note())
-        return [*written, path]
+            text += f" Not shown: {missing}."
+        return text
 
     def missing(self, model: str | None = None) -> str:
         """The runs that no table shows, in words; empty where none is missing or nobody knows."""

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from src.data.dataset import CLASSES
 from src.report.predictions import Integers
 
@@ -35,9 +37,9 @@ class ClassResult:
 
 def confusion(labels: Integers, predictions: Integers) -> Integers:
     """(10, 10): images of the true class (row) that were predicted as a class (column)."""
-    from sklearn.metrics import confusion_matrix  # seconds to import
-
-    matrix: Integers = confusion_matrix(labels, predictions, labels=range(len(CLASSES)))
+    size = len(CLASSES)
+    counts = np.bincount(labels * size + predictions, minlength=size * size)
+    matrix: Integers = counts.reshape(size, size).astype(np.int64)
     return matrix
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable
@@ -17,8 +18,13 @@ from src.results.aggregate import Collected, collect, unfinished, write_csv
 
 if TYPE_CHECKING:
     from src.report.build import Report
+    from src.report.page.standing import Sets
 
 TOP = 5
+
+
+class NothingFinished(UserError):
+    """There are run folders, but none of a run that has come to its end."""
 
 
 def aggregate(parsed: Namespace) -> ExitStatus:
@@ -40,6 +46,29 @@ def making(name: str) -> Callable[[Namespace], ExitStatus]:
         return ExitStatus.DONE
 
     return act
+
+
+def everything(parsed: Namespace) -> ExitStatus:
+    """Every chart and the page; with --watch, the page again and again until Ctrl-C."""
+    if parsed.watch is None:
+        return making("everything")(parsed)
+    try:
+        while True:
+            path = _write_page(parsed, parsed.watch)
+            _note(parsed, f"{shown(path)} written; Ctrl-C ends" if path else "no finished run yet")
+            time.sleep(parsed.watch)
+    except KeyboardInterrupt:
+        if path := _write_page(parsed, None):  # one that waits for no other
+            print(shown(path))
+        return ExitStatus.DONE
+
+
+def _write_page(parsed: Namespace, watch: float | None) -> Path | None:
+    """The page as things stand now; None, and nothing written, before the first run is done."""
+    try:
+        return _report(parsed).page(watch)
+    except NothingFinished:
+        return None
 
 
 def top_k_table(parsed: Namespace) -> ExitStatus:
@@ -68,7 +97,9 @@ def _collected(parsed: Namespace, csv: Path) -> Collected:
         _note(parsed, f"left out: {collected.synthetic} runs on synthetic data")
     if collected.table.empty:
         missing = unfinished(sum(collected.states.values(), Counter())) or "no others"
-        raise UserError(f"--runs {str(runs_dir)!r}: no finished run for {shown(csv)} ({missing})")
+        raise NothingFinished(
+            f"--runs {str(runs_dir)!r}: no finished run for {shown(csv)} ({missing})"
+        )
     write_csv(collected.table, csv)
     return collected
 
@@ -77,12 +108,28 @@ def _report(parsed: Namespace) -> "Report":
     """The report that is asked for, over the table that is given or made now."""
     from src.report.build import Report
 
+    runs_dir = parsed.runs
     if parsed.csv is None:
+        runs_dir = parsed.runs or RUNS_DIR
         states = _collected(parsed, CSV_FILE).states
     else:
         states = collect(parsed.runs).states if parsed.runs else {}
     runs = table.read(parsed.csv or CSV_FILE)
-    return Report(runs, states, parsed.out, parsed.k or TOP, parsed.model, parsed.rank_by)
+    return Report(
+        *(runs, states, parsed.out, parsed.k or TOP, parsed.model, parsed.rank_by),
+        *(runs_dir, _sets(parsed)),
+    )
+
+
+def _sets(parsed: Namespace) -> "Sets | None":
+    """What is to be trained, where --sets or --grid tell."""
+    from src.report.page import standing
+
+    if parsed.sets and parsed.grid:
+        raise UserError("--sets, --grid: expected one of them")
+    if (parsed.sets or parsed.grid) and parsed.csv and not parsed.runs:
+        raise UserError("--sets, --grid: with --csv, --runs must name the run folders too")
+    return standing.read_sets(parsed.sets, parsed.grid)
 
 
 def _note(parsed: Namespace, line: str) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
+_LAST = "features"
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -57,15 +59,17 @@ def of_evaluation(labels: LabelArray, found: "Evaluation") -> Predictions:
     )
 
 
-def read(folder: RunFolder) -> Predictions:
+def read(folder: RunFolder, *, features: bool = True) -> Predictions:
     """The predictions of a run on its test images, in their order.
 
+    features: whether to read the features too, which are most of the file; otherwise (N, 0).
     Raises UserError where there are none, or they are damaged.
     """
     path = folder.path / PREDICTIONS
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            arrays = {name: found[name] for name in Predictions.__annotations__}
+            arrays = {name: found[name] for name in Predictions.__annotations__ if name != _LAST}
+            arrays[_LAST] = found[_LAST] if features else np.empty((arrays["labels"].size, 0))
     except FileNotFoundError:
         raise UserError(f"{folder.path}: no {PREDICTIONS} (the run is {folder.state()})") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -25,7 +25,7 @@ _RANKS = (
     "test_accuracy_best_val_acc",  # which picks by the images that judge: better than nothing
 )
 _SHORTHAND = {"test_accuracy": "test_accuracy_best_val_acc"}
-_LOWER_IS_BETTER = ("loss", "seconds")
+LOWER_IS_BETTER = ("loss", "seconds")
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -85,7 +85,7 @@ def ranked(table: pd.DataFrame, column: str) -> pd.DataFrame:
 
     Runs that were pruned come after all that were not: they are not comparable.
     """
-    ascending = any(word in column for word in _LOWER_IS_BETTER)
+    ascending = any(word in column for word in LOWER_IS_BETTER)
     rows = trainings(table).dropna(subset=[column])
     rows = rows.sort_values(column, ascending=ascending, kind="stable")
     pruned = is_pruned(rows)

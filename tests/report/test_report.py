@@ -133,24 +133,20 @@ def test_a_wrong_csv_is_one_line(tmp_path: Path, text: str, part: str) -> None:
         table.read(tmp_path / "x.csv")
 
 
-def test_the_page_stands_alone_and_shows_the_numbers(published: Path, tmp_path: Path) -> None:
+def test_the_page_shows_the_numbers_of_the_charts(published: Path, tmp_path: Path) -> None:
     runs = table.read(published)
     states = {"cnn": Counter({State.DONE: 288, State.FAILED: 2})}
     report = Report(runs.assign(Full_Modelname="<b>&"), states, tmp_path, k=2)
     text = report.everything()[-1].read_text()
     for top in report.top_k():
+        chart = (tmp_path / f"{top.model}_top_k.svg").read_text()
         for bar in top.bars:
-            assert text.count(f"{bar.accuracy:.2%}") >= 2, "in chart and table"
+            assert f"{bar.accuracy:.2%}" in chart
+            assert f"<b>{bar.accuracy:.2%}</b>" in text
             assert f"{bar.low:.2%} to {bar.high:.2%}" in text
     assert "864 finished runs" in text
     assert "Not shown: 2 failed." in text
     assert "<b>&" not in text, "text of a table is no markup"
-    outside = set(re.findall(r'(?:src|href|url)\s*[=(]\s*"?(?!#)([^"\s)>]+)', text))
-    assert not {link for link in outside if not link.startswith(("#", "http://www.w3.org"))}
-    ids = re.findall(r'\bid="([^"]+)"', text)
-    assert len(ids) == len(set(ids))
-    for target in re.findall(r'(?:href="|url\()#([^")]+)', text):
-        assert target in ids
 
 
 def test_tables_with_gaps_are_read_as_far_as_they_go(

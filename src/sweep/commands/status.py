@@ -2,12 +2,12 @@
 
 import json
 import time
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from src.cli.parser import Parser
+from src.cli.parser import Parser, seconds
 from src.errors import ExitStatus, UserError
 from src.paths import SETS_DIR
 from src.slurm import watch
@@ -50,7 +50,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--watch",
         nargs="?",
-        type=_seconds,
+        type=seconds,
         const=_REDRAW_SECONDS,
         metavar="SECONDS",
         help=f"draw it again every so many seconds, until Ctrl-C [{_REDRAW_SECONDS:g}]",
@@ -96,13 +96,3 @@ def _watch(look: Callable[[], Overview], seconds: float) -> ExitStatus:
                 time.sleep(seconds)
     except KeyboardInterrupt:
         return ExitStatus.DONE
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.1 <= value <= 86_400:
-        raise ArgumentTypeError(f"{text!r}: expected seconds, 0.1 or more")
-    return value

@@ -1,0 +1,125 @@
+// The rows of the table, which of them the filters let through, and what is told of single runs.
+
+const columns = data.columns;
+const settings = data.settings;
+const measures = data.measures;
+const count = columns.key.length;
+const measureOf = Object.fromEntries(measures.map((one) => [one.name, one]));
+const settingOf = Object.fromEntries(settings.map((one) => [one.name, one]));
+const rowOf = new Map(columns.key.map((key, row) => [key, row]));
+const varied = settings.filter((one) => one.wide || one.labels.length > 1);
+const models = modelsOfRows();
+const searched = Array.from({ length: count }, (_, row) => searchText(row));
+
+function modelsOfRows() {
+  const labels = settingOf.Modelname.labels;
+  return columns.Modelname.map((place) => labels[place]);
+}
+
+/** A setting of a row in words. */
+function settingText(setting, row) {
+  const value = columns[setting.name][row];
+  return setting.wide ? written(value, "number") : setting.labels[value];
+}
+
+function searchText(row) {
+  const words = ["Full_Modelname", "run_id", "stop_reason", "device", "precision"]
+    .filter((name) => columns[name])
+    .map((name) => columns[name][row]);
+  return [...words, ...settings.map((one) => settingText(one, row))].join(" ").toLowerCase();
+}
+
+/** The rows that the filters let through, in the table's order. */
+function shownRows() {
+  const words = view.text.toLowerCase().split(/\s+/).filter(Boolean);
+  const levels = Object.entries(view.levels).filter(([, places]) => places.length);
+  const ranges = Object.entries(view.ranges);
+  const rows = [];
+  for (let row = 0; row < count; row += 1) {
+    if (
+      levels.every(([name, places]) => places.includes(columns[name][row])) &&
+      ranges.every(([name, [low, high]]) => within(columns[name][row], low, high)) &&
+      words.every((word) => searched[row].includes(word))
+    ) rows.push(row);
+  }
+  return rows;
+}
+
+function within(value, low, high) {
+  if (value === null) return low === null && high === null;
+  return (low === null || value >= low) && (high === null || value <= high);
+}
+
+/** The same rows, sorted; a value that is missing comes last whichever way. */
+function sorted(rows) {
+  const [name, way] = view.sort;
+  const values = columns[name];
+  return [...rows].sort((a, b) => {
+    if (values[a] === null || values[b] === null) {
+      return (values[a] === null) - (values[b] === null) || a - b;
+    }
+    return way * (values[a] - values[b]) || a - b;
+  });
+}
+
+function isPruned(row) {
+  return columns.stop_reason ? columns.stop_reason[row] === "pruned" : false;
+}
+
+/** Mean, best and number of a measure over rows; pruned runs and gaps do not count. */
+function averaged(rows, measure) {
+  const values = columns[measure];
+  const least = /loss|seconds/.test(measure);
+  let [sum, n, best] = [0, 0, null];
+  for (const row of rows) {
+    const value = values[row];
+    if (value === null || isPruned(row)) continue;
+    sum += value;
+    n += 1;
+    if (best === null || (least ? value < best : value > best)) best = value;
+  }
+  return { mean: n ? sum / n : null, best, n };
+}
+
+function grouped(rows, name) {
+  const groups = new Map();
+  for (const row of rows) {
+    const value = columns[name][row];
+    if (!groups.has(value)) groups.set(value, []);
+    groups.get(value).push(row);
+  }
+  return groups;
+}
+
+/** A run in words: its architecture, and the settings in which `among` differ. */
+function runLabel(row, among = null) {
+  const differing = varied.filter((one) => one.name !== "Modelname").filter((one) =>
+    among ? new Set(among.map((other) => columns[one.name][other])).size > 1 : true);
+  const words = differing.map((one) => {
+    const text = settingText(one, row);
+    if (one.name === "augmentation") return text === "on" ? "augmented" : "not augmented";
+    const short = { learning_rate: "lr", weight_decay: "wd", scheduler: "" }[one.name] ?? one.words;
+    return `${short} ${text}`.trim();
+  });
+  return [models[row], ...words].join(", ");
+}
+
+let told = null;
+
+/** What is told of single runs, by key: unpacked when it is first needed. */
+async function runs() {
+  told ??= unpacked(document.getElementById("packed").textContent);
+  return told;
+}
+
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return JSON.parse(await new Response(stream).text());
+}
+
+async function toldOf(key) {
+  const all = await runs();
+  const found = all[key];
+  return found?.same_as ? all[found.same_as] : found;
+}

@@ -1,0 +1,96 @@
+// Plotly is read after the first paint; a plot is drawn when it is in sight and out of date.
+
+const plots = new Map(); // by id: {draw, stale, near}
+let plotly = null;
+
+function readPlotly() {
+  const script = document.createElement("script");
+  script.textContent = byId("plotly").textContent;
+  document.head.append(script);
+  plotly = window.Plotly;
+  drawStale();
+}
+
+const sight = new IntersectionObserver((entries) => {
+  for (const entry of entries) plots.get(entry.target.id).near = entry.isIntersecting;
+  drawStale();
+}, { rootMargin: "300px" });
+
+/** draw(element, rows): what the plot shows of the rows that the filters let through. */
+function addPlot(id, draw, needsPlotly = true) {
+  plots.set(id, { draw, needsPlotly, stale: true, near: false });
+  sight.observe(byId(id));
+}
+
+function outdate(...ids) {
+  for (const id of ids.length ? ids : plots.keys()) plots.get(id).stale = true;
+  drawStale();
+}
+
+let waiting = false;
+
+/** Draw what is out of date and in sight, one plot a frame: the table does not wait for them. */
+function drawStale() {
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame(() => {
+    waiting = false;
+    const next = [...plots].find(([, plot]) => plot.stale && plot.near && (plotly || !plot.needsPlotly));
+    if (!next) return;
+    const [id, plot] = next;
+    plot.stale = false;
+    plot.draw(byId(id), shownRows());
+    drawStale();
+  });
+}
+
+const CONFIG = {
+  displaylogo: false, responsive: true,
+  modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]], // none that leaves this file
+};
+
+function axis({ title, ...extra } = {}) {
+  return {
+    title: { standoff: 6, font: { size: 12.5 }, ...title },
+    gridcolor: colour("grid"), linecolor: colour("line"), zeroline: false, automargin: true,
+    tickfont: { size: 12 }, ...extra,
+  };
+}
+
+/** Draw, in the theme's colours; `words` is what those hear who do not see it. */
+function plot(target, traces, layout, words) {
+  const base = {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: colour("ink") },
+    margin: { l: 55, r: 12, t: 8, b: 45 }, showlegend: false, dragmode: "zoom",
+    hoverlabel: {
+      bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("ink") },
+    },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("quiet"), activecolor: colour("ink") },
+  };
+  target.setAttribute("role", "group"); // its legend has buttons
+  target.setAttribute("aria-label", words);
+  plotly.react(target, traces, { ...base, ...layout }, CONFIG);
+}
+
+function percentAxis(kind) {
+  return kind === "share" ? { tickformat: ".4~%" } : {};
+}
+
+/** Names of runs and the like come from files: Plotly reads tags in text, so none may be there. */
+function safe(text) {
+  return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
+function empty(target, words) {
+  if (plotly) plotly.purge(target);
+  target.removeAttribute("role");
+  target.removeAttribute("aria-label");
+  target.replaceChildren(element("p", { class: "quiet" }, words));
+}
+
+/** An element that showed words instead of a plot is made empty first. */
+function cleared(target) {
+  if (!target.querySelector(".plot-container")) target.replaceChildren();
+  return target;
+}

@@ -1,0 +1,224 @@
+// One run in full: settings, command, confusion matrix, worst classes, mistakes, t-SNE.
+
+async function showRun() {
+  const key = view.open;
+  const target = byId("details");
+  if (key === null) return target.replaceChildren(element("p", { class: "quiet" }, "No run is chosen."));
+  const found = (await toldOf(key)) ?? {};
+  if (key !== view.open) return;
+  const row = rowOf.get(key);
+  target.replaceChildren(
+    headOf(row, found), results(row), commandOf(found), ...allSettings(found), classesOf(found), ...mistakesOf(row, found), ...planeOf(row, found));
+  byId("run-title").textContent = `One run: ${runLabel(row)}`;
+  plots.delete("confusion");
+  plots.delete("plane");
+  if (found.confusion) addPlot("confusion", (where) => drawConfusion(where, found.confusion));
+  if (found.plane) addPlot("plane", (where) => drawPlane(where, found.plane));
+  drawStale();
+}
+
+function headOf(row, found) {
+  const alias = columns.alias_of?.[row];
+  const parts = [
+    columns.Full_Modelname?.[row],
+    columns.run_id?.[row] ? `id ${columns.run_id[row]}` : null,
+    alias ? `the same training as ${alias}` : null,
+    columns.stop_reason?.[row],
+    found.folder ?? null,
+  ].filter(Boolean);
+  return element("p", { class: "quiet" }, parts.join(" \u00b7 "), " ",
+    element("button", { type: "button", class: "plain", onclick: backToTable }, "Back to the table"));
+}
+
+function facts(pairsOfText) {
+  return element("dl", { class: "facts" }, ...pairsOfText.map(([name, text]) =>
+    element("div", {}, element("dt", {}, name), element("dd", {}, text))));
+}
+
+function results(row) {
+  const known = measures.filter((one) => columns[one.name][row] !== null);
+  const told = known.map((one) => {
+    const text = written(columns[one.name][row], one.kind);
+    const bounds = [columns.low[row], columns.high[row]].map((value) => written(value, "share"));
+    return [one.words, one.name === "test_accuracy_best_val_acc" ? `${text} (${bounds.join(" to ")})` : text];
+  });
+  return element("div", { class: "card" }, facts(told));
+}
+
+function commandOf(found) {
+  const button = element("button", { type: "button", class: "plain", id: "copy" }, "Copy");
+  button.addEventListener("click", () => copy(found.command ?? "", button));
+  const note = found.partly ? element("p", { class: "quiet" },
+    "As far as the table tells its settings; the others are this project's defaults.") : "";
+  return element("div", { class: "card" },
+    element("h3", { style: { "margin-top": "0" } }, "Train it again"),
+    element("div", { class: "command" }, element("code", { id: "command" }, found.command ?? ""), button), note);
+}
+
+async function copy(text, button) {
+  const done = (await writeToClipboard(text)) ? "Copied" : "Not copied";
+  button.textContent = done;
+  say(done === "Copied" ? "the command is copied" : "the browser does not let the page copy");
+  setTimeout(() => { button.textContent = "Copy"; }, 2000);
+}
+
+async function writeToClipboard(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const field = element("textarea", { class: "sr" });
+    field.value = text;
+    document.body.append(field);
+    field.select();
+    const done = document.execCommand("copy"); // browsers without a clipboard for files
+    field.remove();
+    return done;
+  }
+}
+
+function allSettings(found) {
+  if (!found.settings) return [];
+  const told = Object.entries(found.settings).map(([name, value]) =>
+    [name.replaceAll("_", " "), value === null ? "none" : String(value)]);
+  return [element("details", {}, element("summary", {}, `All ${told.length} settings, what is not at its default first`),
+    element("div", { class: "card" }, facts(told)))];
+}
+
+function classesOf(found) {
+  const left = element("figure", { class: "card" }, element("figcaption", {}, element("b", {}, "Confusion matrix.")));
+  left.append(found.confusion
+    ? element("div", { id: "confusion", class: "plot" })
+    : element("p", { class: "quiet" }, found.no_confusion ?? "The table does not tell what is taken for what; run folders do."));
+  const right = element("figure", { class: "card" }, element("figcaption", {}, element("b", {}, "Worst classes.")));
+  right.append(found.worst ? worstTable(found.worst) : element("p", { class: "quiet" }, "Not known."));
+  return element("div", { class: "two" }, left, right);
+}
+
+function worstTable(worst) {
+  const mistaken = worst.some((one) => one.most_often_taken_for);
+  const heads = ["class", "accuracy", ...(mistaken ? ["taken for"] : [])];
+  const lines = worst.map((one) => {
+    const others = (one.most_often_taken_for ?? []).map((other) => `${other.class} ${other.images}`).join(", ");
+    return element("tr", {}, element("th", { scope: "row" }, one.class), element("td", {}, written(one.accuracy, "share")),
+      ...(mistaken ? [element("td", { class: "l" }, others || DASH)] : []));
+  });
+  return element("table", { id: "worst" },
+    element("thead", {}, element("tr", {}, ...heads.map((text, place) =>
+      element("th", { scope: "col", class: place === 2 ? "l" : "" }, text)))),
+    element("tbody", {}, ...lines));
+}
+
+function drawConfusion(target, counts) {
+  const names = data.classes;
+  const lines = names.map((_, row) => counts.slice(10 * row, 10 * row + 10));
+  const shares = lines.map((line) => line.map((value) => value / Math.max(1, line.reduce((a, b) => a + b))));
+  const tight = target.clientWidth < 460;
+  plot(cleared(target), [{
+    type: "heatmap", x: names, y: names, z: shares, text: lines, texttemplate: "%{text}", showscale: false, xgap: 1, ygap: 1,
+    textfont: { size: tight ? 9 : 11 }, zmin: 0, zmax: 1,
+    colorscale: [0, 1, 2, 3, 4].map((step) => [step / 4, colour(`map-${step}`)]),
+    hovertemplate: "%{y} taken for %{x}: %{text} (%{z:.1%})<extra></extra>",
+  }], {
+    height: tight ? 360 : 430, margin: { l: 76, r: 6, t: 8, b: 76 },
+    xaxis: axis({ title: { text: "predicted" }, tickangle: -45, showgrid: false }),
+    yaxis: axis({ title: { text: "true" }, autorange: "reversed", showgrid: false }),
+  }, "Confusion matrix");
+}
+
+function mistakesOf(row, found) {
+  const head = element("h3", {}, "Most confident mistakes");
+  if (!found.mistakes) return [head, instead("images", row, "Pictures are kept of the best runs of each architecture.")];
+  if (!found.mistakes.length) return [head, element("p", {}, "It made no mistake.")];
+  return [head, element("ul", { class: "gallery" }, ...found.mistakes.map(mistake))];
+}
+
+function mistake(one) {
+  const [across, size] = [data.pictures.columns, 96];
+  const words = `a ${one.true} that is taken for a ${one.predicted}`;
+  const tile = element("span", {
+    class: "tile", role: "img", "aria-label": words,
+    style: {
+      "background-image": `url(data:image/png;base64,${data.pictures.png})`, "background-size": `${across * size}px`,
+      "background-position": `${-(one.tile % across) * size}px ${-Math.floor(one.tile / across) * size}px`,
+    },
+  });
+  return element("li", {}, tile, `${one.true}, taken for `, element("span", { class: "not" }, one.predicted),
+    ` (${(100 * one.confidence).toFixed(1)}%)`);
+}
+
+function planeOf(row, found) {
+  const head = element("h3", {}, "t-SNE of its penultimate features");
+  if (!found.plane) return [head, instead("tsne", row, "It is computed for the best run of each architecture.")];
+  return [head, element("figure", { class: "card" },
+    element("figcaption", {}, `${found.plane.label.length} test images, equally many of each class, by predicted class; wrong predictions are ringed; perplexity ${found.plane.perplexity}.`),
+    element("div", { id: "plane", class: "plot" }))];
+}
+
+function instead(report, row, why) {
+  const id = columns.run_id?.[row];
+  const how = id ? [" Of this one: ", element("code", {}, `python -m src.report ${report} --run ${id}`)] : [];
+  return element("p", { class: "quiet" }, why, ...how);
+}
+
+const CLASS_COLOURS = [
+  "#3b76b5", "#d9822b", "#4d9a57", "#c2453f", "#8f6bb8", "#8c6250", "#d678b1", "#8a8a8a", "#a9a12f", "#39a5b8",
+];
+
+function drawPlane(target, plane) {
+  const traces = data.classes.map((name, label) => {
+    const mine = plane.x.map((_, place) => place).filter((place) => plane.predicted[place] === label);
+    const wrong = mine.map((place) => plane.label[place] !== label);
+    return {
+      type: "scatter", mode: "markers", name, x: mine.map((place) => plane.x[place]), y: mine.map((place) => plane.y[place]),
+      text: mine.map((place) => `a ${data.classes[plane.label[place]]}, predicted ${name}`), hoverinfo: "text",
+      marker: {
+        size: 7, color: CLASS_COLOURS[label],
+        line: { width: wrong.map((is) => (is ? 1.8 : 0)), color: colour("ink") },
+      },
+    };
+  });
+  const bare = { showgrid: false, showticklabels: false, zeroline: false };
+  plot(cleared(target), traces, {
+    height: 480, margin: { l: 8, r: 8, t: 8, b: 8 }, xaxis: bare, yaxis: { ...bare, scaleanchor: "x" },
+    showlegend: true, legend: target.clientWidth < 640 ? { orientation: "h" } : {},
+  }, "t-SNE of the penultimate features");
+}
+
+/** Show a run; `go`: and move there. */
+function openRun(key, go) {
+  view.open = key;
+  setActive(rowOf.get(key));
+  remember();
+  markRows();
+  outdate("parallel");
+  showRun().then(() => {
+    if (!go) return;
+    byId("run").scrollIntoView();
+    byId("run-title").focus({ preventScroll: true });
+  });
+}
+
+function backToTable() {
+  byId("runs").scrollIntoView();
+  openButton(active)?.focus();
+}
+
+function togglePicked(key) {
+  view.picked = view.picked.includes(key) ? view.picked.filter((one) => one !== key) : [...view.picked, key];
+  say(view.picked.includes(key) ? "added to the learning curves" : "taken out of the learning curves");
+  remember();
+  showPicked();
+}
+
+function showPicked() {
+  markRows();
+  const colours = curveColours(view.picked);
+  byId("picked").replaceChildren(...view.picked.map((key, place) => {
+    const label = runLabel(rowOf.get(key));
+    return element("span", {},
+      element("span", { class: "dot", style: { "--c": colours[place] } }), label,
+      element("button", { type: "button", "aria-label": `Take out ${label}`, onclick: () => togglePicked(key) }, "\u00d7"));
+  }));
+  outdate("curves-plot");
+}

@@ -1,0 +1,59 @@
+// What the reader has chosen. It lives in the address, so that a reload or a bookmark keeps it.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+
+const view = {
+  text: "",
+  levels: {}, // by setting: the places of the levels that are let through
+  ranges: {}, // by setting or measure: [low, high], null for an open end
+  sort: [data.rank.column, data.lower_is_better ? 1 : -1],
+  picked: data.chosen, // keys of the runs whose curves are compared
+  open: data.chosen[0] ?? null, // key of the run that is shown in full
+  measure: data.rank.column,
+  pair: ["learning_rate", "weight_decay"],
+};
+
+const PREFIX = "#view=";
+
+function restore() {
+  if (!location.hash.startsWith(PREFIX)) return;
+  try {
+    const kept = JSON.parse(decodeURIComponent(location.hash.slice(PREFIX.length)));
+    for (const name of Object.keys(view)) {
+      if (name in kept && sameKind(view[name], kept[name])) view[name] = kept[name];
+    }
+  } catch {
+    return; // an address that somebody cut short
+  }
+  forgetUnknown();
+}
+
+function sameKind(one, other) {
+  return Array.isArray(one) === Array.isArray(other) && (one === null || typeof one === typeof other);
+}
+
+/** An address may come from an older page: what is not here any more goes. */
+function forgetUnknown() {
+  const known = new Set(data.columns.key);
+  const columns = new Set(data.settings.map((one) => one.name));
+  const measures = new Set(data.measures.map((one) => one.name));
+  view.picked = view.picked.filter((key) => known.has(key));
+  if (!known.has(view.open)) view.open = data.chosen[0] ?? null;
+  if (!measures.has(view.measure)) view.measure = data.rank.column;
+  if (!columns.has(view.sort[0]) && !measures.has(view.sort[0])) view.sort = [data.rank.column, -1];
+  for (const name of Object.keys(view.levels)) if (!columns.has(name)) delete view.levels[name];
+  for (const name of Object.keys(view.ranges)) {
+    if (!columns.has(name) && !measures.has(name)) delete view.ranges[name];
+  }
+}
+
+function remember() {
+  const address = PREFIX + encodeURIComponent(JSON.stringify(view));
+  try {
+    history.replaceState(null, "", address);
+  } catch {
+    location.replace(address); // browsers that guard file:// more strictly
+  }
+}
+
+restore();

@@ -1,0 +1,133 @@
+// The table of all runs: a row for each, made once; sorting moves rows, filtering hides them.
+
+const TABLE_MEASURES = [
+  data.rank.column, "val_accuracy", "test_accuracy_best_val_acc",
+  "test_per_class_accuracy_best_val_acc", "test_loss_best_val_acc",
+  "epochs_run", "train_seconds",
+].filter((name, place, all) => measureOf[name] && all.indexOf(name) === place)
+  .filter((name) => name !== "val_accuracy" || !measureOf.best_val_accuracy);
+
+const SHORT = {
+  best_val_accuracy: "validation", val_accuracy: "validation", test_accuracy_best_val_acc: "test",
+  test_per_class_accuracy_best_val_acc: "per class", test_loss_best_val_acc: "test loss",
+  epochs_run: "epochs", train_seconds: "time", learning_rate: "lr", weight_decay: "wd",
+};
+
+const tableColumns = [
+  ...varied.map((one) => ({ name: one.name, words: SHORT[one.name] ?? one.words, text: true })),
+  ...TABLE_MEASURES.map((name) => ({ name, words: SHORT[name] ?? measureOf[name].words, text: false })),
+];
+let rowElements = [];
+let active = 0; // the row that the Tab key reaches
+
+function buildTable() {
+  const heads = tableColumns.map((column) =>
+    element("th", { scope: "col", "data-column": column.name, class: column.text ? "t" : "" },
+      element("button", { type: "button", onclick: () => sortBy(column.name) }, column.words)));
+  if (!tableColumns.some((column) => column.name === "Modelname")) {
+    heads.unshift(element("th", { scope: "col", class: "box" }, "run"));
+  }
+  const box = element("th", { scope: "col", class: "box" },
+    element("span", { class: "sr" }, "compare"));
+  byId("table").append(
+    element("thead", {}, element("tr", {}, box, ...heads)),
+    element("tbody", { onkeydown: moveInTable }));
+  rowElements = Array.from({ length: count }, (_, row) => tableRow(row));
+}
+
+function tableRow(row) {
+  const label = runLabel(row);
+  const box = element("input", {
+    type: "checkbox", tabindex: "-1", "aria-label": `Compare ${label}`,
+    onchange: () => togglePicked(columns.key[row]),
+  });
+  const open = element("button", {
+    type: "button", tabindex: "-1", "aria-label": label,
+    onclick: () => openRun(columns.key[row], true),
+  }, dot(models[row]), models[row]);
+  const alias = Boolean(columns.alias_of?.[row]);
+  const cells = tableColumns.filter((column) => column.name !== "Modelname").map((column) =>
+    column.text
+      ? element("td", { class: "t" }, settingText(settingOf[column.name], row))
+      : element("td", {}, measureText(column.name, row)));
+  return element("tr", {
+    "data-key": columns.key[row], class: (alias ? "alias" : "") + (isPruned(row) ? " cut" : ""),
+    title: alias ? `the same training as ${columns.alias_of[row]}` : null,
+  }, element("td", {}, box), element("th", { scope: "row" }, open), ...cells);
+}
+
+function measureText(name, row) {
+  const text = written(columns[name][row], measureOf[name].kind);
+  return name === "epochs_run" && isPruned(row) ? `${text}, pruned` : text;
+}
+
+function sortBy(name) {
+  const first = name in measureOf && !/loss|seconds/.test(name) ? -1 : 1;
+  view.sort = view.sort[0] === name ? [name, -view.sort[1]] : [name, first];
+  remember();
+  orderTable();
+  const words = tableColumns.find((column) => column.name === name).words;
+  say(`sorted by ${words}, ${view.sort[1] > 0 ? "rising" : "falling"}`);
+}
+
+function orderTable() {
+  const all = sorted(Array.from({ length: count }, (_, row) => row));
+  byId("table").tBodies[0].append(...all.map((row) => rowElements[row]));
+  for (const head of byId("table").querySelectorAll("[data-column]")) {
+    const here = head.dataset.column === view.sort[0];
+    head.setAttribute("aria-sort", here ? (view.sort[1] > 0 ? "ascending" : "descending") : "none");
+  }
+}
+
+function filterTable(rows) {
+  const shown = new Set(rows);
+  rowElements.forEach((line, row) => { line.hidden = !shown.has(row); });
+  if (!shown.has(active) && rows.length) active = sorted(rows)[0];
+  setActive(active);
+  const trainings = rows.filter((row) => !columns.alias_of?.[row]).length;
+  const same = trainings < rows.length ? `, ${trainings} different trainings` : "";
+  byId("count").textContent = `${rows.length} of ${count} runs shown${same}`;
+}
+
+function setActive(row) {
+  openButton(active)?.setAttribute("tabindex", "-1");
+  active = row;
+  openButton(active)?.setAttribute("tabindex", "0");
+}
+
+function openButton(row) {
+  return rowElements[row]?.querySelector("th button");
+}
+
+function markRows() {
+  const picked = new Set(view.picked);
+  rowElements.forEach((line, row) => {
+    const key = columns.key[row];
+    line.querySelector("input").checked = picked.has(key);
+    line.classList.toggle("open", key === view.open);
+    if (key === view.open) line.setAttribute("aria-current", "true");
+    else line.removeAttribute("aria-current");
+  });
+}
+
+/** Arrow keys, Home and End move between rows; the space bar compares. */
+function moveInTable(event) {
+  const line = event.target.closest("tr");
+  if (!line || event.target.tagName !== "BUTTON") return;
+  const lines = [...byId("table").tBodies[0].rows].filter((other) => !other.hidden);
+  const here = lines.indexOf(line);
+  const places = {
+    ArrowDown: here + 1, ArrowUp: here - 1, PageDown: here + 12, PageUp: here - 12,
+    Home: 0, End: lines.length - 1,
+  };
+  if (event.key === " ") {
+    togglePicked(line.dataset.key);
+  } else if (event.key in places) {
+    const next = lines[Math.min(Math.max(places[event.key], 0), lines.length - 1)];
+    setActive(rowOf.get(next.dataset.key));
+    openButton(active).focus();
+  } else {
+    return;
+  }
+  event.preventDefault();
+}

@@ -1,0 +1,361 @@
+"""The report page in a browser: from disk, by hand and by keyboard, wide and narrow."""
+
+import os
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from src.report import table
+from src.report.build import Report
+from tests.report import made_up
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+SLOWER = (4.0 if os.environ.get("CI") else 1.5) * max(
+    1.0, os.getloadavg()[0] / (os.cpu_count() or 1)
+)
+"""How much longer a machine may take, and one that does other things at the same time."""
+
+WIDE, NARROW = (1400, 1000), (390, 844)
+Open = Callable[..., "Page"]
+
+
+@pytest.fixture
+def opened(browser: "Browser", few_file: Path) -> Iterator[Open]:
+    """Opens a page from disk; at the end, it has said nothing on the console and asked nobody."""
+    told: list[str] = []
+    contexts = []
+
+    def open_page(path: Path = few_file, size: tuple[int, int] = WIDE, **options: Any) -> "Page":
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("request", lambda request: told.extend(_outside(request.url, path)))
+        page.on("dialog", lambda dialog: told.append(dialog.message))
+        page.goto(path.as_uri())
+        until(page, "window.Plotly")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert told == []
+
+
+def _outside(url: str, path: Path) -> list[str]:
+    own = url.partition("#")[0] == path.as_uri() or url.startswith(("data:", "blob:"))
+    return [] if own else [url]
+
+
+def until(page: "Page", condition: str) -> None:
+    """Wait for a condition. Playwright's own way to do so is an eval that the page forbids."""
+    deadline = time.monotonic() + 30
+    while not page.evaluate(f"Boolean({condition})"):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(20)
+
+
+def shown(page: "Page") -> list[str]:
+    """The keys of the rows that are shown, in their order."""
+    keys: list[str] = page.eval_on_selector_all(
+        "#table tbody tr:not([hidden])", "rows => rows.map(row => row.dataset.key)"
+    )
+    return keys
+
+
+def drawn(page: "Page", plot: str) -> list[dict[str, Any]]:
+    """The traces of a plot, once it is in sight and drawn."""
+    page.evaluate(f"document.getElementById('{plot}').scrollIntoView({{behavior: 'instant'}})")
+    until(page, f"document.getElementById('{plot}').data")
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    traces: list[dict[str, Any]] = page.evaluate(
+        f"""document.getElementById('{plot}').data.map(one => ({{
+            name: one.name, mode: one.mode, xaxis: one.xaxis, x: Array.from(one.x ?? []),
+            y: Array.from(one.y ?? []), z: (one.z ?? []).map(line => Array.from(line))}}))"""
+    )
+    return traces
+
+
+def test_sorting(opened: Open, few: Report) -> None:
+    page, runs = opened(), few.runs
+    head = page.locator('#table th[data-column="test_accuracy_best_val_acc"]')
+    assert head.get_attribute("aria-sort") == "none"
+    for way, direction in (("descending", -1), ("ascending", 1)):
+        head.locator("button").click()
+        assert head.get_attribute("aria-sort") == way
+        order = (direction * runs["test_accuracy_best_val_acc"]).sort_values(kind="stable").index
+        ids = runs["run_id"][order].tolist()
+        assert [key.partition("~")[0] for key in shown(page)] == ids
+    head.locator("button").focus()
+    page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert page.locator("#table [aria-sort]:not([aria-sort=none])").count() == 1
+
+
+def test_filters_reach_the_table_and_every_plot(
+    opened: Open, page_file: Path, report: Report
+) -> None:
+    page, runs = opened(page_file), report.runs
+    page.locator('[data-setting="Modelname"][data-place="1"]').check()
+    page.locator('[data-setting="scheduler"][data-place="2"]').check()
+    page.locator('[data-setting="learning_rate"][data-place="1"]').check()
+    page.locator('[data-setting="learning_rate"][data-place="2"]').check()
+    page.get_by_label("best validation accuracy, at least").fill("75")
+    left = runs[
+        (runs["Modelname"] == "cnn")
+        & (runs["scheduler"] == "cosine")
+        & runs["learning_rate"].isin([0.0001, 0.001])
+        & (runs["best_val_accuracy"] >= 0.75)
+    ]
+    assert 0 < len(left) < 200
+    assert len(shown(page)) == len(left)
+    assert f"{len(left)} of {len(runs)} runs shown" in page.inner_text("#count")
+    scatter = drawn(page, "scatter")
+    assert [one["name"] for one in scatter] == ["cnn"]
+    assert sorted(scatter[0]["x"]) == sorted(left["best_val_accuracy"])
+    counted = left[~table.is_pruned(left)]
+    effect = next(
+        one
+        for one in drawn(page, "main-effects")
+        if one["x"] == ["off", "on"] and one["mode"] != "markers"
+    )
+    means = counted.groupby("augmentation")["best_val_accuracy"].mean()
+    assert effect["y"] == pytest.approx([means[False], means[True]])
+    (heat,) = drawn(page, "pairs")
+    cells = counted.pivot_table(
+        "best_val_accuracy", "weight_decay", "learning_rate", aggfunc="mean"
+    )
+    told = pd.DataFrame(heat["z"], heat["y"], heat["x"]).dropna(axis=1)
+    assert told.to_numpy(float) == pytest.approx(cells.to_numpy())
+    page.fill("#search", "no such run")
+    assert page.inner_text("#count").startswith("0 of")
+    page.click("#clear")
+    assert len(shown(page)) == len(runs)
+    assert page.get_by_label("best validation accuracy, at least").input_value() == ""
+
+
+def test_text_finds_a_run_and_the_address_keeps_it(opened: Open, few: Report) -> None:
+    page, key = opened(), str(few.runs["run_id"].iloc[5])
+    page.fill("#search", key)
+    assert shown(page)[0] == key
+    page.locator(f'tr[data-key="{key}"] input').check()
+    page.locator(f'tr[data-key="{key}"] th button').click()
+    page.reload()
+    until(page, "window.Plotly")
+    assert page.input_value("#search") == key
+    assert page.locator(f'tr[data-key="{key}"] input').is_checked()
+    assert page.locator(f'tr[data-key="{key}"]').get_attribute("aria-current") == "true"
+    page.goto(page.url.partition("#")[0] + "#view=%7B%22open%22%3A%22gone%22%2C%22sort%22%3A3%7D")
+    page.reload()
+    assert len(shown(page)) == len(few.runs), "what is not here is not asked for"
+
+
+def test_a_run_in_full(opened: Open, few: Report) -> None:
+    page = opened(permissions=["clipboard-read", "clipboard-write"])
+    best = few.runs.nlargest(1, "best_val_accuracy").iloc[0]
+    page.locator("#table tbody th button").first.click()
+    page.wait_for_selector("#confusion .heatmaplayer")
+    assert "cnn" in page.inner_text("#run-title")
+    assert page.evaluate("document.activeElement.id") == "run-title"
+    assert f"{best['test_accuracy_best_val_acc']:.2%}" in page.inner_text("#details")
+    counts = drawn(page, "confusion")[0]["z"]
+    assert len(counts) == 10
+    assert page.locator("#worst tbody tr").count() == 10
+    told = page.locator("#worst td:nth-child(2)").all_inner_texts()
+    accuracies = [float(text.rstrip("%")) for text in told]
+    assert accuracies == sorted(accuracies)
+    assert page.locator(".gallery .tile").count() == 12
+    picture = "tile => getComputedStyle(tile).backgroundImage.length > 5000"
+    assert page.locator(".tile").first.evaluate(picture)
+    assert sum(len(one["x"]) for one in drawn(page, "plane")) == 500
+    page.click("#copy")
+    until(page, "document.getElementById('copy').textContent === 'Copied'")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.inner_text("#command")
+    assert copied.startswith("python src/main.py -d synthetic -e 80 -b 256 -m cnn")
+    page.locator("#details details summary").click()
+    assert "weight decay" in page.inner_text("#details details")
+    page.get_by_role("button", name="Back to the table").click()
+    assert page.evaluate("document.activeElement.closest('tr').dataset.key") == best["run_id"]
+
+
+def test_curves_of_the_ticked_runs(opened: Open, few: Report) -> None:
+    page = opened()
+    assert len(drawn(page, "curves-plot")) == 3 * 4, "the best of each architecture"
+    page.locator("#table tbody input").nth(1).check()
+    until(page, "document.getElementById('curves-plot').data.length === 16")
+    page.get_by_role("button", name=re.compile("^Take out resnet")).click()
+    until(page, "document.getElementById('curves-plot').data.length === 12")
+    for button in page.locator("#picked button").all()[::-1]:
+        button.click()
+    assert "Tick runs" in page.inner_text("#curves-none")
+
+
+def test_the_keyboard_does_it_all(opened: Open) -> None:
+    page = opened()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the table of runs"
+    page.keyboard.press("Enter")
+    first = page.locator("#table tbody th button").first
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.closest('#table tbody') !== null"):
+            break
+    keys = shown(page)
+    where = "document.activeElement.closest('tr').dataset.key"
+    assert page.evaluate(where) in keys
+    page.keyboard.press("Home")
+    assert first.evaluate("button => button === document.activeElement")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(where) == keys[1]
+    page.keyboard.press("Space")
+    assert page.locator(f'tr[data-key="{keys[1]}"] input').is_checked()
+    page.keyboard.press("End")
+    assert page.evaluate(where) == keys[-1]
+    page.keyboard.press("Enter")
+    until(page, "document.activeElement.id === 'run-title'")
+    assert page.locator("tr.open").get_attribute("data-key") == keys[-1]
+    level = page.locator('#parallel [data-level="scheduler 1"]')
+    level.focus()
+    page.keyboard.press("Enter")
+    until(page, "document.activeElement.dataset.level === 'scheduler 1'")
+    assert level.get_attribute("aria-pressed") == "true"
+    assert page.locator('[data-setting="scheduler"][data-place="1"]').is_checked()
+
+
+def test_a_drag_on_the_last_axis_filters(opened: Open, few: Report) -> None:
+    page = opened()
+    page.locator("#parallel").scroll_into_view_if_needed()
+    box = page.locator("#parallel").bounding_box()
+    assert box
+    x = box["x"] + box["width"] - 68
+    page.mouse.move(x, box["y"] + 42)
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + 110)
+    page.mouse.up()
+    left = len(shown(page))
+    assert 0 < left < len(few.runs)
+    lowest = float(page.get_by_label("best validation accuracy, at least").input_value()) / 100
+    assert left == (few.runs["best_val_accuracy"] >= lowest).sum()
+
+
+def test_dark_and_light(opened: Open) -> None:
+    def lightness(page: "Page") -> float:
+        text = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return statistics.mean(map(float, re.findall(r"[\d.]+", text)[:3]))
+
+    assert lightness(opened(color_scheme="light")) > 200
+    page = opened(color_scheme="dark")
+    assert lightness(page) < 60
+    drawn(page, "scatter")
+    ink = "document.querySelector('#scatter .xtick text').style.fill"
+    dark_ink = page.evaluate(ink)
+    page.click("#theme")
+    assert lightness(page) > 200
+    until(page, f"{ink} !== '{dark_ink}'")
+    page.reload()
+    assert lightness(page) > 200, "the choice is kept"
+
+
+@pytest.mark.parametrize("size", [NARROW, (320, 600)])
+def test_nothing_is_wider_than_the_screen(opened: Open, size: tuple[int, int]) -> None:
+    page = opened(size=size)
+    for plot in ("main-effects", "pairs", "importance", "scatter", "curves-plot", "plane"):
+        drawn(page, plot)
+    width = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(width) == 0
+    sticking = page.evaluate(
+        """[...document.querySelectorAll('main section *')].filter(one =>
+            one.getBoundingClientRect().right > innerWidth + 1
+            && !one.closest('.scroll, .js-plotly-plot, .sr')).map(one => one.outerHTML)"""
+    )
+    assert sticking == []
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("light", WIDE), ("dark", NARROW)])
+def test_it_is_accessible(opened: Open, scheme: str, size: tuple[int, int]) -> None:
+    page = opened(size=size, color_scheme=scheme, reduced_motion="reduce")
+    for plot in ("main-effects", "scatter", "curves-plot", "confusion"):
+        drawn(page, plot)
+    page.locator('[data-setting="Modelname"][data-place="1"]').check()
+    found = Axe().run(page)
+    grave = [
+        (one["id"], [node["html"][:200] for node in one["nodes"][:3]])
+        for one in found.response["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert grave == []
+
+
+def test_files_cannot_put_markup_into_it(opened: Open, few: Report, tmp_path: Path) -> None:
+    """Neither a name nor a failure's message, wherever it is shown."""
+    runs = few.runs.head(60).copy()
+    runs["Full_Modelname"] = runs["device"] = runs["stop_reason"] = made_up.EVIL
+    runs["scheduler"] = runs["scheduler"].replace("exponential", made_up.EVIL)
+    path = Report(runs, {}, tmp_path).page()
+    page = opened(path)
+    for plot in ("main-effects", "scatter"):
+        drawn(page, plot)
+    page.select_option("#pair-x", "augmentation")
+    drawn(page, "pairs")
+    page.locator("#scatter .point").first.hover(force=True)
+    page.locator("#table tbody th button").first.click()
+    assert made_up.EVIL in page.inner_text("#run")
+    assert page.evaluate("window.evil") is None
+    assert page.locator("main img, main script").count() == 0
+    assert page.locator("b", has_text=re.compile("^bold$")).count() == 0
+
+
+def test_it_reads_itself_again_and_keeps_the_choice(
+    opened: Open, few: Report, tmp_path: Path
+) -> None:
+    path = Report(few.runs.head(40), {}, tmp_path).page(watch=1)
+    page = opened(path)
+    page.fill("#search", "step")
+    before = shown(page)
+    assert "read again every 1 s" in page.inner_text("#watch")
+    more = Report(few.runs.head(50), {}, tmp_path)
+    more.page(watch=1)
+    with page.expect_event("load"):  # one after the new page is there
+        pass
+    until(page, "window.Plotly")
+    assert page.input_value("#search") == "step"
+    assert set(before) <= set(shown(page))
+    assert "of 50 runs" in page.inner_text("#count")
+    page.click("#pause")
+    assert page.inner_text("#pause") == "Go on"
+
+
+def test_it_is_quick_with_all_runs(opened: Open, page_file: Path) -> None:
+    """First paint under 2 s, the filtered table and the first plot in sight under 200 ms."""
+    page = opened(page_file)
+    paints = page.evaluate("performance.getEntriesByType('paint').map(one => one.startTime)")
+    drawn(page, "main-effects")
+    times = page.evaluate(
+        """async () => {
+            const times = [];
+            const boxes = document.querySelectorAll('#filters [data-setting="learning_rate"]');
+            for (const box of boxes) {
+                const began = performance.now();
+                box.click();
+                await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+                times.push(performance.now() - began);
+            }
+            return times;
+        }"""
+    )
+    print(f"first paint {max(paints):.0f} ms; filters {[round(one) for one in times]} ms")
+    assert max(paints) < 2000 * SLOWER
+    assert statistics.median(times) < 200 * SLOWER
