@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check sweep report bench bench-gpu reproduce chaos clean
+.PHONY: help setup demo test check sweep report bench bench-gpu reproduce chaos bench-commands clean
 
 help:  ## what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,6 +43,9 @@ bench: $(VENV)/.installed-dev  ## speed, start-up and memory on this CPU, in ben
 
 reproduce: $(VENV)/.installed-dev  ## every recipe, its numbers beside the published ones; ONLY="NAME ..."; goes on where it stopped
 	$(BIN)/python -m benchmarks.reproduce $(if $(ONLY),--only $(ONLY))
+
+bench-commands: $(VENV)/.installed-dev  ## seconds of submit, status and aggregate over thousands of runs
+	$(BIN)/python -m benchmarks.commands
 
 chaos: $(VENV)/.installed-dev  ## disturb sweeps in every way, most of them hundreds of times; ONLY="NAME ..."; an hour, and Slurm
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(if $(ONLY),--only $(ONLY))

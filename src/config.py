@@ -269,7 +269,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            object.__setattr__(self, spec.name, checked(spec, getattr(self, spec.name)))
+            value = getattr(self, spec.name)
+            if value is not spec.default:  # thousands of runs are read at a time
+                object.__setattr__(self, spec.name, checked(spec, value))
 
     @property
     def dataset(self) -> str:
@@ -314,6 +316,10 @@ class RunConfig:
 
     def canonical(self) -> "RunConfig":
         """The same training with every field that cannot matter at its default."""
+        return self._canonical
+
+    @cached_property
+    def _canonical(self) -> "RunConfig":
         idle: dict[str, Any] = {
             spec.name: spec.default
             for spec in fields(self)

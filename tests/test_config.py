@@ -1,7 +1,7 @@
 """RunConfig: names, identity, checks."""
 
 import math
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from src.config import RunConfig, from_mapping, read_yaml
 from src.errors import InvalidValue, UserError
+from src.options import checked
 
 
 def test_defaults_are_those_of_the_command_line_table() -> None:
@@ -179,3 +180,11 @@ def test_the_environment_sets_the_default_folder(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("CIFAR10_DIR", "/data/c10")
     assert from_mapping({}, "x").base_dataset_path == "/data/c10"
     assert from_mapping({"base_dataset_path": "here"}, "x").base_dataset_path == "here"
+
+
+def test_defaults_are_as_if_checked() -> None:
+    """Those that are not given are not."""
+    for spec in fields(RunConfig):
+        if spec.default is not MISSING:
+            assert checked(spec, spec.default) == spec.default
+            assert type(checked(spec, spec.default)) is type(spec.default)
