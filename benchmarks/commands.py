@@ -1,0 +1,148 @@
+"""How long the commands of large sweeps take: python -m benchmarks.commands, or make bench-commands
+
+Each is a process of its own, as a person starts it. Submissions go to the Slurm cluster of this
+machine, if there is one (slurm_cluster/rehearsal/up.sh), and are cancelled afterwards.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks.record import RESULTS, Record, Table
+from src import paths
+from src.cli.door import door
+from src.cli.parser import Parser, positive
+from src.config import CHECKPOINT_KINDS, RunConfig
+from src.data.dataset import CLASSES
+from src.errors import ExitStatus
+from src.paths import ROOT
+from src.results.store import RunFolder
+from src.sweep import grid
+
+_CONFIG = RunConfig(base_dataset_path="made-up", model_type="cnn")
+_SUBMIT_SECONDS, _AGAIN_SECONDS, _STATUS_SECONDS, _AGGREGATE_SECONDS = 5, 2, 3, 15
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Measure all, and write the table."""
+    parser = Parser(prog="python -m benchmarks.commands", description=__doc__)
+    parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="[3]")
+    parser.add_argument("--runs", type=positive, default=10_000, metavar="N", help="[10000]")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR")
+    parsed = parser.parse(arguments)
+    record = Record("commands", torch.device("cpu"), {"rounds": parsed.rounds}, parsed.out)
+    columns = ("command", "runs", "seconds, median", "seconds, all", "limit")
+    table = record.table("Commands of large sweeps", columns)
+    with _folder() as folder:
+        _measure_submit(record, table, folder, parsed.rounds)
+        _measure_reading(record, table, folder / "many", parsed.runs, parsed.rounds)
+    record.say_where()
+    return ExitStatus.DONE
+
+
+def _measure_submit(record: Record, table: Table, folder: Path, rounds: int) -> None:
+    """All runs of the reference grid, then none of them."""
+    configs = grid.expand(dict(grid.REFERENCE))
+    runs = ["--sets", str(paths.SETS_DIR), "--runs"]
+    if shutil.which("sbatch") and os.environ.get("SLURM_CONF"):
+        taken = []
+        for number in range(rounds):
+            words = [*runs, str(folder / f"submitted-{number}"), "--json", "--workers", "8"]
+            seconds, told = _timed("submit", *words)
+            taken.append(seconds)
+            jobs = [job for group in json.loads(told)["groups"] for job in group["jobs"]]
+            subprocess.run(["scancel", *jobs], check=True, timeout=60)
+        _add(record, table, "submit", len(configs), taken, _SUBMIT_SECONDS)
+    else:
+        table.notes.append("no Slurm here: nothing was submitted")
+    for config in {config.id: config for config in configs}.values():
+        _put(config, folder / "done")
+    _timed("submit", *runs, str(folder / "done"))  # which notes all cells of equal trainings
+    taken = [_timed("submit", *runs, str(folder / "done"))[0] for _ in range(rounds)]
+    _add(record, table, "submit, all done", len(configs), taken, _AGAIN_SECONDS)
+
+
+def _measure_reading(record: Record, table: Table, folder: Path, number: int, rounds: int) -> None:
+    for seed in range(number):
+        _put(replace(_CONFIG, seed=seed), folder)
+    status = ("status", "--all", "--runs", str(folder))
+    taken = [_timed(*status)[0] for _ in range(rounds)]
+    _add(record, table, "status", number, taken, _STATUS_SECONDS)
+    csv = ("aggregate", "--runs", str(folder), "--csv", str(folder.parent / "table.csv"))
+    taken = [_timed(*csv, package="src.report")[0] for _ in range(rounds)]
+    _add(record, table, "aggregate", number, taken, _AGGREGATE_SECONDS)
+
+
+def _put(config: RunConfig, runs_dir: Path) -> None:
+    """A finished run with made-up numbers."""
+    folder = RunFolder.of(config, runs_dir)
+    (folder.path / paths.CELLS).mkdir(parents=True)
+    (folder.path / paths.ATTEMPTS).mkdir()
+    text = json.dumps(config.as_dict(), indent=2)
+    (folder.path / paths.CONFIG).write_text(text)
+    (folder.path / paths.CELLS / f"{config.cell}.json").write_text(text)
+    started = "2026-01-01T00:00:00+00:00"
+    record = {"attempt": 1, "heartbeat": 20, "ended": "done", "started": started}
+    (folder.path / paths.ATTEMPTS / "1.json").write_text(json.dumps(record))
+    (folder.path / paths.RESULT).write_text(json.dumps(_result(config)))
+
+
+def _result(config: RunConfig) -> dict[str, object]:
+    names = ["accuracy", "loss", "per_class_accuracy"]
+    names += [f"per_class_accuracy_{name}" for name in CLASSES]
+    parts = [f"test_{name}_{kind}" for kind in CHECKPOINT_KINDS for name in names]
+    parts += [f"{part}_{name}" for part in ("train", "val") for name in names]
+    return {
+        **dict.fromkeys(parts, 0.123456789),
+        "run_id": config.id,
+        "epochs_run": 3,
+        "best_epoch": 2,
+        "best_val_accuracy": 0.5,
+        "stop_reason": "completed",
+        "train_seconds": 100.0,
+        "images_per_second": 1000.0,
+        "precision": "float32",
+        "device": "made up",
+        "git_commit": "made up",
+    }
+
+
+def _timed(command: str, *words: str, package: str = "src.sweep") -> tuple[float, str]:
+    """Seconds from the start of a command to its end, and what it printed."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", package, command, *words],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return time.perf_counter() - began, done.stdout
+
+
+def _add(
+    record: Record, table: Table, name: str, runs: int, taken: Sequence[float], limit: float
+) -> None:
+    every = " ".join(f"{seconds:.2f}" for seconds in taken)
+    record.add(table, (name, runs, round(median(taken), 2), every, limit))
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="commands-") as name:
+        yield Path(name)
+
+
+if __name__ == "__main__":
+    door(main)
