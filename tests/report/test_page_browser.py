@@ -330,12 +330,12 @@ def test_it_reads_itself_again_and_keeps_the_choice(
     opened: Open, few: Report, tmp_path: Path
 ) -> None:
     path = Report(few.runs.head(40), {}, tmp_path).page(watch=4)
+    newer = Report(few.runs.head(50), {}, tmp_path / "newer").page(watch=4)
     page = opened(path)
     page.fill("#search", "step")
     before = shown(page)
     assert "read again every 4 s" in page.inner_text("#watch")
-    more = Report(few.runs.head(50), {}, tmp_path)
-    more.page(watch=4)
+    newer.replace(path)
     with page.expect_event("load"):  # one after the new page is there
         pass
     until(page, "window.Plotly")
