@@ -31,7 +31,7 @@ class Setting:
     def is_wide(self) -> bool:
         """Whether it has so many values, all numbers, that only a range makes sense."""
         return len(self.levels) > _MOST_LEVELS and all(
-            isinstance(level, int | float) for level in self.levels
+            isinstance(level, int | float | None) for level in self.levels
         )
 
     @property
@@ -48,13 +48,15 @@ class Setting:
 def settings(table: pd.DataFrame, others: Sequence[str] = ()) -> list[Setting]:
     """The settings that the table tells: its model, those of the published format, then `others`.
 
-    Those of `others` are left out where all rows have the same value.
+    Those of `others` are left out where no two runs of an architecture differ in them: recipes
+    of different architectures differ in much that nobody has varied.
     """
     always = [MODEL, *SETTINGS]
     found = [_setting(table, name) for name in always]
     also = [name for name in (*_ALSO, *others) if name in table and name not in always]
-    more = (_setting(table, name) for name in dict.fromkeys(also))
-    return found + [setting for setting in more if len(setting.levels) > 1]
+    within = table.groupby(MODEL)
+    varied = [n for n in dict.fromkeys(also) if within[n].nunique(dropna=False).max() > 1]
+    return found + [_setting(table, name) for name in varied]
 
 
 def _setting(table: pd.DataFrame, name: str) -> Setting:

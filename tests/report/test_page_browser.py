@@ -75,9 +75,14 @@ def shown(page: "Page") -> list[str]:
     return keys
 
 
+def see(page: "Page", plot: str) -> None:
+    """Scroll to a plot: what is out of sight is not drawn."""
+    page.evaluate(f"document.getElementById('{plot}').scrollIntoView({{behavior: 'instant'}})")
+
+
 def drawn(page: "Page", plot: str) -> list[dict[str, Any]]:
     """The traces of a plot, once it is in sight and drawn."""
-    page.evaluate(f"document.getElementById('{plot}').scrollIntoView({{behavior: 'instant'}})")
+    see(page, plot)
     until(page, f"document.getElementById('{plot}').data")
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     traces: list[dict[str, Any]] = page.evaluate(
@@ -195,8 +200,10 @@ def test_curves_of_the_ticked_runs(opened: Open, few: Report) -> None:
     page = opened()
     assert len(drawn(page, "curves-plot")) == 3 * 4, "the best of each architecture"
     page.locator("#table tbody input").nth(1).check()
+    see(page, "curves-plot")
     until(page, "document.getElementById('curves-plot').data.length === 16")
     page.get_by_role("button", name=re.compile("^Take out resnet")).click()
+    see(page, "curves-plot")
     until(page, "document.getElementById('curves-plot').data.length === 12")
     for button in page.locator("#picked button").all()[::-1]:
         button.click()
@@ -264,6 +271,7 @@ def test_dark_and_light(opened: Open) -> None:
     dark_ink = page.evaluate(ink)
     page.click("#theme")
     assert lightness(page) > 200
+    see(page, "scatter")
     until(page, f"{ink} !== '{dark_ink}'")
     page.reload()
     assert lightness(page) > 200, "the choice is kept"
@@ -321,13 +329,13 @@ def test_files_cannot_put_markup_into_it(opened: Open, few: Report, tmp_path: Pa
 def test_it_reads_itself_again_and_keeps_the_choice(
     opened: Open, few: Report, tmp_path: Path
 ) -> None:
-    path = Report(few.runs.head(40), {}, tmp_path).page(watch=1)
+    path = Report(few.runs.head(40), {}, tmp_path).page(watch=4)
+    newer = Report(few.runs.head(50), {}, tmp_path / "newer").page(watch=4)
     page = opened(path)
     page.fill("#search", "step")
     before = shown(page)
-    assert "read again every 1 s" in page.inner_text("#watch")
-    more = Report(few.runs.head(50), {}, tmp_path)
-    more.page(watch=1)
+    assert "read again every 4 s" in page.inner_text("#watch")
+    newer.replace(path)
     with page.expect_event("load"):  # one after the new page is there
         pass
     until(page, "window.Plotly")

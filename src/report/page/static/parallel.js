@@ -1,11 +1,12 @@
 // Parallel coordinates: a canvas for the lines, buttons for the values, a brush on the last axis.
 
 const SPREAD = 24; // pixels
-const EDGE = { left: 14, right: 70, top: 40, bottom: 18 };
+const EDGE = { left: 14, right: 110, top: 40, bottom: 18 };
 let brush = null; // where a drag on the last axis began
 
 function drawParallel(target, rows) {
   const axes = [...varied.map(settingAxis), measureAxis()];
+  target.style.minWidth = `${Math.max(736, 124 * axes.length)}px`;
   const size = { width: target.clientWidth, height: target.clientHeight };
   axes.forEach((one, place) => {
     one.x = EDGE.left + (place * (size.width - EDGE.left - EDGE.right)) / Math.max(1, axes.length - 1);
@@ -16,7 +17,7 @@ function drawParallel(target, rows) {
 }
 
 function settingAxis(setting) {
-  const spread = setting.wide ? numberSpread(columns[setting.name]) : null;
+  const spread = setting.wide ? numberSpread(columns[setting.name], true) : null;
   const last = setting.labels.length - 1;
   return {
     name: setting.name, words: setting.words, labels: setting.labels, wide: setting.wide, spread,
@@ -31,10 +32,13 @@ function measureAxis() {
 }
 
 /** From a value to its place between the lowest, 0, and the highest, 1. */
-function numberSpread(values) {
+function numberSpread(values, mayBeLog = false) {
   const there = values.filter((value) => value !== null);
   const [low, high] = [Math.min(...there), Math.max(...there)];
-  const spread = (value) => value === null ? null : high > low ? (value - low) / (high - low) : 0.5;
+  const log = mayBeLog && low > 0 && high / low > 100; // rates that a search drew
+  const on = (value) => (log ? Math.log(value) : value);
+  const spread = (value) =>
+    value === null ? null : high > low ? (on(value) - on(low)) / (on(high) - on(low)) : 0.5;
   return Object.assign(spread, { low, high });
 }
 
@@ -45,9 +49,9 @@ function heightAt(place, size) {
 function parallelParts(axes, size) {
   const parts = [element("canvas", { "aria-hidden": "true" })];
   axes.forEach((one, number) => {
-    const title = element("span", { class: "title", style: { left: `${one.x}px` } }, one.words);
+    const title = element("span", { class: "title", title: one.words, style: { left: `${one.x}px` } }, one.words);
     if (number === 0) setStyles(title, { transform: "none", left: "0px" });
-    if (number === axes.length - 1) setStyles(title, { transform: "none", left: "auto", right: "0px" });
+    if (number === axes.length - 1) setStyles(title, { transform: "none", left: "auto", right: "0px", "max-width": "none" });
     parts.push(title);
     if (one.spread) parts.push(...ends(one, size));
     else one.labels.forEach((label, place) => parts.push(levelButton(one, label, place, size)));

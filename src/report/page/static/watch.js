@@ -13,7 +13,7 @@ function watch() {
   for (const kind of ["pointerdown", "keydown", "wheel", "touchmove"]) {
     window.addEventListener(kind, () => { touched = performance.now(); }, { passive: true });
   }
-  setTimeout(readAgain, 1000 * data.watch);
+  window.addEventListener("load", () => setTimeout(readAgain, 1000 * data.watch));
 }
 
 function pause() {
