@@ -41,12 +41,15 @@ def importance(table: pd.DataFrame, model: str, column: str) -> Importance:
 
 def _fanova(rows: pd.DataFrame, varied: Sequence[Setting], column: str) -> dict[str, float]:
     import optuna
-    from optuna.distributions import CategoricalDistribution
+    from optuna.distributions import CategoricalDistribution, IntDistribution
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    of_setting = {
-        one.name: CategoricalDistribution(tuple(range(len(one.levels)))) for one in varied
+    of_setting = {  # of the many values that a search drew, their order is what counts
+        one.name: IntDistribution(0, len(one.levels) - 1)
+        if one.is_wide
+        else CategoricalDistribution(tuple(range(len(one.levels))))
+        for one in varied
     }
     places = zip(*(one.places(rows) for one in varied), strict=True)
     study = optuna.create_study()
