@@ -22,7 +22,7 @@ from tests.chaos.world import Broken
 GRID = """
 base_dataset_path: synthetic
 model_type: cifar10net
-learning_rate: [0.001, 0.0009, 0.0008, 0.0007, 0.0006, 0.0005, 0.0004, 0.0003]
+learning_rate: [{rates}]
 num_epochs: {epochs}
 batch_size: 50
 max_images: 1000
@@ -63,7 +63,9 @@ def disturbed(folder: Path, place: Path, *, disturb: Disturb, times: int) -> Fig
 
     place: of the cluster, which has to be a short path.
     """
-    (folder / "grid.yaml").write_text(GRID.format(epochs=4 if times < 4 else 12))
+    runs, epochs = (4, 4) if times < 4 else (8, 12)
+    rates = ", ".join(f"0.00{number}" for number in range(1, runs + 1))
+    (folder / "grid.yaml").write_text(GRID.format(rates=rates, epochs=epochs))
     calm = folder / "calm"
     _submit(folder, calm, "--executor", "inline")
     done = sweeps = 0
