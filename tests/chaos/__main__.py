@@ -26,6 +26,9 @@ BEGIN, END = "<!-- chaos: begin -->", "<!-- chaos: end -->"
 FILE = "chaos.json"
 
 
+_WAYS = (cluster.preempt, cluster.kill_slurmd, cluster.kill_slurmctld)
+
+
 def scenarios(short: bool) -> dict[str, Callable[[Path], Figures]]:
     """What can be done, by name; in `short` less of it."""
 
@@ -53,6 +56,7 @@ def scenarios(short: bool) -> dict[str, Callable[[Path], Figures]]:
         "requeues": clustered(0, cluster.requeue, times(1, 10)),
         "slurmd kills": clustered(0, cluster.kill_slurmd, times(1, 10)),
         "slurmctld kills": clustered(0, cluster.kill_slurmctld, times(1, 3)),
+        "in turn": clustered(0, cluster.in_turn(*_WAYS), times(3, 6)),
     }
 
 

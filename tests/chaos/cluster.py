@@ -104,12 +104,10 @@ def preempt(place: Path, logs: Path) -> int:
 
 def kill_slurmd(place: Path, logs: Path) -> int:
     """Kill the slurmd of a node on which a worker is, and start it again; how often, until now."""
-    count = _counted(logs)
     nodes = _answer("squeue", "-h", "-t", "RUNNING", "-o", "%N").split()
-    if not nodes:
-        return count
-    _restarted(place, f"slurmd-{nodes[count % len(nodes)]}")
-    return _counted(logs, 1)
+    if nodes:
+        _restarted(place, f"slurmd-{nodes[0]}")
+    return _counted(logs, bool(nodes))
 
 
 def kill_slurmctld(place: Path, logs: Path) -> int:
@@ -127,14 +125,24 @@ def requeue(place: Path, logs: Path) -> int:
     return restarts(logs)
 
 
+def in_turn(*ways: Disturb) -> Disturb:
+    """One way after the other, and again; how often, until now."""
+
+    def disturb(place: Path, logs: Path) -> int:
+        ways[_counted(logs, 0, "turns") % len(ways)](place, logs)
+        return _counted(logs, 1, "turns")
+
+    return disturb
+
+
 def restarts(logs: Path) -> int:
     """How often the workers that write to `logs` were started again."""
     return sum(int(number) > 0 for number in re.findall(r"\(restart (\d+)\)", _said(logs)))
 
 
-def _counted(logs: Path, more: int = 0) -> int:
-    """How often a daemon was killed under the sweep with these logs."""
-    marker = logs.with_name("kills")
+def _counted(logs: Path, more: int, name: str = "kills") -> int:
+    """How often the sweep with these logs was disturbed in a way, now `more` times more."""
+    marker = logs.with_name(name)
     count = more + (int(marker.read_text()) if marker.exists() else 0)
     marker.write_text(str(count))
     return count
