@@ -65,23 +65,27 @@ def _all_done(configs: Sequence[RunConfig], runs_dir: Path) -> bool:
 
 
 def every_failpoint(
-    folder: Path, *, every_full_disk: bool, of: Callable[[str], bool] = lambda point: True
+    folder: Path, *, every_write: bool, of: Callable[[str], bool] = lambda point: True
 ) -> Figures:
     """Kill a worker before and after every file operation, and fail each for want of space.
 
-    every_full_disk: also each of the many writes to one file, rather than every tenth.
+    every_write: each of the hundreds of writes to one file, rather than every tenth.
     of: which points, where not all.
     """
     with mock.patch.object(attempts, "HEARTBEAT_SECONDS", _QUIET_SECONDS):
-        return _every_failpoint(folder, every_full_disk, of)
+        return _every_failpoint(folder, every_write, of)
 
 
-def _every_failpoint(folder: Path, every_full_disk: bool, of: Callable[[str], bool]) -> Figures:
+def _every_failpoint(folder: Path, every_write: bool, of: Callable[[str], bool]) -> Figures:
     configs = world.sweep(1)
     calm, log, noted = folder / "calm", folder / "log", folder / "points"
     first = world.fresh(folder / "recorded")
     _with(failpoints.recorded(first, noted), configs, first, log)
-    points = [point for point in noted.read_text().splitlines() if of(point)]
+    points = [
+        point
+        for point in noted.read_text().splitlines()
+        if of(point) and (every_write or not _is_one_of_many(point))
+    ]
     world.finish(configs, log, calm)
     _require_synced(noted.read_text().splitlines())
     faults = [
@@ -90,7 +94,7 @@ def _every_failpoint(folder: Path, every_full_disk: bool, of: Callable[[str], bo
         for fault in (
             Fault(point),
             Fault(point, after=True),
-            *([Fault(point, error=errno.ENOSPC)] if _takes_space(point, every_full_disk) else []),
+            *([Fault(point, error=errno.ENOSPC)] if _takes_space(point) else []),
         )
     ]
     for start in range(0, len(faults), _TOGETHER):
@@ -103,9 +107,12 @@ def _every_failpoint(folder: Path, every_full_disk: bool, of: Callable[[str], bo
     }
 
 
-def _takes_space(point: str, every: bool) -> bool:
-    often = not every and point.startswith("write") and int(point.rpartition("#")[2]) % 10 != 1
-    return not often and point.split()[0] in ("write", "fsync", "link", "mkdir")
+def _takes_space(point: str) -> bool:
+    return point.split()[0] in ("write", "fsync", "link", "mkdir")
+
+
+def _is_one_of_many(point: str) -> bool:
+    return point.startswith("write") and int(point.rpartition("#")[2]) % 10 != 1
 
 
 def _fail_at(

@@ -39,10 +39,11 @@ def test_killed_workers_lose_nothing() -> None:
 
 
 def test_every_file_operation_may_be_the_last() -> None:
+    """Of the hundreds of writes to one file every tenth; `make chaos` does all."""
     figures = disturbed("failpoints")
-    assert figures["points"] > 200
+    assert figures["points"] > 100
     assert figures["kills"] == 2 * figures["points"]
-    assert figures["full disks"] > 100
+    assert figures["full disks"] > 50
 
 
 def test_damaged_checkpoints_are_noticed() -> None:

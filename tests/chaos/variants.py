@@ -128,7 +128,7 @@ def catches(folder: Path) -> dict[Variant, Callable[[], object]]:
     return {
         no_checksum: lambda: monkeys.damage(place("no-checksum"), cuts=0, flips=40, resumed=0),
         no_atomic_rename: lambda: monkeys.every_failpoint(
-            place("no-rename"), every_full_disk=False, of=small
+            place("no-rename"), every_write=False, of=small
         ),
         unlink_style_claims: lambda: monkeys.claims(place("unlink"), rounds=300),
         zero_on_sigterm: lambda: monkeys.signals(place("zero"), bursts=6),
