@@ -1,10 +1,12 @@
 """The sweep that is disturbed, the processes that work on it, and what must come of it."""
 
 import os
+import select
 import shutil
 import signal
 import sys
 import threading
+import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,6 +47,8 @@ ADVANCES = 2  # between two resume checkpoints
 HEARTBEAT_SECONDS = 0.3
 ENDED_WELL = 0
 KILLED = -signal.SIGKILL
+_PATIENCE_SECONDS = 60.0  # with a worker of some seconds
+_POLL_SECONDS = 0.005
 
 Work = Callable[[], object]
 
@@ -103,15 +107,27 @@ class Life:
 
     def has_started(self) -> bool:
         """Wait until it trains; False where it ended before."""
-        return bool(os.read(self._started, 1))
+        ready, _, _ = select.select([self._started], [], [], _PATIENCE_SECONDS)
+        return bool(ready and os.read(self._started, 1))
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal."""
         os.kill(self.pid, number)
 
     def ended(self) -> int:
-        """Wait for its end; its exit status, or minus the signal that killed it."""
-        _, status = os.waitpid(self.pid, 0)
+        """Wait for its end; its exit status, or minus the signal that killed it.
+
+        Raises Broken where it does not end.
+        """
+        give_up = time.monotonic() + _PATIENCE_SECONDS
+        ended = status = 0
+        while not ended:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            if not ended and time.monotonic() > give_up:
+                self.kill()
+                os.waitpid(self.pid, 0)
+                raise Broken(f"a worker hung for {_PATIENCE_SECONDS:g} seconds")
+            time.sleep(0 if ended else _POLL_SECONDS)
         os.close(self._started)
         return os.waitstatus_to_exitcode(status)
 
