@@ -39,6 +39,7 @@ def opened(browser: "Browser", few_file: Path) -> Iterator[Open]:
 
     def open_page(path: Path = few_file, size: tuple[int, int] = WIDE, **options: Any) -> "Page":
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+        context.set_default_timeout(120_000)  # beside other tests, on few cores
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: told.append(message.text))
