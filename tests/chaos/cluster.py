@@ -29,7 +29,8 @@ max_images: 1000
 precision: float32
 memory_format: contiguous
 """
-TIMED = ("train_seconds", "images_per_second", "attempt", "seconds")
+# of a result: what differs however a run was trained, or if somebody commits meanwhile
+TIMED = ("train_seconds", "images_per_second", "attempt", "seconds", "git_commit")
 _WORKERS = 4
 _PATIENCE_SECONDS = 900.0
 _DOWN_SECONDS = 12.0  # of a slurmd, or of slurmctld
