@@ -227,7 +227,7 @@ def _claim(job: _Job, dead: attempts.Record | None, judge: Judge | None) -> atte
         return None
     claim = attempts.claim(job.folder.path, known_dead=dead)
     if claim and _is_over(job, judge):  # since we looked
-        claim.end("done")
+        claim.end("unneeded")
         return None
     if claim:
         files.remove_leftovers(job.folder.path, old_seconds=_ABANDONED_SECONDS)

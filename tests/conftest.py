@@ -156,6 +156,16 @@ def lacking(reason: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
+def own_mounts(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """What to begin a command with that mounts file systems which it alone sees, as any user."""
+    words = ("unshare", "--map-root-user", "--mount")
+    mount = (*words, "mount", "-t", "tmpfs", "none", str(tmp_path_factory.mktemp("mounted")))
+    if not shutil.which(words[0]) or subprocess.run(mount, capture_output=True).returncode:
+        lacking("needs file systems of its own: unshare and mount, with user namespaces allowed")
+    return words
+
+
+@pytest.fixture(scope="session")
 def cifar10() -> str:
     """Folder of the real CIFAR-10."""
     folder = os.environ.get("CIFAR10_DIR")

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,6 +138,28 @@ def test_what_others_finish_or_leave_behind(
     assert outcomes[1].result == result
     assert not list((taken.path / "attempts").iterdir())
     assert (outcomes[2].result or {})["attempt"] == 2
+
+
+def test_a_run_that_was_over_before_it_was_claimed_is_not_done_twice(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process finishes the run after we have looked, and before we claim it."""
+    folder = RunFolder.of(config, tmp_path)
+    result = {"run_id": config.id, "test_accuracy_best_val_acc": 0.5, "best_val_accuracy": 0.5}
+    claim = attempts.claim
+
+    def too_late(path: Path, **known: Any) -> attempts.Claim | None:
+        first = claim(path)
+        assert first
+        folder.write_result(result)
+        first.end("done")
+        return claim(path, **known)
+
+    monkeypatch.setattr(attempts, "claim", too_late)
+    [outcome] = run([config], runs_dir=tmp_path)
+    assert outcome.result == result
+    ends = [files.read_json(path) or {} for path in (folder.path / "attempts").iterdir()]
+    assert sorted(end["ended"] for end in ends) == ["done", "unneeded"]
 
 
 def test_a_living_process_elsewhere_is_left_alone(

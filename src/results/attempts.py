@@ -38,7 +38,11 @@ class Claim:
             raise Superseded(f"attempt {self.number} of {self.folder.name} was taken over")
 
     def end(self, how: str, **details: str) -> None:
-        """Note, once, that this attempt is over: done, failed, stopped or superseded."""
+        """Note, once, that this attempt is over.
+
+        how: done, pruned, failed, stopped, superseded, or unneeded where the run turned out to be
+        over when it was claimed.
+        """
         if self._over.is_set():
             return
         self._over.set()

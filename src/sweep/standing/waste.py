@@ -2,17 +2,18 @@
 
 from src.results.snapshot import Snapshot, State
 
-_SAVED = ("done", "pruned", "stopped")  # ends of an attempt that leave its work behind
+_SAVED = ("done", "pruned", "stopped", "unneeded")  # ends of an attempt that leave its work behind
 
 
 def wasted_seconds(run: Snapshot) -> float:
     """The time of a run's attempts whose work is lost, as far as its files tell.
 
     Lost are attempts that failed, were taken over or were killed: all that neither live nor
-    ended as done, pruned or stopped. Of their time, so much of the epochs in the history survives
-    as the other attempts had no time for. Where neither a result nor a checkpoint is left to go
-    on from, all attempts are lost and nothing survives. An attempt's time is `Attempt.seconds`,
-    its start and tests included; runs that share a device at a time count their time each.
+    ended as done, pruned, stopped or unneeded. Of their time, so much of the epochs in the
+    history survives as the other attempts had no time for. Where neither a result nor a
+    checkpoint is left to go on from, all attempts are lost and nothing survives. An attempt's
+    time is `Attempt.seconds`, its start and tests included; runs that share a device at a time
+    count their time each.
     """
     if run.state == State.DONE and run.tries == 1:
         return 0.0
