@@ -15,3 +15,7 @@ stand-in of CIFAR-10's size:
 Arms are measured in turn, several times, and the median counts: a machine that slows down for a
 while slows all of them. What was tried, and what came of it, is in LOG.md.
 """
+
+import os
+
+os.environ["WANDB_MODE"] = "disabled"  # nothing else is at work beside what is measured

@@ -130,7 +130,9 @@ def _searched(system: System, plan: _Plan) -> Row | None:
 
     flags = {"base_dataset_path": plan.parsed.data}
     wanted = space.read(plan.path(system), flags)
-    order = workers.Order(wanted, plan.parsed.runs, SEARCH_TRIALS, "median", plan.parsed.quiet)
+    order = workers.Order(
+        wanted, plan.parsed.runs, SEARCH_TRIALS, "median", "disabled", plan.parsed.quiet
+    )
     why = workers.work(order)
     study = order.search()
     found = best.best(study)

@@ -31,6 +31,7 @@ PRUNED = "pruned.json"  # the numbers of a run that was stopped as hopeless
 PREDICTIONS = "predictions.npz"
 ATTEMPTS = "attempts"
 FAILURE = "failure.json"
+WANDB = "wandb.json"  # which wandb run it is, and what of it was uploaded
 TEMPORARY_PREFIX = ".writing-"
 
 # a submission: saved_models/submissions/<n>/

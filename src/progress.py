@@ -7,11 +7,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from src.config import RunConfig
-from src.training.tracker import Tracker, Trackers
+from src.training.tracker import Running, Tracker, Trackers
 
 _REFRESH_SECONDS = 0.5
-
-Running = Callable[[], tuple[float, float]]
 
 
 class Progress(Protocol):
@@ -34,6 +32,11 @@ class Progress(Protocol):
 
     def ended(self, number: int, line: str) -> None:
         """That run has left its slot."""
+
+
+def note(line: str) -> None:
+    """A line with its time on stderr, above the bars where there are some."""
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
 def show(total: int, quiet: bool = False) -> Progress:
@@ -80,7 +83,7 @@ class Lines(Silence):
         self.note(f"[{number}/{self.total}] {line}")
 
     def note(self, line: str) -> None:
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}", file=sys.stderr, flush=True)
+        note(line)
 
 
 class _LineTracker:

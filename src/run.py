@@ -15,6 +15,7 @@ from src.config import RunConfig
 from src.data.resident import ResidentData
 from src.data.split import check_split
 from src.errors import Stopped, SweepStopped
+from src.mirror.process import Mirror
 from src.paths import RUNS_DIR
 from src.progress import Progress, Silence
 from src.results import attempts
@@ -64,6 +65,7 @@ class _Call:
     slots: int | None
     stop: Callable[[], bool]
     judge: Judge | None
+    mirror: Mirror | None
     folders: Sequence[RunFolder]
     """Of all of them, those that are done too."""
     runs_dir: Path
@@ -79,6 +81,7 @@ def run(
     retry_failed: bool = False,
     retries: int | None = None,
     judge: Judge | None = None,
+    mirror: Mirror | None = None,
     datasets: dict[str, data.Dataset] | None = None,
 ) -> list[Outcome]:
     """Train what is not done yet of `configs`, `slots` runs at a time; one outcome for each config.
@@ -87,12 +90,12 @@ def run(
     Configs with the same id are one training. A run that diverged, or of which more than
     `retries` attempts failed, is not tried again unless retry_failed; nor is one that another
     process fails meanwhile. judge: stop early the runs that it calls hopeless; without one, runs
-    that were stopped so are trained to their end. datasets: by path, those that need not be
-    loaded again; what is loaded now is added. Raises UserError before anything is trained or
-    written where a config cannot work; Stopped, with everything saved, once stop() is true;
-    DiskFull where something does not fit; NodeTrouble where this machine fails runs; and
-    SweepStopped where several of `configs` break with the same traceback, also before anything is
-    trained unless retry_failed.
+    that were stopped so are trained to their end. mirror: hears how each goes. datasets: by path,
+    those that need not be loaded again; what is loaded now is added. Raises UserError before
+    anything is trained or written where a config cannot work; Stopped, with everything saved, once
+    stop() is true; DiskFull where something does not fit; NodeTrouble where this machine fails
+    runs; and SweepStopped where several of `configs` break with the same traceback, also before
+    anything is trained unless retry_failed.
     """
     git_commit()  # that of the code as it is now
     folders = [RunFolder.of(config, runs_dir) for config in configs]
@@ -108,7 +111,7 @@ def run(
         if todo:
             gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
             with torch.random.fork_rng(gpus), progress(len(todo)) as shown:
-                _train(todo, _Call(resident, shown, slots, stop, judge, folders, runs_dir))
+                _train(todo, _Call(resident, shown, slots, stop, judge, mirror, folders, runs_dir))
     return [_outcome(config, folder) for config, folder in zip(configs, folders, strict=True)]
 
 
@@ -185,7 +188,7 @@ def _train_free(jobs: list[_Job], dead: Mapping[Path, attempts.Record], call: _C
     try:
         for finished in group.train(queue(), slots=width, stop=stop, say=call.shown.note):
             job = training.pop(finished.trainer)
-            call.shown.ended(job.number, _close(job, claims[job], finished, call.runs_dir))
+            call.shown.ended(job.number, _close(job, claims[job], finished, call))
             del claims[job]
             alike = _alike(finished, call.folders)
     except Stopped:
@@ -237,11 +240,14 @@ def _claim(job: _Job, dead: attempts.Record | None, judge: Judge | None) -> atte
 
 def _trainer(job: _Job, claim: attempts.Claim, call: _Call) -> Trainer:
     shown, judge, name = call.shown, call.judge, job.config.name
+    mirrored = [call.mirror.run(job.folder)] if call.mirror else []
     return Trainer(
         job.config,
         call.resident(job.config),
         folder=job.folder.path,
-        tracker=Trackers(HistoryFile(job.folder, claim), shown.run(job.config, job.number)),
+        tracker=Trackers(
+            HistoryFile(job.folder, claim), shown.run(job.config, job.number), *mirrored
+        ),
         is_hopeless=lambda rows: judge is not None and judge.is_hopeless(job.config, rows),
         on_resume=lambda epochs, steps: shown.note(
             f"{name}: goes on after {epochs} epochs, {steps} steps"
@@ -250,8 +256,15 @@ def _trainer(job: _Job, claim: attempts.Claim, call: _Call) -> Trainer:
     )
 
 
-def _close(job: _Job, claim: attempts.Claim, finished: group.Finished, runs_dir: Path) -> str:
+def _close(job: _Job, claim: attempts.Claim, finished: group.Finished, call: _Call) -> str:
     """Put on disk how a run ended; a line about it. Raises NodeTrouble where that is why."""
+    line = _published(job, claim, finished, call.runs_dir)
+    if call.mirror:
+        call.mirror.over(job.folder)
+    return line
+
+
+def _published(job: _Job, claim: attempts.Claim, finished: group.Finished, runs_dir: Path) -> str:
     error = finished.error
     if error is None:
         try:

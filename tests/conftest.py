@@ -47,9 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def user_cache() -> Iterator[None]:
-    """A cache folder of these tests and of the commands that they run, not the developer's."""
+    """A cache folder of these tests and of the commands that they run, not the developer's.
+
+    Nor is wandb told of them.
+    """
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", folder)
+        patch.setenv("WANDB_MODE", "disabled")
         yield
 
 

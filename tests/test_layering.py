@@ -11,7 +11,7 @@ from src.paths import ROOT
 CHAIN = ["base", "data", "models", "training", "results", "report"]
 BASE = (
     *("config", "paths", "errors", "causes", "files", "processes", "options", "registry"),
-    *("slurm", "commit"),
+    *("slurm", "commit", "track"),
 )
 BESIDE = ("sweep", "tune", "report")
 LATE = ("wandb", "submitit", "optuna", "plotly")

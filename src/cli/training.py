@@ -38,6 +38,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         help="stop hopeless runs early: successive halving among runs of the same schedule",
     )
     add_halving_options(parser)
+    add_wandb_option(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
 
@@ -49,6 +50,16 @@ def add_slots_option(parser: argparse.ArgumentParser) -> None:
         default=None,
         metavar="auto|K",
         help="runs at a time on the device; auto: measured on a GPU, 1 on a CPU [auto]",
+    )
+
+
+def add_wandb_option(parser: argparse.ArgumentParser) -> None:
+    """Whether wandb is told."""
+    parser.add_argument(
+        "--wandb",
+        choices=("online", "offline", "disabled"),
+        help="tell Weights & Biases how runs go, in a process that training never waits for "
+        "[WANDB_MODE, or else online where there is a key and offline without one]",
     )
 
 
@@ -78,26 +89,36 @@ def halving_of(parsed: argparse.Namespace) -> "Halving":
     return Halving(parsed.first_rung, parsed.reduction)
 
 
-def train(configs: Sequence[RunConfig], parsed: argparse.Namespace) -> ExitStatus:
-    """Train `configs` as the training options say, and print where each stands on stdout."""
+def train(
+    configs: Sequence[RunConfig], parsed: argparse.Namespace, sweep: str | None = None
+) -> ExitStatus:
+    """Train `configs` as the training options say, and print where each stands on stdout.
+
+    sweep: what wandb calls them together; None for the name of the runs' folder.
+    """
     from src.interrupt import StopRequest
 
     stop = StopRequest().install()  # torch takes seconds to import: be ready before
     from src import progress
+    from src.mirror.process import Mirror
     from src.results.pruning import Pruner
     from src.results.store import State
     from src.run import run
 
-    outcomes = run(
-        configs,
-        runs_dir=parsed.runs,
-        slots=parsed.slots,
-        stop=stop,
-        progress=lambda total: progress.show(total, parsed.quiet),
-        retry_failed=parsed.retry_failed,
-        retries=parsed.retries,
-        judge=Pruner(halving_of(parsed), parsed.runs) if parsed.prune else None,
-    )
+    sweep = sweep or parsed.runs.resolve().name
+    say = progress.Silence().note if parsed.quiet else progress.note
+    with Mirror(parsed.wandb, parsed.runs, sweep=sweep, say=say, stop=stop) as mirror:
+        outcomes = run(
+            configs,
+            runs_dir=parsed.runs,
+            slots=parsed.slots,
+            stop=stop,
+            progress=lambda total: progress.show(total, parsed.quiet),
+            retry_failed=parsed.retry_failed,
+            retries=parsed.retries,
+            judge=Pruner(halving_of(parsed), parsed.runs) if parsed.prune else None,
+            mirror=mirror,
+        )
     for outcome in outcomes:
         print(_line(outcome))
     wanted = (State.DONE, State.PRUNED) if parsed.prune else (State.DONE,)

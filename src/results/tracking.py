@@ -1,10 +1,11 @@
 """What is written of a run while it trains."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from src.results.attempts import Claim
 from src.results.store import RunFolder
+from src.training.tracker import Running
 
 
 class HistoryFile:
@@ -13,9 +14,7 @@ class HistoryFile:
     def __init__(self, folder: RunFolder, claim: Claim) -> None:
         self.folder, self.claim = folder, claim
 
-    def step(
-        self, epoch: int, done: int, total: int, running: Callable[[], tuple[float, float]]
-    ) -> None:
+    def step(self, epoch: int, done: int, total: int, running: Running) -> None:
         """Steps leave no trace."""
 
     def epoch(self, rows: Sequence[dict[str, Any]]) -> None:

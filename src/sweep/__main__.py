@@ -13,6 +13,7 @@ COMMANDS = {
     "status": "where a sweep stands: what is done, how fast it goes, what broke and what waits",
     "logs": "history, attempts, traceback and job log of a run",
     "retry": "forget failures, so that runs are tried again",
+    "sync": "send runs to Weights & Biases that it was not told of",
     "cancel": "stop what works on runs, here and in Slurm",
 }
 """What each does; src/sweep/commands/<name>.py does it."""

@@ -4,14 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 Row = dict[str, Any]
+Running = Callable[[], tuple[float, float]]
 
 
 class Tracker(Protocol):
     """Hears of a run as it trains."""
 
-    def step(
-        self, epoch: int, done: int, total: int, running: Callable[[], tuple[float, float]]
-    ) -> None:
+    def step(self, epoch: int, done: int, total: int, running: Running) -> None:
         """After each step: epoch (from 1), images done and in all in it.
 
         running() reads the epoch's mean loss and accuracy, and waits for the device to do so.
@@ -30,9 +29,7 @@ class Trackers:
     def __init__(self, *trackers: Tracker) -> None:
         self.trackers = trackers
 
-    def step(
-        self, epoch: int, done: int, total: int, running: Callable[[], tuple[float, float]]
-    ) -> None:
+    def step(self, epoch: int, done: int, total: int, running: Running) -> None:
         for tracker in self.trackers:
             tracker.step(epoch, done, total, running)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from src import paths
 from src.data import Dataset
 from src.errors import Stopped
+from src.mirror.process import Mirror
 from src.progress import Progress, Silence
 from src.results import attempts
 from src.results.store import RunFolder, State
@@ -50,13 +51,14 @@ class Search:
         stop: Callable[[], bool] = lambda: False,
         progress: Callable[[int], Progress] = lambda total: Silence(),
         say: Callable[[str], object] = lambda line: None,
+        mirror: Mirror | None = None,
     ) -> None:
         import optuna
         from optuna.storages import journal
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.runs_dir = space, runs_dir
-        self.stop, self.progress, self.say = stop, progress, say
+        self.stop, self.progress, self.say, self.mirror = stop, progress, say, mirror
         self._datasets: dict[str, Dataset] = {}
         self.folder = paths.searches_dir(runs_dir) / space.name
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -168,6 +170,7 @@ class Search:
                 progress=self.progress,
                 stop=self.stop,
                 judge=held.judge,
+                mirror=self.mirror,
                 datasets=self._datasets,
             )
             if outcome.state in (State.DONE, State.PRUNED, State.FAILED):

@@ -1,8 +1,6 @@
 """Who works on a search: this process, other ones, or jobs of a cluster."""
 
 import shutil
-import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 from src import files, progress
 from src.errors import ExitStatus, UserError
 from src.interrupt import StopRequest
+from src.mirror.process import Mirror
 from src.paths import shown
 from src.sweep.submission import local, record, sbatch
 from src.sweep.submission.sbatch import Resources
@@ -29,9 +28,17 @@ class Order:
     runs_dir: Path
     trials: int
     pruner: str
+    wandb: str | None
     quiet: bool
 
-    def search(self, stop: Callable[[], bool] = lambda: False) -> Search:
+    def mirror(self, stop: Callable[[], bool]) -> Mirror:
+        """What tells wandb of its trials."""
+        say = (lambda line: None) if self.quiet else progress.note
+        return Mirror(self.wandb, self.runs_dir, sweep=self.space.name, say=say, stop=stop)
+
+    def search(
+        self, stop: Callable[[], bool] = lambda: False, mirror: Mirror | None = None
+    ) -> Search:
         """The search, opened or begun."""
         return Search(
             self.space,
@@ -39,17 +46,20 @@ class Order:
             pruner=self.pruner,
             stop=stop,
             progress=lambda total: progress.show(total, self.quiet),
-            say=lambda line: None if self.quiet else _say(line),
+            say=lambda line: None if self.quiet else progress.note(line),
+            mirror=mirror,
         )
 
 
 def work(order: Order) -> str | None:
     """Work on a search in this process; None, or why it was given up."""
-    search = order.search(StopRequest().install())
-    done = len(search.trials("COMPLETE", "PRUNED", "FAIL"))
-    if done and not order.quiet:
-        _say(f"{search.space.name} goes on after {done} of {order.trials} trials")
-    return search.work(order.trials)
+    stop = StopRequest().install()
+    with order.mirror(stop) as mirror:
+        search = order.search(stop, mirror)
+        done = len(search.trials("COMPLETE", "PRUNED", "FAIL"))
+        if done:
+            search.say(f"{search.space.name} goes on after {done} of {order.trials} trials")
+        return search.work(order.trials)
 
 
 def prepare(order: Order, workers: int, resources: Resources, words: Sequence[str]) -> Path:
@@ -80,7 +90,7 @@ def run_here(script: Path, workers: int) -> str | None:
     stop = StopRequest().install()
     log = sbatch.log(script.parent, array(workers))
     started = local.start(script, workers, log)
-    _say(f"{workers} workers: {shown(script.parent)}/logs")
+    progress.note(f"{workers} workers: {shown(script.parent)}/logs")
     if local.wait(started, stop) == ExitStatus.DONE:
         return None
     return f"a worker failed; see {shown(script.parent)}/logs"
@@ -100,7 +110,3 @@ def _next(jobs: Path) -> Path:
             (jobs / str(number)).mkdir()
             break
     return jobs / str(number)
-
-
-def _say(line: str) -> None:
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}", file=sys.stderr, flush=True)

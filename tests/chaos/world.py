@@ -169,6 +169,7 @@ def worker(configs: Sequence[RunConfig], runs_dir: Path) -> Work:
         retry_failed=False,
         retries=None,
         prune=False,
+        wandb="disabled",
         quiet=True,
     )
     return lambda: door(lambda _: train(configs, asked))

@@ -63,7 +63,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
             show(asked, teams, folder, texts={b.array.label: b.text for b in batches})
             return ExitStatus.DONE
         if asked.executor == "inline":
-            return train([cell for one in busy for cell in one.cells], asked)
+            cells = [cell for one in busy for cell in one.cells]
+            return train(cells, asked, asked.sets.resolve().name)
         if submissions.claim(asked.runs, last + 1):
             return _commit(asked, teams, batches, folder)
 

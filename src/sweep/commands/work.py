@@ -11,7 +11,7 @@ from src.sweep.options import add_overrides, add_sets_options, wanted
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Train what is not done of the sets."""
     parsed = _parser().parse(arguments)
-    return train(wanted(parsed), parsed)
+    return train(wanted(parsed), parsed, parsed.sets.resolve().name)
 
 
 def _parser() -> Parser:

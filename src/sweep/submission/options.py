@@ -105,6 +105,8 @@ def work_words(asked: Namespace) -> list[str]:
     words = ["--retries", str(asked.retries), "--slots", str(asked.slots or "auto")]
     if asked.retry_failed:
         words.append("--retry-failed")
+    if asked.wandb:
+        words += ["--wandb", asked.wandb]
     if asked.prune:
         rungs = ["--first-rung", str(asked.first_rung), "--reduction", str(asked.reduction)]
         words += ["--prune", *rungs]

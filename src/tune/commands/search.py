@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from src.cli.flags import add_config_flags, given_settings
 from src.cli.parser import Parser, count, positive
+from src.cli.training import add_wandb_option
 from src.errors import ExitStatus
 from src.paths import RUNS_DIR
 from src.sweep.submission.sbatch import Resources, reader
@@ -25,7 +26,9 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     wanted = space.read(parsed.config, given_settings(parsed))
     from src.tune import workers
 
-    order = workers.Order(wanted, parsed.runs, parsed.trials, parsed.pruner, parsed.quiet)
+    order = workers.Order(
+        wanted, parsed.runs, parsed.trials, parsed.pruner, parsed.wandb, parsed.quiet
+    )
     executor = parsed.executor or ("local" if parsed.workers > 1 else None)
     if executor is None:
         why = workers.work(order)
@@ -49,6 +52,8 @@ def _words(parsed: Namespace) -> list[str]:
         name: getattr(parsed, name) for name in ("config", "runs", "out", "trials", "pruner")
     }
     words = [f"--{name}={value}" for name, value in options.items()]
+    if parsed.wandb:
+        words.append(f"--wandb={parsed.wandb}")
     for name, value in given_settings(parsed).items():
         flags = {True: f"--{name}", False: f"--no_{name}"}
         words.append(flags[value] if isinstance(value, bool) else f"--{name}={value}")
@@ -99,6 +104,7 @@ def _search_parser() -> Parser:
         "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
     )
     add_out_options(parser, "the best recipe and the charts go")
+    add_wandb_option(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
     _add_worker_options(parser)
     add_config_flags(parser)

@@ -1,0 +1,107 @@
+"""Send runs to wandb that it was not told of, or not in full."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from src.cli.parser import Parser, positive
+from src.errors import ExitStatus, UserError
+from src.mirror import wandb_run
+from src.mirror.wandb_run import ENDED, WandbRun, uploaded
+from src.paths import shown
+from src.results.store import RunFolder
+from src.sweep.options import add_run_words, add_runs_option, chosen
+from src.track import track
+
+_TRIES = 5
+_FIRST_WAIT_SECONDS = 5.0  # then twice as long each time
+_PATIENCE = 3  # runs in a row that cannot be sent
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Send what has ended of the runs that were named, or of all, once."""
+    parsed = _parser().parse(arguments)
+    runs = chosen(parsed, otherwise_all=True)
+    states = [(run, run.state()) for run in runs]
+    ended = [(run, state) for run, state in states if state in ENDED]
+    new = [run for run, state in ended if uploaded(run) != state]
+    counted = f"{len(ended) - len(new)} are there already, {len(runs) - len(ended)} not over yet"
+    if parsed.dry_run:
+        for run in new:
+            print(shown(run.path))
+        print(f"{len(new)} runs would be sent; {counted}")
+        return ExitStatus.DONE
+    if new:
+        _require_wandb()
+    sweep = parsed.sweep or parsed.runs.resolve().name
+    sent = _send_all(new, sweep, pause=60 / parsed.per_minute)
+    print(f"{sent} of {len(new)} runs were sent; {counted}")
+    return ExitStatus.DONE if sent == len(new) else ExitStatus.SOME_RUNS_FAILED
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m src.sweep sync",
+        description="Send runs to Weights & Biases that have ended and are not there in full, from "
+        "their folders: those trained with --wandb offline or disabled too. What is there already "
+        "is not sent again. WANDB_PROJECT, WANDB_ENTITY and WANDB_BASE_URL say where to.",
+    )
+    add_run_words(parser)
+    parser.add_argument(
+        "--sweep", metavar="NAME", help="what they are grouped by [the folder's name]"
+    )
+    parser.add_argument(
+        "--per_minute",
+        type=positive,
+        default=60,
+        metavar="N",
+        help="send at most N a minute: a server limits how many may begin [60]",
+    )
+    add_runs_option(parser)
+    return parser
+
+
+def _require_wandb() -> None:
+    """Raise UserError where nothing could be sent."""
+    try:
+        import wandb  # noqa: F401
+    except ImportError:
+        raise UserError("wandb is not installed: pip install -r requirements.txt") from None
+    if os.environ.get("WANDB_MODE", "online") != "online":
+        raise UserError(f"WANDB_MODE {os.environ['WANDB_MODE']!r}: expected online, or none")
+    if not wandb_run.has_key():
+        raise UserError("wandb has no key: expected `wandb login` before, or WANDB_API_KEY")
+
+
+def _send_all(runs: Sequence[RunFolder], sweep: str, *, pause: float) -> int:
+    """Send runs, each at least `pause` seconds after the one before; how many arrived."""
+    sent = in_vain = 0
+    for run in track(runs, "runs sent"):
+        began = time.monotonic()
+        if _send(run, sweep):
+            sent, in_vain = sent + 1, 0
+        else:
+            in_vain += 1
+        if in_vain == _PATIENCE:
+            print(f"given up after {_PATIENCE} runs in a row", file=sys.stderr)
+            break
+        time.sleep(max(0.0, began + pause - time.monotonic()))
+    return sent
+
+
+def _send(run: RunFolder, sweep: str) -> bool:
+    """Send one run, patiently."""
+    wait = _FIRST_WAIT_SECONDS
+    for attempt in range(1, _TRIES + 1):
+        try:
+            WandbRun(run, mode="online", sweep=sweep, place=run.path.parent.parent).finish()
+        except Exception as error:  # noqa: BLE001  whatever wandb may raise
+            message = " ".join(str(error).split())
+            print(f"{run.path.name}: {type(error).__name__}: {message}", file=sys.stderr)
+            if attempt < _TRIES:
+                time.sleep(wait)
+                wait *= 2
+        else:
+            return True
+    return False
