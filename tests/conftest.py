@@ -36,8 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def group(item: pytest.Item) -> str:
         file = item.nodeid.partition("::")[0]
-        one_page = "tests/report/test_page.py"  # all that look at it share it
-        file = one_page if item.get_closest_marker("browser") else file
+        one_sweep = "sweep" in getattr(item, "fixturenames", ())  # it takes a while to make up
+        file = "tests/report/test_page.py" if one_sweep else file
         return "slurm" if item.get_closest_marker("slurm") else file
 
     for item in items:

@@ -30,7 +30,9 @@ class Command:
 
 COMMANDS = {
     "": Command("the same as page", commands.everything, _OF_PAGE),
-    "page": Command("aggregate, then every chart and the page", commands.everything, _OF_PAGE),
+    "page": Command(
+        "aggregate, then every chart and table, and the page", commands.everything, _OF_PAGE
+    ),
     "aggregate": Command("merge the run folders into one CSV", commands.aggregate),
     "top-k": Command("the same as top-k charts", commands.making("top_k_charts")),
     "top-k charts": Command(
@@ -39,6 +41,21 @@ COMMANDS = {
     "top-k table": Command("the same as a table", commands.top_k_table, (*_OF_TABLES, "json")),
     "overall": Command(
         "a chart of the best run of each architecture", commands.making("overall_chart")
+    ),
+    "effects": Command(
+        "a chart of what each setting does on average", commands.making("effects_chart")
+    ),
+    "pairs": Command(
+        "heat maps of every two settings, for each architecture", commands.making("pairs_charts")
+    ),
+    "importance": Command(
+        "a chart of how much each setting matters", commands.making("importance_chart")
+    ),
+    "tables": Command(
+        "the tables behind all these, as CSV, Markdown and LaTeX", commands.making("tables")
+    ),
+    "findings": Command(
+        "what was shown of each architecture, in sentences", commands.print_findings
     ),
     "curves": Command(
         "loss and accuracy over the epochs of runs", analyses.draw_curves, (*_OF_RUNS, "k")

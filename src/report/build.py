@@ -5,16 +5,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from src import files
 from src.errors import UserError
-from src.report import charts, numbers, table
+from src.report import charts, effects, findings, numbers, table, tables
+from src.report.importance import Importance, importance
+from src.report.settings import told, with_settings
 from src.results.aggregate import unfinished
 from src.results.store import State
 
 if TYPE_CHECKING:
+    from src.report.chosen import Chosen
     from src.report.page.standing import Sets
 
 States = dict[str, Counter[State]]
@@ -43,29 +47,29 @@ class Report:
         """The column that runs are ranked by."""
         return table.rank_column(self.runs, self.rank_by)
 
+    @cached_property
+    def folders(self) -> dict[str, "Chosen"]:
+        """The run folders of the table's runs by their ids, where they are known."""
+        from src.report.page import details
+
+        return details.folders(self.runs_dir, filter(None, told(self.runs, "run_id")))
+
+    @cached_property
+    def full(self) -> pd.DataFrame:
+        """The table with every setting that run folders tell and it does not."""
+        configs = {run_id: run.config.as_dict() for run_id, run in self.folders.items()}
+        return with_settings(self.runs, configs)
+
     def top_k(self) -> Iterator[numbers.TopK]:
         """The best runs of each architecture that has any."""
-        for model in table.architectures(self.runs, self.model):
-            top = numbers.top_k(self.runs, model, self.k, self.column)
+        for model in self.models:
+            top = numbers.top_k(self.full, model, self.k, self.column)
             if top.bars:
                 yield top
 
-    def top_k_rows(self) -> list[dict[str, Any]]:
-        """The best runs of each architecture as rows of a table."""
-        return [
-            {
-                "model": top.model,
-                "rank": place,
-                **{name: bar.row[name] for name in numbers.SETTINGS},
-                self.column: bar.row[self.column],
-                "test_accuracy": bar.accuracy,
-                "low_95": bar.low,
-                "high_95": bar.high,
-                "per_class_accuracy": bar.per_class_accuracy,
-            }
-            for top in self.top_k()
-            for place, bar in enumerate(top.bars, 1)
-        ]
+    def top_k_table(self) -> pd.DataFrame:
+        """The best runs of each architecture, a row each."""
+        return tables.best({top.model: top.bars for top in self.top_k()}, self.column)
 
     def top_k_charts(self) -> list[Path]:
         """A chart of the best runs of each architecture."""
@@ -82,9 +86,83 @@ class Report:
             raise UserError(f"--rank-by: no run has a {self.column}")
         return charts.overall(bars, self.column, self._note(), self.out)
 
+    @cached_property
+    def models(self) -> list[str]:
+        """The architectures that the report is about."""
+        return table.architectures(self.runs, self.model)
+
+    def effects(self) -> dict[str, list[effects.Effect]]:
+        """The main effects of the settings that were varied, by architecture."""
+        found = {m: effects.effects(self.full, m, self.column) for m in self.models}
+        return {model: of_model for model, of_model in found.items() if of_model}
+
+    def effects_chart(self) -> list[Path]:
+        """A chart of main effects; none where nothing varies."""
+        from src.report.drawing.effects import draw_effects
+
+        found = self.effects()
+        return draw_effects(found, self.column, self._missing(), self.out) if found else []
+
+    def pairs_charts(self) -> list[Path]:
+        """Heat maps of every two settings, for each architecture with more than one that varies."""
+        from src.report.drawing.effects import draw_pairs
+
+        written = []
+        for model in self.models:
+            if found := effects.pairs(self.full, model, self.column):
+                written += draw_pairs(model, found, self.column, self._missing(model), self.out)
+        return written
+
+    @cached_property
+    def importances(self) -> list[Importance]:
+        """What matters, by architecture."""
+        return [importance(self.full, model, self.column) for model in self.models]
+
+    def importance_chart(self) -> list[Path]:
+        """A chart of importances; none where none can be told."""
+        from src.report.drawing.effects import draw_importance
+
+        told = [one for one in self.importances if one.shares]
+        return draw_importance(told, self.column, self._missing(), self.out) if told else []
+
+    def tables(self) -> list[Path]:
+        """The tables behind the charts, as CSV, Markdown and LaTeX in <out>/tables."""
+        overall = {bar.row["Modelname"]: [bar] for bar in numbers.overall(self.runs, self.column)}
+        found = {
+            "top_k": self.top_k_table(),
+            "overall": tables.best(overall, self.column).drop(columns="rank", errors="ignore"),
+            "effects": tables.main_effects(self.full, self.models, self.column),
+            "importance": tables.importances(self.importances),
+        }
+        return tables.write(found, self.out / "tables")
+
+    @cached_property
+    def findings(self) -> dict[str, list[str]]:
+        """What was shown of each architecture, in sentences."""
+        return {top.model: findings.findings(self.full, top) for top in self.top_k()}
+
+    def findings_text(self) -> str:
+        """The same as Markdown."""
+        return findings.as_markdown(self.findings, self.summary())
+
+    def findings_file(self) -> list[Path]:
+        """The same in <out>/findings.md."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        files.write_text(self.out / "findings.md", self.findings_text())
+        return [self.out / "findings.md"]
+
     def everything(self) -> list[Path]:
-        """Every chart, and the page."""
-        return [*self.overall_chart(), *self.top_k_charts(), self.page()]
+        """Every chart and table, the findings in words, and the page."""
+        return [
+            *self.overall_chart(),
+            *self.top_k_charts(),
+            *self.effects_chart(),
+            *self.pairs_charts(),
+            *self.importance_chart(),
+            *self.tables(),
+            *self.findings_file(),
+            self.page(),
+        ]
 
     def page(self, watch: float | None = None) -> Path:
         """The page. watch: seconds until it is written again, which it then reads by itself."""
@@ -121,9 +199,12 @@ class Report:
             parts.append("The table does not tell the best validation accuracies.")
         if pruned := int(table.is_pruned(table.trainings(rows)).sum()):
             parts.append(f"{pruned} runs were pruned before their end: they rank last.")
-        if missing := self.missing(model):
-            parts.append(f"Not shown: {missing}.")
-        return " ".join(parts)
+        parts.append(self._missing(model))
+        return " ".join(filter(None, parts))
+
+    def _missing(self, model: str | None = None) -> str:
+        missing = self.missing(model)
+        return f"Not shown: {missing}." if missing else ""
 
 
 def _largest(rows: pd.DataFrame, column: str) -> int | None:

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from src.errors import ExitStatus, UserError
 from src.paths import CSV_FILE, RUNS_DIR, shown
 from src.report import table
@@ -41,8 +39,11 @@ def making(name: str) -> Callable[[Namespace], ExitStatus]:
     """The command that makes what the method `name` of a Report makes, and prints its paths."""
 
     def act(parsed: Namespace) -> ExitStatus:
-        for path in getattr(_report(parsed), name)():
+        written = getattr(_report(parsed), name)()
+        for path in written:
             print(shown(path))
+        if not written:
+            raise UserError("no two runs of an architecture can be compared: nothing to draw")
         return ExitStatus.DONE
 
     return act
@@ -74,13 +75,20 @@ def _write_page(parsed: Namespace, watch: float | None) -> Path | None:
 def top_k_table(parsed: Namespace) -> ExitStatus:
     """Print the best runs of each architecture as a table or as JSON."""
     report = _report(parsed)
-    rows = report.top_k_rows()
+    rows = report.top_k_table()
     if parsed.json:
-        print(json.dumps(rows, indent=2, default=lambda value: value.item()))
+        found = rows.to_dict("records")
+        print(json.dumps(found, indent=2, default=lambda value: value.item()))
         return ExitStatus.DONE
-    print(pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    print(rows.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     if missing := report.missing():
         _note(parsed, f"not in it: {missing}")
+    return ExitStatus.DONE
+
+
+def print_findings(parsed: Namespace) -> ExitStatus:
+    """Print what was shown of each architecture, as Markdown."""
+    print(_report(parsed).findings_text(), end="")
     return ExitStatus.DONE
 
 

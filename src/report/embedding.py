@@ -53,6 +53,7 @@ def embed(found: Predictions, seed: int) -> Embedding:
     """
     from sklearn.decomposition import PCA  # seconds to import
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     features, count = found.features, len(found.labels)
     if count < _FEWEST:
@@ -62,6 +63,7 @@ def embed(found: Predictions, seed: int) -> Embedding:
     if features.shape[1] > _COMPONENTS < count:
         features = PCA(_COMPONENTS, random_state=seed).fit_transform(features)
     perplexity = min(float(PERPLEXITY), (count - 1) / 3)
-    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+    # threads that wait for each other at every step are slower than one beside a training
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning), threadpool_limits(1):
         points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
     return Embedding(points.astype(np.float32), found.labels, found.predictions, perplexity)

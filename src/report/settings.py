@@ -1,6 +1,6 @@
 """The hyperparameters that a table of runs varies, and the values that each has."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,10 @@ from src.report.numbers import SETTINGS
 MODEL = "Modelname"
 _MOST_LEVELS = 12  # of numbers: a search draws hundreds of them, a grid has a few
 _WORDS = {MODEL: "model"}
+_ASIDE = {  # told by other columns, or without a part in what is learnt
+    *("model_type", "data_augmentation", "base_dataset_path", "parent_weights"),
+    *("device", "cuda_graphs", "keep_checkpoints", "checkpoint_minutes"),
+}
 _ALSO = ("num_epochs", "batch_size", "seed")
 
 
@@ -57,6 +61,30 @@ def settings(table: pd.DataFrame, others: Sequence[str] = ()) -> list[Setting]:
     within = table.groupby(MODEL)
     varied = [n for n in dict.fromkeys(also) if within[n].nunique(dropna=False).max() > 1]
     return found + [_setting(table, name) for name in varied]
+
+
+def with_settings(table: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The table with every setting that its runs' configs (by run id) tell and it does not."""
+    names = dict.fromkeys(name for config in configs.values() for name in config)
+    ids = told(table, "run_id")
+    more = {
+        name: [configs.get(run_id or "", {}).get(name) for run_id in ids]
+        for name in names
+        if name not in table and name not in _ASIDE
+    }
+    return pd.concat([table, pd.DataFrame(more, table.index, dtype=object)], axis=1)
+
+
+def told(table: pd.DataFrame, name: str) -> list[str | None]:
+    """A column as text; None where the table does not tell it."""
+    if name not in table:
+        return [None] * len(table)
+    return [text(value) for value in table[name].tolist()]
+
+
+def text(value: Any) -> str | None:
+    """A cell as text; None where it is empty."""
+    return None if value is None or pd.isna(value) else str(value)
 
 
 def _setting(table: pd.DataFrame, name: str) -> Setting:

@@ -25,7 +25,7 @@ _RANKS = (
     "test_accuracy_best_val_acc",  # which picks by the images that judge: better than nothing
 )
 _SHORTHAND = {"test_accuracy": "test_accuracy_best_val_acc"}
-LOWER_IS_BETTER = ("loss", "seconds")
+_LOWER_IS_BETTER = ("loss", "seconds")
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -80,14 +80,18 @@ def rank_column(table: pd.DataFrame, wanted: str | None) -> str:
     return column
 
 
+def lower_is_better(column: str) -> bool:
+    """Whether a smaller value of a measure is a better one."""
+    return any(word in column for word in _LOWER_IS_BETTER)
+
+
 def ranked(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """Trained rows, best first; ties stay in the table's order, rows without a value go.
 
     Runs that were pruned come after all that were not: they are not comparable.
     """
-    ascending = any(word in column for word in LOWER_IS_BETTER)
     rows = trainings(table).dropna(subset=[column])
-    rows = rows.sort_values(column, ascending=ascending, kind="stable")
+    rows = rows.sort_values(column, ascending=lower_is_better(column), kind="stable")
     pruned = is_pruned(rows)
     return pd.concat([rows[~pruned], rows[pruned]])
 

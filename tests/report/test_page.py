@@ -67,7 +67,7 @@ def test_every_number_is_that_of_the_csv(text: str, sweep: Path, report: Report)
         if setting["name"] == "augmentation":
             told = told.map({True: "on", False: "off"})
         assert labels == [f"{v:g}" if isinstance(v, float) else str(v) for v in told]
-    of_table = report.top_k_rows()
+    of_table = report.top_k_table().to_dict("records")
     of_page = [(top["model"], bar) for top in core["tops"] for bar in top["bars"]]
     of_charts = [(top.model, bar) for top in report.top_k() for bar in top.bars]
     for one, (model, bar), (_, drawn) in zip(of_table, of_page, of_charts, strict=True):

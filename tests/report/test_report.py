@@ -170,9 +170,10 @@ def test_commands(command: Run, published: Path, tmp_path: Path) -> None:
     report = ("python", "-m", "src.report")
     done = command(*report, "--csv", published, "--out", tmp_path / "r")
     written = {path.name for path in (tmp_path / "r").iterdir()}
-    names = [f"{m}_top_k" for m in ("cnn", "resnet", "vit")] + ["overall"]
+    names = [f"{m}_{what}" for m in ("cnn", "resnet", "vit") for what in ("top_k", "pairs")]
+    names += ["overall", "effects", "importance"]
     drawn = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
-    assert written == drawn | {"report.html"}
+    assert written == drawn | {"report.html", "findings.md", "tables"}
     assert done.stdout.splitlines()[-1].endswith("report.html")
     done = command(
         *report, "top-k", "table", "--csv", published, "--model", "vit", "-k", 3, "--json"
@@ -184,7 +185,7 @@ def test_commands(command: Run, published: Path, tmp_path: Path) -> None:
     command(*report, "overall", "--csv", tmp_path / "mixed.csv", "--out", tmp_path / "r")
     for words, part in [
         (("--json",), "--json: only `top-k table`"),
-        (("tables",), "unknown report 'tables'"),
+        (("graphs",), "unknown report 'graphs'"),
         (("--model", "lenet"), "expected one of resnet, cnn, vit"),
         (("--rank-by", "best"), "--rank-by 'best'"),
         (("-k", "0"), "whole number above 0"),

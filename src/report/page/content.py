@@ -12,9 +12,8 @@ from src.data.dataset import CLASSES
 from src.errors import UserError
 from src.report import charts, command, numbers, table
 from src.report.chosen import Chosen
-from src.report.importance import importance
 from src.report.page import details, rows, standing
-from src.report.settings import MODEL, settings
+from src.report.settings import MODEL, settings, text, told
 
 if TYPE_CHECKING:
     from src.report.build import Report
@@ -35,11 +34,11 @@ class Content:
 def content(report: "Report", watch: float | None = None) -> Content:
     """Everything that is known of a report's runs. watch: seconds until it is written again."""
     left_out: list[str] = []
-    ids = _told(report.runs, "run_id")
-    found = details.folders(report.runs_dir, filter(None, ids))
-    configs = {run_id: run.config.as_dict() for run_id, run in found.items()}
-    runs = _with_settings(report.runs, ids, configs)
-    varied = settings(runs, sorted({name for config in configs.values() for name in config}))
+    ids = told(report.runs, "run_id")
+    found, runs = report.folders, report.full
+    varied = settings(
+        runs, sorted({name for run in found.values() for name in run.config.as_dict()})
+    )
     shown = rows.measures(runs, report.column)
     columns = rows.columns(runs, varied, shown)
     models = table.architectures(runs)
@@ -52,7 +51,7 @@ def content(report: "Report", watch: float | None = None) -> Content:
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         "watch": watch,
         "rank": {"column": report.column, "words": charts.words(report.column)},
-        "lower_is_better": any(word in report.column for word in table.LOWER_IS_BETTER),
+        "lower_is_better": table.lower_is_better(report.column),
         "models": models,
         "classes": list(CLASSES),
         "settings": [
@@ -62,8 +61,8 @@ def content(report: "Report", watch: float | None = None) -> Content:
         ],
         "measures": [asdict(measure) for measure in shown],
         "columns": columns,
-        "importance": [asdict(importance(runs, model, report.column)) for model in models],
-        "tops": [top(one) for one in report.top_k()],
+        "importance": [asdict(one) for one in report.importances],
+        "tops": [top(one) | {"findings": report.findings[one.model]} for one in report.top_k()],
         "overall": (overall := best_of_each(numbers.overall(runs, report.column))),
         "overall_scale": scale(overall),
         "standing": asdict(stands := _standing(report, models)) | {"total": stands.total},
@@ -87,7 +86,7 @@ def run_of(bar: numbers.Bar) -> dict[str, Any]:
         "validation": _first_told(bar.row, ("best_val_accuracy", "val_accuracy")),
         "images": rows.images_of(bar.row),
         "pruned_after": bar.pruned_after,
-        "run_id": _text(bar.row.get("run_id")),
+        "run_id": text(bar.row.get("run_id")),
     }
 
 
@@ -171,21 +170,6 @@ def _standing(report: "Report", models: Sequence[str]) -> standing.Standing:
     return replace(found, cells={model: found.cells[model] for model in order})
 
 
-def _with_settings(
-    runs: pd.DataFrame, ids: Sequence[str | None], configs: Mapping[str, Mapping[str, Any]]
-) -> pd.DataFrame:
-    """The table with every setting that its runs' folders tell and it does not."""
-    names = dict.fromkeys(name for config in configs.values() for name in config)
-    aside = {"model_type", "data_augmentation", "base_dataset_path", "parent_weights"}
-    aside |= {"device", "cuda_graphs", "keep_checkpoints", "checkpoint_minutes"}
-    more = {
-        name: [configs.get(run_id or "", {}).get(name) for run_id in ids]
-        for name in names
-        if name not in runs and name not in aside
-    }
-    return pd.concat([runs, pd.DataFrame(more, runs.index, dtype=object)], axis=1)
-
-
 def _of_runs(
     runs: pd.DataFrame,
     keys: Sequence[str],
@@ -231,7 +215,7 @@ def _add_pictures(
 ) -> None:
     """Mistakes of the best runs of each architecture, and the t-SNE of the best one."""
     for top in best.values():
-        ids = [run_id for run_id in _told(top, "run_id") if run_id in found]
+        ids = [run_id for run_id in told(top, "run_id") if run_id in found]
         for place, run_id in enumerate(ids):
             run = found[str(run_id)]
             try:
@@ -242,18 +226,8 @@ def _add_pictures(
                 left_out.append(f"Pictures or t-SNE of {run.title}: {error}.")
 
 
-def _told(runs: pd.DataFrame, name: str) -> list[str | None]:
-    if name not in runs:
-        return [None] * len(runs)
-    return [_text(value) for value in runs[name].tolist()]
-
-
 def _one_line(label: str) -> str:
     return label.replace("\n", ", ").replace("\N{NO-BREAK SPACE}", " ")
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None or pd.isna(value) else str(value)
 
 
 def _first_told(row: Mapping[str, Any], names: Sequence[str]) -> float | None:

@@ -1,0 +1,151 @@
+"""What hyperparameters do: main effects, means of pairs, importance."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from src.paths import file_name
+from src.report.charts import head, save, words
+from src.report.effects import Effect, Pair
+from src.report.importance import Importance
+
+_ACROSS = 3  # panels in a row
+_MARKERS = "osD^vPX"
+
+
+def draw_effects(
+    effects: Mapping[str, Sequence[Effect]], column: str, note: str, folder: Path
+) -> list[Path]:
+    """Draw the main effects of each architecture as <folder>/effects.png and .svg."""
+    names = list(dict.fromkeys(e.setting.name for found in effects.values() for e in found))
+    across = min(_ACROSS, len(names))
+    down = math.ceil(len(names) / across)
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+        figure, grid = plt.subplots(
+            down, across, figsize=(4 * across, 3.1 * down + 0.5), squeeze=False, sharey=True
+        )
+    panels = list(grid.flat)
+    for axes, name in zip(panels, names, strict=False):
+        _effect(axes, name, effects)
+        if _is_share(column):
+            axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    sns.despine(figure)
+    colours = sns.color_palette("deep", len(effects))
+    handles = [
+        Line2D([], [], color=colour, marker=_MARKERS[place % len(_MARKERS)], label=model)
+        for place, (model, colour) in enumerate(zip(effects, colours, strict=True))
+    ]
+    handles.append(Line2D([], [], color="0.4", ls="", marker="_", ms=12, label="the best"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    head(figure, f"Main effects on the {words(column)}", f"Means of all runs with a value. {note}")
+    return save(figure, folder / "effects")
+
+
+def draw_pairs(
+    model: str, pairs: Sequence[Pair], column: str, note: str, folder: Path
+) -> list[Path]:
+    """Draw the means of every two settings as <folder>/<model>_pairs.png and .svg."""
+    across = min(_ACROSS, len(pairs))
+    down = math.ceil(len(pairs) / across)
+    share = _is_share(column)
+    factor = 100 if share else 1
+    lowest = min(float(pair.means.min().min()) for pair in pairs) * factor
+    highest = max(float(pair.means.max().max()) for pair in pairs) * factor
+    with sns.axes_style("white"), sns.plotting_context("notebook", font_scale=0.9):
+        figure, grid = plt.subplots(
+            down, across, figsize=(4.2 * across, 3.3 * down + 0.4), squeeze=False
+        )
+    panels = list(grid.flat)
+    for axes, pair in zip(panels, pairs, strict=False):
+        sns.heatmap(
+            pair.means.astype(float) * factor,
+            ax=axes,
+            vmin=lowest,
+            vmax=highest,
+            cmap="viridis",
+            annot=True,
+            fmt=".1f" if share else ".3g",
+            annot_kws={"size": 9},
+            cbar=False,
+            linewidths=1,
+        )
+        axes.set(xlabel=pair.across.words, ylabel=pair.down.words)
+        axes.tick_params(axis="both", length=0, rotation=0)
+    for axes in panels[len(pairs) :]:
+        axes.set_visible(False)
+    unit = " (%)" if share else ""
+    head(figure, f"{model}: mean {words(column)}{unit} of every two settings", note)
+    return save(figure, folder / file_name(f"{model}_pairs"))
+
+
+def draw_importance(
+    found: Sequence[Importance], column: str, note: str, folder: Path
+) -> list[Path]:
+    """Draw each setting's importance as <folder>/importance.png and .svg."""
+    rows = pd.DataFrame(
+        [
+            {"architecture": one.model, "setting": name.replace("_", " "), "share": share}
+            for one in found
+            for name, share in one.shares.items()
+        ]
+    )
+    names, models = rows["setting"].nunique(), rows["architecture"].nunique()
+    height = 1.2 + 0.16 * names * (1 + models)
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+        figure, axes = plt.subplots(figsize=(9, height + 0.5))
+        sns.barplot(rows, x="share", y="setting", hue="architecture", palette="deep", ax=axes)
+    for container in axes.containers:
+        axes.bar_label(container, fmt=lambda share: f"{share:.0%}", padding=3, size=9)  # type: ignore[arg-type]
+    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    axes.set(
+        ylabel="", xlabel="share of the variance", xlim=(0, min(1.08, rows["share"].max() * 1.15))
+    )
+    sns.despine(figure, left=True)
+    sns.move_legend(axes, "lower right", frameon=True, title=None)
+    method = "Functional ANOVA over the finished cells of an architecture."
+    head(figure, f"What matters to the {words(column)}", f"{method} {note}")
+    return save(figure, folder / "importance")
+
+
+def _effect(axes: Axes, name: str, effects: Mapping[str, Sequence[Effect]]) -> None:
+    """A panel: the mean with each value of a setting, and the best above it."""
+    colours = sns.color_palette("deep", len(effects))
+    labels = list(
+        dict.fromkeys(
+            label
+            for found in effects.values()
+            for effect in found
+            if effect.setting.name == name
+            for label in effect.setting.labels
+        )
+    )
+    for place, (model, found) in enumerate(effects.items()):
+        for effect in found:
+            if effect.setting.name != name:
+                continue
+            told = [
+                (labels.index(label), mean, best)
+                for label, mean, best in zip(
+                    effect.setting.labels, effect.means, effect.best, strict=True
+                )
+                if mean is not None
+            ]
+            x, means, bests = zip(*told, strict=True)
+            colour, marker = colours[place], _MARKERS[place % len(_MARKERS)]
+            axes.plot(x, means, color=colour, marker=marker, label=model)
+            axes.scatter(x, bests, color=colour, marker="_", s=140)
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set(title=name.replace("_", " "), xlim=(-0.4, len(labels) - 0.6))
+
+
+def _is_share(column: str) -> bool:
+    return "accuracy" in column
