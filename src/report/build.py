@@ -16,6 +16,7 @@ from src.report.importance import Importance, importance
 from src.report.settings import told, with_settings
 from src.results.aggregate import unfinished
 from src.results.store import State
+from src.track import Follow, untold
 
 if TYPE_CHECKING:
     from src.report.chosen import Chosen
@@ -30,7 +31,7 @@ class Report:
 
     states: where the runs of each architecture stand, as far as run folders tell.
     runs_dir: the run folders of the table, where they are known.
-    sets: what is to be trained, by set, where that is given.
+    sets: what is to be trained, by set, where that is given. follow: tells how far the page is.
     """
 
     runs: pd.DataFrame
@@ -41,6 +42,7 @@ class Report:
     rank_by: str | None = None
     runs_dir: Path | None = None
     sets: "Sets | None" = None
+    follow: Follow = untold
 
     @cached_property
     def column(self) -> str:

@@ -13,6 +13,7 @@ from src.errors import ExitStatus, UserError
 from src.paths import CSV_FILE, RUNS_DIR, shown
 from src.report import table
 from src.results.aggregate import Collected, collect, unfinished, write_csv
+from src.track import Follow, track, untold
 
 if TYPE_CHECKING:
     from src.report.build import Report
@@ -98,7 +99,7 @@ def _collected(parsed: Namespace, csv: Path) -> Collected:
     The project's own table holds results on real data and no others.
     """
     runs_dir = parsed.runs or RUNS_DIR
-    collected = collect(runs_dir, synthetic=csv.resolve() != CSV_FILE)
+    collected = collect(runs_dir, synthetic=csv.resolve() != CSV_FILE, follow=_follow(parsed))
     for line in collected.unreadable:
         _note(parsed, f"left out: {line}")
     if collected.synthetic:
@@ -121,11 +122,11 @@ def _report(parsed: Namespace) -> "Report":
         runs_dir = parsed.runs or RUNS_DIR
         states = _collected(parsed, CSV_FILE).states
     else:
-        states = collect(parsed.runs).states if parsed.runs else {}
+        states = collect(parsed.runs, follow=_follow(parsed)).states if parsed.runs else {}
     runs = table.read(parsed.csv or CSV_FILE)
     return Report(
         *(runs, states, parsed.out, parsed.k or TOP, parsed.model, parsed.rank_by),
-        *(runs_dir, _sets(parsed)),
+        *(runs_dir, _sets(parsed), _follow(parsed)),
     )
 
 
@@ -138,6 +139,10 @@ def _sets(parsed: Namespace) -> "Sets | None":
     if (parsed.sets or parsed.grid) and parsed.csv and not parsed.runs:
         raise UserError("--sets, --grid: with --csv, --runs must name the run folders too")
     return standing.read_sets(parsed.sets, parsed.grid)
+
+
+def _follow(parsed: Namespace) -> Follow:
+    return untold if parsed.quiet else track
 
 
 def _note(parsed: Namespace, line: str) -> None:

@@ -19,6 +19,7 @@ from src.config import (
 from src.data.dataset import CLASSES
 from src.errors import UserError
 from src.results.store import RunFolder, State, all_runs
+from src.track import Follow, untold
 
 
 def _columns() -> list[str]:
@@ -76,14 +77,15 @@ def unfinished(states: Counter[State]) -> str:
     return ", ".join(f"{count} {state}" for state, count in missing.items())
 
 
-def collect(runs_dir: Path, *, synthetic: bool = True) -> Collected:
+def collect(runs_dir: Path, *, synthetic: bool = True, follow: Follow = untold) -> Collected:
     """Read every run folder under `runs_dir`: a row for each cell of a finished run, in grid order.
 
     Runs on synthetic data are left out where there are runs on real data, or if not `synthetic`.
+    follow: tells how far it is.
     """
     runs: list[tuple[RunFolder, list[RunConfig]]] = []
     unreadable: list[str] = []
-    for folder in all_runs(runs_dir):
+    for folder in follow(list(all_runs(runs_dir)), "run folders found"):
         try:
             runs.append((folder, _cells(folder)))
         except UserError as error:
@@ -92,7 +94,7 @@ def collect(runs_dir: Path, *, synthetic: bool = True) -> Collected:
     kept = runs if synthetic and not real else real
     states: dict[str, Counter[State]] = {}
     rows: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-    for folder, cells in kept:
+    for folder, cells in follow(kept, "run folders read"):
         state, result = folder.state(), folder.result() or folder.pruned()
         states.setdefault(cells[0].model_type, Counter())[state] += 1
         if result:  # complete, or pruned, as its stop_reason tells

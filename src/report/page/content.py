@@ -14,6 +14,7 @@ from src.report import charts, command, numbers, table
 from src.report.chosen import Chosen
 from src.report.page import details, rows, standing
 from src.report.settings import MODEL, settings, text, told
+from src.track import Follow
 
 if TYPE_CHECKING:
     from src.report.build import Report
@@ -44,8 +45,8 @@ def content(report: "Report", watch: float | None = None) -> Content:
     models = table.architectures(runs)
     pictures = details.Pictures()
     best = _best(report, models)
-    of_runs = _of_runs(runs, columns["key"], ids, found)
-    _add_pictures(of_runs, found, best, pictures, left_out)
+    of_runs = _of_runs(runs, columns["key"], ids, found, report.follow)
+    _add_pictures(of_runs, found, best, pictures, left_out, report.follow)
     core = {
         "title": "Sweep on CIFAR-10",
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
@@ -175,11 +176,13 @@ def _of_runs(
     keys: Sequence[str],
     ids: Sequence[str | None],
     found: Mapping[str, Chosen],
+    follow: Follow,
 ) -> dict[str, Any]:
     """What is shown of each row: of its run folder, or of the row alone."""
     of_runs: dict[str, Any] = {}
     known: dict[str, dict[str, Any]] = {}
-    for key, run_id, row in zip(keys, ids, runs.to_dict("records"), strict=True):
+    rows_of = list(zip(keys, ids, runs.to_dict("records"), strict=True))
+    for key, run_id, row in follow(rows_of, "runs of the page"):
         if run_id and run_id in known:
             of_runs[key] = {"same_as": run_id}
             continue
@@ -212,9 +215,10 @@ def _add_pictures(
     best: Mapping[str, pd.DataFrame],
     pictures: details.Pictures,
     left_out: list[str],
+    follow: Follow,
 ) -> None:
     """Mistakes of the best runs of each architecture, and the t-SNE of the best one."""
-    for top in best.values():
+    for top in follow(list(best.values()), "mistakes and t-SNE of architectures"):
         ids = [run_id for run_id in told(top, "run_id") if run_id in found]
         for place, run_id in enumerate(ids):
             run = found[str(run_id)]
