@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +25,7 @@ from src.errors import ExitStatus
 from src.paths import ROOT
 from src.run import run
 from src.slurm import watch
+from tests import preloaded
 
 Fake = Callable[[str], Path]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -121,17 +122,29 @@ def refused(
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command line of the project from the repository, and return what it printed."""
+    """Run a command line of the project from the repository, and return what it printed.
+
+    fresh: by an interpreter of its own, not one that has the libraries already.
+    """
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     for name in ("REQUEUE_ON_STOP", "SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "CIFAR10_DIR"):
         monkeypatch.delenv(name, raising=False)
 
     def run(
-        *words: object, check: int | None = 0, **options: object
+        *words: object,
+        check: int | None = 0,
+        cwd: Path = ROOT,
+        env: Mapping[str, str] = os.environ,
+        timeout: float = 300,
+        fresh: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         arguments = [sys.executable if word == "python" else str(word) for word in words]
-        settings = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300, **options}
-        done = subprocess.run(arguments, **settings)  # type: ignore[call-overload]
+        if preloaded.is_ours(arguments) and not fresh:
+            done = preloaded.run(arguments, cwd=cwd, env=env, timeout=timeout)
+        else:
+            done = subprocess.run(
+                arguments, cwd=cwd, env=env, timeout=timeout, capture_output=True, text=True
+            )
         if check is not None:
             assert done.returncode == check, done.stdout + done.stderr
         return done
