@@ -26,7 +26,12 @@ COMMANDS = [
 ]
 TINY = "num_epochs: 1\nbatch_size: 50\nmax_images: 100\nmodel_type: cifar10net\n"
 TINY_LINE = "1 50 cifar10net step True 0.001 0 0.9 max_images=100\n"
-LONG = [command for command in COMMANDS if "src/main.py" in command and "--help" not in command]
+SHORT = ("--help", "--max_images")
+LONG = [
+    command
+    for command in COMMANDS
+    if "src/main.py" in command and not any(flag in command for flag in SHORT)
+]
 
 
 @pytest.fixture(scope="module")
