@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def _live(words: list[str], cwd: str, env: dict[str, str], out: Path, err: Path)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
+    if env.get("PYTHONWARNINGS") == "error":
+        warnings.simplefilter("error")
     for name in [name for name in sys.modules if name.split(".")[0] in ("src", "tests")]:
         del sys.modules[name]
     given = env.get("PYTHONPATH", "").split(os.pathsep)
