@@ -387,5 +387,6 @@ def test_secrets_of_the_environment_are_written_nowhere(
     for path, text in texts.items():
         for name, secret in SECRETS.items():
             assert secret.encode() not in text, path
-            assert not re.search(rb"\b" + name.encode() + rb"\b", text), path
+            named = name.encode() in text  # without looking for words in megabytes of weights
+            assert not (named and re.search(rb"\b" + name.encode() + rb"\b", text)), path
     assert b"cifar10net" in texts[Path("stdout and stderr")] + b"".join(texts.values())
