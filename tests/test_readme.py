@@ -149,6 +149,8 @@ def test_the_other_commands(command: Run, copy: Path, environment: dict[str, str
             line = line.replace("resnet", "cifar10net")
         line = line.replace("--trials 30 --workers 2", "--trials 5 --workers 2")
         line = line.replace("--trials 30", "--trials 3")
+        line = line.replace("--images 2000", "--images 200")
+        line = line.replace("estimate", "estimate --seconds 1")
         if line == "python -m src.sweep generate":
             line += " --out reference"
         if "src.evaluate" in line:
