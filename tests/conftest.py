@@ -69,7 +69,7 @@ def small_data(small_dataset: Dataset) -> ResidentData:
     return ResidentData.put(small_dataset, torch.device("cpu"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config() -> RunConfig:
     """A run of two seconds."""
     return RunConfig(
@@ -83,18 +83,10 @@ def config() -> RunConfig:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folders of three tiny runs on the stand-in: two of cifar10net, one of tinyvgg."""
     runs_dir = tmp_path_factory.mktemp("trained")
-    tiny = RunConfig(
-        base_dataset_path="synthetic",
-        model_type="cifar10net",
-        num_epochs=3,
-        batch_size=50,
-        learning_rate=0.003,
-        max_images=300,
-        keep_checkpoints="all",
-    )
+    tiny = replace(config, num_epochs=3, learning_rate=0.003, keep_checkpoints="all")
     measured = replace(tiny, normalization="measured", val_freq=2, seed=1, optimizer="adam")
     small = replace(tiny, model_type="tinyvgg", hidden_units=4, num_epochs=1)
     run([tiny, measured, small], runs_dir=runs_dir)
