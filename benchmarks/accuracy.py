@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from benchmarks import flags
 from benchmarks.record import RESULTS, Record
 from src.cli.door import door
-from src.cli.parser import Parser, positive
+from src.cli.parser import Parser, above_zero, positive
 from src.config import PRECISIONS, RunConfig, default_dataset_path
 from src.errors import ExitStatus, UserError
 from src.interrupt import StopRequest
@@ -63,7 +62,7 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="runs each [3]")
     parser.add_argument("--epochs", type=positive, default=3, metavar="N", help="of a run [3]")
     parser.add_argument("--batch_size", type=positive, default=256, metavar="N", help="[256]")
-    parser.add_argument("--learning_rate", type=flags.above_zero, default=0.001, help="[0.001]")
+    parser.add_argument("--learning_rate", type=above_zero, default=0.001, help="[0.001]")
     parser.add_argument(
         "--precisions", nargs="+", default=["bfloat16", "float32"], metavar="P", help="to compare"
     )

@@ -11,8 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -44,9 +43,9 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     record = Record("commands", torch.device("cpu"), {"rounds": parsed.rounds}, parsed.out)
     columns = ("command", "runs", "seconds, median", "seconds, all", "limit")
     table = record.table("Commands of large sweeps", columns)
-    with _folder() as folder:
-        _measure_submit(record, table, folder, parsed.rounds)
-        _measure_reading(record, table, folder / "many", parsed.runs, parsed.rounds)
+    with tempfile.TemporaryDirectory(prefix="commands-") as folder:
+        _measure_submit(record, table, Path(folder), parsed.rounds)
+        _measure_reading(record, table, Path(folder, "many"), parsed.runs, parsed.rounds)
     record.say_where()
     return ExitStatus.DONE
 
@@ -136,12 +135,6 @@ def _add(
 ) -> None:
     every = " ".join(f"{seconds:.2f}" for seconds in taken)
     record.add(table, (name, runs, round(median(taken), 2), every, limit))
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="commands-") as name:
-        yield Path(name)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from benchmarks.ours import Ours
 from benchmarks.record import RESULTS, Record
 from benchmarks.workload import BATCHES, images, known_models, run_config
 from src.cli.door import door
-from src.cli.parser import Parser, positive
+from src.cli.parser import Parser, above_zero, positive
 from src.data.augment import Augmentation
 from src.data.dataset import Dataset
 from src.data.resident import ResidentData, normalization_table
@@ -59,9 +59,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         "--parts", nargs="+", default=list(_PARTS), metavar="PART", help=_PARTS_HELP
     )
     parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="of all arms [3]")
-    parser.add_argument(
-        "--seconds", type=flags.above_zero, default=3.0, metavar="S", help="a spell [3]"
-    )
+    parser.add_argument("--seconds", type=above_zero, default=3.0, metavar="S", help="a spell [3]")
     parser.add_argument("--steps", type=positive, default=2, metavar="N", help="in a spell [2]")
     parser.add_argument("--images", type=flags.images, default=50_000, metavar="N", help="[50000]")
     parser.add_argument("--runs", type=positive, default=48, metavar="N", help="for memory [48]")

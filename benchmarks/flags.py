@@ -1,18 +1,6 @@
-"""Kinds of flags that the benchmarks' commands share."""
+"""A kind of flag that the benchmarks' commands share."""
 
-import math
 from argparse import ArgumentTypeError
-
-
-def above_zero(text: str) -> float:
-    """A number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise ArgumentTypeError(f"{text!r}: expected a number above 0")
-    return value
 
 
 def images(text: str) -> int:

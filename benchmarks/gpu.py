@@ -32,7 +32,7 @@ from benchmarks.processes import gpu_memory_in_use, mps, train_together
 from benchmarks.record import RESULTS, Record, Table
 from benchmarks.workload import GPU_BATCHES, images, known_models, run_config
 from src.cli.door import door
-from src.cli.parser import Parser, positive
+from src.cli.parser import Parser, above_zero, positive
 from src.data.resident import ResidentData
 from src.errors import ExitStatus
 from src.training.device import pick_device
@@ -91,12 +91,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         metavar="K",
         help="runs side by side, each in a process; nothing: none [4 8 16]",
     )
-    parser.add_argument(
-        "--seconds", type=flags.above_zero, default=3.0, metavar="S", help="an arm [3]"
-    )
-    parser.add_argument(
-        "--minutes", type=flags.above_zero, default=8.0, metavar="M", help="in all [8]"
-    )
+    parser.add_argument("--seconds", type=above_zero, default=3.0, metavar="S", help="an arm [3]")
+    parser.add_argument("--minutes", type=above_zero, default=8.0, metavar="M", help="in all [8]")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="[cuda]")
     parser.add_argument("--images", type=flags.images, default=50_000, metavar="N", help="[50000]")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="of the table")

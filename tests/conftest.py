@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +25,7 @@ from src.errors import ExitStatus
 from src.paths import ROOT
 from src.run import run
 from src.slurm import watch
+from tests import preloaded
 
 Fake = Callable[[str], Path]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -68,7 +69,7 @@ def small_data(small_dataset: Dataset) -> ResidentData:
     return ResidentData.put(small_dataset, torch.device("cpu"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config() -> RunConfig:
     """A run of two seconds."""
     return RunConfig(
@@ -82,18 +83,10 @@ def config() -> RunConfig:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folders of three tiny runs on the stand-in: two of cifar10net, one of tinyvgg."""
     runs_dir = tmp_path_factory.mktemp("trained")
-    tiny = RunConfig(
-        base_dataset_path="synthetic",
-        model_type="cifar10net",
-        num_epochs=3,
-        batch_size=50,
-        learning_rate=0.003,
-        max_images=300,
-        keep_checkpoints="all",
-    )
+    tiny = replace(config, num_epochs=3, learning_rate=0.003, keep_checkpoints="all")
     measured = replace(tiny, normalization="measured", val_freq=2, seed=1, optimizer="adam")
     small = replace(tiny, model_type="tinyvgg", hidden_units=4, num_epochs=1)
     run([tiny, measured, small], runs_dir=runs_dir)
@@ -121,17 +114,29 @@ def refused(
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command line of the project from the repository, and return what it printed."""
+    """Run a command line of the project from the repository, and return what it printed.
+
+    fresh: by an interpreter of its own, not one that has the libraries already.
+    """
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     for name in ("REQUEUE_ON_STOP", "SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "CIFAR10_DIR"):
         monkeypatch.delenv(name, raising=False)
 
     def run(
-        *words: object, check: int | None = 0, **options: object
+        *words: object,
+        check: int | None = 0,
+        cwd: Path = ROOT,
+        env: Mapping[str, str] = os.environ,
+        timeout: float = 300,
+        fresh: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         arguments = [sys.executable if word == "python" else str(word) for word in words]
-        settings = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300, **options}
-        done = subprocess.run(arguments, **settings)  # type: ignore[call-overload]
+        if preloaded.is_ours(arguments) and not fresh:
+            done = preloaded.run(arguments, cwd=cwd, env=env, timeout=timeout)
+        else:
+            done = subprocess.run(
+                arguments, cwd=cwd, env=env, timeout=timeout, capture_output=True, text=True
+            )
         if check is not None:
             assert done.returncode == check, done.stdout + done.stderr
         return done

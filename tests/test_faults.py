@@ -120,8 +120,8 @@ def test_two_aggregators_at_once(config: RunConfig, tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     _aggregate(tmp_path / "runs", path)
     whole = path.read_bytes()
-    spawn = multiprocessing.get_context("spawn")
-    both = [spawn.Process(target=_aggregate, args=(tmp_path / "runs", path)) for _ in range(2)]
+    forks = multiprocessing.get_context("forkserver")
+    both = [forks.Process(target=_aggregate, args=(tmp_path / "runs", path)) for _ in range(2)]
     for process in both:
         process.start()
     while any(process.is_alive() for process in both):

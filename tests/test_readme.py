@@ -26,7 +26,12 @@ COMMANDS = [
 ]
 TINY = "num_epochs: 1\nbatch_size: 50\nmax_images: 100\nmodel_type: cifar10net\n"
 TINY_LINE = "1 50 cifar10net step True 0.001 0 0.9 max_images=100\n"
-LONG = [command for command in COMMANDS if "src/main.py" in command and "--help" not in command]
+SHORT = ("--help", "--max_images")
+LONG = [
+    command
+    for command in COMMANDS
+    if "src/main.py" in command and not any(flag in command for flag in SHORT)
+]
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +149,8 @@ def test_the_other_commands(command: Run, copy: Path, environment: dict[str, str
             line = line.replace("resnet", "cifar10net")
         line = line.replace("--trials 30 --workers 2", "--trials 5 --workers 2")
         line = line.replace("--trials 30", "--trials 3")
+        line = line.replace("--images 2000", "--images 200")
+        line = line.replace("estimate", "estimate --seconds 1")
         if line == "python -m src.sweep generate":
             line += " --out reference"
         if "src.evaluate" in line:

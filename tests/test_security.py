@@ -312,29 +312,24 @@ _TINY = ("-d", "synthetic", "-m", "cifar10net", "-b", 50, "--max_images", 100)
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, str]]:
+def everything(
+    config: RunConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[Path, str]]:
     """A sweep under a umask: a run done, one diverged, submitted locally; a table and charts."""
     known: dict[str, tuple[Path, str]] = {}
 
     def made_under(umask: str) -> tuple[Path, str]:
         if umask not in known:
-            known[umask] = _everything(tmp_path_factory.mktemp(umask), umask)
+            known[umask] = _everything(config, tmp_path_factory.mktemp(umask), umask)
         return known[umask]
 
     return made_under
 
 
-def _everything(folder: Path, umask: str) -> tuple[Path, str]:
+def _everything(config: RunConfig, folder: Path, umask: str) -> tuple[Path, str]:
     import subprocess
 
-    tiny = RunConfig(
-        base_dataset_path="synthetic",
-        model_type="cifar10net",
-        num_epochs=2,
-        batch_size=50,
-        max_images=100,
-        keep_checkpoints="all",
-    )
+    tiny = replace(config, max_images=100, keep_checkpoints="all")
     sets.write([[tiny, replace(tiny, learning_rate=1e30, precision="float32")]], folder / "sets")
     python, runs = sys.executable, folder / "out" / "runs"
     lines = [
@@ -387,5 +382,6 @@ def test_secrets_of_the_environment_are_written_nowhere(
     for path, text in texts.items():
         for name, secret in SECRETS.items():
             assert secret.encode() not in text, path
-            assert not re.search(rb"\b" + name.encode() + rb"\b", text), path
+            named = name.encode() in text  # without looking for words in megabytes of weights
+            assert not (named and re.search(rb"\b" + name.encode() + rb"\b", text)), path
     assert b"cifar10net" in texts[Path("stdout and stderr")] + b"".join(texts.values())

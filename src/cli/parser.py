@@ -1,6 +1,7 @@
 """An argument parser whose complaints are one line, and the kinds of numbers that it reads."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -56,6 +57,17 @@ def seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 0 to 2^32 - 1")
     return int(text)
+
+
+def above_zero(text: str) -> float:
+    """A number above 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
+    return value
 
 
 def seconds(text: str) -> float:

@@ -8,7 +8,6 @@ place once and never replaced, since a process on another node may have it mappe
 import hashlib
 import io
 import os
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from src import files
-from src.paths import TEMPORARY_PREFIX, cache_dir, cache_file
+from src.paths import cache_dir, cache_file
 
 T = TypeVar("T")
 
@@ -139,11 +138,9 @@ def _in_threads(digest: Callable[[T], bytes], parts: Iterable[T]) -> list[bytes]
 def _prune(folder: Path) -> None:
     """Remove the least recently used files, and what writers that were killed have left."""
 
-    def age(path: Path) -> float:
-        return time.time() - path.stat().st_mtime
+    def used(path: Path) -> float:
+        return path.stat().st_mtime
 
-    for path in sorted(folder.glob(cache_file(folder, "*").name), key=age)[KEPT:]:
+    for path in sorted(folder.glob(cache_file(folder, "*").name), key=used, reverse=True)[KEPT:]:
         path.unlink(missing_ok=True)
-    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        if age(path) > _ABANDONED_SECONDS:
-            path.unlink(missing_ok=True)
+    files.remove_leftovers(folder, old_seconds=_ABANDONED_SECONDS)

@@ -19,6 +19,7 @@ from src.errors import Superseded
 from src.slurm import command, watch
 
 HEARTBEAT_SECONDS = 30.0
+SILENT_BEATS = 10  # after so many without one, an attempt is taken over
 
 Record = dict[str, Any]
 
@@ -115,7 +116,7 @@ def standing_still(folders: Iterable[Path], stop: Callable[[], bool]) -> dict[Pa
     are known to be over, with those, and when stop() is true, with none.
     """
     seen = {folder: record for folder in folders if (record := last(folder))}
-    give_up = time.monotonic() + 10 * HEARTBEAT_SECONDS
+    give_up = time.monotonic() + SILENT_BEATS * HEARTBEAT_SECONDS
     while seen and time.monotonic() < give_up:
         if stop():
             return {}

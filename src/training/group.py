@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 
 from src.causes import Cause, cause_of, is_shared
 from src.errors import Stopped, Superseded
@@ -71,7 +70,7 @@ def train(
 
 
 def _next(put_back: deque[Trainer], queue: Iterator[Trainer]) -> Trainer | None:
-    return put_back.popleft() if put_back else next(islice(queue, 1), None)
+    return put_back.popleft() if put_back else next(queue, None)
 
 
 def _save_all(trainers: list[Trainer]) -> None:

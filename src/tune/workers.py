@@ -31,10 +31,14 @@ class Order:
     wandb: str | None
     quiet: bool
 
+    def say(self, line: str) -> None:
+        """Tell how it goes, unless that is not wanted."""
+        if not self.quiet:
+            progress.note(line)
+
     def mirror(self, stop: Callable[[], bool]) -> Mirror:
         """What tells wandb of its trials."""
-        say = (lambda line: None) if self.quiet else progress.note
-        return Mirror(self.wandb, self.runs_dir, sweep=self.space.name, say=say, stop=stop)
+        return Mirror(self.wandb, self.runs_dir, sweep=self.space.name, say=self.say, stop=stop)
 
     def search(
         self, stop: Callable[[], bool] = lambda: False, mirror: Mirror | None = None
@@ -46,7 +50,7 @@ class Order:
             pruner=self.pruner,
             stop=stop,
             progress=lambda total: progress.show(total, self.quiet),
-            say=lambda line: None if self.quiet else progress.note(line),
+            say=self.say,
             mirror=mirror,
         )
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,12 +65,15 @@ def test_what_is_measured_is_trained(config: RunConfig) -> None:
     assert two.slots == 2
 
 
-def test_the_command(command: Run) -> None:
-    words = ["python", "-m", "src.sweep", "estimate", "--grid", "run_config/demo_grid.yaml"]
-    told = command(*words, "--seconds", 1).stdout
+def test_the_command(command: Run, tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(
+        "base_dataset_path: synthetic\nmodel_type: cifar10net\nnum_epochs: 1\nmax_images: 1000\n"
+    )
+    estimate = ("python", "-m", "src.sweep", "estimate", "--seconds", 1, "--grid")
+    told = command(*estimate, tmp_path / "grid.yaml").stdout
     assert "--time=00:30:00" in told
     assert "--prune --first-rung 5 --reduction 3" in told
-    told = json.loads(command(*words, "--seconds", 1, "--json").stdout)
+    told = json.loads(command(*estimate, "run_config/demo_grid.yaml", "--json").stdout)
     assert told["all"]["all"]["cells"] == 12
     assert set(told["models"]) == {row[0] for row in told["speeds"]}
     sets = command("python", "-m", "src.sweep", "estimate", "99", check=2)

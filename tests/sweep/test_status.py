@@ -59,6 +59,8 @@ def sweep(tmp_path: Path) -> tuple[Path, Path]:
     for run, failure in zip(runs[4:8], (diverged, memory, memory, disk), strict=True):
         put(folder, run, failure=failure, tries=[attempt(900, "failed")])
     put(folder, replace(BASE, seed=99), accuracy=0.99, tries=whole)  # of no set
+    for other in ("searches/resnet-01234567", "wandb/offline-run-20261121_114035-0123456789ab"):
+        (folder / other).mkdir(parents=True)
     return tmp_path / "sets", folder
 
 

@@ -72,7 +72,7 @@ def test_stopped_anywhere_and_resumed_is_the_same(
 def test_dropout_goes_on_where_it_stopped(
     config: RunConfig, small_data: ResidentData, tmp_path: Path
 ) -> None:
-    run = replace(config, model_type="cnn", max_images=40, batch_size=10, num_epochs=1, dropout=0.5)
+    run = replace(config, model_type="cnn", max_images=20, batch_size=5, num_epochs=1, dropout=0.5)
     undisturbed = finish(Trainer(run, small_data))
     trainer = Trainer(run, small_data, folder=tmp_path)
     trainer.advance()

@@ -138,7 +138,10 @@ def test_the_median_prunes(space: Space, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pruner", ["halving", "none"])
 def test_other_pruners(space: Space, tmp_path: Path, pruner: str) -> None:
-    Search(space, tmp_path, pruner=pruner).work(2)
+    search = Search(space, tmp_path, pruner=pruner)
+    assert search.work(2) is None
+    assert len(search.trials("COMPLETE", "PRUNED")) == 2
+    assert pruner != "none" or best.counts(search)["complete"] == 2
 
 
 def test_a_trial_that_diverges_is_a_failed_one(space: Space, tmp_path: Path) -> None:

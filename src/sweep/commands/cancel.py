@@ -64,7 +64,7 @@ def decide(
     repository as well, those that wait too.
     """
     jobs: dict[str, list[Snapshot]] = {}
-    processes: dict[int, list[Snapshot]] = {}
+    here: dict[int, list[Snapshot]] = {}
     left: list[str] = []
     for run in running:
         record = run.attempts[-1].record
@@ -72,7 +72,7 @@ def decide(
         if job and job.state != JobState.OVER:
             jobs.setdefault(job.id, []).append(run)
         elif not record.get("slurm_job_id") and (pid := _process_here(record)):
-            processes.setdefault(pid, []).append(run)
+            here.setdefault(pid, []).append(run)
         elif run.path in wanted:
             left.append(f"{run.path.name}: {_out_of_reach(record, queued)}")
     if every_job and queued is None and shutil.which("squeue"):
@@ -84,7 +84,7 @@ def decide(
             for job in queue.distinct(queued or {})
             if job.is_ours and job.state != JobState.OVER
         }
-    ours = {worker: _names(runs) for worker, runs in processes.items() if _any(runs, wanted)}
+    ours = {worker: _names(runs) for worker, runs in here.items() if _any(runs, wanted)}
     return Plan(theirs, ours, left)
 
 

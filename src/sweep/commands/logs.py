@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +143,7 @@ def _new_epochs(run: RunFolder, told: int) -> Callable[[], str]:
 
     def more() -> str:
         nonlocal told
-        new = list(islice(_rows(run), told, None))
+        new = _rows(run)[told:]
         told += len(new)
         return "".join(
             "  ".join(f"{name} {_cell(name, row.get(name))}" for name in _COLUMNS) + "\n"

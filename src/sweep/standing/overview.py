@@ -15,7 +15,6 @@ from src.sweep.standing.trainings import Training
 from src.sweep.standing.waste import wasted_seconds
 
 _RECENT_EPOCHS = 5
-_SILENT_BEATS = 10  # after so many heartbeats without one, workers take a run over
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def _speed(trainings: Iterable[Training]) -> Speed:
 
 def _is_silent(training: Training) -> bool:
     age = time.time() - training.found.attempts[-1].written
-    return age > _SILENT_BEATS * attempts.HEARTBEAT_SECONDS
+    return age > attempts.SILENT_BEATS * attempts.HEARTBEAT_SECONDS
 
 
 def _images_per_second(training: Training) -> float | None:

@@ -1,6 +1,7 @@
 """The trainings of a sweep and what their folders tell, each folder read once."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,11 @@ from pathlib import Path
 from src import files
 from src.config import RunConfig, from_mapping
 from src.errors import UserError
-from src.paths import CELLS, CONFIG, searches_dir
+from src.paths import CELLS, CONFIG
 from src.results.snapshot import Snapshot, State
+
+_RUN_NAME = re.compile(r"-[0-9a-f]{10}$")
+"""What a run folder's name ends in; no search's, and nothing that wandb keeps beside them."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,5 @@ def _folders(runs_dir: Path) -> Iterator[Path]:
         raise UserError(f"--runs {str(runs_dir)!r}: no such folder")
     models = sorted(entry.path for entry in os.scandir(runs_dir) if entry.is_dir())
     for model in models:
-        if Path(model) != searches_dir(runs_dir):
-            runs = sorted(entry.name for entry in os.scandir(model) if entry.is_dir())
-            yield from (Path(model, name) for name in runs if "-" in name)
+        runs = sorted(entry.name for entry in os.scandir(model) if entry.is_dir())
+        yield from (Path(model, name) for name in runs if _RUN_NAME.search(name))

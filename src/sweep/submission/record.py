@@ -9,6 +9,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,12 @@ def latest(runs_dir: Path) -> int:
         time.sleep(_POLL_SECONDS)
 
 
-def claim(runs_dir: Path, number: int) -> Path | None:
-    """Make submission `number` ours: its folder. None where another process was faster."""
+def claim(runs_dir: Path, number: int) -> bool:
+    """Make submission `number` ours; False where another process was faster."""
     folder = paths.submissions_dir(runs_dir) / str(number)
     folder.mkdir(parents=True, exist_ok=True)
     claimed = files.to_json(processes.identity())
-    return folder if files.write_once(folder / paths.CLAIM, claimed.encode()) else None
+    return files.write_once(folder / paths.CLAIM, claimed.encode())
 
 
 def fill(folder: Path, runs: Sequence[Sequence[RunConfig]], scripts: Mapping[str, str]) -> None:
@@ -84,34 +85,27 @@ def workers(runs_dir: Path) -> list[Workers]:
 
     Raises UserError where Slurm does not tell: unknown is neither enough nor none.
     """
-    queued = _Queued()
+    tasks = cache(_queued)  # asked for when first needed
     return [
         Workers(array["name"], count, frozenset(array["runs"]))
         for record in _records(runs_dir)
         for array in record["arrays"]
-        if (count := _alive(record, array, queued))
+        if (count := _alive(record, array, tasks))
     ]
 
 
-class _Queued:
-    """Our tasks in the queue, by array, asked for when first needed."""
-
-    def __init__(self) -> None:
-        self._tasks: Counter[str] | None = None
-
-    def __call__(self, job: str) -> int:
-        if self._tasks is None:
-            jobs = queue.jobs(quiet=True)
-            if jobs is None:
-                raise UserError("Slurm does not answer (squeue): nothing is submitted")
-            self._tasks = Counter(job.array for job in queue.distinct(jobs))
-        return self._tasks[job]
+def _queued() -> Counter[str]:
+    """How many tasks of each of our arrays are in the queue."""
+    jobs = queue.jobs(quiet=True)
+    if jobs is None:
+        raise UserError("Slurm does not answer (squeue): nothing is submitted")
+    return Counter(job.array for job in queue.distinct(jobs))
 
 
-def _alive(record: Record, array: Record, queued: Callable[[str], int]) -> int:
+def _alive(record: Record, array: Record, tasks: Callable[[], Counter[str]]) -> int:
     if record["executor"] != "slurm":
         return sum(processes.is_running(process) is True for process in array["processes"])
-    return queued(array["job"]) if record["cluster"] == command.this_cluster() else 0
+    return tasks()[array["job"]] if record["cluster"] == command.this_cluster() else 0
 
 
 def _records(runs_dir: Path) -> Iterator[Record]:

@@ -1,13 +1,11 @@
 """Suggest a learning rate for a run."""
 
 import json
-import math
-from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 
 from src.cli.flags import add_config_flags, config_from
-from src.cli.parser import Parser, positive
+from src.cli.parser import Parser, above_zero, positive
 from src.errors import ExitStatus
 from src.paths import shown
 from src.tune.options import add_out_options
@@ -21,8 +19,10 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         "the rate grows,\nand suggest the rate at which the loss falls fastest. Leaves no run.",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file; flags win over it")
-    parser.add_argument("--start", type=_rate, default=1e-7, metavar="RATE", help="first [1e-7]")
-    parser.add_argument("--end", type=_rate, default=10.0, metavar="RATE", help="last [10]")
+    parser.add_argument(
+        "--start", type=above_zero, default=1e-7, metavar="RATE", help="first [1e-7]"
+    )
+    parser.add_argument("--end", type=above_zero, default=10.0, metavar="RATE", help="last [10]")
     parser.add_argument("--steps", type=positive, default=100, metavar="N", help="batches [100]")
     add_out_options(parser, "the curve goes, as chart and table")
     add_config_flags(parser)
@@ -43,14 +43,3 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     print(f"learning rate:  {curve.suggestion:g}")
     print(f"curve:          {shown(drawn[0])}")
     return ExitStatus.DONE
-
-
-def _rate(text: str) -> float:
-    """A learning rate, for argparse."""
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
-    if not 0 < rate < math.inf:
-        raise ArgumentTypeError(f"{text!r}: expected a number above 0")
-    return rate

@@ -1,0 +1,75 @@
+"""Command lines of the project in processes of their own that need not load the libraries first.
+
+They are forked from a server that has imported those, which takes seconds, and nothing of ours.
+"""
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARIES = ["torch._dynamo", "pandas", "matplotlib.pyplot", "seaborn", "optuna", "scipy.stats"]
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(LIBRARIES)
+
+
+def is_ours(words: Sequence[str]) -> bool:
+    """Whether a command line is one of a module or a script."""
+    return words[0] == sys.executable and (words[1] == "-m" or words[1].endswith(".py"))
+
+
+def run(
+    words: Sequence[str], *, cwd: Path, env: Mapping[str, str] = os.environ, timeout: float
+) -> "subprocess.CompletedProcess[str]":
+    """As subprocess.run does it, with what it prints as text."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = _forks.Process(target=_live, args=(words[1:], str(cwd), dict(env), out, err))
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(words, timeout, out.read_bytes(), err.read_bytes())
+        done = subprocess.CompletedProcess(
+            words, process.exitcode, out.read_text(), err.read_text()
+        )
+        process.close()
+        return done
+
+
+def _live(words: list[str], cwd: str, env: dict[str, str], out: Path, err: Path) -> None:
+    """All of a command's life, as the interpreter would begin and end it."""
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    if env.get("PYTHONWARNINGS") == "error":
+        warnings.simplefilter("error")
+    for name in [name for name in sys.modules if name.split(".")[0] in ("src", "tests")]:
+        del sys.modules[name]
+    given = env.get("PYTHONPATH", "").split(os.pathsep)
+    others = [path for path in sys.path if path not in ("", str(ROOT), *given)]
+    sys.path[:] = [cwd, *filter(None, given), *others]
+    try:
+        if words[0] == "-m":
+            sys.argv = words[1:]
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = list(words)
+            sys.path[0] = str(Path(words[0]).resolve().parent)
+            runpy.run_path(words[0], run_name="__main__")
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
