@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from src.errors import UserError
+from src.paths import file_name
 from src.report import charts, numbers, table
 from src.results.aggregate import unfinished
 from src.results.store import State
@@ -67,20 +69,33 @@ class Report:
             for place, bar in enumerate(top.bars, 1)
         ]
 
-    def top_k_charts(self) -> list[Path]:
-        """A chart of the best runs of each architecture."""
-        return [
-            path
-            for top in self.top_k()
-            for path in charts.top_k(top, self._note(top.model), self.out)
-        ]
-
-    def overall_chart(self) -> list[Path]:
-        """A chart of the best run of each architecture."""
+    def overall(self) -> list[numbers.Bar]:
+        """The best run of each architecture. Raises UserError where nothing ranks them."""
         bars = numbers.overall(self.runs, self.column)
         if not bars:
             raise UserError(f"--rank-by: no run has a {self.column}")
-        return charts.overall(bars, self.column, self._note(), self.out)
+        return bars
+
+    def top_k_figures(self) -> Iterator[tuple[numbers.TopK, Figure]]:
+        """The best runs of each architecture, with a drawing of them."""
+        for top in self.top_k():
+            yield top, charts.top_k(top, self._note(top.model))
+
+    def overall_figure(self) -> Figure:
+        """A drawing of the best run of each architecture."""
+        return charts.overall(self.overall(), self.column, self._note())
+
+    def top_k_charts(self) -> list[Path]:
+        """The best runs of each architecture as <out>/<model>_top_k.png and .svg."""
+        return [
+            path
+            for top, figure in self.top_k_figures()
+            for path in charts.save(figure, self.out / file_name(f"{top.model}_top_k"))
+        ]
+
+    def overall_chart(self) -> list[Path]:
+        """The best run of each architecture as <out>/overall.png and .svg."""
+        return charts.save(self.overall_figure(), self.out / "overall")
 
     def everything(self) -> list[Path]:
         """Every chart, and the page."""

@@ -100,7 +100,7 @@ def test_the_axis_is_cut_at_a_round_number_below_all_bars(lows: list[float], sta
 
 def test_charts_show_the_numbers(published: Path, tmp_path: Path) -> None:
     top = numbers.top_k(table.read(published), "resnet", 5, "val_accuracy")
-    png, svg = charts.top_k(top, "a note", tmp_path)
+    png, svg = charts.save(charts.top_k(top, "a note"), tmp_path / "top_k")
     text = svg.read_text()
     for bar in top.bars:
         assert f"{bar.accuracy:.2%}" in text
@@ -111,7 +111,7 @@ def test_charts_show_the_numbers(published: Path, tmp_path: Path) -> None:
     assert picture.shape[1] > 1000
     assert picture.std() > 20
     first = svg.read_bytes(), png.read_bytes()
-    charts.top_k(top, "a note", tmp_path)
+    charts.save(charts.top_k(top, "a note"), tmp_path / "top_k")
     assert (svg.read_bytes(), png.read_bytes()) == first
 
 
