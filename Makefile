@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check sweep report bench bench-gpu reproduce chaos bench-commands clean
+.PHONY: help setup demo test check sweep report bench bench-gpu reproduce chaos bench-commands screenshots clean
 
 help:  ## what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,6 +46,9 @@ reproduce: $(VENV)/.installed-dev  ## every recipe, its numbers beside the publi
 
 bench-commands: $(VENV)/.installed-dev  ## seconds of submit, status and aggregate over thousands of runs
 	$(BIN)/python -m benchmarks.commands
+
+screenshots: $(VENV)/.installed-dev  ## the README's pictures of the page, from clean_runs.csv; RUNS=saved_models: and its curves and mistakes
+	$(BIN)/python -m docs.take_screenshots $(if $(RUNS),--runs $(RUNS))
 
 chaos: $(VENV)/.installed-dev  ## disturb sweeps in every way, most of them hundreds of times; ONLY="NAME ..."; an hour, and Slurm
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(if $(ONLY),--only $(ONLY))

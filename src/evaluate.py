@@ -118,6 +118,7 @@ def _evaluate(saved: "Saved", test_path: str | None) -> "tuple[Pictures, Evaluat
 def _draw(saved: "Saved", pictures: "Pictures", judged: "Judged", parsed: Namespace) -> list[Path]:
     """The grid of test images, and the confusion matrix where it is wanted."""
     from src.report import gallery
+    from src.report.charts import save
     from src.report.drawing import confusion as confusion_drawing
     from src.report.drawing import gallery as gallery_drawing
     from src.results.restore import data_path
@@ -127,19 +128,16 @@ def _draw(saved: "Saved", pictures: "Pictures", judged: "Judged", parsed: Namesp
     name = parsed.test_path or data_path(saved.config)
     right = f"{judged.summary['test_accuracy']:.2%} of {len(found.labels):,} test images are right"
     right += f" ({saved.config.model_type}, {saved.weights.name}; images from {name})"
-    written = gallery_drawing.draw(
+    figure = gallery_drawing.draw(
         gallery.tiles(found, pictures.images, places),
         f"{saved.stem}: {len(places)} test images",
         f"drawn at random (seed {parsed.seed}); {right}",
-        parsed.out / f"{saved.stem}_test_images",
     )
+    written = save(figure, parsed.out / f"{saved.stem}_test_images")
     if parsed.confusion:
-        written += confusion_drawing.draw(
-            judged.matrix,
-            f"{saved.stem}: what is taken for what",
-            right,
-            parsed.out / f"{saved.stem}_confusion",
-        )
+        title = f"{saved.stem}: what is taken for what"
+        figure = confusion_drawing.draw(judged.matrix, title, right)
+        written += save(figure, parsed.out / f"{saved.stem}_confusion")
     return written
 
 

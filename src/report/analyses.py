@@ -5,18 +5,18 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from src import data
 from src.data.split import split
-from src.errors import ExitStatus, UserError
+from src.errors import ExitStatus
 from src.paths import shown
-from src.report import classes, curves, gallery, predictions
+from src.report import classes, curves, predictions
 from src.report.chosen import Chosen, having, wanted
 from src.report.predictions import Predictions
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from matplotlib.figure import Figure
 
 CURVES, IMAGES, MISTAKES = 5, 20, 3
 """What -k is where it is not given."""
@@ -27,21 +27,18 @@ SAMPLE = 2000
 
 def draw_curves(parsed: Namespace) -> ExitStatus:
     """Loss and accuracy over the epochs of runs, side by side."""
-    from src.report.drawing import curves as drawing
+    from src.report import figures
 
     runs = wanted(parsed, parsed.k or CURVES)
-    found = list(having(runs, curves.history, quiet=parsed.quiet))
-    return _wrote(drawing.draw(curves.curves(found), parsed.out))
+    return _save(figures.learning_curves(runs, quiet=parsed.quiet), parsed.out / "curves")
 
 
 def draw_confusion(parsed: Namespace) -> ExitStatus:
     """The confusion matrix of each run."""
-    from src.report.drawing import confusion as drawing
+    from src.report import figures
 
     for run, found in _predictions(parsed):
-        matrix = classes.confusion(found.labels, found.predictions)
-        path = parsed.out / f"{run.stem}_confusion"
-        _wrote(drawing.draw(matrix, f"{run.title}: what is taken for what", _of(run, found), path))
+        _save(figures.confusion(run, found), parsed.out / f"{run.stem}_confusion")
     return ExitStatus.DONE
 
 
@@ -63,7 +60,7 @@ def print_classes(parsed: Namespace) -> ExitStatus:
         )
         if not parsed.json:
             separator = "\n" if len(rows) > 1 else ""
-            print(f"{separator}{run.title}: {_of(run, found)}")
+            print(f"{separator}{run.title}: {found.in_words(curves.data_name(run.config))}")
             print(classes.as_text(results, mistakes))
     if parsed.json:
         print(json.dumps(rows, indent=2))
@@ -72,34 +69,17 @@ def print_classes(parsed: Namespace) -> ExitStatus:
 
 def draw_images(parsed: Namespace) -> ExitStatus:
     """Misclassified test images of each run, the most confident mistakes first."""
-    from src.report.drawing import gallery as drawing
+    from src.report import figures
 
     for run, found in _predictions(parsed):
-        dataset = _dataset(run, parsed)
-        count = len(found.labels)
-        if not np.array_equal(found.labels, dataset.test_labels[:count]):
-            raise UserError(
-                f"{run.folder.path}: its labels are not those of the test images in "
-                f"{_path(run, parsed)!r}; -d names other data"
-            )
-        places = gallery.most_confident_mistakes(found, parsed.k or IMAGES)
-        if not len(places):
-            raise UserError(f"{run.folder.path}: no mistake among {count} test images")
-        drawn = drawing.draw(
-            gallery.tiles(found, dataset.test_images, places),
-            f"{run.title}: its {len(places)} most confident mistakes",
-            f"{(~found.right).sum():,} of {count:,} test images of "
-            f"{curves.data_name(run.config)} are misclassified",
-            parsed.out / f"{run.stem}_images",
-        )
-        _wrote(drawn)
+        figure = figures.mistakes(run, found, parsed.k or IMAGES, _path(run, parsed))
+        _save(figure, parsed.out / f"{run.stem}_images")
     return ExitStatus.DONE
 
 
 def draw_tsne(parsed: Namespace) -> ExitStatus:
     """The penultimate features of images as each run sees them, laid out in a plane."""
-    from src.report import embedding
-    from src.report.drawing import embedding as drawing
+    from src.report import embedding, figures
 
     on_training = parsed.sample == "train"
     samples = _training_samples(parsed) if on_training else _predictions(parsed)
@@ -108,14 +88,8 @@ def draw_tsne(parsed: Namespace) -> ExitStatus:
             found = found.at(embedding.balanced(found.labels, parsed.images, parsed.seed))
         laid_out = embedding.embed(found, parsed.seed)
         part = "training" if on_training else "test"
-        text = (
-            f"{len(found.labels):,} {part} images of {curves.data_name(run.config)}, balanced by "
-            f"class; {laid_out.wrong.mean():.1%} of them are misclassified; "
-            f"perplexity {laid_out.perplexity:.3g}, seed {parsed.seed}"
-        )
-        title = f"{run.title}: t-SNE of its penultimate features"
         name = f"{run.stem}_tsne_train" if on_training else f"{run.stem}_tsne"
-        _wrote(drawing.draw(laid_out, title, text, parsed.out / name))
+        _save(figures.plane(run, laid_out, part, parsed.seed), parsed.out / name)
     return ExitStatus.DONE
 
 
@@ -157,13 +131,9 @@ def _path(run: Chosen, parsed: Namespace) -> str:
     return str(getattr(parsed, "base_dataset_path", "") or data_path(run.config))
 
 
-def _of(run: Chosen, found: Predictions) -> str:
-    """Images, data and accuracy, in words."""
-    images = f"{len(found.labels):,} test images of {curves.data_name(run.config)}"
-    return f"{images}, {found.right.mean():.2%} of them right"
+def _save(figure: "Figure", path: "Path") -> ExitStatus:
+    from src.report.charts import save
 
-
-def _wrote(paths: "list[Path]") -> ExitStatus:
-    for path in paths:
-        print(shown(path))
+    for written in save(figure, path):
+        print(shown(written))
     return ExitStatus.DONE

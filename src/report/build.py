@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from src import files
 from src.errors import UserError
+from src.paths import file_name
 from src.report import charts, effects, findings, numbers, table, tables
 from src.report.importance import Importance, importance
 from src.report.settings import told, with_settings
@@ -73,20 +75,33 @@ class Report:
         """The best runs of each architecture, a row each."""
         return tables.best({top.model: top.bars for top in self.top_k()}, self.column)
 
-    def top_k_charts(self) -> list[Path]:
-        """A chart of the best runs of each architecture."""
-        return [
-            path
-            for top in self.top_k()
-            for path in charts.top_k(top, self._note(top.model), self.out)
-        ]
-
-    def overall_chart(self) -> list[Path]:
-        """A chart of the best run of each architecture."""
+    def overall(self) -> list[numbers.Bar]:
+        """The best run of each architecture. Raises UserError where nothing ranks them."""
         bars = numbers.overall(self.runs, self.column)
         if not bars:
             raise UserError(f"--rank-by: no run has a {self.column}")
-        return charts.overall(bars, self.column, self._note(), self.out)
+        return bars
+
+    def top_k_figures(self) -> Iterator[tuple[numbers.TopK, Figure]]:
+        """The best runs of each architecture, with a drawing of them."""
+        for top in self.top_k():
+            yield top, charts.top_k(top, self._note(top.model))
+
+    def overall_figure(self) -> Figure:
+        """A drawing of the best run of each architecture."""
+        return charts.overall(self.overall(), self.column, self._note())
+
+    def top_k_charts(self) -> list[Path]:
+        """The best runs of each architecture as <out>/<model>_top_k.png and .svg."""
+        return [
+            path
+            for top, figure in self.top_k_figures()
+            for path in charts.save(figure, self.out / file_name(f"{top.model}_top_k"))
+        ]
+
+    def overall_chart(self) -> list[Path]:
+        """The best run of each architecture as <out>/overall.png and .svg."""
+        return charts.save(self.overall_figure(), self.out / "overall")
 
     @cached_property
     def models(self) -> list[str]:
@@ -98,21 +113,34 @@ class Report:
         found = {m: effects.effects(self.full, m, self.column) for m in self.models}
         return {model: of_model for model, of_model in found.items() if of_model}
 
-    def effects_chart(self) -> list[Path]:
-        """A chart of main effects; none where nothing varies."""
+    def effects_figure(self) -> Figure | None:
+        """A drawing of main effects; None where nothing varies."""
         from src.report.drawing.effects import draw_effects
 
         found = self.effects()
-        return draw_effects(found, self.column, self._missing(), self.out) if found else []
+        return draw_effects(found, self.column, self._missing()) if found else None
+
+    def effects_chart(self) -> list[Path]:
+        """The same as <out>/effects.png and .svg."""
+        figure = self.effects_figure()
+        return charts.save(figure, self.out / "effects") if figure else []
+
+    def effects_table(self) -> pd.DataFrame:
+        """The same, a row for each value of a setting."""
+        return tables.main_effects(self.effects(), self.column)
 
     def pairs_charts(self) -> list[Path]:
-        """Heat maps of every two settings, for each architecture with more than one that varies."""
+        """Heat maps of every two settings, for each architecture with more than one that varies.
+
+        As <out>/<model>_pairs.png and .svg.
+        """
         from src.report.drawing.effects import draw_pairs
 
         written = []
         for model in self.models:
             if found := effects.pairs(self.full, model, self.column):
-                written += draw_pairs(model, found, self.column, self._missing(model), self.out)
+                figure = draw_pairs(model, found, self.column, self._missing(model))
+                written += charts.save(figure, self.out / file_name(f"{model}_pairs"))
         return written
 
     @cached_property
@@ -120,21 +148,30 @@ class Report:
         """What matters, by architecture."""
         return [importance(self.full, model, self.column) for model in self.models]
 
-    def importance_chart(self) -> list[Path]:
-        """A chart of importances; none where none can be told."""
+    def importance_figure(self) -> Figure | None:
+        """A drawing of importances; None where none can be told."""
         from src.report.drawing.effects import draw_importance
 
         told = [one for one in self.importances if one.shares]
-        return draw_importance(told, self.column, self._missing(), self.out) if told else []
+        return draw_importance(told, self.column, self._missing()) if told else None
+
+    def importance_chart(self) -> list[Path]:
+        """The same as <out>/importance.png and .svg."""
+        figure = self.importance_figure()
+        return charts.save(figure, self.out / "importance") if figure else []
+
+    def importance_table(self) -> pd.DataFrame:
+        """The same, a row for each setting of an architecture."""
+        return tables.importances(self.importances)
 
     def tables(self) -> list[Path]:
         """The tables behind the charts, as CSV, Markdown and LaTeX in <out>/tables."""
-        overall = {bar.row["Modelname"]: [bar] for bar in numbers.overall(self.runs, self.column)}
+        overall = {bar.row["Modelname"]: [bar] for bar in self.overall()}
         found = {
             "top_k": self.top_k_table(),
             "overall": tables.best(overall, self.column).drop(columns="rank", errors="ignore"),
-            "effects": tables.main_effects(self.full, self.models, self.column),
-            "importance": tables.importances(self.importances),
+            "effects": self.effects_table(),
+            "importance": self.importance_table(),
         }
         return tables.write(found, self.out / "tables")
 

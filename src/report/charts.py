@@ -1,41 +1,38 @@
-"""Drawing: numbers in, PNG and SVG files out."""
+"""Drawing: numbers in, figures out; figures as PNG and SVG files.
+
+pyplot does not know them: a notebook shows each once, and none has to be closed.
+"""
 
 import math
 import textwrap
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from src.paths import file_name
 from src.report.numbers import Bar, TopK
 
 _WIDTH = 9.0
 _ACCURACY, _PER_CLASS = "test accuracy", "mean per-class accuracy"
 
 
-def top_k(numbers: TopK, note: str, folder: Path) -> list[Path]:
-    """Draw the k best runs of an architecture as <folder>/<model>_top_k.png and .svg."""
+def top_k(numbers: TopK, note: str) -> Figure:
+    """The k best runs of an architecture."""
     title = f"{numbers.model}: the {len(numbers.bars)} best of {numbers.runs} runs"
     subtitle = f"ranked by {words(numbers.rank_column)}"
     if numbers.shared and len(numbers.bars) > 1:
         subtitle += f"; all of them: {numbers.shared}"
-    figure = _bars(numbers.bars, title, subtitle, note)
-    return save(figure, folder / file_name(f"{numbers.model}_top_k"))
+    return _bars(numbers.bars, title, subtitle, note)
 
 
-def overall(bars: list[Bar], rank_column: str, note: str, folder: Path) -> list[Path]:
-    """Draw the best run of each architecture as <folder>/overall.png and .svg."""
+def overall(bars: list[Bar], rank_column: str, note: str) -> Figure:
+    """The best run of each architecture."""
     subtitle = f"each chosen by {words(rank_column)}"
-    figure = _bars(bars, "The best run of each architecture", subtitle, note)
-    return save(figure, folder / "overall")
+    return _bars(bars, "The best run of each architecture", subtitle, note)
 
 
 def words(column: str) -> str:
@@ -68,7 +65,8 @@ def _bars(bars: list[Bar], title: str, subtitle: str, note: str) -> Figure:
         }
     )
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
-        figure, axes = plt.subplots(figsize=(_WIDTH, 2.4 + 0.75 * len(bars)), layout="constrained")
+        figure = Figure((_WIDTH, 2.4 + 0.75 * len(bars)), layout="constrained")
+        axes = figure.subplots()
         sns.barplot(data, y="run", x="value", hue="measure", palette="deep", ax=axes, width=0.76)
     start = axis_start([bar.low for bar in bars])
     end = min(1.0, max(bar.high for bar in bars) + 0.22 * (1 - start))
@@ -128,5 +126,5 @@ def save(figure: Figure, path: Path) -> list[Path]:
         for suffix, metadata in ((".png", {}), (".svg", {"Date": None})):
             written.append(path.with_name(path.name + suffix))
             figure.savefig(written[-1], dpi=150, metadata=metadata)
-    plt.close(figure)
+    plt.close(figure)  # nothing to do for those drawn here
     return written

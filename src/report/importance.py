@@ -40,7 +40,8 @@ def importance(table: pd.DataFrame, model: str, column: str) -> Importance:
 
 
 def _fanova(rows: pd.DataFrame, varied: Sequence[Setting], column: str) -> dict[str, float]:
-    import optuna
+    with warnings.catch_warnings(action="ignore"):  # in a notebook, tqdm misses its widgets
+        import optuna
     from optuna.distributions import CategoricalDistribution, IntDistribution
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 

@@ -42,6 +42,10 @@ class Predictions:
         confidence: Floats = self.probabilities[np.arange(len(self.labels)), self.predictions]
         return confidence
 
+    def in_words(self, data: str) -> str:
+        """How many images of `data` there are, and how many of them are right."""
+        return f"{len(self.labels):,} test images of {data}, {self.right.mean():.2%} of them right"
+
     def at(self, places: Integers) -> "Predictions":
         """The images at `places`, in that order."""
         arrays = (getattr(self, name)[places] for name in Predictions.__annotations__)

@@ -1,12 +1,13 @@
 """The tables of a report as CSV, Markdown and LaTeX."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from src import files
-from src.report import effects, numbers
+from src.report import numbers
+from src.report.effects import Effect
 from src.report.importance import Importance
 
 Tables = Mapping[str, pd.DataFrame]
@@ -32,7 +33,7 @@ def best(bars_of: Mapping[str, list[numbers.Bar]], column: str) -> pd.DataFrame:
     )
 
 
-def main_effects(table: pd.DataFrame, models: list[str], column: str) -> pd.DataFrame:
+def main_effects(found: Mapping[str, Sequence[Effect]], column: str) -> pd.DataFrame:
     """Mean and best of a measure for each value of each setting that was varied."""
     return pd.DataFrame(
         [
@@ -44,8 +45,8 @@ def main_effects(table: pd.DataFrame, models: list[str], column: str) -> pd.Data
                 f"mean_{column}": mean,
                 f"best_{column}": most,
             }
-            for model in models
-            for effect in effects.effects(table, model, column)
+            for model, of_model in found.items()
+            for effect in of_model
             for label, runs, mean, most in zip(
                 effect.setting.labels, effect.runs, effect.means, effect.best, strict=True
             )

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -134,7 +133,8 @@ def _stroke(trial: Trial, numbers: Numbers, losses: list[float]) -> dict[str, An
 
 def _canvas(height: float) -> tuple[Figure, Axes]:
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
-        return plt.subplots(figsize=(_WIDTH, height), layout="constrained")
+        figure = Figure((_WIDTH, height), layout="constrained")
+        return figure, figure.subplots()
 
 
 def _titled(figure: Figure, axes: Axes, title: str, subtitle: str) -> Figure:

@@ -1,7 +1,5 @@
 """A made-up sweep of 864 cells, its page, and a browser."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -68,13 +66,9 @@ def few_file(few: Report) -> Path:
 @pytest.fixture(scope="session")
 def browser() -> Iterator["Browser"]:
     """Debian's Chromium, without a window."""
-    from playwright.sync_api import sync_playwright
+    from docs import browser
 
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
+    if browser.installed() is None:
         lacking("needs a browser: chromium")
-    with sync_playwright() as playwright:
-        rooted = ["--no-sandbox"] if os.geteuid() == 0 else []
-        found = playwright.chromium.launch(executable_path=path, args=rooted)
+    with browser.chromium() as found:
         yield found
-        found.close()

@@ -3,7 +3,6 @@
 import os
 import re
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Error
 
+from docs.browser import drawn, see, until
 from src.report import table
 from src.report.build import Report
 from tests.report import made_up
@@ -61,48 +60,12 @@ def _outside(url: str, path: Path) -> list[str]:
     return [] if own else [url]
 
 
-def until(page: "Page", condition: str) -> None:
-    """Wait for a condition. Playwright's own way to do so is an eval that the page forbids."""
-    deadline = time.monotonic() + 120  # beside other tests, on few cores
-    while not holds(page, condition):
-        assert time.monotonic() < deadline, condition
-        page.wait_for_timeout(20)
-
-
-def holds(page: "Page", condition: str) -> bool:
-    """Whether a condition holds now; not while the page is being read again."""
-    try:
-        return bool(page.evaluate(f"Boolean({condition})"))
-    except Error as error:
-        if "context was destroyed" not in str(error):
-            raise
-        return False
-
-
 def shown(page: "Page") -> list[str]:
     """The keys of the rows that are shown, in their order."""
     keys: list[str] = page.eval_on_selector_all(
         "#table tbody tr:not([hidden])", "rows => rows.map(row => row.dataset.key)"
     )
     return keys
-
-
-def see(page: "Page", plot: str) -> None:
-    """Scroll to a plot: what is out of sight is not drawn."""
-    page.evaluate(f"document.getElementById('{plot}').scrollIntoView({{behavior: 'instant'}})")
-
-
-def drawn(page: "Page", plot: str) -> list[dict[str, Any]]:
-    """The traces of a plot, once it is in sight and drawn."""
-    see(page, plot)
-    until(page, f"document.getElementById('{plot}').data")
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    traces: list[dict[str, Any]] = page.evaluate(
-        f"""document.getElementById('{plot}').data.map(one => ({{
-            name: one.name, mode: one.mode, xaxis: one.xaxis, x: Array.from(one.x ?? []),
-            y: Array.from(one.y ?? []), z: (one.z ?? []).map(line => Array.from(line))}}))"""
-    )
-    return traces
 
 
 def test_sorting(opened: Open, few: Report) -> None:

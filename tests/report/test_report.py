@@ -1,5 +1,6 @@
 """The numbers of the charts, and that charts come of them."""
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -10,11 +11,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from src.config import RunConfig
 from src.errors import UserError
-from src.report import charts, numbers, table
+from src.report import charts, frames, numbers, table
 from src.report.build import Report
+from src.report.chosen import Chosen
+from src.report.numbers import SETTINGS
 from src.results.aggregate import PUBLISHED_COLUMNS
-from src.results.store import State
+from src.results.store import RunFolder, State
 from src.sweep import grid
 from tests.conftest import Run
 
@@ -100,7 +104,7 @@ def test_the_axis_is_cut_at_a_round_number_below_all_bars(lows: list[float], sta
 
 def test_charts_show_the_numbers(published: Path, tmp_path: Path) -> None:
     top = numbers.top_k(table.read(published), "resnet", 5, "val_accuracy")
-    png, svg = charts.top_k(top, "a note", tmp_path)
+    png, svg = charts.save(charts.top_k(top, "a note"), tmp_path / "top_k")
     text = svg.read_text()
     for bar in top.bars:
         assert f"{bar.accuracy:.2%}" in text
@@ -111,7 +115,7 @@ def test_charts_show_the_numbers(published: Path, tmp_path: Path) -> None:
     assert picture.shape[1] > 1000
     assert picture.std() > 20
     first = svg.read_bytes(), png.read_bytes()
-    charts.top_k(top, "a note", tmp_path)
+    charts.save(charts.top_k(top, "a note"), tmp_path / "top_k")
     assert (svg.read_bytes(), png.read_bytes()) == first
 
 
@@ -196,3 +200,51 @@ def test_commands(command: Run, published: Path, tmp_path: Path) -> None:
         )
         assert re.match(r"error: .*\n$", done.stderr)
         assert part in done.stderr
+
+
+def test_frames_of_a_published_table(published: Path, tmp_path: Path) -> None:
+    """It tells no run ids, devices or times."""
+    runs = table.read(published)
+    report = Report(runs, {}, tmp_path, k=2)
+    best = frames.overall(report.overall())
+    assert best["test"].tolist() == [bar.accuracy for bar in report.overall()]
+    assert best["run"].isna().all()
+    apart = frames.differences(report.overall())
+    assert list(zip(apart["better"], apart["other"], strict=True)) == list(
+        itertools.combinations(best.sort_values("test", ascending=False).index, 2)
+    )
+    assert (apart["low 95 %"] < apart["difference"]).all()
+    assert ((apart["low 95 %"] <= 0) == apart["within noise"]).all()
+    for top in report.top_k():
+        verdicts = frames.top(top)["which is"]
+        assert set(verdicts) <= {"the most accurate", "within noise", "beyond noise"}
+        assert (verdicts == "the most accurate").sum() == 1
+    origin = frames.origin(runs)
+    assert list(origin.loc["rows"]) == [288] * 3
+    assert set(origin.loc["device"]) == set(origin.loc["device hours"]) == {""}
+    config = RunConfig(base_dataset_path="synthetic")
+    run = Chosen(RunFolder(tmp_path), config)
+    with pytest.raises(UserError, match="not in the table"):
+        frames.side_by_side([run], runs, report.column)
+
+
+def test_main_effects_are_means_over_all_other_settings(published: Path, tmp_path: Path) -> None:
+    runs = table.read(published).assign(alias_of=None, stop_reason="completed")
+    runs.loc[runs["scheduler"] == "cosine", "alias_of"] = "another"  # counts all the same
+    runs.loc[runs.index[::7], "stop_reason"] = "pruned"
+    told = Report(runs, {}, tmp_path).effects_table().set_index(["setting", "value", "model"])
+    left = runs[runs["stop_reason"] != "pruned"]
+    for name in ("scheduler", "learning_rate"):
+        groups = left.groupby([name, "Modelname"])["val_accuracy"]
+        for (value, model), values in groups:
+            label = f"{value:g}" if isinstance(value, float) else str(value)
+            effect = told.xs((name, label, str(model)))
+            assert effect["runs"] == len(values)
+            found = (effect["mean_val_accuracy"], effect["best_val_accuracy"])
+            assert found == pytest.approx((values.mean(), values.max()))
+    assert set(told.index.get_level_values("setting")) == set(SETTINGS)
+    by_loss = Report(runs, {}, tmp_path, rank_by="val_loss").effects_table()
+    lowest = by_loss.set_index(["setting", "value", "model"])["best_val_loss"]
+    assert lowest.loc["augmentation", "on", "vit"] == pytest.approx(
+        left[(left["Modelname"] == "vit") & left["augmentation"]]["val_loss"].min()
+    )

@@ -1,1 +1,1 @@
-"""Drawings of the analyses: numbers in, PNG and SVG files out."""
+"""Drawings of the analyses: numbers in, figures out."""

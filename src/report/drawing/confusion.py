@@ -1,25 +1,24 @@
 """The confusion matrix of a model."""
 
-from pathlib import Path
-
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from src.data.dataset import CLASSES
-from src.report.charts import head, save
+from src.report.charts import head
 from src.report.predictions import Integers
 
 
-def draw(matrix: Integers, title: str, subtitle: str, path: Path) -> list[Path]:
-    """Draw a matrix (10, 10) of images, rows true and columns predicted, as <path>.png and .svg.
+def draw(matrix: Integers, title: str, subtitle: str) -> Figure:
+    """A matrix (10, 10) of images, rows true and columns predicted.
 
     Colours are shares of the row, whose images differ in number where classes do.
     """
     shares = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
     with sns.plotting_context("notebook"):
-        figure, axes = plt.subplots(figsize=(9, 7.5), layout="constrained")
+        figure = Figure((9, 7.5), layout="constrained")
+        axes = figure.subplots()
         sns.heatmap(
             shares,
             annot=matrix,
@@ -35,11 +34,11 @@ def draw(matrix: Integers, title: str, subtitle: str, path: Path) -> list[Path]:
             cbar_kws={"label": "share of the true class", "shrink": 0.75},
             ax=axes,
         )
-    axes.figure.axes[-1].yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    figure.axes[-1].yaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.tick_params(axis="x", rotation=45)
     axes.tick_params(axis="y", rotation=0)
     for label in axes.get_xticklabels():
         label.set(ha="right", rotation_mode="anchor")
     head(figure, title, subtitle)
-    return save(figure, path)
+    return figure

@@ -2,35 +2,30 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from src.paths import file_name
-from src.report.charts import head, save, words
+from src.report.charts import head, words
+from src.report.drawing.marks import colour, marker
 from src.report.effects import Effect, Pair
 from src.report.importance import Importance
 
 _ACROSS = 3  # panels in a row
-_MARKERS = "osD^vPX"
 
 
-def draw_effects(
-    effects: Mapping[str, Sequence[Effect]], column: str, note: str, folder: Path
-) -> list[Path]:
-    """Draw the main effects of each architecture as <folder>/effects.png and .svg."""
+def draw_effects(effects: Mapping[str, Sequence[Effect]], column: str, note: str) -> Figure:
+    """Means of all runs with each value of a setting (lines), and the best of them (dashes)."""
     names = list(dict.fromkeys(e.setting.name for found in effects.values() for e in found))
     across = min(_ACROSS, len(names))
     down = math.ceil(len(names) / across)
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
-        figure, grid = plt.subplots(
-            down, across, figsize=(4 * across, 3.1 * down + 0.5), squeeze=False, sharey=True
-        )
+        figure = Figure((4 * across, 3.1 * down + 0.5))
+        grid = figure.subplots(down, across, squeeze=False, sharey=True)
     panels = list(grid.flat)
     for axes, name in zip(panels, names, strict=False):
         _effect(axes, name, effects)
@@ -39,21 +34,18 @@ def draw_effects(
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     sns.despine(figure)
-    colours = sns.color_palette("deep", len(effects))
     handles = [
-        Line2D([], [], color=colour, marker=_MARKERS[place % len(_MARKERS)], label=model)
-        for place, (model, colour) in enumerate(zip(effects, colours, strict=True))
+        Line2D([], [], color=colour(place), marker=marker(place), label=model)
+        for place, model in enumerate(effects)
     ]
     handles.append(Line2D([], [], color="0.4", ls="", marker="_", ms=12, label="the best"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     head(figure, f"Main effects on the {words(column)}", f"Means of all runs with a value. {note}")
-    return save(figure, folder / "effects")
+    return figure
 
 
-def draw_pairs(
-    model: str, pairs: Sequence[Pair], column: str, note: str, folder: Path
-) -> list[Path]:
-    """Draw the means of every two settings as <folder>/<model>_pairs.png and .svg."""
+def draw_pairs(model: str, pairs: Sequence[Pair], column: str, note: str) -> Figure:
+    """Means over the runs with each combination of the values of two settings."""
     across = min(_ACROSS, len(pairs))
     down = math.ceil(len(pairs) / across)
     share = _is_share(column)
@@ -61,9 +53,8 @@ def draw_pairs(
     lowest = min(float(pair.means.min().min()) for pair in pairs) * factor
     highest = max(float(pair.means.max().max()) for pair in pairs) * factor
     with sns.axes_style("white"), sns.plotting_context("notebook", font_scale=0.9):
-        figure, grid = plt.subplots(
-            down, across, figsize=(4.2 * across, 3.3 * down + 0.4), squeeze=False
-        )
+        figure = Figure((4.2 * across, 3.3 * down + 0.4))
+        grid = figure.subplots(down, across, squeeze=False)
     panels = list(grid.flat)
     for axes, pair in zip(panels, pairs, strict=False):
         sns.heatmap(
@@ -84,13 +75,11 @@ def draw_pairs(
         axes.set_visible(False)
     unit = " (%)" if share else ""
     head(figure, f"{model}: mean {words(column)}{unit} of every two settings", note)
-    return save(figure, folder / file_name(f"{model}_pairs"))
+    return figure
 
 
-def draw_importance(
-    found: Sequence[Importance], column: str, note: str, folder: Path
-) -> list[Path]:
-    """Draw each setting's importance as <folder>/importance.png and .svg."""
+def draw_importance(found: Sequence[Importance], column: str, note: str) -> Figure:
+    """Each setting's share of the variance, by architecture."""
     rows = pd.DataFrame(
         [
             {"architecture": one.model, "setting": name.replace("_", " "), "share": share}
@@ -101,8 +90,9 @@ def draw_importance(
     names, models = rows["setting"].nunique(), rows["architecture"].nunique()
     height = 1.2 + 0.16 * names * (1 + models)
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
-        figure, axes = plt.subplots(figsize=(9, height + 0.5))
-        sns.barplot(rows, x="share", y="setting", hue="architecture", palette="deep", ax=axes)
+        figure = Figure((9, height + 0.5))
+        axes = figure.subplots()
+        sns.barplot(rows, x="share", y="setting", hue="architecture", palette="colorblind", ax=axes)
     for container in axes.containers:
         axes.bar_label(container, fmt=lambda share: f"{share:.0%}", padding=3, size=9)  # type: ignore[arg-type]
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
@@ -113,12 +103,11 @@ def draw_importance(
     sns.move_legend(axes, "lower right", frameon=True, title=None)
     method = "Functional ANOVA over the finished cells of an architecture."
     head(figure, f"What matters to the {words(column)}", f"{method} {note}")
-    return save(figure, folder / "importance")
+    return figure
 
 
 def _effect(axes: Axes, name: str, effects: Mapping[str, Sequence[Effect]]) -> None:
     """A panel: the mean with each value of a setting, and the best above it."""
-    colours = sns.color_palette("deep", len(effects))
     labels = list(
         dict.fromkeys(
             label
@@ -128,7 +117,7 @@ def _effect(axes: Axes, name: str, effects: Mapping[str, Sequence[Effect]]) -> N
             for label in effect.setting.labels
         )
     )
-    for place, (model, found) in enumerate(effects.items()):
+    for place, found in enumerate(effects.values()):
         for effect in found:
             if effect.setting.name != name:
                 continue
@@ -140,9 +129,8 @@ def _effect(axes: Axes, name: str, effects: Mapping[str, Sequence[Effect]]) -> N
                 if mean is not None
             ]
             x, means, bests = zip(*told, strict=True)
-            colour, marker = colours[place], _MARKERS[place % len(_MARKERS)]
-            axes.plot(x, means, color=colour, marker=marker, label=model)
-            axes.scatter(x, bests, color=colour, marker="_", s=140)
+            axes.plot(x, means, color=colour(place), marker=marker(place))
+            axes.scatter(x, bests, color=colour(place), marker="_", s=140)
     axes.set_xticks(range(len(labels)), labels)
     axes.set(title=name.replace("_", " "), xlim=(-0.4, len(labels) - 0.6))
 

@@ -1,30 +1,30 @@
 """Images as points in a plane, by predicted class, wrong predictions ringed."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from src.data.dataset import CLASSES
-from src.report.charts import head, save
+from src.report.charts import head
 from src.report.embedding import Embedding
 
 _FEWEST_FOR_A_NAME = 5  # points, for the name of a class to be written among them
 
 
-def draw(embedding: Embedding, title: str, subtitle: str, path: Path) -> list[Path]:
-    """Draw the points as <path>.png and .svg.
+def draw(embedding: Embedding, title: str, subtitle: str) -> Figure:
+    """The points, coloured by predicted class.
 
     The name of a class stands at the median of its points, for whoever cannot tell ten colours.
     """
     x, y = embedding.points.T
     palette = sns.color_palette("colorblind", len(CLASSES))
     tall = np.clip(np.ptp(y) / np.ptp(x), 0.5, 1.2)
-    figure, axes = plt.subplots(figsize=(9.6, 0.4 + 7.7 * tall), layout="constrained")
+    figure = Figure((9.6, 0.4 + 7.7 * tall), layout="constrained")
+    axes = figure.subplots()
     for wrong in (False, True):  # the rings above
         chosen = embedding.wrong == wrong
         axes.scatter(
@@ -53,7 +53,7 @@ def draw(embedding: Embedding, title: str, subtitle: str, path: Path) -> list[Pa
         handles=_key(palette), title="predicted class", loc="outside right center", frameon=False
     )
     head(figure, title, subtitle)
-    return save(figure, path)
+    return figure
 
 
 def _key(palette: Sequence[tuple[float, float, float]]) -> list[Line2D]:

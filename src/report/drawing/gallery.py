@@ -1,23 +1,21 @@
 """Images with what they are and what they were taken for."""
 
 import math
-from pathlib import Path
 
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
-from src.report.charts import head, save
+from src.report.charts import head
 from src.report.gallery import Tile
 
 _COLUMNS = 4
 _RIGHT, _WRONG = "#1a7f37", "#c0281c"  # green and red; the marks tell them apart as well
 
 
-def draw(tiles: list[Tile], title: str, subtitle: str, path: Path) -> list[Path]:
-    """Draw the images in rows of four as <path>.png and .svg."""
+def draw(tiles: list[Tile], title: str, subtitle: str) -> Figure:
+    """The images in rows of four."""
     rows = math.ceil(len(tiles) / _COLUMNS)
-    figure, grid = plt.subplots(
-        rows, _COLUMNS, figsize=(11.6, 0.9 + 2.55 * rows), layout="constrained", squeeze=False
-    )
+    figure = Figure((11.6, 0.9 + 2.55 * rows), layout="constrained")
+    grid = figure.subplots(rows, _COLUMNS, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, tile in zip(grid.flat, tiles, strict=False):
@@ -28,4 +26,4 @@ def draw(tiles: list[Tile], title: str, subtitle: str, path: Path) -> list[Path]
             ha="center", va="top", size=9, color="0.3",
         )  # fmt: skip
     head(figure, title, subtitle, hspace=0.06, h_pad=0.08)
-    return save(figure, path)
+    return figure
