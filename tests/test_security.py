@@ -372,6 +372,13 @@ def test_files_have_the_permissions_of_the_umask_and_no_more(
         assert oct(stat.S_IMODE(path.stat().st_mode)) == oct(wanted), path
 
 
+def _is_source(path: Path, text: bytes) -> bool:
+    """Whether a file is of the copy of the code, as it is in the repository."""
+    _, _, inside = str(path).partition("/code/")
+    ours = ROOT / inside
+    return bool(inside) and ours.is_file() and ours.read_bytes() == text
+
+
 def test_secrets_of_the_environment_are_written_nowhere(
     everything: Callable[[str], tuple[Path, str]],
 ) -> None:
@@ -383,5 +390,6 @@ def test_secrets_of_the_environment_are_written_nowhere(
         for name, secret in SECRETS.items():
             assert secret.encode() not in text, path
             named = name.encode() in text  # without looking for words in megabytes of weights
-            assert not (named and re.search(rb"\b" + name.encode() + rb"\b", text)), path
+            if named and not _is_source(path, text):
+                assert not re.search(rb"\b" + name.encode() + rb"\b", text), path
     assert b"cifar10net" in texts[Path("stdout and stderr")] + b"".join(texts.values())
