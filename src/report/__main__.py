@@ -11,7 +11,7 @@ from src.cli.parser import Parser, positive, seconds, seed
 from src.config import MODEL_OPTIONS
 from src.errors import ExitStatus, UserError
 from src.paths import REPORT_DIR
-from src.report import analyses, commands, summary
+from src.report import analyses, commands, summary, tensorboard
 
 _WATCH_SECONDS = 30.0
 _OF_TABLES = ("runs", "csv", "out", "k", "model", "rank_by", "quiet")
@@ -75,6 +75,11 @@ COMMANDS = {
         "t-SNE of the penultimate features of images",
         analyses.draw_tsne,
         (*_OF_RUNS, "sample", "images", "seed", "base_dataset_path", "device"),
+    ),
+    "tensorboard": Command(
+        "run folders as TensorBoard event files",
+        tensorboard.write_events,
+        ("run", "runs", "out", "model", "quiet"),
     ),
     "summary": Command(
         "layers, shapes, parameters and multiply-adds of a model",
