@@ -1,5 +1,6 @@
 """The sweep that is disturbed, the processes that work on it, and what must come of it."""
 
+import faulthandler
 import os
 import select
 import shutil
@@ -49,6 +50,7 @@ ENDED_WELL = 0
 KILLED = -signal.SIGKILL
 _PATIENCE_SECONDS = 60.0  # with a worker of some seconds
 _POLL_SECONDS = 0.005
+_WHERE = signal.SIGUSR2  # on which a worker writes where each of its threads is
 
 Work = Callable[[], object]
 
@@ -96,6 +98,7 @@ class Life:
 
     def __init__(self, work: Work, log: Path) -> None:
         """Fork, and `work` there with stderr to `log`."""
+        self._log = log
         self._started, begun = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -124,9 +127,12 @@ class Life:
         while not ended:
             ended, status = os.waitpid(self.pid, os.WNOHANG)
             if not ended and time.monotonic() > give_up:
+                self.kill(_WHERE)
+                time.sleep(1)
                 self.kill()
                 os.waitpid(self.pid, 0)
-                raise Broken(f"a worker hung for {_PATIENCE_SECONDS:g} seconds")
+                said = self._log.read_text()[-3000:]
+                raise Broken(f"a worker hung for {_PATIENCE_SECONDS:g} seconds:\n{said}")
             time.sleep(0 if ended else _POLL_SECONDS)
         os.close(self._started)
         return os.waitstatus_to_exitcode(status)
@@ -139,6 +145,7 @@ def _live(work: Work, begun: int, log: Path) -> None:
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(out, 1)
         os.dup2(out, 2)
+        faulthandler.register(_WHERE, file=out)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
         advance = Trainer.advance
 
