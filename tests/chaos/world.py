@@ -49,6 +49,7 @@ HEARTBEAT_SECONDS = 0.3
 ENDED_WELL = 0
 KILLED = -signal.SIGKILL
 _PATIENCE_SECONDS = 60.0  # with a worker of some seconds
+_SWEEP_SECONDS = 600.0  # with one that has a whole sweep to train
 _POLL_SECONDS = 0.005
 _WHERE = signal.SIGUSR2  # on which a worker writes where each of its threads is
 
@@ -117,12 +118,12 @@ class Life:
         """Send a signal."""
         os.kill(self.pid, number)
 
-    def ended(self) -> int:
+    def ended(self, patience: float = _PATIENCE_SECONDS) -> int:
         """Wait for its end; its exit status, or minus the signal that killed it.
 
-        Raises Broken where it does not end.
+        Raises Broken where it does not end in `patience` seconds.
         """
-        give_up = time.monotonic() + _PATIENCE_SECONDS
+        give_up = time.monotonic() + patience
         ended = status = 0
         while not ended:
             ended, status = os.waitpid(self.pid, os.WNOHANG)
@@ -132,7 +133,7 @@ class Life:
                 self.kill()
                 os.waitpid(self.pid, 0)
                 said = self._log.read_text()[-3000:]
-                raise Broken(f"a worker hung for {_PATIENCE_SECONDS:g} seconds:\n{said}")
+                raise Broken(f"a worker hung for {patience:g} seconds:\n{said}")
             time.sleep(0 if ended else _POLL_SECONDS)
         os.close(self._started)
         return os.waitstatus_to_exitcode(status)
@@ -193,7 +194,7 @@ def finish(configs: Sequence[RunConfig], log: Path, *runs_dirs: Path) -> None:
                 if end.code:
                     raise
 
-    status = Life(work, log).ended()
+    status = Life(work, log).ended(_SWEEP_SECONDS)
     if status != ENDED_WELL:
         raise Broken(
             f"an undisturbed worker ended with status {status}:\n{log.read_text()[-3000:]}"
