@@ -53,7 +53,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory, batches: Path) -> Path:
         Image.new("RGB", (60, 40)).save(folder / "my_images" / name / "1.png")
     for path in (folder / "hyperparameter_sets").glob("*.txt"):
         path.write_text(TINY_LINE)
-    for name in ("cpu_cifar10net_grid", "cpu_resnet_grid", "resnet9_onecycle"):
+    for name in ("cpu_cifar10net_grid", "resnet9_onecycle"):
         (folder / "run_config" / f"{name}.yaml").write_text(TINY)
     search = folder / "run_config" / "cifar10net_search.yaml"
     search.write_text(search.read_text().replace("num_epochs: 5", "num_epochs: 1\nmax_images: 200"))

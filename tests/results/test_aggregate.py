@@ -14,6 +14,7 @@ from src.errors import UserError
 from src.results.aggregate import OUR_COLUMNS, PUBLISHED_COLUMNS, collect, unfinished, write_csv
 from src.results.store import RunFolder, State
 from src.sweep import grid
+from src.sweep.standing import trainings
 
 MEASURES = ("accuracy", "loss", "per_class_accuracy")
 
@@ -125,6 +126,8 @@ def test_a_setting_added_since_makes_no_second_row(tmp_path: Path) -> None:
     cell.with_name(f"{RunConfig().name}-before.json").write_text(json.dumps(before))
     assert len(folder.cells()) == 2
     assert results.load(tmp_path)["alias_of"].isna().tolist() == [True]
+    [training] = trainings.of_folders(tmp_path)
+    assert training.cells == {"": 1}
 
 
 def test_a_csv_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,10 +92,18 @@ def _epochs(run: Snapshot) -> int | None:
 
 
 def _cells(path: Path) -> int:
+    """How many cells of a grid a run answers: files of before a setting was added are the same."""
     try:
-        return max(1, sum(name.endswith(".json") for name in os.listdir(f"{path}/{CELLS}")))
+        names = [name for name in os.listdir(f"{path}/{CELLS}") if name.endswith(".json")]
     except FileNotFoundError:
         return 1
+    if len(names) < 2:
+        return 1
+    read = (files.read_json(f"{path}/{CELLS}/{name}") or {} for name in names)
+    try:
+        return len({from_mapping(cell, CELLS).cell for cell in read})
+    except UserError:
+        return len(names)
 
 
 def _folders(runs_dir: Path) -> Iterator[Path]:
