@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from src.cli.parser import count, positive
 from src.config import RunConfig
 from src.errors import ExitStatus
+from src.mirror import MODES
 from src.paths import RUNS_DIR, shown
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def add_wandb_option(parser: argparse.ArgumentParser) -> None:
     """Whether wandb is told."""
     parser.add_argument(
         "--wandb",
-        choices=("online", "offline", "disabled"),
+        choices=MODES,
         help="tell Weights & Biases how runs go, in a process that training never waits for "
         "[WANDB_MODE, or else online where there is a key and offline without one]",
     )

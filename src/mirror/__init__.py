@@ -5,3 +5,5 @@ Training tells a process of its own that a run folder has something new (process
 fail there; training neither imports it nor waits for it. What did not reach wandb can be sent at
 any time from the run folders: `python -m src.sweep sync`.
 """
+
+MODES = ("online", "offline", "disabled")

@@ -12,15 +12,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Any, Self
 
 from src import paths
+from src.mirror import MODES
 from src.results.store import RunFolder
 from src.training.tracker import Running, Tracker, Trackers
 
-MODES = ("online", "offline", "disabled")
-DISABLED = "disabled"
+DISABLED = MODES[-1]
 
 _PATIENCE_SECONDS = 10.0  # at the end, with a process that gives no sign
 _STOPPED_SECONDS = 2.0  # the same when a signal asked for the end
@@ -62,22 +61,18 @@ class Mirror:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Let the process tell the rest, as long as it gets on."""
         if self._process is None:
             return
         self._lines.put(None)
-        patience = _STOPPED_SECONDS if error or self._stop() else _PATIENCE_SECONDS
+        patience = _STOPPED_SECONDS if any(error) or self._stop() else _PATIENCE_SECONDS
         if not self._ends(self._process, patience):
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._say(f"wandb: gave no answer and was left behind; {_LATER}")
-            self._process.wait(_LEAST_SECONDS)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LEAST_SECONDS)
         for thread in self._threads:
             thread.join(_LEAST_SECONDS)
 
@@ -97,7 +92,12 @@ class Mirror:
         if self._mode == DISABLED:
             return Trackers()
         if self._process is None:
-            self._start()
+            try:
+                self._start()
+            except (OSError, RuntimeError) as error:  # no process or thread to be had
+                self._say(f"wandb: {error}; {_LATER}")
+                self._mode = DISABLED
+                return Trackers()
         self._tell(folder)
         return _RunTracker(lambda: self._tell(folder))
 

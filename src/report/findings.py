@@ -43,9 +43,9 @@ def findings(table: pd.DataFrame, top: numbers.TopK) -> list[str]:
 
 
 def common(rows: pd.DataFrame, best: pd.DataFrame) -> Iterator[Common]:
-    """What all of `best` have and not all of `rows`, where chance seldom brings that about."""
+    """What all of `best` have and not all of `rows`, with how likely chance alone does that."""
     for setting in effects.varied(rows):
-        of_all, of_best = setting.places(rows), set(_places(setting, rows, best))
+        of_all, of_best = setting.places(rows), set(setting.places(best))
         if len(of_best) == 1:
             chance = sum(
                 float(stats.hypergeom.pmf(len(best), len(rows), of_all.count(level), len(best)))
@@ -110,7 +110,7 @@ def _common(rows: pd.DataFrame, bars: list[numbers.Bar]) -> Iterator[str]:
         yield f"All {len(bars)} of them have in common, and chance would seldom do it: {told}."
     if unsure:
         told = ", ".join(f"{_named(one)} (chance {one.chance:.0%})" for one in unsure)
-        yield f"They also share what may be chance: {told}."
+        yield f"They {'also ' if sure else ''}share what may be chance: {told}."
     if not shared:
         yield f"The {len(bars)} best share no value that other runs lack."
 
@@ -129,9 +129,3 @@ def _augmentation(table: pd.DataFrame, model: str) -> str:
 
 def _named(one: Common) -> str:
     return f"{one.setting.words} {one.label}"
-
-
-def _places(setting: Setting, rows: pd.DataFrame, best: pd.DataFrame) -> list[int]:
-    """The places of the best runs' values, as the levels of all rows count them."""
-    together = pd.concat([rows[[setting.name]], best[[setting.name]]])
-    return setting.places(together)[len(rows) :]

@@ -1,10 +1,12 @@
 """wandb hears of runs, and nothing that it does is felt by them."""
 
 import json
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -177,6 +179,19 @@ def test_what_is_not_installed_is_said_where_it_was_asked_for(
     assert (outcome.state, said) == (State.DONE, [])
     _, [line] = mirrored([config], tmp_path, "online")
     assert line.startswith("wandb: not installed")
+
+
+def test_a_process_that_cannot_be_started(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*words: object, **options: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    fake = SimpleNamespace(Popen=none_left, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr(process, "subprocess", fake)
+    outcomes, [line] = mirrored(seeds(config, 2), tmp_path, "offline")
+    assert [outcome.state for outcome in outcomes] == [State.DONE] * 2
+    assert "Resource temporarily unavailable" in line
 
 
 def test_a_folder_that_cannot_be_written(
