@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from unittest import mock
 
 import torch
 
@@ -72,11 +71,6 @@ def every_failpoint(
     every_write: each of the hundreds of writes to one file, rather than every tenth.
     of: which points, where not all.
     """
-    with mock.patch.object(attempts, "HEARTBEAT_SECONDS", _QUIET_SECONDS):
-        return _every_failpoint(folder, every_write, of)
-
-
-def _every_failpoint(folder: Path, every_write: bool, of: Callable[[str], bool]) -> Figures:
     configs = world.sweep(1)
     calm, log, noted = folder / "calm", folder / "log", folder / "points"
     first = world.fresh(folder / "recorded")
@@ -182,6 +176,7 @@ def _with(
 ) -> int:
     def work() -> None:
         points.install()
+        attempts.HEARTBEAT_SECONDS = _QUIET_SECONDS
         world.worker(configs, runs_dir)()
 
     return Life(work, log).ended()

@@ -49,7 +49,7 @@ HEARTBEAT_SECONDS = 0.3
 ENDED_WELL = 0
 KILLED = -signal.SIGKILL
 _PATIENCE_SECONDS = 60.0  # with a worker of some seconds
-_SWEEP_SECONDS = 600.0  # with one that has a whole sweep to train
+_SWEEP_SECONDS = 240.0  # with one that has a whole sweep to train
 _POLL_SECONDS = 0.005
 _WHERE = signal.SIGUSR2  # on which a worker writes where each of its threads is
 

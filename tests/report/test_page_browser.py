@@ -149,6 +149,8 @@ def test_a_run_in_full(opened: Open, few: Report) -> None:
     page.wait_for_selector("#confusion .heatmaplayer")
     assert "cnn" in page.inner_text("#run-title")
     assert page.evaluate("document.activeElement.id") == "run-title"
+    top = "document.getElementById('run-title').getBoundingClientRect().top"
+    until(page, f"0 <= {top} && {top} < 200")
     assert f"{best['test_accuracy_best_val_acc']:.2%}" in page.inner_text("#details")
     counts = drawn(page, "confusion")[0]["z"]
     assert len(counts) == 10
@@ -169,6 +171,20 @@ def test_a_run_in_full(opened: Open, few: Report) -> None:
     assert "weight decay" in page.inner_text("#details details")
     page.get_by_role("button", name="Back to the table").click()
     assert page.evaluate("document.activeElement.closest('tr').dataset.key") == best["run_id"]
+
+
+def test_run_after_run(opened: Open, few: Report) -> None:
+    """Each in its place, on a machine on which plots take their time, also without pictures."""
+    page = opened()
+    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 6})
+    for place in (0, -1, 1):
+        page.locator("#table tbody th button").nth(place).click()
+        key = shown(page)[place]
+        until(page, f"document.querySelector('tr.open').dataset.key === '{key}'")
+        until(page, "document.activeElement.id === 'run-title'")
+        for plot in page.locator("#run .plot").all():
+            drawn(page, plot.get_attribute("id") or "")
+        page.get_by_role("button", name="Back to the table").click()
 
 
 def test_curves_of_the_ticked_runs(opened: Open, few: Report) -> None:
@@ -212,8 +228,8 @@ def test_the_keyboard_does_it_all(opened: Open) -> None:
     level = page.locator('#parallel [data-level="scheduler 1"]')
     level.focus()
     page.keyboard.press("Enter")
-    until(page, "document.activeElement.dataset.level === 'scheduler 1'")
-    assert level.get_attribute("aria-pressed") == "true"
+    until(page, "document.activeElement.getAttribute('aria-pressed') === 'true'")
+    assert page.evaluate("document.activeElement.dataset.level") == "scheduler 1"
     assert page.locator('[data-setting="scheduler"][data-place="1"]').is_checked()
 
 

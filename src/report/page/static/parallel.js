@@ -11,7 +11,9 @@ function drawParallel(target, rows) {
   axes.forEach((one, place) => {
     one.x = EDGE.left + (place * (size.width - EDGE.left - EDGE.right)) / Math.max(1, axes.length - 1);
   });
+  const focused = target.querySelector(":focus")?.dataset.level; // the buttons are made anew
   target.replaceChildren(...parallelParts(axes, size));
+  if (focused) target.querySelector(`[data-level="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   target.setAttribute("aria-label", `${rows.length} runs across ${axes.length} axes`);
   paintLines(target.querySelector("canvas"), axes, size, rows);
 }
@@ -73,15 +75,8 @@ function levelButton(one, label, place, size) {
     type: "button", "aria-pressed": String(chosen), "aria-label": `${one.words} ${label}`,
     "data-level": `${one.name} ${place}`,
     style: { left: `${one.x}px`, top: `${heightAt(at, size)}px` },
-    onclick: () => { toggleLevel(one.name, place); refocus(`${one.name} ${place}`); },
+    onclick: () => toggleLevel(one.name, place),
   }, label);
-}
-
-/** The buttons are made anew: the one that was pressed keeps the focus. */
-function refocus(level) {
-  requestAnimationFrame(() => requestAnimationFrame(() => {
-    document.querySelector(`[data-level="${CSS.escape(level)}"]`)?.focus();
-  }));
 }
 
 function paintLines(canvas, axes, size, rows) {

@@ -1,6 +1,6 @@
 // Plotly is read after the first paint; a plot is drawn when it is in sight and out of date.
 
-const plots = new Map(); // by id: {draw, stale, near}
+const plots = new Map(); // by id: {target, draw, needsPlotly, stale, near, height}
 let plotly = null;
 
 function readPlotly() {
@@ -12,14 +12,41 @@ function readPlotly() {
 }
 
 const sight = new IntersectionObserver((entries) => {
-  for (const entry of entries) plots.get(entry.target.id).near = entry.isIntersecting;
+  for (const entry of entries) {
+    const plot = plots.get(entry.target.id);
+    if (plot?.target === entry.target) plot.near = entry.isIntersecting; // not of one that is gone
+  }
   drawStale();
 }, { rootMargin: "300px" });
 
+/** What grows above what is read moves it not: a plot has its height only once it is drawn. */
+const heights = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const plot = plots.get(target.id);
+    if (plot?.target !== target) continue;
+    const box = target.getBoundingClientRect();
+    const wasAbove = box.top + plot.height <= document.querySelector("nav").offsetHeight;
+    if (wasAbove) window.scrollBy(0, box.height - plot.height);
+    plot.height = box.height;
+  }
+});
+
 /** draw(element, rows): what the plot shows of the rows that the filters let through. */
 function addPlot(id, draw, needsPlotly = true) {
-  plots.set(id, { draw, needsPlotly, stale: true, near: false });
-  sight.observe(byId(id));
+  removePlot(id);
+  const target = byId(id);
+  plots.set(id, { target, draw, needsPlotly, stale: true, near: false, height: target.offsetHeight });
+  sight.observe(target);
+  heights.observe(target);
+}
+
+function removePlot(id) {
+  const plot = plots.get(id);
+  if (!plot) return;
+  sight.unobserve(plot.target);
+  heights.unobserve(plot.target);
+  if (plotly && plot.needsPlotly) plotly.purge(plot.target);
+  plots.delete(id);
 }
 
 function outdate(...ids) {
@@ -37,9 +64,9 @@ function drawStale() {
     waiting = false;
     const next = [...plots].find(([, plot]) => plot.stale && plot.near && (plotly || !plot.needsPlotly));
     if (!next) return;
-    const [id, plot] = next;
+    const [, plot] = next;
     plot.stale = false;
-    plot.draw(byId(id), shownRows());
+    plot.draw(plot.target, shownRows());
     drawStale();
   });
 }

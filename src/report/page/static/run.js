@@ -7,11 +7,11 @@ async function showRun() {
   const found = (await toldOf(key)) ?? {};
   if (key !== view.open) return;
   const row = rowOf.get(key);
+  removePlot("confusion");
+  removePlot("plane");
   target.replaceChildren(
     headOf(row, found), results(row), commandOf(found), ...allSettings(found), classesOf(found), ...mistakesOf(row, found), ...planeOf(row, found));
   byId("run-title").textContent = `One run: ${runLabel(row)}`;
-  plots.delete("confusion");
-  plots.delete("plane");
   if (found.confusion) addPlot("confusion", (where) => drawConfusion(where, found.confusion));
   if (found.plane) addPlot("plane", (where) => drawPlane(where, found.plane));
   drawStale();
