@@ -51,6 +51,12 @@ COMMANDS = {
     "importance": Command(
         "a chart of how much each setting matters", commands.making("importance_chart")
     ),
+    "parallel": Command(
+        "a chart of all runs across their settings", commands.making("parallel_chart")
+    ),
+    "scatter": Command(
+        "a chart of their validation and test accuracies", commands.making("scatter_chart")
+    ),
     "tables": Command(
         "the tables behind all these, as CSV, Markdown and LaTeX", commands.making("tables")
     ),

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from src import files
 from src.errors import UserError
 from src.paths import file_name
-from src.report import charts, effects, findings, numbers, table, tables
+from src.report import charts, effects, findings, numbers, parallel, table, tables
 from src.report.importance import Importance, importance
 from src.report.settings import told, with_settings
 from src.results.aggregate import unfinished
@@ -164,6 +164,41 @@ class Report:
         """The same, a row for each setting of an architecture."""
         return tables.importances(self.importances)
 
+    def parallel_figure(self) -> Figure | None:
+        """Every run across its settings; None where nothing varies."""
+        from src.report.drawing.runs import draw_parallel
+
+        rows = self._of_models.dropna(subset=[self.column])
+        found = parallel.axes(rows, self.column)
+        if len(found) == 1:
+            return None
+        title = f"{len(rows):,} runs across their settings"
+        return draw_parallel(found, rows["Modelname"], title, self._missing())
+
+    def parallel_chart(self) -> list[Path]:
+        """The same as <out>/parallel.png and .svg."""
+        figure = self.parallel_figure()
+        return charts.save(figure, self.out / "parallel") if figure else []
+
+    def scatter_figure(self) -> Figure | None:
+        """Runs by validation and test accuracy; None where the table tells no validation's."""
+        from src.report.drawing.runs import draw_scatter
+
+        known = [name for name in ("best_val_accuracy", "val_accuracy") if name in self.runs]
+        if not known:
+            return None
+        rows = self._of_models.dropna(subset=[known[0], table.TEST])
+        return draw_scatter(rows, known[0], table.TEST, self._missing()) if len(rows) else None
+
+    def scatter_chart(self) -> list[Path]:
+        """The same as <out>/scatter.png and .svg."""
+        figure = self.scatter_figure()
+        return charts.save(figure, self.out / "scatter") if figure else []
+
+    @cached_property
+    def _of_models(self) -> pd.DataFrame:
+        return self.full[self.full["Modelname"].isin(self.models)]
+
     def tables(self) -> list[Path]:
         """The tables behind the charts, as CSV, Markdown and LaTeX in <out>/tables."""
         overall = {bar.row["Modelname"]: [bar] for bar in self.overall()}
@@ -198,6 +233,8 @@ class Report:
             *self.effects_chart(),
             *self.pairs_charts(),
             *self.importance_chart(),
+            *self.parallel_chart(),
+            *self.scatter_chart(),
             *self.tables(),
             *self.findings_file(),
             self.page(),

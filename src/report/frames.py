@@ -16,7 +16,7 @@ from src.report.numbers import Bar, TopK
 from src.report.page import content, rows, standing
 from src.report.predictions import Predictions
 from src.report.settings import MODEL
-from src.report.table import architectures, is_pruned, trainings
+from src.report.table import TEST, architectures, is_pruned, trainings
 
 _OF_A_BAR = {
     "label": "settings",
@@ -105,7 +105,7 @@ def side_by_side(runs: Sequence[Chosen], table: pd.DataFrame, column: str) -> pd
     found = {}
     for run, config in zip(runs, configs, strict=True):
         row = _row_of(run, table)
-        low, high = numbers.interval(row[rows.TEST], rows.images_of(row))
+        low, high = numbers.interval(row[TEST], rows.images_of(row))
         found[run.title] = {
             **{("setting", name.replace("_", " ")): _told(getattr(config, name)) for name in names},
             **{("result", measure.words): row[measure.name] for measure in shown},

@@ -8,7 +8,8 @@ import pandas as pd
 from src.errors import UserError
 from src.options import did_you_mean
 
-_SHOWN = ("test_accuracy_best_val_acc", "test_per_class_accuracy_best_val_acc")
+TEST = "test_accuracy_best_val_acc"
+_SHOWN = (TEST, "test_per_class_accuracy_best_val_acc")
 NEEDED = (
     "Modelname",
     "augmentation",
@@ -22,9 +23,9 @@ DEFAULT_RANK = "best_val_accuracy"
 _RANKS = (
     DEFAULT_RANK,
     "val_accuracy",  # of the last epoch: all that the published format has
-    "test_accuracy_best_val_acc",  # which picks by the images that judge: better than nothing
+    TEST,  # which picks by the images that judge: better than nothing
 )
-_SHORTHAND = {"test_accuracy": "test_accuracy_best_val_acc"}
+_SHORTHAND = {"test_accuracy": TEST}
 _LOWER_IS_BETTER = ("loss", "seconds")
 
 

@@ -16,6 +16,7 @@ from src.data.resident import ResidentData
 from src.errors import Stopped, UserError
 from src.results.pruning import Halving
 from src.sweep.images import images_of
+from src.track import track
 from src.training import group
 from src.training.device import device_name, pick_device
 from src.training.slots import Slots, slots_for
@@ -224,11 +225,14 @@ def report(
     halving: Halving,
     as_json: bool,
 ) -> str:
-    """The costs of sets, by architecture, by set and in all, as text or as JSON."""
+    """The costs of sets, by architecture, by set and in all, as text or as JSON.
+
+    How far the measurement is, is told on stderr.
+    """
     device = pick_device(device_wanted)
     configs = [config for runs in by_set.values() for config in runs]
     speeds = {}
-    for one, config in one_of_each_kind(configs).items():
+    for one, config in track(list(one_of_each_kind(configs).items()), "measuring"):
         models.check_options(config.model_type, models.options_of(config))
         speeds[one] = measure(config, device, slots, budget)
     by_model: dict[str, list[RunConfig]] = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from src.config import RunConfig, field_names, from_mapping, read_yaml
 from src.errors import UserError
 from src.options import did_you_mean
+from src.track import Follow, untold
 
 REFERENCE = {
     "num_epochs": 80,
@@ -38,9 +39,12 @@ def read(path: Path) -> dict[str, object]:
     return grid
 
 
-def expand(grid: dict[str, object], source: str = "grid") -> list[RunConfig]:
+def expand(
+    grid: dict[str, object], source: str = "grid", follow: Follow = untold
+) -> list[RunConfig]:
     """Every combination, ordered by model, scheduler, augmentation, rate, decay, gamma, the rest.
 
+    follow: tells how far it is.
     Raises UserError that begins with `source` where a value is wrong.
     """
     names = sorted(grid, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
@@ -53,7 +57,7 @@ def expand(grid: dict[str, object], source: str = "grid") -> list[RunConfig]:
     settings = {"base_dataset_path": RunConfig.base_dataset_path}  # where it is, a run finds out
     return [
         from_mapping({**settings, **dict(zip(names, values, strict=True))}, source)
-        for values in product(*axes)
+        for values in follow(list(product(*axes)), "combining")
     ]
 
 

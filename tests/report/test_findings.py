@@ -16,6 +16,7 @@ from scipy import stats
 from src.report import effects, findings, numbers, table, tables
 from src.report.build import Report
 from src.report.importance import Importance
+from src.report.parallel import axes
 from tests.conftest import Run
 
 TEST = "test_accuracy_best_val_acc"
@@ -200,8 +201,15 @@ def test_text_of_a_table_is_no_markup(tmp_path: Path) -> None:
 def test_charts_of_effects_come_of_them(few: Report, tmp_path: Path) -> None:
     report = replace(few, out=tmp_path)
     written = [*report.effects_chart(), *report.pairs_charts(), *report.importance_chart()]
+    written += [*report.parallel_chart(), *report.scatter_chart()]
     models = ("resnet", "cnn", "vit")
-    stems = {"effects", "importance", *(f"{model}_pairs" for model in models)}
+    stems = {
+        "effects",
+        "importance",
+        "parallel",
+        "scatter",
+        *(f"{model}_pairs" for model in models),
+    }
     assert {path.stem for path in written} == stems
     for path in written:
         if path.suffix == ".png":
@@ -214,9 +222,49 @@ def test_charts_of_effects_come_of_them(few: Report, tmp_path: Path) -> None:
     assert "learning rate" in (tmp_path / "importance.svg").read_text()
 
 
+def test_each_run_stands_at_its_values(few: Report) -> None:
+    rows = few.runs
+    of_table = {axis.words: axis for axis in axes(rows, few.column)}
+    rates = of_table["learning rate"]
+    labels = [dict(rates.ticks)[place] for place in rates.places]
+    assert labels == [f"{rate:g}" for rate in rows["learning_rate"]]
+    measure = of_table["best validation accuracy"]
+    values = rows["best_val_accuracy"]
+    spread = values.max() - values.min()
+    assert measure.places == pytest.approx(((values - values.min()) / spread).to_numpy())
+    assert measure.ticks == ((0, f"{values.min():.1%}"), (1, f"{values.max():.1%}"))
+
+
+def test_a_searched_rate_is_laid_out_by_its_logarithm(few: Report) -> None:
+    rows = few.runs.assign(learning_rate=np.geomspace(1e-5, 1e-1, len(few.runs)))
+    rates = next(axis for axis in axes(rows, few.column) if axis.words == "learning rate")
+    assert rates.places == pytest.approx(np.linspace(0, 1, len(rows)))
+    assert rates.ticks == ((0, "1e-05"), (1, "0.1"))
+    gone = rows["learning_rate"].where(rows.index != rows.index[3])
+    with_gap = next(a for a in axes(rows.assign(learning_rate=gone), few.column) if not a.shared)
+    assert np.isnan(with_gap.places[3])
+    assert np.isfinite(np.delete(with_gap.places, 3)).all()
+
+
+def test_points_of_the_scatter_are_those_of_the_table(few: Report) -> None:
+    figure = few.scatter_figure()
+    assert figure
+    drawn = np.concatenate([np.asarray(c.get_offsets()) for c in figure.axes[0].collections])
+    told = few.runs[["best_val_accuracy", "test_accuracy_best_val_acc"]].to_numpy()
+    assert sorted(map(tuple, drawn)) == sorted(map(tuple, told))
+
+
 def test_what_cannot_be_compared_is_not_drawn(few: Report, tmp_path: Path) -> None:
     alone = replace(few, runs=few.runs.head(1), out=tmp_path)
     assert (alone.effects_chart(), alone.pairs_charts(), alone.importance_chart()) == ([], [], [])
+    assert alone.parallel_chart() == []
+    assert (
+        replace(
+            alone,
+            runs=alone.runs.drop(columns=["best_val_accuracy", "val_accuracy"], errors="ignore"),
+        ).scatter_chart()
+        == []
+    )
     assert alone.importances == [
         Importance(few.runs.iloc[0]["Modelname"], 1, {}, "only 1 finished runs")
     ]

@@ -12,9 +12,9 @@ from src.data.dataset import CLASSES
 from src.report.charts import words
 from src.report.numbers import TEST_IMAGES, interval
 from src.report.settings import MODEL, Setting
+from src.report.table import TEST
 
 BEST = "best_val_acc"
-TEST = f"test_accuracy_{BEST}"
 _PER_CLASS = tuple(f"test_per_class_accuracy_{name}_{BEST}" for name in CLASSES)
 
 _MEASURES = {

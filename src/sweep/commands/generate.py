@@ -7,6 +7,7 @@ from src.cli.parser import Parser, positive
 from src.errors import ExitStatus
 from src.paths import SETS_DIR, shown
 from src.sweep import grid, sets
+from src.track import track
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
@@ -14,7 +15,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parsed = _parser().parse(arguments)
     source = "reference grid" if parsed.grid is None else str(parsed.grid)
     values = dict(grid.REFERENCE) if parsed.grid is None else grid.read(parsed.grid)
-    configs = grid.expand(values, source)
+    configs = grid.expand(values, source, track)
     cut = list(grid.by_set(configs, parsed.per_file))
     written = [] if parsed.dry_run else sets.write(cut, parsed.out)
     trainings = len({config.id for config in configs})
