@@ -170,7 +170,7 @@ def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
 
 def test_signals_save_and_the_same_command_goes_on(tmp_path: Path) -> None:
     """Three signals at three places: in the first epoch, after it, and just before the end."""
-    words = [sys.executable, "src/main.py", *SMALL, "-a", "-e", "12", "--max_images", "800"]
+    words = [sys.executable, "src/main.py", *SMALL, "-a", "-e", "8", "--max_images", "800"]
 
     def start(runs: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -185,8 +185,8 @@ def test_signals_save_and_the_same_command_goes_on(tmp_path: Path) -> None:
     assert undisturbed.wait(120) == 0, undisturbed.communicate()
     for number, place in (
         (signal.SIGINT, "train"),
-        (signal.SIGTERM, "epoch 2/12"),
-        (signal.SIGUSR1, "epoch 10/12"),
+        (signal.SIGTERM, "epoch 2/8"),
+        (signal.SIGUSR1, "epoch 6/8"),
     ):
         process = start("b")
         assert process.stderr
@@ -230,7 +230,7 @@ def test_a_path_that_cannot_be_is_bad_input(command: Run, tmp_path: Path) -> Non
 
 @pytest.mark.cifar10
 def test_an_epoch_of_real_images_on_the_cpu(command: Run, cifar10: str, tmp_path: Path) -> None:
-    settings = "-m resnet -s step -a -e 1 -b 64 -l 0.001 --max_images 10000"
+    settings = "-m cifar10net -s step -a -e 1 -b 64 -l 0.001 --max_images 10000"
     words = ("-d", cifar10, *settings.split())
     command("python", "src/main.py", *words, "--runs", tmp_path, timeout=550)
     [path] = tmp_path.glob("*/*/result.json")
