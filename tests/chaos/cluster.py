@@ -75,14 +75,14 @@ def disturbed(folder: Path, place: Path, *, disturb: Disturb, times: int) -> Fig
         runs_dir = folder / f"disturbed-{sweeps}"
         _submit(folder, runs_dir, "--workers", _WORKERS, "--cpus", 4, "--time", 30)
         logs = runs_dir / "submissions" / "1" / "logs"
-        _until(lambda logs=logs: "epoch" in _said(logs), "a worker trains")  # type: ignore[misc]
+        until(lambda logs=logs: "epoch" in said(logs), "a worker trains")  # type: ignore[misc]
         before = done
         give_up = time.monotonic() + _PATIENCE_SECONDS
-        while _queue():
+        while queued():
             if done < times:
                 done = before + disturb(place, logs)
             if time.monotonic() > give_up:
-                raise Broken(f"unfinished after {_PATIENCE_SECONDS:g} s:\n{_said(logs)[-3000:]}")
+                raise Broken(f"unfinished after {_PATIENCE_SECONDS:g} s:\n{said(logs)[-3000:]}")
             time.sleep(0.5)
         _require_same(runs_dir, calm)
         if done == before:
@@ -96,16 +96,16 @@ def disturbed(folder: Path, place: Path, *, disturb: Disturb, times: int) -> Fig
 def preempt(place: Path, logs: Path) -> int:
     """Let urgent jobs take all nodes for a moment; how often workers were restarted until now."""
     urgent = ["sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null"]
-    jobs = [_answer(*urgent, "--wrap=sleep 1").strip() for _ in range(_WORKERS)]
-    _until(lambda: not set(jobs) & _queue("urgent"), "urgent jobs are through")
-    _until(lambda: "RUNNING" in _states_now() or not _queue(), "workers are back")
+    jobs = [answer(*urgent, "--wrap=sleep 1").strip() for _ in range(_WORKERS)]
+    until(lambda: not set(jobs) & queued("urgent"), "urgent jobs are through")
+    until(lambda: "RUNNING" in _states_now() or not queued(), "workers are back")
     time.sleep(6)  # so that they train
     return restarts(logs)
 
 
 def kill_slurmd(place: Path, logs: Path) -> int:
     """Kill the slurmd of a node on which a worker is, and start it again; how often, until now."""
-    nodes = _answer("squeue", "-h", "-t", "RUNNING", "-o", "%N").split()
+    nodes = answer("squeue", "-h", "-t", "RUNNING", "-o", "%N").split()
     if nodes:
         _restarted(place, f"slurmd-{nodes[0]}")
     return _counted(logs, bool(nodes))
@@ -119,7 +119,7 @@ def kill_slurmctld(place: Path, logs: Path) -> int:
 
 def requeue(place: Path, logs: Path) -> int:
     """Requeue a worker from outside; how often workers were restarted until now."""
-    running = _answer("squeue", "-h", "--array", "-t", "RUNNING", "-o", "%i").split()
+    running = answer("squeue", "-h", "--array", "-t", "RUNNING", "-o", "%i").split()
     if running:
         subprocess.run(["scontrol", "requeue", running[0]], capture_output=True, timeout=60)
         time.sleep(8)
@@ -138,7 +138,7 @@ def in_turn(*ways: Disturb) -> Disturb:
 
 def restarts(logs: Path) -> int:
     """How often the workers that write to `logs` were started again."""
-    return sum(int(number) > 0 for number in re.findall(r"\(restart (\d+)\)", _said(logs)))
+    return sum(int(number) > 0 for number in re.findall(r"\(restart (\d+)\)", said(logs)))
 
 
 def _counted(logs: Path, more: int, name: str = "kills") -> int:
@@ -164,7 +164,7 @@ def _restarted(place: Path, name: str) -> None:
         )
     with pids.open("a") as file:
         file.write(f"{name} {again.pid}\n")
-    _until(lambda: _asked("sinfo").returncode == 0, "slurmctld answers")
+    until(lambda: _asked("sinfo").returncode == 0, "slurmctld answers")
 
 
 def _submit(folder: Path, runs_dir: Path, *words: object) -> None:
@@ -209,11 +209,11 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name not in TIMED} for row in rows]
 
 
-def _said(logs: Path) -> str:
+def said(logs: Path) -> str:
     return "".join(path.read_text() for path in sorted(logs.glob("*.out")))
 
 
-def _queue(partition: str = "gpu") -> set[str]:
+def queued(partition: str = "gpu") -> set[str]:
     """Ids of the jobs that wait or run; something also where Slurm does not answer."""
     asked = _asked("squeue", "-h", f"--partition={partition}", "-o", "%A")
     return {"unknown"} if asked.returncode else set(asked.stdout.split())
@@ -225,11 +225,11 @@ def _states_now() -> str:
 
 def _states() -> list[str]:
     """The states that all attempts of all jobs in the default partition ended in."""
-    told = _answer("sacct", "-X", "-n", "-P", "-D", "--partition=gpu", "--format=State")
+    told = answer("sacct", "-X", "-n", "-P", "-D", "--partition=gpu", "--format=State")
     return [line.split()[0] for line in told.splitlines()]
 
 
-def _answer(*words: str) -> str:
+def answer(*words: str) -> str:
     """What a command of Slurm says, sooner or later."""
     give_up = time.monotonic() + 60
     while (asked := _asked(*words)).returncode:
@@ -246,7 +246,7 @@ def _asked(*words: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.CompletedProcess(words, 1, "", "no answer")
 
 
-def _until(condition: Callable[[], object], what: str, seconds: float = 180) -> None:
+def until(condition: Callable[[], object], what: str, seconds: float = 180) -> None:
     give_up = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > give_up:

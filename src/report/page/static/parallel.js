@@ -6,7 +6,7 @@ let brush = null; // where a drag on the last axis began
 
 function drawParallel(target, rows) {
   const axes = [...varied.map(settingAxis), measureAxis()];
-  target.style.minWidth = `${Math.max(736, 124 * axes.length)}px`;
+  target.style.minWidth = `${Math.max(736, 104 * axes.length)}px`;
   const size = { width: target.clientWidth, height: target.clientHeight };
   axes.forEach((one, place) => {
     one.x = EDGE.left + (place * (size.width - EDGE.left - EDGE.right)) / Math.max(1, axes.length - 1);
