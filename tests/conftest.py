@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +156,14 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labels = random.integers(0, 10, 10_000).tolist()
         (folder / name).write_bytes(pickle.dumps({b"data": data, b"labels": labels}, protocol=3))
     return folder
+
+
+def until(condition: Callable[[], object], seconds: float = 180) -> None:
+    """Wait for something that happens elsewhere."""
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, "waited too long"
+        time.sleep(0.2)
 
 
 def lacking(reason: str) -> NoReturn:

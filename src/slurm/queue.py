@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -70,10 +70,8 @@ class Job:
         return self.name.startswith(JOB_NAME) and submitted.is_relative_to(ROOT)
 
 
-def jobs(
-    ids: Collection[str] = (), *, seconds: float | None = None, quiet: bool = False
-) -> dict[str, Job] | None:
-    """The jobs with these ids, or all of this user, each under `id` and `raw_id`.
+def jobs(*, seconds: float | None = None, quiet: bool = False) -> dict[str, Job] | None:
+    """All jobs of this user, each under `id` and `raw_id`.
 
     What is not in it has left the queue. None where Slurm is absent, fails, or does not answer
     within `seconds` [command.ANSWER_SECONDS]: then nothing is known of any job. quiet: do not say
@@ -81,10 +79,8 @@ def jobs(
     """
     if not shutil.which("squeue"):
         return None
-    # of a single job that it has forgotten Slurm makes an error, of several it does not
-    which = f"--jobs={','.join([*ids, *ids])}" if ids else "--me"
     fields = ",".join(f"{name}:{width}|" for name, width in _FIELDS.items())
-    words = ("squeue", which, "--array", "--noheader", f"--Format={fields}")
+    words = ("squeue", "--me", "--array", "--noheader", f"--Format={fields}")
     said = command.answer(*words, seconds=seconds, quiet=quiet)
     if said is None:
         return None

@@ -43,8 +43,6 @@ def test_all_jobs_by_one_query(squeue: Fake) -> None:
     assert [job.id for job in queue.distinct(found) if job.is_ours] == ["2"]
     [words] = asked.read_text().splitlines()
     assert "--me" in words
-    queue.jobs(["5"])
-    assert "--jobs=5,5 " in asked.read_text().splitlines()[-1]
 
 
 @pytest.mark.parametrize("body", ["exit 1", "echo slurm_load_jobs error >&2; exit 1"])
@@ -67,7 +65,6 @@ def test_without_slurm_all_is_unknown(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert queue.jobs() is None
     assert not capfd.readouterr().err
-    assert queue.jobs(["1"]) is None
 
 
 def test_an_empty_queue_is_known(squeue: Fake) -> None:

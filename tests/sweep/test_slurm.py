@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from src.paths import ROOT, SETS_DIR
 from src.slurm import command, requeue
 from src.sweep import grid, sets
+from tests.conftest import until
 
 pytestmark = pytest.mark.slurm
 
@@ -60,13 +60,6 @@ def states(job: str) -> list[str]:
     words = ["sacct", "-X", "-n", "-P", "-j", job, "--format=State"]
     done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=60)
     return [line.split()[0] for line in done.stdout.splitlines()]
-
-
-def until(condition: Callable[[], object], seconds: float = 180) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, "waited too long"
-        time.sleep(0.3)
 
 
 def ended(job: str) -> list[str]:

@@ -2,8 +2,6 @@
 
 import json
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from src.config import RunConfig
 from src.results import attempts
 from src.results.store import RunFolder
 from src.slurm import queue, watch
-from tests.conftest import Run
+from tests.conftest import Run, until
 
 pytestmark = pytest.mark.slurm
 
@@ -26,13 +24,6 @@ num_epochs: 3
 batch_size: 50
 max_images: 2000
 """
-
-
-def until(condition: Callable[[], object], seconds: float = 180) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, "waited too long"
-        time.sleep(0.3)
 
 
 def test_a_sweep_is_submitted_once_and_survives_a_requeue(

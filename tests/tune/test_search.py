@@ -4,8 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from src.results.store import RunFolder, State
 from src.tune import best, numbers
 from src.tune.search import Search
 from src.tune.space import Choice, Range, Space
+from tests.conftest import until
 from tests.tune.conftest import Tune
 
 FILE = {
@@ -257,13 +257,6 @@ def started(*words: object, log: Path) -> Iterator[subprocess.Popen[str]]:
         command = [sys.executable, "-m", "src.tune", "search", *map(str, words)]
         with subprocess.Popen(command, cwd=ROOT, stderr=file, stdout=file, text=True) as process:
             yield process
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, "waited too long"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 3)])
