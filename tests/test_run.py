@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from src.config import RunConfig
 from src.data.dataset import Dataset
 from src.errors import Stopped, UserError
 from src.models.classifier import Classifier
+from src.paths import ROOT
 from src.results import attempts
 from src.results.store import RunFolder, State
 from src.run import run
@@ -263,3 +266,18 @@ def test_the_callers_random_numbers_are_left_alone(config: RunConfig, tmp_path: 
     torch.manual_seed(5)
     run([config], runs_dir=tmp_path)
     assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "20000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "none")],
+)
+def test_threads_wait_as_the_environment_says(given: dict[str, str], spins: str) -> None:
+    ours = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    others = {name: value for name, value in os.environ.items() if name not in ours}
+    code = "import os, src; print(os.environ.get('GOMP_SPINCOUNT', 'none'))"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(
+        words, cwd=ROOT, env=others | given, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == f"{spins}\n"

@@ -175,7 +175,7 @@ def test_commands(command: Run, published: Path, tmp_path: Path) -> None:
     done = command(*report, "--csv", published, "--out", tmp_path / "r")
     written = {path.name for path in (tmp_path / "r").iterdir()}
     names = [f"{m}_{what}" for m in ("cnn", "resnet", "vit") for what in ("top_k", "pairs")]
-    names += ["overall", "effects", "importance"]
+    names += ["overall", "effects", "importance", "parallel", "scatter"]
     drawn = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     assert written == drawn | {"report.html", "findings.md", "tables"}
     assert done.stdout.splitlines()[-1].endswith("report.html")
