@@ -88,6 +88,7 @@ function start() {
   buildTable();
   buildChoices();
   orderTable();
+  fixColumns();
   addPlot("parallel", drawParallel, false);
   addPlot("main-effects", drawMainEffects);
   addPlot("pairs", drawPairs);

@@ -56,11 +56,11 @@ function outdate(...ids) {
 
 let waiting = false;
 
-/** Draw what is out of date and in sight, one plot a frame: the table does not wait for them. */
+/** Draw what is out of date and in sight, one after each frame: the table does not wait for them. */
 function drawStale() {
   if (waiting) return;
   waiting = true;
-  requestAnimationFrame(() => {
+  requestAnimationFrame(() => setTimeout(() => {
     waiting = false;
     const next = [...plots].find(([, plot]) => plot.stale && plot.near && (plotly || !plot.needsPlotly));
     if (!next) return;
@@ -68,7 +68,7 @@ function drawStale() {
     plot.stale = false;
     plot.draw(plot.target, shownRows());
     drawStale();
-  });
+  }));
 }
 
 const CONFIG = {

@@ -35,6 +35,15 @@ function buildTable() {
   rowElements = Array.from({ length: count }, (_, row) => tableRow(row));
 }
 
+/** Columns keep the widths that all rows need: to find them anew takes long with every filter. */
+function fixColumns() {
+  const table = byId("table");
+  setStyles(table, { width: "max-content" });
+  const widths = [...table.tHead.rows[0].cells].map((cell) => cell.getBoundingClientRect().width);
+  table.prepend(element("colgroup", {}, ...widths.map((width) => element("col", { style: { width: `${width}px` } }))));
+  setStyles(table, { "table-layout": "fixed", width: `${widths.reduce((sum, width) => sum + width, 0)}px` });
+}
+
 function tableRow(row) {
   const label = runLabel(row);
   const box = element("input", {
