@@ -176,7 +176,7 @@ def test_a_run_in_full(opened: Open, few: Report) -> None:
 def test_run_after_run(opened: Open, few: Report) -> None:
     """Each in its place, on a machine on which plots take their time, also without pictures."""
     page = opened()
-    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 6})
+    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 4})
     for place in (0, -1, 1):
         page.locator("#table tbody th button").nth(place).click()
         key = shown(page)[place]
