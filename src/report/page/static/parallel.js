@@ -50,8 +50,9 @@ function heightAt(place, size) {
 
 function parallelParts(axes, size) {
   const parts = [element("canvas", { "aria-hidden": "true" })];
+  const room = axes.length > 1 ? axes[1].x - axes[0].x - 4 : size.width;
   axes.forEach((one, number) => {
-    const title = element("span", { class: "title", title: one.words, style: { left: `${one.x}px` } }, one.words);
+    const title = element("span", { class: "title", title: one.words, style: { left: `${one.x}px`, "max-width": `${room}px` } }, one.words);
     if (number === 0) setStyles(title, { transform: "none", left: "0px" });
     if (number === axes.length - 1) setStyles(title, { transform: "none", left: "auto", right: "0px", "max-width": "none" });
     parts.push(title);
