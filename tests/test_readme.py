@@ -125,7 +125,10 @@ def test_long_runs_start_and_stop(
 def test_jobs(command: Run, copy: Path, environment: dict[str, str], cluster: Path) -> None:
     jobs = [line for line in COMMANDS if line.startswith("sbatch")]
     assert len(jobs) == 3
-    small = {"run_cluster.sh 50 64 resnet": "run_cluster.sh 1 64 cifar10net"}
+    small = {
+        "run_cluster.sh 50 64 resnet": "run_cluster.sh 1 64 cifar10net",
+        "--array=1-18": "--array=1,18",
+    }
     env = {**environment, "SLURM_CONF": os.environ["SLURM_CONF"], "OMP_NUM_THREADS": "1"}
     for line in jobs:
         for long, short in small.items():

@@ -15,6 +15,8 @@ _FIELDS = {  # with their widths: longer values are cut; a job's name may hold a
     **{"TimeLeft": 20, "WorkDir": 256, "Name": 128},
 }
 
+_STRANDED = "launch failed requeued held"  # as seen after slurmctld forgot what it had started
+
 JOB_NAME = "cifar10"
 """What the names of jobs that work on sweeps begin with."""
 
@@ -62,6 +64,11 @@ class Job:
     def array(self) -> str:
         """The array that it is a task of; its own id where it is none."""
         return self.id.partition("_")[0]
+
+    @property
+    def is_stranded(self) -> bool:
+        """Whether Slurm holds it, after a launch that failed, until somebody releases it."""
+        return self.reason.replace("_", " ").lower() == _STRANDED
 
     @property
     def is_ours(self) -> bool:

@@ -91,10 +91,12 @@ def main(arguments: Sequence[str]) -> ExitStatus:
                     continue
             told[name]["seconds"] = round(time.perf_counter() - began)
             print(f"{name}: {_words(told[name])}", file=sys.stderr, flush=True)
+            if not parsed.short:
+                _write(told)
     if parsed.json:
         print(json.dumps(told, indent=2))
     if not parsed.short:
-        _write(told)
+        print(shown(RESULTS / FILE))
     return ExitStatus.SOME_RUNS_FAILED if broken else ExitStatus.DONE
 
 
@@ -138,7 +140,6 @@ def _write(told: Mapping[str, Figures]) -> None:
     _, end, after = rest.partition(END)
     if begin and end:
         files.write_text(README, "\n".join([before + BEGIN, *lines, END + after]))
-    print(shown(RESULTS / FILE))
 
 
 if __name__ == "__main__":

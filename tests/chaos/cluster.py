@@ -81,6 +81,7 @@ def disturbed(folder: Path, place: Path, *, disturb: Disturb, times: int) -> Fig
         while queued():
             if done < times:
                 done = before + disturb(place, logs)
+            _released()
             if time.monotonic() > give_up:
                 raise Broken(f"unfinished after {_PATIENCE_SECONDS:g} s:\n{said(logs)[-3000:]}")
             time.sleep(0.5)
@@ -91,6 +92,19 @@ def disturbed(folder: Path, place: Path, *, disturb: Disturb, times: int) -> Fig
     if failed:
         raise Broken(f"jobs that ended as {failed}")
     return {"sweeps": sweeps, "disturbances": done, "jobs failed": 0}
+
+
+def _released() -> None:
+    """What an administrator does after slurmctld has forgotten which jobs it had started.
+
+    It takes the processes that it finds on the nodes for doubles, drains those and holds its jobs.
+    """
+    doubles = _asked("sinfo", "-h", "-N", "-p", "gpu", "-o", "%N %E").stdout
+    for node in re.findall(r"(\S+) Duplicate jobid", doubles):
+        _asked("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    held = _asked("squeue", "-h", "--array", "-t", "PENDING", "-o", "%i %r").stdout
+    for job in re.findall(r"(\S+) launch failed requeued held", held):
+        _asked("scontrol", "release", job)
 
 
 def preempt(place: Path, logs: Path) -> int:

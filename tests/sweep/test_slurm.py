@@ -89,6 +89,7 @@ def test_a_set_requeued_half_way_loses_nothing(
     script = ("run_cluster_sets.sh", 1, "--sets", set_files, "--runs")
     folder = ROOT / "slurm_cluster"
     job = sbatch(f"--output={log}", *script, runs, folder=folder)
+    undisturbed = sbatch(f"--output={tmp_path / 'calm.log'}", *script, calm, folder=folder)
 
     until(lambda: len(results(runs)) >= 1)
     first = {path: path.stat().st_mtime_ns for path in runs.glob("*/*/result.json")}
@@ -108,7 +109,6 @@ def test_a_set_requeued_half_way_loses_nothing(
         assert len(list(attempts.iterdir())) <= 3
     assert not list(runs.glob("*/*/resume*"))
 
-    undisturbed = sbatch(f"--output={tmp_path / 'calm.log'}", *script, calm, folder=folder)
     assert ended(undisturbed) == ["COMPLETED"]
     assert results(runs) == results(calm)
     assert len(results(calm)) == 3

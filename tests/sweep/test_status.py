@@ -240,17 +240,21 @@ def test_reasons_of_waiting_jobs(
         *(ours(job, "PENDING", reason="Priority") for job in ("7_1", "7_2")),
         ours("7_3", "PENDING", reason="Resources"),
         ours("7_4", raw="8"),
+        ours("7_5", "PENDING", reason="launch failed requeued held"),
+        ours("7_6", "PENDING", reason="launch_failed_requeued_held"),
         line("9", "PENDING", reason="Dependency", folder=str(ROOT), name="other"),
         line("10", "PENDING", reason="X", name="cifar10"),
     ]
     squeue("\n".join(f"echo '{text}'" for text in lines))
     (tmp_path / "runs").mkdir()
     now = told(capsys, "--all", "--runs", tmp_path / "runs")
-    reasons = {"Priority": 2, "Resources": 1}
-    assert now["queue"] == {"active": 1, "waiting": 3, "reasons": reasons}
+    assert (now["queue"]["active"], now["queue"]["waiting"]) == (1, 5)
+    assert (now["queue"]["reasons"]["Priority"], now["queue"]["reasons"]["Resources"]) == (2, 1)
+    assert now["queue"]["stranded"] == ["7_5", "7_6"]
     status.main(["--all", "--runs", str(tmp_path / "runs")])
     said = capsys.readouterr().out
-    assert "Slurm: 1 jobs running, 3 waiting: 2 Priority, 1 Resources" in said
+    assert "Slurm: 1 jobs running, 5 waiting: 2 Priority, 1 Resources, 1 launch failed" in said
+    assert "scontrol release 7_5,7_6" in said
 
 
 @pytest.mark.parametrize("body", ["exec /bin/sleep 60", "exit 1"])

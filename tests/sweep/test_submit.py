@@ -287,6 +287,18 @@ def test_no_more_jobs_than_are_allowed(submit: Submit, fake: Path) -> None:
     assert sum(column(submit("--workers", 3), "workers")) == 3
 
 
+def test_workers_that_slurm_holds_are_no_workers(submit: Submit, fake: Path) -> None:
+    """As after slurmctld forgot that it had started them: nobody comes back by himself."""
+    first = submit("--workers", 2)["groups"]
+    queue(fake, *first)
+    assert column(submit("--workers", 2), "workers") == [0, 0]
+    job = first[0]["jobs"][0]
+    lines = (fake / "queue").read_text().splitlines()
+    held = [line(f"{job}_{n}", "PENDING", reason="launch failed requeued held") for n in range(2)]
+    (fake / "queue").write_text("\n".join([*held, *lines[2:]]))
+    assert column(submit("--workers", 2), "workers") == [2, 0]
+
+
 def test_where_slurm_does_not_answer_nothing_is_submitted(
     submit: Submit, fake: Path, refused: Callable[..., str], grid_file: Path, tmp_path: Path
 ) -> None:

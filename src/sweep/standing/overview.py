@@ -57,6 +57,8 @@ class Queued:
     waiting: int
     reasons: dict[str, int]
     """Why those that wait do, in Slurm's words."""
+    stranded: tuple[str, ...]
+    """Those of them that Slurm holds until somebody releases them."""
 
 
 @dataclass(frozen=True)
@@ -157,4 +159,5 @@ def _queued(queued: Mapping[str, Job]) -> Queued:
     ours = [job for job in distinct(queued) if job.is_ours]
     reasons = Counter(job.reason for job in ours if job.state == JobState.WAITING)
     active = sum(job.state == JobState.ACTIVE for job in ours)
-    return Queued(active, reasons.total(), dict(reasons.most_common()))
+    stranded = tuple(sorted(job.id for job in ours if job.is_stranded))
+    return Queued(active, reasons.total(), dict(reasons.most_common()), stranded)

@@ -95,11 +95,11 @@ def workers(runs_dir: Path) -> list[Workers]:
 
 
 def _queued() -> Counter[str]:
-    """How many tasks of each of our arrays are in the queue."""
+    """How many tasks of each of our arrays are in the queue, and will run."""
     jobs = queue.jobs(quiet=True)
     if jobs is None:
         raise UserError("Slurm does not answer (squeue): nothing is submitted")
-    return Counter(job.array for job in queue.distinct(jobs))
+    return Counter(job.array for job in queue.distinct(jobs) if not job.is_stranded)
 
 
 def _alive(record: Record, array: Record, tasks: Callable[[], Counter[str]]) -> int:
