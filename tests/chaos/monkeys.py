@@ -68,28 +68,21 @@ def every_failpoint(
 ) -> Figures:
     """Kill a worker before and after every file operation, and fail each for want of space.
 
-    every_write: each of the hundreds of writes to one file, rather than every tenth.
+    every_write: also after each of the hundreds of writes to one file, and for want of space there,
+    rather than at every tenth of them.
     of: which points, where not all.
     """
     configs = world.sweep(1)
     calm, log, noted = folder / "calm", folder / "log", folder / "points"
     first = world.fresh(folder / "recorded")
     _with(failpoints.recorded(first, noted), configs, first, log)
-    points = [
-        point
-        for point in noted.read_text().splitlines()
-        if of(point) and (every_write or not _is_one_of_many(point))
-    ]
+    points = [point for point in noted.read_text().splitlines() if of(point)]
     world.finish(configs, log, calm)
     _require_synced(noted.read_text().splitlines())
     faults = [
         fault
         for point in points
-        for fault in (
-            Fault(point),
-            Fault(point, after=True),
-            *([Fault(point, error=errno.ENOSPC)] if _takes_space(point) else []),
-        )
+        for fault in _faults(point, every_write or not _is_one_of_many(point))
     ]
     for start in range(0, len(faults), _TOGETHER):
         _fail_at(faults[start : start + _TOGETHER], configs, folder, calm)
@@ -99,6 +92,14 @@ def every_failpoint(
         "kills": sum(not fault.error for fault in faults) + 2 * tables,
         "full disks": sum(bool(fault.error) for fault in faults),
     }
+
+
+def _faults(point: str, all_of_them: bool) -> Iterator[Fault]:
+    yield Fault(point)
+    if all_of_them:
+        yield Fault(point, after=True)
+        if _takes_space(point):
+            yield Fault(point, error=errno.ENOSPC)
 
 
 def _takes_space(point: str) -> bool:

@@ -39,10 +39,10 @@ def test_killed_workers_lose_nothing(disturbed: Disturbed) -> None:
 
 
 def test_every_file_operation_may_be_the_last(disturbed: Disturbed) -> None:
-    """Of the hundreds of writes to one file every tenth; `make chaos` does all."""
+    """Before each; of the hundreds of writes to one file, after every tenth."""
     figures = disturbed("failpoints")
-    assert figures["points"] > 100
-    assert figures["kills"] == 2 * figures["points"]
+    assert figures["points"] > 400
+    assert figures["kills"] > figures["points"] + 100
     assert figures["full disks"] > 50
 
 
