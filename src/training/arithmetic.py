@@ -58,23 +58,35 @@ def pick_arithmetic(config: RunConfig, device: torch.device) -> Arithmetic:
     """What `config` asks for; where it says auto, what trains its architecture fastest here.
 
     That is measured once for an architecture and a device, in about a second, and kept in the
-    user's cache folder, so that the same run finds the same answer again.
+    user's cache folder, so that the same run finds the same answer again. Of several that measure
+    at the same time the first to be done decides for all.
     """
     allowed = _candidates(config, device)
     if len(allowed) == 1:
         return allowed[0]
     file = _memory(_key(config, device, allowed))
-    known = files.read_json(file) if file else None
-    for candidate in allowed:
-        if known and known.get("fastest") == asdict(candidate):
-            return candidate
+    if file and (known := _known(file, allowed)):
+        return known
     seconds = measure(config, device, allowed)
     fastest = choose(seconds)
     if file:
         with suppress(OSError):  # then it is measured again
             file.parent.mkdir(parents=True, exist_ok=True)
-            files.write_json(file, _record(config, device, seconds, fastest))
+            record = _record(config, device, seconds, fastest)
+            if not files.write_once(file, files.to_json(record).encode()):
+                if known := _known(file, allowed):
+                    return known
+                files.write_json(file, record)  # in place of one that says nothing
     return fastest
+
+
+def _known(file: Path, allowed: list[Arithmetic]) -> Arithmetic | None:
+    """The one of `allowed` that the file says is the fastest."""
+    record = files.read_json(file) or {}
+    for candidate in allowed:
+        if record.get("fastest") == asdict(candidate):
+            return candidate
+    return None
 
 
 def choose(seconds: dict[Arithmetic, float]) -> Arithmetic:

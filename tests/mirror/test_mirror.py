@@ -29,6 +29,8 @@ PATIENCE_SECONDS = 1.0
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset) -> None:
     monkeypatch.setattr(data, "load", lambda path: small_dataset)
+    for name in ("_PATIENCE_SECONDS", "_STOPPED_SECONDS"):  # wandb begins slowly beside other work
+        monkeypatch.setattr(process, name, process._MOST_SECONDS)
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_DIR"):
         monkeypatch.delenv(name, raising=False)
 

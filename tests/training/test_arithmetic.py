@@ -67,6 +67,25 @@ def test_a_damaged_memory_is_measured_again(
     assert len(asked) == 3
 
 
+def test_of_two_that_measure_at_once_the_first_decides(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs of one array start together, and noise may tell them different things."""
+    other: list[Arithmetic] = []
+
+    def measure(_: RunConfig, __: object, candidates: list[Arithmetic]) -> dict[Arithmetic, float]:
+        fastest = PLAIN
+        if not other:
+            other.append(FAST)
+            other[0] = pick_arithmetic(config, CPU)  # done while this one measures
+            fastest = FAST
+        return {candidate: 0.4 if candidate == fastest else 1.0 for candidate in candidates}
+
+    monkeypatch.setattr(arithmetic, "measure", measure)
+    assert pick_arithmetic(config, CPU) == other[0] == PLAIN
+    assert pick_arithmetic(config, CPU) == PLAIN
+
+
 def test_what_cannot_be_kept_is_measured_each_time(
     config: RunConfig, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
