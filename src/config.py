@@ -7,8 +7,8 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property
+from dataclasses import Field, asdict, dataclass, fields, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -268,10 +268,11 @@ class RunConfig:
     )
 
     def __post_init__(self) -> None:
-        for spec in fields(self):
-            value = getattr(self, spec.name)
-            if value is not spec.default:  # thousands of runs are read at a time
-                object.__setattr__(self, spec.name, checked(spec, value))
+        for spec in _specs():
+            value, default = getattr(self, spec.name), spec.default
+            if value is default or (type(value) is type(default) and value == default):
+                continue  # thousands of runs are read at a time
+            object.__setattr__(self, spec.name, checked(spec, value))
 
     @property
     def dataset(self) -> str:
@@ -296,19 +297,19 @@ class RunConfig:
         run = self.canonical()
         counted = {
             spec.name: getattr(run, spec.name)
-            for spec in fields(run)
+            for spec in _specs()
             if spec.metadata["changes_result"]
             and (spec.metadata["short"] or getattr(run, spec.name) != spec.default)
         }
         text = json.dumps({"dataset": self.dataset, **counted}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
-    @property
+    @cached_property
     def cell(self) -> str:
         """The grid cell: the name, and a hash of every setting as given, idle ones too."""
         given = {
             spec.name: getattr(self, spec.name)
-            for spec in fields(self)
+            for spec in _specs()
             if spec.metadata["changes_result"]
         }
         digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
@@ -322,13 +323,14 @@ class RunConfig:
     def _canonical(self) -> "RunConfig":
         idle: dict[str, Any] = {
             spec.name: spec.default
-            for spec in fields(self)
-            if any(
+            for spec in _specs()
+            if getattr(self, spec.name) != spec.default
+            and any(
                 getattr(self, other) not in values
                 for other, values in spec.metadata["matters_if"].items()
             )
         }
-        return replace(self, **idle)
+        return replace(self, **idle) if idle else self
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, by name."""
@@ -337,7 +339,12 @@ class RunConfig:
 
 def field_names() -> list[str]:
     """Names of all fields of RunConfig."""
-    return [spec.name for spec in fields(RunConfig)]
+    return [spec.name for spec in _specs()]
+
+
+@cache
+def _specs() -> "tuple[Field[Any], ...]":
+    return fields(RunConfig)
 
 
 def default_dataset_path() -> str:
@@ -351,9 +358,9 @@ def from_mapping(values: Mapping[str, object], source: str) -> RunConfig:
     Raises UserError that begins with `source`.
     """
     known = field_names()
-    for name in values:
-        if name not in known:
-            raise UserError(f"{source}: unknown setting {name!r}{did_you_mean(str(name), known)}")
+    if unknown := values.keys() - set(known):
+        name = next(name for name in values if name in unknown)
+        raise UserError(f"{source}: unknown setting {name!r}{did_you_mean(str(name), known)}")
     if values.get("learning_rate") == FIND:
         raise UserError(f"{source}: learning_rate 'find' is for src/main.py; expected a number")
     settings = {"base_dataset_path": default_dataset_path(), **values}

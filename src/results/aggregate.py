@@ -18,7 +18,8 @@ from src.config import (
 )
 from src.data.dataset import CLASSES
 from src.errors import UserError
-from src.results.store import RunFolder, State, all_runs
+from src.results.snapshot import Snapshot, State
+from src.results.store import RunFolder, all_runs
 from src.track import Follow, untold
 
 
@@ -95,8 +96,9 @@ def collect(runs_dir: Path, *, synthetic: bool = True, follow: Follow = untold) 
     states: dict[str, Counter[State]] = {}
     rows: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     for folder, cells in follow(kept, "run folders read"):
-        state, result = folder.state(), folder.result() or folder.pruned()
-        states.setdefault(cells[0].model_type, Counter())[state] += 1
+        now = Snapshot(folder.path)
+        result = now.result or now.pruned
+        states.setdefault(cells[0].model_type, Counter())[now.state] += 1
         if result:  # complete, or pruned, as its stop_reason tells
             rows += [(_grid_order(cell), _row(cell, result, cells[0])) for cell in cells]
     rows.sort(key=lambda row: row[0])
