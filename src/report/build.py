@@ -118,7 +118,7 @@ class Report:
         from src.report.drawing.effects import draw_effects
 
         found = self.effects()
-        return draw_effects(found, self.column, self._missing()) if found else None
+        return draw_effects(found, self._places, self.column, self._missing()) if found else None
 
     def effects_chart(self) -> list[Path]:
         """The same as <out>/effects.png and .svg."""
@@ -153,7 +153,9 @@ class Report:
         from src.report.drawing.effects import draw_importance
 
         told = [one for one in self.importances if one.shares]
-        return draw_importance(told, self.column, self._missing()) if told else None
+        if not told:
+            return None
+        return draw_importance(told, self._places, self.column, self._missing())
 
     def importance_chart(self) -> list[Path]:
         """The same as <out>/importance.png and .svg."""
@@ -173,7 +175,7 @@ class Report:
         if len(found) == 1:
             return None
         title = f"{len(rows):,} runs across their settings"
-        return draw_parallel(found, rows["Modelname"], title, self._missing())
+        return draw_parallel(found, rows["Modelname"], self._places, title, self._missing())
 
     def parallel_chart(self) -> list[Path]:
         """The same as <out>/parallel.png and .svg."""
@@ -184,16 +186,21 @@ class Report:
         """Runs by validation and test accuracy; None where the table tells no validation's."""
         from src.report.drawing.runs import draw_scatter
 
-        known = [name for name in ("best_val_accuracy", "val_accuracy") if name in self.runs]
-        if not known:
+        across = table.rank_column(self.runs, None)
+        rows = self._of_models.dropna(subset=[across, table.TEST])
+        if across == table.TEST or rows.empty:
             return None
-        rows = self._of_models.dropna(subset=[known[0], table.TEST])
-        return draw_scatter(rows, known[0], table.TEST, self._missing()) if len(rows) else None
+        return draw_scatter(rows, self._places, across, table.TEST, self._missing())
 
     def scatter_chart(self) -> list[Path]:
         """The same as <out>/scatter.png and .svg."""
         figure = self.scatter_figure()
         return charts.save(figure, self.out / "scatter") if figure else []
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Of all architectures of the table, also where the report is about one."""
+        return {model: place for place, model in enumerate(table.architectures(self.runs))}
 
     @cached_property
     def _of_models(self) -> pd.DataFrame:

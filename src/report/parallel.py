@@ -10,6 +10,7 @@ import pandas as pd
 
 from src.report.charts import words
 from src.report.settings import Setting, settings
+from src.report.table import is_share
 
 _DECADES = 2  # beyond as many, a searched setting is laid out by its logarithm
 
@@ -42,8 +43,8 @@ def _of_setting(rows: pd.DataFrame, setting: Setting) -> Axis:
 
 
 def _of_measure(rows: pd.DataFrame, column: str) -> Axis:
-    share = "accuracy" in column
-    return _of_numbers(words(column), rows[column], fmt="{:.1%}" if share else "{:.4g}")
+    fmt = "{:.1%}" if is_share(column) else "{:.4g}"
+    return _of_numbers(words(column), rows[column], fmt)
 
 
 def _of_numbers(

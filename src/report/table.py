@@ -86,6 +86,11 @@ def lower_is_better(column: str) -> bool:
     return any(word in column for word in _LOWER_IS_BETTER)
 
 
+def is_share(column: str) -> bool:
+    """Whether a measure goes from 0 to 1 and is read in per cent."""
+    return "accuracy" in column
+
+
 def ranked(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """Trained rows, best first; ties stay in the table's order, rows without a value go.
 

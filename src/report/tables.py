@@ -9,6 +9,7 @@ from src import files
 from src.report import numbers
 from src.report.effects import Effect
 from src.report.importance import Importance
+from src.report.table import is_share
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -102,7 +103,7 @@ def _text(value: float, form: str) -> str:
 
 
 def _is_share(name: str) -> bool:
-    return "accuracy" in name or name in ("low_95", "high_95", "share")
+    return is_share(name) or name in ("low_95", "high_95", "share")
 
 
 def _csv(table: pd.DataFrame) -> str:

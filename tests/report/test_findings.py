@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex, to_rgba_array
+from matplotlib.lines import Line2D
 from PIL import Image
 from scipy import stats
 
@@ -252,6 +254,47 @@ def test_points_of_the_scatter_are_those_of_the_table(few: Report) -> None:
     drawn = np.concatenate([np.asarray(c.get_offsets()) for c in figure.axes[0].collections])
     told = few.runs[["best_val_accuracy", "test_accuracy_best_val_acc"]].to_numpy()
     assert sorted(map(tuple, drawn)) == sorted(map(tuple, told))
+
+
+def test_the_scatter_has_the_validation_accuracy_that_there_is(few: Report) -> None:
+    unknown = few.runs.assign(best_val_accuracy=np.nan)
+    for runs, across in (
+        (few.runs, "best validation accuracy"),
+        (unknown, "validation accuracy of the last epoch"),
+    ):
+        figure = replace(few, runs=runs).scatter_figure()
+        assert figure
+        assert figure.axes[0].get_xlabel() == across
+    none = unknown.assign(val_accuracy=np.nan)
+    assert replace(few, runs=none).scatter_figure() is None
+
+
+def test_an_architecture_has_one_colour_in_all_charts(few: Report) -> None:
+    """Also where it is the only one told of."""
+    of_first = few.runs["Modelname"] == few.models[0]
+    levels = ("augmentation", "gamma", "learning_rate", "scheduler", "weight_decay")
+    same = {name: few.runs[name].mask(of_first, few.runs[name].iloc[0]) for name in levels}
+    runs = few.runs.assign(**same)
+    seen: dict[str, set[str]] = {}
+    for report in (replace(few, runs=runs), *(replace(few, model=model) for model in few.models)):
+        for figure in (
+            report.effects_figure(),
+            report.importance_figure(),
+            report.parallel_figure(),
+            report.scatter_figure(),
+        ):
+            assert figure
+            [legend] = [
+                *figure.legends,
+                *filter(None, (axes.get_legend() for axes in figure.axes)),
+            ]
+            for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+                assert handle
+                drawn = handle.get_color() if isinstance(handle, Line2D) else handle.get_facecolor()  # type: ignore[attr-defined]
+                [one, *_] = to_rgba_array(drawn)
+                seen.setdefault(text.get_text(), set()).add(to_hex(one))
+    assert {len(seen[model]) for model in few.models} == {1}
+    assert len(set.union(*(seen[model] for model in few.models))) == len(few.models)
 
 
 def test_what_cannot_be_compared_is_not_drawn(few: Report, tmp_path: Path) -> None:

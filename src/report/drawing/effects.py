@@ -11,14 +11,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from src.report.charts import head, words
-from src.report.drawing.marks import colour, marker
+from src.report.drawing.marks import Places, colour, marker
 from src.report.effects import Effect, Pair
 from src.report.importance import Importance
+from src.report.table import is_share
 
 _ACROSS = 3  # panels in a row
 
 
-def draw_effects(effects: Mapping[str, Sequence[Effect]], column: str, note: str) -> Figure:
+def draw_effects(
+    effects: Mapping[str, Sequence[Effect]], places: Places, column: str, note: str
+) -> Figure:
     """Means of all runs with each value of a setting (lines), and the best of them (dashes)."""
     names = list(dict.fromkeys(e.setting.name for found in effects.values() for e in found))
     across = min(_ACROSS, len(names))
@@ -28,15 +31,15 @@ def draw_effects(effects: Mapping[str, Sequence[Effect]], column: str, note: str
         grid = figure.subplots(down, across, squeeze=False, sharey=True)
     panels = list(grid.flat)
     for axes, name in zip(panels, names, strict=False):
-        _effect(axes, name, effects)
-        if _is_share(column):
+        _effect(axes, name, effects, places)
+        if is_share(column):
             axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     sns.despine(figure)
     handles = [
-        Line2D([], [], color=colour(place), marker=marker(place), label=model)
-        for place, model in enumerate(effects)
+        Line2D([], [], color=colour(places[model]), marker=marker(places[model]), label=model)
+        for model in effects
     ]
     handles.append(Line2D([], [], color="0.4", ls="", marker="_", ms=12, label="the best"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
@@ -48,7 +51,7 @@ def draw_pairs(model: str, pairs: Sequence[Pair], column: str, note: str) -> Fig
     """Means over the runs with each combination of the values of two settings."""
     across = min(_ACROSS, len(pairs))
     down = math.ceil(len(pairs) / across)
-    share = _is_share(column)
+    share = is_share(column)
     factor = 100 if share else 1
     lowest = min(float(pair.means.min().min()) for pair in pairs) * factor
     highest = max(float(pair.means.max().max()) for pair in pairs) * factor
@@ -78,7 +81,7 @@ def draw_pairs(model: str, pairs: Sequence[Pair], column: str, note: str) -> Fig
     return figure
 
 
-def draw_importance(found: Sequence[Importance], column: str, note: str) -> Figure:
+def draw_importance(found: Sequence[Importance], places: Places, column: str, note: str) -> Figure:
     """Each setting's share of the variance, by architecture."""
     rows = pd.DataFrame(
         [
@@ -92,7 +95,16 @@ def draw_importance(found: Sequence[Importance], column: str, note: str) -> Figu
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
         figure = Figure((9, height + 0.5))
         axes = figure.subplots()
-        sns.barplot(rows, x="share", y="setting", hue="architecture", palette="colorblind", ax=axes)
+        palette = {one.model: colour(places[one.model]) for one in found}
+        sns.barplot(
+            rows,
+            x="share",
+            y="setting",
+            hue="architecture",
+            palette=palette,
+            saturation=1,
+            ax=axes,
+        )
     for container in axes.containers:
         axes.bar_label(container, fmt=lambda share: f"{share:.0%}", padding=3, size=9)  # type: ignore[arg-type]
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
@@ -106,7 +118,7 @@ def draw_importance(found: Sequence[Importance], column: str, note: str) -> Figu
     return figure
 
 
-def _effect(axes: Axes, name: str, effects: Mapping[str, Sequence[Effect]]) -> None:
+def _effect(axes: Axes, name: str, effects: Mapping[str, Sequence[Effect]], places: Places) -> None:
     """A panel: the mean with each value of a setting, and the best above it."""
     labels = list(
         dict.fromkeys(
@@ -117,7 +129,8 @@ def _effect(axes: Axes, name: str, effects: Mapping[str, Sequence[Effect]]) -> N
             for label in effect.setting.labels
         )
     )
-    for place, found in enumerate(effects.values()):
+    for model, found in effects.items():
+        place = places[model]
         for effect in found:
             if effect.setting.name != name:
                 continue
@@ -133,7 +146,3 @@ def _effect(axes: Axes, name: str, effects: Mapping[str, Sequence[Effect]]) -> N
             axes.scatter(x, bests, color=colour(place), marker="_", s=140)
     axes.set_xticks(range(len(labels)), labels)
     axes.set(title=name.replace("_", " "), xlim=(-0.4, len(labels) - 0.6))
-
-
-def _is_share(column: str) -> bool:
-    return "accuracy" in column

@@ -1,6 +1,11 @@
 """Colours and markers that tell lines apart, also for whoever cannot tell ten colours."""
 
+from collections.abc import Mapping
+
 import seaborn as sns
+
+Places = Mapping[str, int]
+"""The number of each architecture of a report: the same colour and marker in all of its charts."""
 
 _MARKERS = "osD^vPX"  # not as many as colours: no two of 70 lines look alike
 

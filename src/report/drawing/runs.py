@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from src.report.charts import head, words
-from src.report.drawing.marks import colour, marker
+from src.report.drawing.marks import Places, colour, marker
 from src.report.parallel import Axis
 from src.report.settings import MODEL
 from src.report.table import is_pruned
@@ -25,9 +25,11 @@ _SPREAD = 0.07  # of an axis: how far the runs that share a value lie apart
 _GOLDEN = 0.618034  # its multiples, modulo 1, are never close to each other
 
 
-def draw_parallel(axes: Sequence[Axis], models: "pd.Series[str]", title: str, note: str) -> Figure:
+def draw_parallel(
+    axes: Sequence[Axis], models: "pd.Series[str]", places: Places, title: str, note: str
+) -> Figure:
     """Parallel coordinates. models: the architecture of each run, which gives its colour."""
-    names = list(dict.fromkeys(models))
+    names = [name for name in places if name in set(models)]
     with sns.axes_style("white"), sns.plotting_context("notebook"):
         figure = Figure((max(7.0, 1.55 * len(axes)), 4.6))
         plane = figure.subplots()
@@ -35,10 +37,10 @@ def draw_parallel(axes: Sequence[Axis], models: "pd.Series[str]", title: str, no
     aside = _SPREAD * ((number + np.arange(len(number)) * _GOLDEN % 1) / len(names) - 0.5)
     heights = np.array([axis.places + (aside if axis.shared else 0) for axis in axes])
     opacity = float(np.clip(60 / len(models), 0.16, 0.75))
-    for place in range(len(names)):
+    for place, name in enumerate(names):
         lines = LineCollection(
             [_bent(line) for line in heights.T[number == place]],
-            colors=[colour(place)],
+            colors=[colour(places[name])],
             alpha=opacity,
             linewidths=1.0,
         )
@@ -47,19 +49,22 @@ def draw_parallel(axes: Sequence[Axis], models: "pd.Series[str]", title: str, no
         _upright(plane, place, axis)
     plane.set(xlim=(-0.15, len(axes) - 0.35), ylim=(-0.09, 1.16))
     plane.set_axis_off()
-    handles = [Line2D([], [], color=colour(place), label=name) for place, name in enumerate(names)]
+    handles = [Line2D([], [], color=colour(places[name]), label=name) for name in names]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
     head(figure, title, f"Runs that share a value lie side by side. {note}")
     return figure
 
 
-def draw_scatter(rows: pd.DataFrame, across: str, down: str, note: str) -> Figure:
+def draw_scatter(rows: pd.DataFrame, places: Places, across: str, down: str, note: str) -> Figure:
     """Runs by two accuracies, `across` and `down` (columns); crosses are pruned ones."""
     pruned = is_pruned(rows)
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
         figure = Figure((7.5, 5.4))
         plane = figure.subplots()
-    for place, (model, mine) in enumerate(rows.groupby(MODEL, sort=False)):
+    for model, place in places.items():
+        mine = rows[rows[MODEL] == model]
+        if mine.empty:
+            continue
         for is_cut in (False, True):
             part = mine[pruned[mine.index] == is_cut]
             plane.scatter(
@@ -70,7 +75,7 @@ def draw_scatter(rows: pd.DataFrame, across: str, down: str, note: str) -> Figur
                 color=colour(place),
                 marker="x" if is_cut else marker(place),
                 linewidths=1.4 if is_cut else 0,
-                label=None if is_cut else str(model),
+                label=None if is_cut else model,
             )
     low, high = rows[[across, down]].min().max(), rows[[across, down]].max().min()
     plane.plot([low, high], [low, high], color="0.6", lw=1, ls=":", zorder=0, label="equal")
