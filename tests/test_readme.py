@@ -56,7 +56,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory, batches: Path) -> Path:
     for name in ("cpu_cifar10net_grid", "resnet9_onecycle"):
         (folder / "run_config" / f"{name}.yaml").write_text(TINY)
     demo = folder / "run_config" / "demo_grid.yaml"
-    demo.write_text(demo.read_text().replace("max_images: 1000", "max_images: 250"))
+    demo.write_text(demo.read_text().replace("max_images: 1000", "max_images: 100"))
     search = folder / "run_config" / "cifar10net_search.yaml"
     search.write_text(search.read_text().replace("num_epochs: 5", "num_epochs: 1\nmax_images: 200"))
     return folder
@@ -153,7 +153,7 @@ def test_the_other_commands(command: Run, copy: Path, environment: dict[str, str
                 path.write_text(TINY_LINE)
         if "--model resnet" in line:
             line = line.replace("resnet", "cifar10net")
-        line = line.replace("--trials 30 --workers 2", "--trials 5 --workers 2")
+        line = line.replace("-e 3 --max_images 500", "-e 1 --max_images 100")
         line = line.replace("--trials 30", "--trials 3")
         line = line.replace("--images 2000", "--images 200")
         line = line.replace("estimate", "estimate --seconds 1")

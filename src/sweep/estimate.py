@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import count
 
 import torch
@@ -116,7 +117,7 @@ def measure(config: RunConfig, device: torch.device, slots: int | None, budget: 
 
     slots: as for training; None finds out how many are worth it on a GPU.
     """
-    data = ResidentData.put(synthetic.generate(test=10), device)
+    data = _stand_in(device)
     run = replace(
         config,
         base_dataset_path=SYNTHETIC,
@@ -145,6 +146,11 @@ def measure(config: RunConfig, device: torch.device, slots: int | None, budget: 
     except Stopped:
         pass
     return Speed(watched.rate, watched.limit, parameters, features)
+
+
+@cache
+def _stand_in(device: torch.device) -> ResidentData:
+    return ResidentData.put(synthetic.generate(test=10), device)
 
 
 def _affordable_batch(run: RunConfig, data: ResidentData) -> int:

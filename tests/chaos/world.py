@@ -1,6 +1,7 @@
 """The sweep that is disturbed, the processes that work on it, and what must come of it."""
 
 import faulthandler
+import gc
 import os
 import select
 import shutil
@@ -21,7 +22,9 @@ from unittest import mock
 import torch
 import torch._dynamo  # imported by the first optimizer
 
-from src import data, files, paths
+import src.mirror.process
+import src.run  # as the two before it, so that no worker has to
+from src import data, files, models, paths
 from src.cli.door import door
 from src.cli.training import train
 from src.commit import git_commit
@@ -90,7 +93,10 @@ def prepared() -> Iterator[None]:
     ):
         load("synthetic")
         git_commit()  # that of now for all
+        models.create(BASE.model_type)
+        gc.freeze()  # a fork copies what its garbage collector touches
         yield
+        gc.unfreeze()
     torch.set_num_threads(threads)
 
 
@@ -213,12 +219,17 @@ def same(runs_dir: Path, calm: Path, configs: Sequence[RunConfig]) -> None:
         records = [files.read_json(path) for path in (one.path / paths.ATTEMPTS).iterdir()]
         if sum((record or {}).get("ended") == "done" for record in records) > 1:
             raise Broken(f"{one.path.name} was done more than once")
-    if table(runs_dir) != table(calm):
+    if table(runs_dir) != _undisturbed_table(calm):
         raise Broken("the table is not that of the undisturbed sweep")
     left = [path for path in runs_dir.rglob("*") if path.name.startswith(paths.TEMPORARY_PREFIX)]
     left += runs_dir.glob(f"*/*/{paths.RESUME}*")
     if left:
         raise Broken(f"left behind: {left[0]}")
+
+
+@cache
+def _undisturbed_table(calm: Path) -> bytes:
+    return table(calm)
 
 
 def table(runs_dir: Path) -> bytes:

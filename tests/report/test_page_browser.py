@@ -177,14 +177,17 @@ def test_run_after_run(opened: Open, few: Report) -> None:
     """Each in its place, on a machine on which plots take their time, also without pictures."""
     page = opened()
     page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 4})
+    seen = []
     for place in (0, -1, 1):
         page.locator("#table tbody th button").nth(place).click()
         key = shown(page)[place]
         until(page, f"document.querySelector('tr.open').dataset.key === '{key}'")
         until(page, "document.activeElement.id === 'run-title'")
-        for plot in page.locator("#run .plot").all():
-            drawn(page, plot.get_attribute("id") or "")
+        seen.append([plot.get_attribute("id") for plot in page.locator("#run .plot").all()])
+        for plot in seen[-1]:
+            drawn(page, plot or "")
         page.get_by_role("button", name="Back to the table").click()
+    assert seen == [["confusion", "plane"], [], ["confusion", "plane"]]
 
 
 def test_curves_of_the_ticked_runs(opened: Open, few: Report) -> None:
