@@ -32,6 +32,7 @@ Fake = Callable[[str], Path]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Beside others run whole files, and all that need the one cluster; the longest begin."""
     long = ("slurm", "tests/test_readme.py")

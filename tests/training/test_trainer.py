@@ -72,7 +72,8 @@ def test_stopped_anywhere_and_resumed_is_the_same(
 def test_dropout_goes_on_where_it_stopped(
     config: RunConfig, small_data: ResidentData, tmp_path: Path
 ) -> None:
-    run = replace(config, model_type="cnn", max_images=20, batch_size=5, num_epochs=1, dropout=0.5)
+    tiny = replace(config, model_type="tinyvgg", hidden_units=4, num_epochs=1)
+    run = replace(tiny, max_images=20, batch_size=5, dropout=0.5)
     undisturbed = finish(Trainer(run, small_data))
     trainer = Trainer(run, small_data, folder=tmp_path)
     trainer.advance()
