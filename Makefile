@@ -2,7 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 DEMO ?= demo
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 2
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -24,7 +24,7 @@ demo: $(VENV)/.installed  ## a small real sweep end to end, offline: 12 runs, a 
 	@echo "report: $(DEMO)/report/report.html"
 
 test: $(VENV)/.installed-dev  ## every test; those for Slurm, CIFAR-10, Chromium or a GPU say why they skip
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(TESTS)
 
 check: $(VENV)/.installed-dev  ## lint, format and types
 	$(BIN)/ruff check .

@@ -32,20 +32,27 @@ Fake = Callable[[str], Path]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+_PAGE = "tests/report/test_page.py"
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Beside others run whole files, and all that need the one cluster; the longest begin."""
-    long = ("slurm", "tests/test_readme.py")
+    long = [
+        *("slurm", "tests/test_readme.py", "tests/chaos/test_chaos.py", _PAGE),
+        *("tests/test_style.py", "tests/benchmarks/test_commands.py", "tests/test_main.py"),
+    ]
 
     def group(item: pytest.Item) -> str:
         file = item.nodeid.partition("::")[0]
         one_sweep = "sweep" in getattr(item, "fixturenames", ())  # it takes a while to make up
-        file = "tests/report/test_page.py" if one_sweep else file
+        file = _PAGE if one_sweep else file
         return "slurm" if item.get_closest_marker("slurm") else file
 
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: group(item) not in long)
+    place = {name: number for number, name in enumerate(long)}
+    items.sort(key=lambda item: place.get(group(item), len(long)))
 
 
 @pytest.fixture(scope="session", autouse=True)

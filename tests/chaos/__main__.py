@@ -51,7 +51,7 @@ def scenarios(short: bool) -> dict[str, Callable[[Path], Figures]]:
     some = times(50, 200)
     return {
         "kills": lambda at: monkeys.kills(at, runs=25, kills=times(50, 500)),
-        "failpoints": lambda at: monkeys.every_failpoint(at, every_write=not short),
+        "failpoints": monkeys.every_failpoint,
         "damage": lambda at: monkeys.damage(at, cuts=some, flips=some, resumed=times(4, 20)),
         "claims": lambda at: monkeys.claims(at, rounds=times(100, 1000)),
         "signals": lambda at: monkeys.signals(at, bursts=times(8, 50)),

@@ -4,6 +4,7 @@ A point is named by what is done, to which file, and for the how manieth time: "
 resume.pt #2". The same work meets the same points, however its threads take turns.
 """
 
+import io
 import os
 import signal
 import sys
@@ -12,16 +13,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from src import files
 from src.paths import TEMPORARY_PREFIX
 
-Happen = Callable[[str, "IO[bytes] | None"], None]
-"""Called with a point before or after it; the file, if it is a write."""
+Happen = Callable[[str], None]
+"""Called with a point before or after it."""
 
 
-def nothing(point: str, file: IO[bytes] | None) -> None:
+def nothing(point: str) -> None:
     """What mostly happens."""
 
 
@@ -63,15 +64,14 @@ class Points:
         @contextmanager
         def watched(path: Path) -> Iterator[Any]:
             with temporary(path) as file:
-                write = file.write
-                file.write = lambda part: self._do("write", str(path), lambda: write(part), file)
-                yield file
+                raw = _WatchedFile(file.fileno(), lambda act: self._do("write", str(path), act))
+                raw.name = file.name
+                with io.BufferedWriter(raw, os.fstat(file.fileno()).st_blksize) as buffered:
+                    yield buffered
 
         return watched
 
-    def _do(
-        self, name: str, path: str, act: Callable[[], Any], file: IO[bytes] | None = None
-    ) -> Any:
+    def _do(self, name: str, path: str, act: Callable[[], Any]) -> Any:
         if not os.path.abspath(path).startswith(self.folder):
             return act()
         relative = os.path.abspath(path).removeprefix(self.folder)
@@ -81,18 +81,30 @@ class Points:
         event = f"{name} {relative}"
         self._seen[event] += 1
         point = f"{event} #{self._seen[event]}"
-        self.before(point, file)
+        self.before(point)
         try:
             return act()
         finally:
-            self.after(point, file)
+            self.after(point)
+
+
+class _WatchedFile(io.FileIO):
+    """A file of which each write(2) is told: what a killed process leaves ends with one of them."""
+
+    def __init__(self, descriptor: int, told: Callable[[Callable[[], Any]], Any]) -> None:
+        super().__init__(descriptor, "wb", closefd=False)
+        self._told = told
+
+    def write(self, data: Any) -> int:
+        count: int = self._told(lambda: super(_WatchedFile, self).write(data))
+        return count
 
 
 def recorded(folder: Path, into: Path) -> Points:
     """Points that note their names in the file `into`, one a line."""
     out = os.open(into, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def note(point: str, file: IO[bytes] | None) -> None:
+    def note(point: str) -> None:
         os.write(out, f"{point}\n".encode())
 
     return Points(folder, before=note)
@@ -101,14 +113,12 @@ def recorded(folder: Path, into: Path) -> Points:
 def failing(folder: Path, fault: Fault, reached: Path) -> Points:
     """Points of which one fails; `reached` exists then."""
 
-    def happen(point: str, file: IO[bytes] | None) -> None:
+    def happen(point: str) -> None:
         if point != fault.point:
             return
         os.close(os.open(reached, os.O_WRONLY | os.O_CREAT))
         if fault.error:
             raise OSError(fault.error, os.strerror(fault.error))
-        if fault.after and file:
-            file.flush()  # as much as was written is in the file now
         sys.stderr.flush()
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -63,13 +63,9 @@ def _all_done(configs: Sequence[RunConfig], runs_dir: Path) -> bool:
     return all(RunFolder.of(config, runs_dir).result() for config in configs)
 
 
-def every_failpoint(
-    folder: Path, *, every_write: bool, of: Callable[[str], bool] = lambda point: True
-) -> Figures:
+def every_failpoint(folder: Path, of: Callable[[str], bool] = lambda point: True) -> Figures:
     """Kill a worker before and after every file operation, and fail each for want of space.
 
-    every_write: also after each of the hundreds of writes to one file, and for want of space there,
-    rather than at every tenth of them.
     of: which points, where not all.
     """
     configs = world.sweep(1)
@@ -79,11 +75,7 @@ def every_failpoint(
     points = [point for point in noted.read_text().splitlines() if of(point)]
     world.finish(configs, log, calm)
     _require_synced(noted.read_text().splitlines())
-    faults = [
-        fault
-        for point in points
-        for fault in _faults(point, every_write or not _is_one_of_many(point))
-    ]
+    faults = [fault for point in points for fault in _faults(point)]
     for start in range(0, len(faults), _TOGETHER):
         _fail_at(faults[start : start + _TOGETHER], configs, folder, calm)
     tables = _fail_aggregating(folder / "tables", calm, log)
@@ -94,20 +86,11 @@ def every_failpoint(
     }
 
 
-def _faults(point: str, all_of_them: bool) -> Iterator[Fault]:
+def _faults(point: str) -> Iterator[Fault]:
     yield Fault(point)
-    if all_of_them:
-        yield Fault(point, after=True)
-        if _takes_space(point):
-            yield Fault(point, error=errno.ENOSPC)
-
-
-def _takes_space(point: str) -> bool:
-    return point.split()[0] in ("write", "fsync", "link", "mkdir")
-
-
-def _is_one_of_many(point: str) -> bool:
-    return point.startswith("write") and int(point.rpartition("#")[2]) % 10 != 1
+    yield Fault(point, after=True)
+    if point.split()[0] in ("write", "fsync", "link", "mkdir"):  # which take space
+        yield Fault(point, error=errno.ENOSPC)
 
 
 def _fail_at(

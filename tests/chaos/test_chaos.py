@@ -39,10 +39,10 @@ def test_killed_workers_lose_nothing(disturbed: Disturbed) -> None:
 
 
 def test_every_file_operation_may_be_the_last(disturbed: Disturbed) -> None:
-    """Before each; of the hundreds of writes to one file, after every tenth."""
+    """Or the one before it, or find no space."""
     figures = disturbed("failpoints")
-    assert figures["points"] > 400
-    assert figures["kills"] > figures["points"] + 100
+    assert figures["points"] > 80
+    assert figures["kills"] == 2 * figures["points"]
     assert figures["full disks"] > 50
 
 

@@ -127,9 +127,7 @@ def catches(folder: Path) -> dict[Variant, Callable[[], object]]:
 
     return {
         no_checksum: lambda: monkeys.damage(place("no-checksum"), cuts=0, flips=40, resumed=0),
-        no_atomic_rename: lambda: monkeys.every_failpoint(
-            place("no-rename"), every_write=False, of=small
-        ),
+        no_atomic_rename: lambda: monkeys.every_failpoint(place("no-rename"), of=small),
         unlink_style_claims: lambda: monkeys.claims(place("unlink"), rounds=300),
         zero_on_sigterm: lambda: monkeys.signals(place("zero"), bursts=6),
         work_in_the_handler: lambda: monkeys.signals(place("handler"), bursts=6),

@@ -35,16 +35,14 @@ def test_the_seed_decides() -> None:
 
 def test_a_tiny_model_reaches_60_to_90_percent_in_two_epochs() -> None:
     data = ResidentData.put(load("synthetic"), torch.device("cpu"))
-    for seed in (0, 1):
-        config = RunConfig(
-            base_dataset_path="synthetic",
-            model_type="cifar10net",
-            num_epochs=2,
-            batch_size=64,
-            learning_rate=0.001,
-            seed=seed,
-        )
-        [finished] = group.train(iter([Trainer(config, data)]))
-        assert finished.trainer.trained
-        accuracy = finished.trainer.trained.numbers["test_accuracy_best_val_acc"]
-        assert 0.6 < accuracy < 0.92, accuracy
+    config = RunConfig(
+        base_dataset_path="synthetic",
+        model_type="cifar10net",
+        num_epochs=2,
+        batch_size=64,
+        learning_rate=0.001,
+    )
+    [finished] = group.train(iter([Trainer(config, data)]))
+    assert finished.trainer.trained
+    accuracy = finished.trainer.trained.numbers["test_accuracy_best_val_acc"]
+    assert 0.6 < accuracy < 0.92, accuracy

@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from docs import take_screenshots
 from docs.take_screenshots import SHOTS, main
-from src.report import table
-from src.report.build import Report
 from src.results.aggregate import collect, write_csv
 from tests.conftest import Run
 
@@ -23,13 +20,14 @@ LIMIT = 400_000
 
 @pytest.mark.browser
 def test_pictures_are_small_and_not_blank(
-    browser: "Browser", trained: Path, tmp_path: Path
+    command: Run, browser: "Browser", trained: Path, tmp_path: Path
 ) -> None:
+    del browser  # where there is none, this skips
     write_csv(collect(trained).table, tmp_path / "runs.csv")
-    runs = table.read(tmp_path / "runs.csv")
-    page = Report(runs, {}, tmp_path / "page", runs_dir=trained).page()
-    pictures = take_screenshots.take(browser, page, tmp_path / "shots")
-    assert [path.stem for path in pictures] == [shot.name for shot in SHOTS]
+    words = ("--csv", tmp_path / "runs.csv", "--runs", trained, "--out", tmp_path)
+    done = command("python", "-m", "docs.take_screenshots", *words)
+    pictures = [tmp_path / f"{shot.name}.png" for shot in SHOTS]
+    assert done.stdout.split() == list(map(str, pictures))
     lightness = {}
     for path, shot in zip(pictures, SHOTS, strict=True):
         assert path.stat().st_size < LIMIT
@@ -41,18 +39,6 @@ def test_pictures_are_small_and_not_blank(
         lightness[shot.name] = pixels.mean()
     assert lightness["light"] > 200
     assert lightness["dark"] < 60
-
-
-@pytest.mark.browser
-def test_the_command_makes_them_of_a_table(
-    command: Run, browser: "Browser", trained: Path, tmp_path: Path
-) -> None:
-    del browser  # where there is none, this skips
-    write_csv(collect(trained).table, tmp_path / "runs.csv")
-    words = ("--csv", tmp_path / "runs.csv", "--out", tmp_path)
-    done = command("python", "-m", "docs.take_screenshots", *words)
-    assert done.stdout.split() == [str(tmp_path / f"{shot.name}.png") for shot in SHOTS]
-    assert all((tmp_path / f"{shot.name}.png").is_file() for shot in SHOTS)
 
 
 def test_bad_input_is_one_line(tmp_path: Path, refused: Callable[..., str]) -> None:
