@@ -27,7 +27,7 @@ def draw(curves: Curves) -> Figure:
             _plot(axes, curve, measure, place)
         axes.set(xlabel="epoch", title=_TITLES[measure])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    panels[1].yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    panels[1].yaxis.set_major_formatter(PercentFormatter(xmax=1))
     sns.despine(figure)
     runs = [
         Line2D([], [], color=colour(place), marker=marker(place), label=label)

@@ -33,7 +33,7 @@ def draw_effects(
     for axes, name in zip(panels, names, strict=False):
         _effect(axes, name, effects, places)
         if is_share(column):
-            axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+            axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     sns.despine(figure)
@@ -107,7 +107,7 @@ def draw_importance(found: Sequence[Importance], places: Places, column: str, no
         )
     for container in axes.containers:
         axes.bar_label(container, fmt=lambda share: f"{share:.0%}", padding=3, size=9)  # type: ignore[arg-type]
-    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.set(
         ylabel="", xlabel="share of the variance", xlim=(0, min(1.08, rows["share"].max() * 1.15))
     )

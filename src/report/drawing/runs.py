@@ -80,7 +80,7 @@ def draw_scatter(rows: pd.DataFrame, places: Places, across: str, down: str, not
     low, high = rows[[across, down]].min().max(), rows[[across, down]].max().min()
     plane.plot([low, high], [low, high], color="0.6", lw=1, ls=":", zorder=0, label="equal")
     for axis in (plane.xaxis, plane.yaxis):
-        axis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
+        axis.set_major_formatter(PercentFormatter(xmax=1))
     plane.set(xlabel=words(across), ylabel=words(down))
     figure.legend(loc="outside lower center", ncols=5, frameon=False)
     sns.despine(figure)
