@@ -35,10 +35,15 @@ def chromium() -> Iterator["Browser"]:
         found.close()
 
 
-def until(page: "Page", condition: str) -> None:
-    """Wait for a condition. Playwright's own way to do so is an eval that the page forbids."""
+def until(page: "Page", condition: str, plot: str | None = None) -> None:
+    """Wait for a condition. Playwright's own way to do so is an eval that the page forbids.
+
+    plot: is kept in sight, though others that are drawn above it may move it.
+    """
     deadline = time.monotonic() + _SECONDS
     while not holds(page, condition):
+        if plot:
+            see(page, plot)
         if time.monotonic() > deadline:
             raise TimeoutError(f"after {_SECONDS} s there is still not: {condition}")
         page.wait_for_timeout(20)
@@ -64,7 +69,7 @@ def see(page: "Page", plot: str) -> None:
 def drawn(page: "Page", plot: str) -> list[dict[str, Any]]:
     """The traces of a plot, once it is in sight and drawn."""
     see(page, plot)
-    until(page, f"document.getElementById('{plot}').data")
+    until(page, f"document.getElementById('{plot}').data", plot)
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     traces: list[dict[str, Any]] = page.evaluate(
         f"""document.getElementById('{plot}').data.map(one => ({{

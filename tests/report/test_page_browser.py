@@ -215,11 +215,9 @@ def test_curves_of_the_ticked_runs(opened: Open, few: Report) -> None:
     page = opened()
     assert len(drawn(page, "curves-plot")) == 3 * 4, "the best of each architecture"
     page.locator("#table tbody input").nth(1).check()
-    see(page, "curves-plot")
-    until(page, "document.getElementById('curves-plot').data.length === 16")
+    until(page, "document.getElementById('curves-plot').data.length === 16", "curves-plot")
     page.get_by_role("button", name=re.compile("^Take out resnet")).click()
-    see(page, "curves-plot")
-    until(page, "document.getElementById('curves-plot').data.length === 12")
+    until(page, "document.getElementById('curves-plot').data.length === 12", "curves-plot")
     for button in page.locator("#picked button").all()[::-1]:
         button.click()
     assert "Tick runs" in page.inner_text("#curves-none")
@@ -286,8 +284,7 @@ def test_dark_and_light(opened: Open) -> None:
     dark_ink = page.evaluate(ink)
     page.click("#theme")
     assert lightness(page) > 200
-    see(page, "scatter")
-    until(page, f"{ink} !== '{dark_ink}'")
+    until(page, f"{ink} !== '{dark_ink}'", "scatter")
     page.reload()
     assert lightness(page) > 200, "the choice is kept"
 
