@@ -63,6 +63,7 @@ def train(
                 else:
                     yield finished
                     trainer.close()
+                    memory.trim()
             if finished or stop():
                 break
         images = sum(trainer.images_trained for trainer in open_slots)

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import torch
 
+from src.training import memory
+
 _WARM_UP = 2  # calls before a step is captured: they allocate what the graph then writes to
 _AHEAD = 4  # steps that the host may be ahead of the device in one lane
 
@@ -27,6 +29,8 @@ class Lane:
             self._stream.wait_stream(torch.cuda.default_stream(device))  # the data comes by that
             self._generator = torch.Generator(device)
             self._pool = torch.cuda.graph_pool_handle()
+        else:
+            memory.keep()
         self._graphs_wanted = graphs and self.concurrent
         self._graphs: dict[tuple[str, int], torch.cuda.CUDAGraph] = {}
         self._calls: Counter[tuple[str, int]] = Counter()

@@ -13,7 +13,7 @@ import torch
 from src.config import RunConfig
 from src.data.resident import ResidentData
 from src.errors import NonFiniteLoss, OutOfMemory, Stopped
-from src.training import group
+from src.training import group, memory
 from src.training.learner import Learner
 from src.training.slots import FixedSlots
 from src.training.trainer import Trainer
@@ -32,7 +32,9 @@ def configs(config: RunConfig) -> list[RunConfig]:
     ]
 
 
-def test_neighbours_change_nothing(configs: list[RunConfig], small_data: ResidentData) -> None:
+def test_neighbours_change_nothing(
+    configs: list[RunConfig], small_data: ResidentData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alone = {}
     for config in configs:
         [finished] = group.train(iter([Trainer(config, small_data)]))
@@ -45,6 +47,8 @@ def test_neighbours_change_nothing(configs: list[RunConfig], small_data: Residen
             yield opened[-1]
 
     ended = 0
+    trimmed: list[int] = []
+    monkeypatch.setattr(memory, "trim", lambda: trimmed.append(ended))
     for finished in group.train(queue(), slots=FixedSlots(3)):
         ended += 1
         assert len(opened) <= 3 + ended
@@ -58,7 +62,7 @@ def test_neighbours_change_nothing(configs: list[RunConfig], small_data: Residen
         for kind, weights in solo.trainer.trained.weights.items():
             for name, tensor in weights.items():
                 assert torch.equal(tensor, finished.trainer.trained.weights[kind][name])
-    assert ended == len(configs)
+    assert ended == len(trimmed) == len(configs)
 
 
 def test_a_stop_saves_every_open_run(

@@ -51,3 +51,26 @@ def test_the_amounts_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     told = str(memory.shortage(error, torch.device("cuda")))
     assert "it had 70,000.0 MB and asked for 10,737.4 MB more, about 80,737.4 MB in all" in told
     assert "1.0 MB of 80,000.0 MB were free" in told
+
+
+def test_what_is_kept_is_not_faulted_in_again() -> None:
+    """In a process of its own, since it is for good."""
+    code = (
+        "import resource, torch; from src.training import memory\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(4): torch.ones(2**24)\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "def now(): return memory.psutil.Process().memory_info().rss >> 20\n"
+        "given_back = faults()\n"
+        "memory.keep()\n"
+        "kept, then = min(faults() for _ in range(9)), now()\n"  # once there is a place that fits
+        "memory.give_back()\n"
+        "print(given_back, kept, then - now())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    given_back, kept, freed = map(int, done.stdout.split())
+    assert kept < 100
+    assert given_back > 100 * kept
+    assert freed > 50  # MiB, of the 64 that one of them took
