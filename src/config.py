@@ -26,6 +26,7 @@ OPTIMIZERS = ("adamw", "adam", "sgd")
 NORMALIZATIONS = ("imagenet", "cifar10", "half", "measured")
 SPLITS = ("last_batch", "random", "stratified")
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
+CONVOLUTIONS = ("auto", "direct", "winograd")
 PRECISIONS = ("auto", "bfloat16", "float32")
 DEVICES = ("auto", "cpu", "cuda")
 CHECKPOINTS_KEPT = ("best", "all", "none")
@@ -241,6 +242,11 @@ class RunConfig:
     )
     memory_format: str = option(
         "auto", "order of an image in memory; auto: measured as well", choices=MEMORY_FORMATS
+    )
+    convolution: str = option(
+        "auto",
+        "how 3x3 convolutions are computed; auto: on a CPU measured as well, else direct",
+        choices=CONVOLUTIONS,
     )
 
     compile: bool = option(

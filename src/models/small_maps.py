@@ -8,13 +8,11 @@ and only their weight decay is applied. The function and its result are the same
 """
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
-
-Model = TypeVar("Model", bound=nn.Module)
 
 
 class WholeMapConv2d(nn.Module):
@@ -89,22 +87,6 @@ class WholeMapConv2d(nn.Module):
         super()._load_from_state_dict(state, prefix, *others)
 
 
-def specialise(model: Model, size: int = 32, *, dead_taps: bool = True) -> Model:
-    """`model`, for images (B, 3, size, size), with its whole-map convolutions replaced in place.
-
-    dead_taps: also where taps are dead, for optimizers that would do nothing to them but scale
-    them by a weight decay apart from the gradient (then call `decay_dead_taps`).
-    """
-    for name, (conv, seen, made) in _maps(model, size).items():
-        if not _covers_whole_map(conv, seen, made):
-            continue
-        replacement = WholeMapConv2d(conv, seen, made)
-        if dead_taps or not replacement.dead_weights:
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, replacement)
-    return model
-
-
 def decay_dead_taps(model: nn.Module, factor: float) -> None:
     """Scale the dead taps of `model`, as decoupled weight decay does to all weights."""
     for module in _replaced(model):
@@ -122,35 +104,8 @@ def _replaced(model: nn.Module) -> Iterator[WholeMapConv2d]:
     return (module for module in model.modules() if isinstance(module, WholeMapConv2d))
 
 
-_Maps = dict[str, tuple[nn.Conv2d, tuple[int, int], tuple[int, int]]]
-
-
-def _maps(model: nn.Module, size: int) -> _Maps:
-    """Every convolution of `model` by name, with the heights and widths that it sees and makes."""
-    found: _Maps = {}
-    hooks = []
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d):
-
-            def note(conv: nn.Conv2d, seen: Any, made: Tensor, name: str = name) -> None:
-                found[name] = (conv, _size(seen[0]), _size(made))
-
-            hooks.append(module.register_forward_hook(note))
-    if hooks:
-        training = model.training
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, size, size))
-        model.train(training)
-    for hook in hooks:
-        hook.remove()
-    return found
-
-
-def _size(maps: Tensor) -> tuple[int, int]:
-    return maps.shape[2], maps.shape[3]
-
-
-def _covers_whole_map(conv: nn.Conv2d, seen: tuple[int, int], made: tuple[int, int]) -> bool:
+def covers_whole_map(conv: nn.Conv2d, seen: tuple[int, int], made: tuple[int, int]) -> bool:
+    """Whether each window of a convolution, of maps `seen` to maps `made`, covers the whole map."""
     if conv.groups != 1 or conv.dilation != (1, 1) or conv.padding_mode != "zeros":
         return False
     if isinstance(conv.padding, str):

@@ -22,7 +22,7 @@ from src.data.split import split
 from src.errors import UserError
 from src.models.weights import load_into, read_state
 from src.results.store import RunFolder
-from src.training.arithmetic import Arithmetic
+from src.training.arithmetic import PLAIN, Arithmetic
 from src.training.device import has_fast_bfloat16, pick_device
 from src.training.evaluate import Evaluation, evaluate
 from src.training.setup import as_computed
@@ -109,8 +109,7 @@ def evaluate_saved(
     arithmetic = _arithmetic(saved.result, device)
     model = models.create(config.model_type, **models.options_of(config))
     load_into(model, read_state(saved.weights), f"{saved.weights}: not of {config.model_type}")
-    model = as_computed(model, config)
-    model.to(device, memory_format=arithmetic.layout)  # type: ignore[call-overload]
+    model = as_computed(model, config, device, arithmetic)
     return _finished(evaluate(model, images, samples, table.to(device), arithmetic))
 
 
@@ -122,8 +121,9 @@ def device_of(saved: Saved) -> torch.device:
 def _arithmetic(result: dict[str, Any] | None, device: torch.device) -> Arithmetic:
     """That of the training; float32 where it is unknown, or would be emulated here."""
     if result and (result["precision"] == "float32" or has_fast_bfloat16(device)):
-        return Arithmetic(result["precision"], result["memory_format"])
-    return Arithmetic("float32", "contiguous")
+        convolution = result.get("convolution", "direct")  # none of before there was a choice
+        return Arithmetic(result["precision"], result["memory_format"], convolution)
+    return PLAIN
 
 
 def _finished(work: Generator[None, None, T]) -> T:

@@ -1,10 +1,11 @@
-"""Which number format and memory format a run trains in: measured once, and remembered."""
+"""In which number format, memory format and way of convolution a run trains: measured once."""
 
 import hashlib
 import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -16,11 +17,13 @@ from torch.nn.functional import cross_entropy
 
 from src import files, models
 from src.config import RunConfig
-from src.models.small_maps import specialise
+from src.models.specialised import specialise
+from src.models.winograd import WinogradConv2d
 from src.paths import arithmetic_file, cache_dir
 from src.training.device import device_name, has_fast_bfloat16
 
-_PROBE_BATCH = {"cpu": 16, "cuda": 256}
+_PROBE_BATCHES = {"cpu": (16, 32, 64), "cuda": (256,)}
+_LONG_STEP = 0.25  # seconds: with a larger batch the measurement would take too long
 _PROBE_SECONDS = 0.3  # for each candidate, after a warm-up; at least one step
 _WORTH_IT = 0.95  # a candidate must take less than this share of the time of the one before it
 
@@ -30,10 +33,14 @@ _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channe
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Autocast to `precision` (float32: none), images and weights in `memory_format`."""
+    """Autocast to `precision` (float32: none), images and weights in `memory_format`.
+
+    convolution: winograd for that algorithm where it suits, which is in channels last.
+    """
 
     precision: str
     memory_format: str
+    convolution: str = "direct"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -49,9 +56,17 @@ class Arithmetic:
         return batch.contiguous(memory_format=self.layout) if batch.dim() == 4 else batch
 
     @property
+    def winograd(self) -> bool:
+        """Whether convolutions that it suits are computed by Winograd's algorithm."""
+        return self.convolution == "winograd"
+
+    @property
     def layout(self) -> torch.memory_format:
         """The memory format of images and convolution weights."""
         return _FORMATS[self.memory_format]
+
+
+PLAIN = Arithmetic("float32", "contiguous")
 
 
 def pick_arithmetic(config: RunConfig, device: torch.device) -> Arithmetic:
@@ -102,34 +117,53 @@ def measure(
     config: RunConfig, device: torch.device, candidates: list[Arithmetic]
 ) -> dict[Arithmetic, float]:
     """Seconds of a forward and backward pass of the architecture, for each candidate."""
+    first, *others = candidates
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         plain = models.create(config.model_type, **models.options_of(config))
-        model = specialise(plain).to(device)
-        return {candidate: _seconds(model, device, candidate) for candidate in candidates}
+
+        def seconds_of(candidate: Arithmetic, batch: int) -> float:
+            model = specialise(deepcopy(plain), winograd=candidate.winograd).to(device)
+            return _seconds(model, device, candidate, batch)
+
+        for batch in _PROBE_BATCHES[device.type]:
+            seconds = {first: seconds_of(first, batch)}
+            if seconds[first] > _LONG_STEP:
+                break
+        return seconds | {candidate: seconds_of(candidate, batch) for candidate in others}
 
 
 def _candidates(config: RunConfig, device: torch.device) -> list[Arithmetic]:
     """Every arithmetic that the config and the device allow, the plainest first."""
-    precisions, formats = [config.precision], [config.memory_format]
+    precisions, formats, ways = [config.precision], [config.memory_format], [config.convolution]
     if config.precision == "auto":
         precisions = ["float32", "bfloat16"] if has_fast_bfloat16(device) else ["float32"]
     if config.memory_format == "auto":
-        formats = ["contiguous", "channels_last"] if _convolves(config) else ["contiguous"]
-    return [Arithmetic(*pair) for pair in product(precisions, formats)]
+        formats = ["contiguous", "channels_last"] if _has(config, nn.Conv2d) else ["contiguous"]
+    if config.convolution == "auto":
+        ways = ["direct"]
+        if device.type == "cpu" and _has(config, WinogradConv2d):
+            ways = ["direct", "winograd"]
+    return [
+        one
+        for one in (Arithmetic(*parts) for parts in product(precisions, formats, ways))
+        if not one.winograd or one.memory_format == "channels_last" or config.convolution != "auto"
+    ]
 
 
-def _convolves(config: RunConfig) -> bool:
+def _has(config: RunConfig, kind: type[nn.Module]) -> bool:
+    """Whether the architecture has modules of a kind, where all that may be are replaced."""
     with torch.device("meta"):
         model = models.create(config.model_type, **models.options_of(config))
-    return any(isinstance(module, nn.Conv2d) for module in model.modules())
+        if kind is WinogradConv2d:
+            specialise(model, winograd=True)
+    return any(isinstance(module, kind) for module in model.modules())
 
 
-def _seconds(model: nn.Module, device: torch.device, arithmetic: Arithmetic) -> float:
+def _seconds(model: nn.Module, device: torch.device, arithmetic: Arithmetic, batch: int) -> float:
     model.to(memory_format=arithmetic.layout)
-    count = _PROBE_BATCH[device.type]
-    images = torch.randn(count, 3, 32, 32, device=device).to(memory_format=arithmetic.layout)
-    labels = torch.arange(count, device=device) % 10
+    images = torch.randn(batch, 3, 32, 32, device=device).to(memory_format=arithmetic.layout)
+    labels = torch.arange(batch, device=device) % 10
 
     def step() -> None:
         with arithmetic.autocast(device):

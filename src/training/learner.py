@@ -55,7 +55,7 @@ class Learner:
 
         self.train_images: Batches = data.train
         self.test_images: Batches = data.test
-        self.model = build_model(config, device, arithmetic.layout)
+        self.model = build_model(config, device, arithmetic)
         self.parameters = count_parameters(self.model)
         self.averaged = Averaged(self.model) if config.ema else None
         self._see_through(self.model)

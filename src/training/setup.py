@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from src import models
 from src.config import RunConfig
 from src.models.classifier import Classifier
-from src.models.small_maps import specialise
+from src.models.specialised import specialise
 from src.training import weights
+from src.training.arithmetic import PLAIN, Arithmetic
 
 
 def build_model(
-    config: RunConfig, device: torch.device, layout: torch.memory_format = torch.contiguous_format
+    config: RunConfig, device: torch.device, arithmetic: Arithmetic = PLAIN
 ) -> Classifier:
     """The model of a run with its first weights, which are the same for every device.
 
@@ -26,14 +27,16 @@ def build_model(
         model = models.create(config.model_type, **models.options_of(config))
         weights.draw(model, config)
     weights.load_given(model, config)
-    model = as_computed(model, config)
-    return model.to(device, memory_format=layout)  # type: ignore[call-overload]
+    return as_computed(model, config, device, arithmetic)
 
 
-def as_computed(model: Classifier, config: RunConfig) -> Classifier:
-    """`model` as a run computes it, specialised in place as far as its optimizer allows."""
+def as_computed(
+    model: Classifier, config: RunConfig, device: torch.device, arithmetic: Arithmetic
+) -> Classifier:
+    """`model` on a device, specialised in place as far as the optimizer of the run allows."""
     decoupled = config.optimizer == "adamw" or config.weight_decay == 0
-    return specialise(model, dead_taps=decoupled)
+    model = specialise(model, dead_taps=decoupled, winograd=arithmetic.winograd)
+    return model.to(device, memory_format=arithmetic.layout)  # type: ignore[call-overload]
 
 
 def build_optimizer(config: RunConfig, model: nn.Module, rate: Tensor) -> torch.optim.Optimizer:

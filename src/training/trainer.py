@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -274,6 +274,7 @@ class Trainer:
             "parameters": self.learner.parameters,
             "precision": self.arithmetic.precision,
             "memory_format": self.arithmetic.memory_format,
+            "convolution": self.arithmetic.convolution,
             **last,
         }
 
@@ -305,7 +306,7 @@ class Trainer:
             "format": _STATE_FORMAT,
             "id": self.config.id,
             "device": device_name(self.data.device),
-            "arithmetic": [self.arithmetic.precision, self.arithmetic.memory_format],
+            "arithmetic": list(astuple(self.arithmetic)),
             "epoch": self.epoch,
             "step": self.step,
             "learner": {**learner, "model": ended.weights} if ended else learner,

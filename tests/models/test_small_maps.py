@@ -12,12 +12,8 @@ from torch.nn.functional import cross_entropy
 from src import models
 from src.config import RunConfig
 from src.data.resident import ResidentData, normalization_table
-from src.models.small_maps import (
-    WholeMapConv2d,
-    count_parameters,
-    decay_dead_taps,
-    specialise,
-)
+from src.models.small_maps import WholeMapConv2d, count_parameters, decay_dead_taps
+from src.models.specialised import specialise
 from src.training.trainer import Trainer
 
 
@@ -110,6 +106,7 @@ def test_trained_it_is_the_full_network_trained(
         config,
         model_type="resnet",
         precision="float32",
+        convolution="direct",
         batch_size=32,
         max_images=96,
         learning_rate=1e-4,

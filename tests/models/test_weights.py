@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from src import models
 from src.config import model_types
 from src.errors import UserError
-from src.models.small_maps import specialise
+from src.models.specialised import specialise
 from src.models.weights import load_into, read_state
 
 State = dict[str, Tensor]

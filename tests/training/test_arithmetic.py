@@ -51,7 +51,11 @@ def test_the_fastest_is_taken_and_remembered(
         for path in cache.rglob("*.json")
         if "cifar10net" in path.read_text()
     ]
-    assert kept["fastest"] == {"precision": "bfloat16", "memory_format": "channels_last"}
+    assert kept["fastest"] == {
+        "precision": "bfloat16",
+        "memory_format": "channels_last",
+        "convolution": "direct",
+    }
     assert len(kept["seconds"]) == 4
 
 
@@ -107,6 +111,27 @@ def test_either_can_be_forced(config: RunConfig, monkeypatch: pytest.MonkeyPatch
     assert vit == Arithmetic("bfloat16", "contiguous")  # nothing to lay out otherwise
 
 
+def test_winograd_is_tried_where_it_suits(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = Arithmetic("float32", "channels_last", "winograd")
+    tried: list[list[Arithmetic]] = []
+
+    def measure(_: RunConfig, __: object, candidates: list[Arithmetic]) -> dict[Arithmetic, float]:
+        tried.append(candidates)
+        return {candidate: 0.4 if candidate == best else 1.0 for candidate in candidates}
+
+    monkeypatch.setattr(arithmetic, "measure", measure)
+    wide = replace(config, model_type="tinyvgg", precision="float32")
+    assert pick_arithmetic(wide, CPU) == best
+    assert tried == [[PLAIN, Arithmetic("float32", "channels_last"), best]]
+    assert pick_arithmetic(replace(wide, hidden_units=32), CPU) == PLAIN
+    assert pick_arithmetic(replace(wide, convolution="direct"), CPU) == PLAIN
+    assert not any(one.winograd for candidates in tried[1:] for one in candidates)
+    forced = replace(wide, memory_format="contiguous", convolution="winograd")
+    assert pick_arithmetic(forced, CPU) == Arithmetic("float32", "contiguous", "winograd")
+
+
 def test_emulated_bfloat16_is_not_even_tried(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,9 +160,13 @@ def test_a_run_goes_on_in_what_it_began_with(
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    answer(monkeypatch, {Arithmetic("float32", "channels_last"): 0.1})
-    trainer = Trainer(config, small_data, folder=folder)
+    run = replace(config, model_type="tinyvgg", max_images=100)
+    begun = Arithmetic("float32", "channels_last", "winograd")
+    answer(monkeypatch, {begun: 0.1})
+    trainer = Trainer(run, small_data, folder=folder)
     trainer.advance()
     trainer.save()
-    monkeypatch.setattr(arithmetic, "pick_arithmetic", lambda *_: PLAIN)
-    assert Trainer(config, small_data, folder=folder).arithmetic.memory_format == "channels_last"
+    answer(monkeypatch, {PLAIN: 0.1})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    assert Trainer(run, small_data).arithmetic == PLAIN
+    assert Trainer(run, small_data, folder=folder).arithmetic == begun
