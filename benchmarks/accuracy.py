@@ -1,27 +1,37 @@
-"""What a precision costs in accuracy: python -m benchmarks.accuracy --seeds 3 --epochs 3
+"""What faster arithmetic costs in accuracy: python -m benchmarks.accuracy --seeds 3 --epochs 3
 
-Trains every precision with the same seeds. Runs that are done already are not trained again.
+Trains every arm with the same seeds. Runs that are done already are not trained again.
 """
 
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from benchmarks.record import RESULTS, Record
 from src.cli.door import door
 from src.cli.parser import Parser, above_zero, positive
-from src.config import PRECISIONS, RunConfig, default_dataset_path
+from src.config import RunConfig, default_dataset_path
 from src.errors import ExitStatus, UserError
 from src.interrupt import StopRequest
 from src.paths import ROOT
-from src.training.device import pick_device
+from src.training.device import has_fast_bfloat16, pick_device
 
-_COLUMNS = ("precision", "runs", "test accuracy", "standard deviation", "difference", "verdict")
+ARMS: dict[str, dict[str, Any]] = {
+    "float32": {"precision": "float32", "convolution": "direct"},
+    "winograd": {
+        "precision": "float32",
+        "convolution": "winograd",
+        "memory_format": "channels_last",
+    },
+    "bfloat16": {"precision": "bfloat16", "convolution": "direct"},
+}
+_COLUMNS = ("arm", "runs", "test accuracy", "standard deviation", "difference", "verdict")
 _NOTES = (
     "test accuracy: mean of the seeds, in percent, of the weights that did best on the "
     "validation images",
-    "difference: of the mean to that of the first precision; it is compared with the larger of "
+    "difference: of the mean to that of the first arm; it is compared with the larger of "
     "the two standard deviations",
 )
 
@@ -33,7 +43,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     from src import progress
     from src.run import run
 
-    plan = {precision: _configs(precision, parsed) for precision in parsed.precisions}
+    plan = {arm: _configs(arm, parsed) for arm in parsed.arms}
     outcomes = run(
         [config for configs in plan.values() for config in configs],
         runs_dir=parsed.runs,
@@ -41,11 +51,15 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         stop=stop,
         progress=lambda total: progress.show(total, parsed.quiet),
     )
-    accuracies: dict[str, list[float]] = {precision: [] for precision in parsed.precisions}
-    for outcome in outcomes:
-        if outcome.result:
-            accuracy = 100 * outcome.result["test_accuracy_best_val_acc"]
-            accuracies[outcome.config.precision].append(accuracy)
+    results = {outcome.config.id: outcome.result for outcome in outcomes if outcome.result}
+    accuracies = {
+        arm: [
+            100 * results[config.id]["test_accuracy_best_val_acc"]
+            for config in configs
+            if config.id in results
+        ]
+        for arm, configs in plan.items()
+    }
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(parsed).items()}
     record = Record(f"accuracy-{parsed.model}", pick_device("auto"), settings, parsed.out)
     _tabulate(record, accuracies)
@@ -64,7 +78,11 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     parser.add_argument("--batch_size", type=positive, default=256, metavar="N", help="[256]")
     parser.add_argument("--learning_rate", type=above_zero, default=0.001, help="[0.001]")
     parser.add_argument(
-        "--precisions", nargs="+", default=["bfloat16", "float32"], metavar="P", help="to compare"
+        "--arms",
+        nargs="+",
+        default=None,
+        metavar="ARM",
+        help=f"to compare, of {', '.join(ARMS)} [all; bfloat16 where it is native]",
     )
     parser.add_argument(
         "--max_images", type=positive, default=0, metavar="N", help="of a run [all]"
@@ -74,14 +92,15 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="of the table")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
     parsed = parser.parse(arguments)
-    for precision in parsed.precisions:
-        if precision not in PRECISIONS[1:]:
-            known = ", ".join(PRECISIONS[1:])
-            raise UserError(f"--precisions {precision!r}: expected some of {known}")
+    native = has_fast_bfloat16(pick_device("auto"))
+    parsed.arms = parsed.arms or [arm for arm in ARMS if arm != "bfloat16" or native]
+    for arm in parsed.arms:
+        if arm not in ARMS:
+            raise UserError(f"--arms {arm!r}: expected some of {', '.join(ARMS)}")
     return parsed
 
 
-def _configs(precision: str, parsed: Namespace) -> list[RunConfig]:
+def _configs(arm: str, parsed: Namespace) -> list[RunConfig]:
     return [
         RunConfig(
             base_dataset_path=parsed.data,
@@ -91,22 +110,22 @@ def _configs(precision: str, parsed: Namespace) -> list[RunConfig]:
             learning_rate=parsed.learning_rate,
             data_augmentation=True,
             max_images=parsed.max_images,
-            precision=precision,
             keep_checkpoints="none",
             seed=seed,
+            **ARMS[arm],
         )
         for seed in range(parsed.seeds)
     ]
 
 
 def _tabulate(record: Record, accuracies: dict[str, list[float]]) -> None:
-    """A row a precision, against the first."""
-    table = record.table("Accuracy by precision", _COLUMNS, _NOTES)
+    """A row an arm, against the first."""
+    table = record.table("Accuracy by arithmetic", _COLUMNS, _NOTES)
     first = next(iter(accuracies.values()))
-    for precision, values in accuracies.items():
+    for arm, values in accuracies.items():
         difference = mean(values) - mean(first) if values and first else None
         row = (
-            precision,
+            arm,
             len(values),
             round(mean(values), 3) if values else None,
             round(stdev(values), 3) if len(values) > 1 else None,

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -47,6 +48,7 @@ _NOTES = (
     "as a share of it",
     "share of ceiling: images/s x FLOPs of the published network / the fastest matrix product "
     "in the arm's precision",
+    "above 1 where Winograd's algorithm needs fewer multiplications than the convolutions",
     "conventional and lightning have 2 loader processes, which share the cores with training",
 )
 
@@ -101,12 +103,13 @@ def throughput(record: Record, parsed: Any) -> None:
     for model in parsed.models:
         work = flops_per_image(run_config(model, BATCHES[model]))
         table.notes.append(f"{model}: batch {BATCHES[model]}, {work / 1e9:.3f} GFLOP an image")
-        timings = _measure_model(model, dataset, data, parsed)
+        timings, ways = _measure_model(model, dataset, data, parsed)
         base = timings[CONVENTIONAL].rate
         for arm, timing in timings.items():
             dtype = _dtype(arm)
             share = timing.rate and timing.rate * work / (ceilings[dtype] * 1e9)
             note = timing.failure or f"{len(timing.spells)} x {timing.spells[0].steps} steps"
+            note += ways.get(arm, "")
             row = (model, arm, timing.rate, timing.spread, ratio(timing.rate, base), share, note)
             record.add(table, row, failure=timing.failure, spells=_raw(timing))
         _add_unmeasured(record, table.title, model)
@@ -114,17 +117,24 @@ def throughput(record: Record, parsed: Any) -> None:
 
 def _measure_model(
     model: str, dataset: Dataset, data: ResidentData, parsed: Any
-) -> dict[str, Timing]:
+) -> tuple[dict[str, Timing], dict[str, str]]:
+    """The timing of each arm, and of each of ours what it computes in."""
     say(f"{model}: building the arms")
     arms = build_arms(model, dataset, data)
+    ways = {
+        name: ", ".join(["", *astuple(arm.arithmetic)]).replace("_", " ")
+        for name, arm in arms.items()
+        if isinstance(arm, Ours)
+    }
     try:
-        return alternate(
+        timings = alternate(
             arms,
             parsed.rounds,
             Amount(parsed.seconds, parsed.steps),
             {name: SLOTS for name in arms if "slots" in name},
             lambda line: say(f"{model}, {line}"),
         )
+        return timings, ways
     finally:
         for arm in arms.values():
             arm.close()

@@ -15,9 +15,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from src import models
 from src.config import RunConfig
+from src.training import memory
 from src.training.device import has_fast_bfloat16
 
 _LEAD_STEPS, _LEAD_SECONDS = 8, 1.0
+_USUAL = {  # https://man7.org/linux/man-pages/man3/mallopt.3.html
+    -4: 65_536,  # M_MMAP_MAX
+    -3: 32 * 2**20,  # M_MMAP_THRESHOLD, where it stands once such a block was freed
+    -1: 64 * 2**20,  # M_TRIM_THRESHOLD, which is then twice that
+    -2: 128 * 2**10,  # M_TOP_PAD
+}
 _CEILING_SIDES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192, 16384)}
 
 
@@ -69,6 +76,7 @@ class Stepped(ABC):
 
     def spell(self, amount: Amount) -> Spell:
         """Train for an amount of time, after a few steps that are not counted."""
+        allocate_as_usual()
         for _ in range(lead_steps(amount, self._pace)):
             self.step()
         synchronize(self.device)
@@ -81,6 +89,15 @@ class Stepped(ABC):
         seconds = self.clock() - started
         self._pace = seconds / steps
         return Spell(images, seconds, steps)
+
+
+def allocate_as_usual() -> None:
+    """Let glibc do as it does for a script that says nothing, once large blocks were freed.
+
+    Our engine has it keep what is freed, for the whole process: the other arms shall not profit.
+    """
+    for parameter, value in _USUAL.items():
+        memory.of_libc("mallopt", parameter, value)
 
 
 def lead_steps(amount: Amount, pace: float) -> int:

@@ -8,7 +8,8 @@ from benchmarks.measure import Amount, Spell, lead_steps, synchronize
 from src.config import RunConfig
 from src.data.resident import ResidentData
 from src.errors import Stopped
-from src.training import group
+from src.training import group, memory
+from src.training.arithmetic import Arithmetic
 from src.training.slots import FixedSlots
 from src.training.tracker import Row
 from src.training.trainer import Trainer
@@ -52,6 +53,11 @@ class Ours:
         self.trainers = [Trainer(config, data, tracker=Counting(self.count)) for config in configs]
         self._pace = float("inf")
 
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """That of all slots."""
+        return self.trainers[0].arithmetic
+
     def step(self) -> int:
         """A training step of the slot whose turn it is; how many images it took."""
         before = self.count.images
@@ -60,6 +66,8 @@ class Ours:
 
     def spell(self, amount: Amount) -> Spell:
         """Train for an amount of time, after a few steps of each slot that are not counted."""
+        if self.device.type == "cpu":
+            memory.keep()  # as where a run begins: another arm may have undone it
         lead = lead_steps(amount, self._pace * len(self.trainers)) * len(self.trainers)
         if lead:
             self._advance(lambda steps, seconds: steps >= lead)

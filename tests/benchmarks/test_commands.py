@@ -152,7 +152,7 @@ def test_startup_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (cpu.main, ["--second", "3"], "unknown argument '--second'; did you mean --seconds"),
         (gpu.main, ["--seconds", "0"], "--seconds: '0': expected a number above 0"),
         (gpu.main, ["--slots", "0"], "--slots: '0': expected a whole number above 0"),
-        (accuracy.main, ["--precisions", "auto"], "--precisions 'auto': expected some of bfloat16"),
+        (accuracy.main, ["--arms", "auto"], "--arms 'auto': expected some of float32, winograd"),
         (probe.main, ["this"], "'this': expected one of first-step, peak"),
     ],
 )
@@ -171,10 +171,19 @@ def test_a_bad_argument_is_one_line_and_status_2(command: Run) -> None:
 
 def test_accuracy_command(command: Run, tmp_path: Path) -> None:
     words = ["-d", "synthetic", "--model", "cifar10net", "--max_images", "100", "-q"]
-    words += ["--seeds", "2", "--epochs", "1", "--precisions", "float32", "--batch_size", "50"]
-    words += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    words += ["--seeds", "2", "--epochs", "1", "--arms", "float32", "winograd"]
+    words += [
+        "--batch_size",
+        "50",
+        "--runs",
+        str(tmp_path / "runs"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     done = command("python", "-m", "benchmarks.accuracy", *words)
     assert "float32 | 2 | " in done.stdout
-    [row] = written(tmp_path / "out")["measurements"]
-    assert len(row["accuracies"]) == 2
+    direct, winograd = written(tmp_path / "out")["measurements"]
+    assert len(direct["accuracies"]) == len(winograd["accuracies"]) == 2
+    kept = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("result.json")]
+    assert sorted(result["convolution"] for result in kept) == ["direct"] * 2 + ["winograd"] * 2
     assert not (ROOT / "runs").exists()
