@@ -60,7 +60,9 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         ]
         for arm, configs in plan.items()
     }
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(parsed).items()}
+    here = ("data", "runs", "out", "quiet")  # that say nothing elsewhere
+    settings = {name: value for name, value in vars(parsed).items() if name not in here}
+    settings["data"] = outcomes[0].config.dataset
     record = Record(f"accuracy-{parsed.model}", pick_device("auto"), settings, parsed.out)
     _tabulate(record, accuracies)
     record.say_where()

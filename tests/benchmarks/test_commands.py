@@ -180,10 +180,11 @@ def test_accuracy_command(command: Run, tmp_path: Path) -> None:
         "--out",
         str(tmp_path / "out"),
     ]
+    before = [*(ROOT / "runs").rglob("*")]
     done = command("python", "-m", "benchmarks.accuracy", *words)
     assert "float32 | 2 | " in done.stdout
     direct, winograd = written(tmp_path / "out")["measurements"]
     assert len(direct["accuracies"]) == len(winograd["accuracies"]) == 2
     kept = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("result.json")]
     assert sorted(result["convolution"] for result in kept) == ["direct"] * 2 + ["winograd"] * 2
-    assert not (ROOT / "runs").exists()
+    assert [*(ROOT / "runs").rglob("*")] == before
