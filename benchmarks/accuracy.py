@@ -27,12 +27,22 @@ ARMS: dict[str, dict[str, Any]] = {
     },
     "bfloat16": {"precision": "bfloat16", "convolution": "direct"},
 }
-_COLUMNS = ("arm", "runs", "test accuracy", "standard deviation", "difference", "verdict")
+_COLUMNS = (
+    "arm",
+    "runs",
+    "test accuracy",
+    "standard deviation",
+    "difference",
+    "verdict",
+    "training loss",
+    "its standard deviation",
+)
 _NOTES = (
     "test accuracy: mean of the seeds, in percent, of the weights that did best on the "
     "validation images",
     "difference: of the mean to that of the first arm; it is compared with the larger of "
     "the two standard deviations",
+    "training loss: mean of the seeds, of the last epoch",
 )
 
 
@@ -51,20 +61,16 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         stop=stop,
         progress=lambda total: progress.show(total, parsed.quiet),
     )
-    results = {outcome.config.id: outcome.result for outcome in outcomes if outcome.result}
-    accuracies = {
-        arm: [
-            100 * results[config.id]["test_accuracy_best_val_acc"]
-            for config in configs
-            if config.id in results
-        ]
+    done = {outcome.config.id: outcome.result for outcome in outcomes if outcome.result}
+    results = {
+        arm: [done[config.id] for config in configs if config.id in done]
         for arm, configs in plan.items()
     }
     here = ("data", "runs", "out", "quiet")  # that say nothing elsewhere
     settings = {name: value for name, value in vars(parsed).items() if name not in here}
     settings["data"] = outcomes[0].config.dataset
     record = Record(f"accuracy-{parsed.model}", pick_device("auto"), settings, parsed.out)
-    _tabulate(record, accuracies)
+    _tabulate(record, results)
     record.say_where()
     return ExitStatus.DONE if all(o.result for o in outcomes) else ExitStatus.SOME_RUNS_FAILED
 
@@ -84,7 +90,7 @@ def _parse(arguments: Sequence[str]) -> Namespace:
         nargs="+",
         default=None,
         metavar="ARM",
-        help=f"to compare, of {', '.join(ARMS)} [all; bfloat16 where it is native]",
+        help=f"to compare, of {', '.join(ARMS)} [all that this device is meant for]",
     )
     parser.add_argument(
         "--max_images", type=positive, default=0, metavar="N", help="of a run [all]"
@@ -94,8 +100,9 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="of the table")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
     parsed = parser.parse(arguments)
-    native = has_fast_bfloat16(pick_device("auto"))
-    parsed.arms = parsed.arms or [arm for arm in ARMS if arm != "bfloat16" or native]
+    device = pick_device("auto")
+    worth_it = {"winograd": device.type == "cpu", "bfloat16": has_fast_bfloat16(device)}
+    parsed.arms = parsed.arms or [arm for arm in ARMS if worth_it.get(arm, True)]
     for arm in parsed.arms:
         if arm not in ARMS:
             raise UserError(f"--arms {arm!r}: expected some of {', '.join(ARMS)}")
@@ -120,21 +127,34 @@ def _configs(arm: str, parsed: Namespace) -> list[RunConfig]:
     ]
 
 
-def _tabulate(record: Record, accuracies: dict[str, list[float]]) -> None:
+def _tabulate(record: Record, results: dict[str, list[dict[str, Any]]]) -> None:
     """A row an arm, against the first."""
     table = record.table("Accuracy by arithmetic", _COLUMNS, _NOTES)
+    accuracies = {
+        arm: [100 * result["test_accuracy_best_val_acc"] for result in of_arm]
+        for arm, of_arm in results.items()
+    }
     first = next(iter(accuracies.values()))
     for arm, values in accuracies.items():
+        losses = [result["train_loss"] for result in results[arm]]
         difference = mean(values) - mean(first) if values and first else None
         row = (
             arm,
             len(values),
-            round(mean(values), 3) if values else None,
-            round(stdev(values), 3) if len(values) > 1 else None,
+            *_mean_and_spread(values),
             None if difference is None or values is first else round(difference, 3),
             "" if values is first else verdict(first, values),
+            *_mean_and_spread(losses),
         )
-        record.add(table, row, accuracies=values)
+        record.add(table, row, accuracies=values, losses=losses)
+
+
+def _mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation, as far as there are enough values."""
+    return (
+        round(mean(values), 3) if values else None,
+        round(stdev(values), 3) if len(values) > 1 else None,
+    )
 
 
 def verdict(first: Sequence[float], second: Sequence[float]) -> str:

@@ -186,5 +186,8 @@ def test_accuracy_command(command: Run, tmp_path: Path) -> None:
     direct, winograd = written(tmp_path / "out")["measurements"]
     assert len(direct["accuracies"]) == len(winograd["accuracies"]) == 2
     kept = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("result.json")]
+    assert sorted(direct["losses"] + winograd["losses"]) == sorted(
+        result["train_loss"] for result in kept
+    )
     assert sorted(result["convolution"] for result in kept) == ["direct"] * 2 + ["winograd"] * 2
     assert [*(ROOT / "runs").rglob("*")] == before
