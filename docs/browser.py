@@ -38,7 +38,7 @@ def chromium() -> Iterator["Browser"]:
 def until(page: "Page", condition: str, plot: str | None = None) -> None:
     """Wait for a condition. Playwright's own way to do so is an eval that the page forbids.
 
-    plot: is kept in sight, though others that are drawn above it may move it.
+    plot: is kept in sight: what is out of sight is not drawn.
     """
     deadline = time.monotonic() + _SECONDS
     while not holds(page, condition):

@@ -199,6 +199,41 @@ def test_run_after_run(opened: Open, few_file: Path, tmp_path: Path) -> None:
     until(page, "document.activeElement.id === 'run-title'")
 
 
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_nothing_moves_when_a_plot_is_drawn(opened: Open, size: tuple[int, int]) -> None:
+    """Else a click lands beside the button that was there when the pointer went down."""
+    page = opened(size=size)
+    page.evaluate(
+        """() => {
+            window.moved = [];
+            const told = (entry) => entry.sources.map(({ node, previousRect, currentRect }) =>
+                `${node?.id || node?.nodeName}: ${previousRect.y} to ${currentRect.y}`);
+            new PerformanceObserver((list) => moved.push(...list.getEntries().flatMap(told)))
+                .observe({ type: "layout-shift", buffered: true });
+        }"""
+    )
+    plots = [plot.get_attribute("id") or "" for plot in page.locator(".plot").all()]
+    assert len(plots) == 5 + 2
+    height = "plots => plots.map(plot => plot.offsetHeight)"
+    before = page.eval_on_selector_all(".plot", height)
+    for plot in plots:
+        drawn(page, plot)
+    assert page.eval_on_selector_all(".plot", height) == before
+    page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+    assert page.evaluate("moved") == []
+
+
+def test_a_filter_below_the_table_stays_under_the_pointer(opened: Open, page_file: Path) -> None:
+    page = opened(page_file)
+    see(page, "parallel")
+    level = page.locator('#parallel [data-level="scheduler 1"]')
+    place, rows = level.bounding_box(), len(shown(page))
+    level.click()
+    until(page, "document.activeElement.getAttribute('aria-pressed') === 'true'")
+    assert len(shown(page)) < rows
+    assert level.bounding_box() == place
+
+
 def without_pictures(page: Path, key: str, copy: Path) -> Path:
     """A copy of a page that does not know what a run takes for what."""
     text = page.read_text()

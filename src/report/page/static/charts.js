@@ -24,14 +24,19 @@ function mainEffects(rows) {
   }));
 }
 
+const effectsAcross = ({ clientWidth }) => Math.min(averagedOver.length, clientWidth < 640 ? 2 : clientWidth < 1000 ? 3 : 5);
+const effectsDown = (target) => Math.ceil(averagedOver.length / effectsAcross(target));
+
+function heightOfMainEffects(target, rows) {
+  return rows.length && averagedOver.length ? 60 + 235 * effectsDown(target) : 0;
+}
+
 function drawMainEffects(target, rows) {
-  if (!rows.length || !averagedOver.length) return empty(target, "Nothing to average.");
+  if (!heightOfMainEffects(target, rows)) return empty(target, "Nothing to average.");
   const effects = mainEffects(rows);
-  const across = Math.min(effects.length, target.clientWidth < 640 ? 2 : target.clientWidth < 1000 ? 3 : 5);
-  const down = Math.ceil(effects.length / across);
+  const [across, down] = [effectsAcross(target), effectsDown(target)];
   const measure = measureOf[view.measure];
   const layout = {
-    height: 60 + 235 * down,
     grid: { rows: down, columns: across, pattern: "independent", xgap: 0.1, ygap: 0.42 },
     margin: { l: 52, r: 8, t: 62, b: 40 }, annotations: [],
     showlegend: true, legend: { orientation: "h", x: 0, y: 1, yref: "container", yanchor: "top" },
@@ -82,16 +87,24 @@ function pairs(rows, across, down) {
   });
 }
 
+const pairsAcross = ({ clientWidth }, matrices) => (clientWidth < 640 ? 1 : Math.min(matrices, 3));
+const pairsDown = (target, matrices) => Math.ceil(matrices / pairsAcross(target, matrices));
+
+function heightOfPairs(target, rows) {
+  if (!rows.length || averagedOver.length < 2) return 0;
+  const lines = settingOf[view.pair[1]].labels.length;
+  return pairsDown(target, shownModels(rows).length) * (110 + 46 * Math.max(lines, 3));
+}
+
 function drawPairs(target, rows) {
+  if (!heightOfPairs(target, rows)) return empty(target, "Nothing to average.");
   const [across, down] = view.pair.map((name) => settingOf[name]);
-  if (!rows.length || averagedOver.length < 2) return empty(target, "Nothing to average.");
   const found = pairs(rows, across, down);
-  const columnsOf = target.clientWidth < 640 ? 1 : Math.min(found.length, 3);
-  const rowsOf = Math.ceil(found.length / columnsOf);
+  const [columnsOf, rowsOf] = [pairsAcross(target, found.length), pairsDown(target, found.length)];
   const measure = measureOf[view.measure];
   const means = found.flatMap((one) => one.cells.flat().map((cell) => cell.mean)).filter((x) => x !== null);
   const layout = {
-    height: rowsOf * (110 + 46 * Math.max(down.labels.length, 3)), annotations: [],
+    annotations: [],
     grid: { rows: rowsOf, columns: columnsOf, pattern: "independent", xgap: 0.16, ygap: 0.4 },
     margin: { l: 78, r: 8, t: 34, b: 50 },
     coloraxis: {
@@ -122,11 +135,22 @@ function drawPairs(target, rows) {
   plot(cleared(target), traces, layout, `Means of the ${measure.words} by ${across.words} and ${down.words}`);
 }
 
-function drawImportance(target) {
+/** The architectures whose importances are told, and the settings that they are told of. */
+function importances() {
   const toldOnes = data.importance.filter((one) => Object.keys(one.shares).length);
-  if (!toldOnes.length) return empty(target, "No architecture has enough finished runs to tell.");
   const names = averagedOver.concat(varied.filter((one) => one.wide)).map((one) => one.name)
     .filter((name) => toldOnes.some((one) => name in one.shares));
+  return [toldOnes, names];
+}
+
+function heightOfImportance() {
+  const [toldOnes, names] = importances();
+  return toldOnes.length ? 90 + names.length * (16 + 15 * toldOnes.length) : 0;
+}
+
+function drawImportance(target) {
+  const [toldOnes, names] = importances();
+  if (!toldOnes.length) return empty(target, "No architecture has enough finished runs to tell.");
   const total = (name) => toldOnes.reduce((sum, one) => sum + (one.shares[name] ?? 0), 0);
   names.sort((a, b) => total(a) - total(b));
   const traces = [...toldOnes].reverse().map((one) => ({
@@ -137,15 +161,20 @@ function drawImportance(target) {
   }));
   const most = Math.max(...toldOnes.flatMap((one) => Object.values(one.shares)));
   plot(cleared(target), traces, {
-    height: 90 + names.length * (16 + 15 * toldOnes.length), bargap: 0.28, margin: { l: 100, r: 34, t: 36, b: 34 },
+    bargap: 0.28, margin: { l: 100, r: 34, t: 36, b: 34 },
     xaxis: axis({ tickformat: ".0%", range: [0, Math.min(1.02, most * 1.12)] }), yaxis: axis({ showgrid: false }),
     showlegend: true, legend: { orientation: "h", traceorder: "reversed", x: 0, y: 1.02, yanchor: "bottom" },
   }, "Importance of the hyperparameters");
 }
 
+const validation = measureOf.best_val_accuracy ?? measureOf.val_accuracy;
+
+function heightOfScatter(target, rows) {
+  return validation && rows.length ? 380 : 0;
+}
+
 function drawScatter(target, rows) {
-  const across = measureOf.best_val_accuracy ?? measureOf.val_accuracy;
-  const down = measureOf.test_accuracy_best_val_acc;
+  const [across, down] = [validation, measureOf.test_accuracy_best_val_acc];
   if (!across || !rows.length) return empty(target, across ? "No run to show." : "The table tells no validation accuracy.");
   const traces = shownModels(rows).map((model) => {
     const mine = rows.filter((row) => models[row] === model);
@@ -157,7 +186,7 @@ function drawScatter(target, rows) {
     };
   });
   plot(cleared(target), traces, {
-    height: 380, xaxis: axis({ tickformat: ".0%", title: { text: across.words } }), margin: { l: 62, r: 12, t: 36, b: 50 },
+    xaxis: axis({ tickformat: ".0%", title: { text: across.words } }), margin: { l: 62, r: 12, t: 36, b: 50 },
     yaxis: axis({ tickformat: ".0%", title: { text: "test accuracy" } }),
     showlegend: true, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
   }, "Validation and test accuracy of the runs shown");
@@ -180,6 +209,13 @@ function curveColours(keys) {
   });
 }
 
+const curvesBelow = ({ clientWidth }) => clientWidth < 640; // the accuracies below the losses, not beside them
+
+function heightOfCurves(target) {
+  const [lines, column] = curvesBelow(target) ? [view.picked.length, 620] : [Math.ceil(view.picked.length / 2), 380];
+  return lines && column + 22 * lines; // of the legend
+}
+
 async function drawCurves(target) {
   const keys = [...view.picked];
   const found = await Promise.all(keys.map(toldOf));
@@ -191,12 +227,11 @@ async function drawCurves(target) {
   byId("curves-none").textContent = !keys.length ? "Tick runs in the table to compare them."
     : without ? `${without} of these runs have no learning curve here.` : "";
   if (!drawn.length) return empty(target, "");
-  const narrow = target.clientWidth < 640;
+  const narrow = curvesBelow(target);
   const traces = drawn.flatMap(({ place, curves }) => curveTraces(curves, runLabel(rows[place], rows), colours[place]));
   const titles = [["cross-entropy (nats)", ""], ["accuracy", "2"]];
-  const lines = Math.ceil(drawn.length / (narrow ? 1 : 2));
   plot(cleared(target), traces, {
-    height: (narrow ? 620 : 380) + 22 * lines, margin: { l: 52, r: 12, t: 34, b: 48 },
+    margin: { l: 52, r: 12, t: 34, b: 48 },
     grid: { rows: narrow ? 2 : 1, columns: narrow ? 1 : 2, pattern: "independent", xgap: 0.12, ygap: 0.25 },
     xaxis: axis({ title: { text: "epoch" } }), xaxis2: axis({ title: { text: "epoch" } }),
     yaxis: axis(), yaxis2: axis({ tickformat: ".0%" }),

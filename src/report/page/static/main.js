@@ -8,8 +8,7 @@ function changed() {
   filterTable(rows);
   showFilters();
   byId("effects-count").textContent = `of the ${rows.length} runs that the filters let through; pruned runs do not count in means`;
-  for (const id of ["parallel", "main-effects", "pairs", "scatter"]) plots.get(id).stale = true;
-  drawStale();
+  outdate("parallel", "main-effects", "pairs", "scatter");
 }
 
 function buildChoices() {
@@ -47,7 +46,7 @@ function buildTheme() {
   const chosen = stored(localStorage, THEME);
   if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;
   const button = byId("theme");
-  button.hidden = false;
+  setStyles(button, { visibility: "visible" });
   const name = () => {
     button.textContent = isDark() ? "Light" : "Dark";
     button.setAttribute("aria-label", `${button.textContent} colours`);
@@ -88,13 +87,13 @@ function start() {
   buildTable();
   buildChoices();
   orderTable();
-  fixColumns();
-  addPlot("parallel", drawParallel, false);
-  addPlot("main-effects", drawMainEffects);
-  addPlot("pairs", drawPairs);
-  addPlot("importance", drawImportance);
-  addPlot("scatter", drawScatter);
-  addPlot("curves-plot", drawCurves);
+  fixSize();
+  addPlot("parallel", drawParallel);
+  addPlot("main-effects", drawMainEffects, heightOfMainEffects);
+  addPlot("pairs", drawPairs, heightOfPairs);
+  addPlot("importance", drawImportance, heightOfImportance);
+  addPlot("scatter", drawScatter, heightOfScatter);
+  addPlot("curves-plot", drawCurves, heightOfCurves);
   brushable(byId("parallel"));
   changed();
   showPicked();

@@ -1,6 +1,6 @@
 // Plotly is read after the first paint; a plot is drawn when it is in sight and out of date.
 
-const plots = new Map(); // by id: {target, draw, needsPlotly, stale, near, height}
+const plots = new Map(); // by id: {target, draw, heightOf, stale, near, height}
 let plotly = null;
 
 function readPlotly() {
@@ -19,38 +19,40 @@ const sight = new IntersectionObserver((entries) => {
   drawStale();
 }, { rootMargin: "300px" });
 
-/** What grows above what is read moves it not: a plot has its height only once it is drawn. */
-const heights = new ResizeObserver((entries) => {
-  for (const { target } of entries) {
-    const plot = plots.get(target.id);
-    if (plot?.target !== target) continue;
-    const box = target.getBoundingClientRect();
-    const wasAbove = box.top + plot.height <= document.querySelector("nav").offsetHeight;
-    if (wasAbove) window.scrollBy(0, box.height - plot.height);
-    plot.height = box.height;
-  }
-});
-
-/** draw(element, rows): what the plot shows of the rows that the filters let through. */
-function addPlot(id, draw, needsPlotly = true) {
+/**
+ * draw(element, rows): what the plot shows of the rows that the filters let through.
+ * heightOf(element, rows): how high Plotly will draw it, in pixels; 0 where there is nothing to draw;
+ * none for a plot that is not Plotly's.
+ */
+function addPlot(id, draw, heightOf = null) {
   removePlot(id);
   const target = byId(id);
-  plots.set(id, { target, draw, needsPlotly, stale: true, near: false, height: target.offsetHeight });
+  plots.set(id, { target, draw, heightOf, stale: true, near: false, height: 0 });
+  reserve(plots.get(id), shownRows());
   sight.observe(target);
-  heights.observe(target);
+}
+
+/** A plot has its height before it is drawn: nothing moves under the reader's pointer when it is. */
+function reserve(plot, rows) {
+  if (!plot.heightOf) return;
+  plot.height = plot.heightOf(plot.target, rows);
+  plot.target.style.minHeight = plot.height ? `${plot.height}px` : "";
 }
 
 function removePlot(id) {
   const plot = plots.get(id);
   if (!plot) return;
   sight.unobserve(plot.target);
-  heights.unobserve(plot.target);
-  if (plotly && plot.needsPlotly) plotly.purge(plot.target);
+  if (plotly && plot.heightOf) plotly.purge(plot.target);
   plots.delete(id);
 }
 
 function outdate(...ids) {
-  for (const id of ids.length ? ids : plots.keys()) plots.get(id).stale = true;
+  const rows = shownRows();
+  for (const id of ids.length ? ids : plots.keys()) {
+    plots.get(id).stale = true;
+    reserve(plots.get(id), rows);
+  }
   drawStale();
 }
 
@@ -62,7 +64,7 @@ function drawStale() {
   waiting = true;
   requestAnimationFrame(() => setTimeout(() => {
     waiting = false;
-    const next = [...plots].find(([, plot]) => plot.stale && plot.near && (plotly || !plot.needsPlotly));
+    const next = [...plots].find(([, plot]) => plot.stale && plot.near && (plotly || !plot.heightOf));
     if (!next) return;
     const [, plot] = next;
     plot.stale = false;
@@ -97,7 +99,7 @@ function plot(target, traces, layout, words) {
   };
   target.setAttribute("role", "group"); // its legend has buttons
   target.setAttribute("aria-label", words);
-  plotly.react(target, traces, { ...base, ...layout }, CONFIG);
+  plotly.react(target, traces, { ...base, ...layout, height: plots.get(target.id).height }, CONFIG);
 }
 
 function percentAxis(kind) {
@@ -111,6 +113,7 @@ function safe(text) {
 
 function empty(target, words) {
   if (plotly) plotly.purge(target);
+  target.style.minHeight = "";
   target.removeAttribute("role");
   target.removeAttribute("aria-label");
   target.replaceChildren(element("p", { class: "quiet" }, words));

@@ -12,8 +12,8 @@ async function showRun() {
   target.replaceChildren(
     headOf(row, found), results(row), commandOf(found), ...allSettings(found), classesOf(found), ...mistakesOf(row, found), ...planeOf(row, found));
   byId("run-title").textContent = `One run: ${runLabel(row)}`;
-  if (found.confusion) addPlot("confusion", (where) => drawConfusion(where, found.confusion));
-  if (found.plane) addPlot("plane", (where) => drawPlane(where, found.plane));
+  if (found.confusion) addPlot("confusion", (where) => drawConfusion(where, found.confusion), (where) => (isTight(where) ? 360 : 430));
+  if (found.plane) addPlot("plane", (where) => drawPlane(where, found.plane), () => 480);
   drawStale();
 }
 
@@ -109,18 +109,19 @@ function worstTable(worst) {
     element("tbody", {}, ...lines));
 }
 
+const isTight = (target) => target.clientWidth < 460;
+
 function drawConfusion(target, counts) {
   const names = data.classes;
   const lines = names.map((_, row) => counts.slice(10 * row, 10 * row + 10));
   const shares = lines.map((line) => line.map((value) => value / Math.max(1, line.reduce((a, b) => a + b))));
-  const tight = target.clientWidth < 460;
   plot(cleared(target), [{
     type: "heatmap", x: names, y: names, z: shares, text: lines, texttemplate: "%{text}", showscale: false, xgap: 1, ygap: 1,
-    textfont: { size: tight ? 9 : 11 }, zmin: 0, zmax: 1,
+    textfont: { size: isTight(target) ? 9 : 11 }, zmin: 0, zmax: 1,
     colorscale: [0, 1, 2, 3, 4].map((step) => [step / 4, colour(`map-${step}`)]),
     hovertemplate: "%{y} taken for %{x}: %{text} (%{z:.1%})<extra></extra>",
   }], {
-    height: tight ? 360 : 430, margin: { l: 76, r: 6, t: 8, b: 76 },
+    margin: { l: 76, r: 6, t: 8, b: 76 },
     xaxis: axis({ title: { text: "predicted" }, tickangle: -45, showgrid: false }),
     yaxis: axis({ title: { text: "true" }, autorange: "reversed", showgrid: false }),
   }, "Confusion matrix");
@@ -180,7 +181,7 @@ function drawPlane(target, plane) {
   });
   const bare = { showgrid: false, showticklabels: false, zeroline: false };
   plot(cleared(target), traces, {
-    height: 480, margin: { l: 8, r: 8, t: 8, b: 8 }, xaxis: bare, yaxis: { ...bare, scaleanchor: "x" },
+    margin: { l: 8, r: 8, t: 8, b: 8 }, xaxis: bare, yaxis: { ...bare, scaleanchor: "x" },
     showlegend: true, legend: target.clientWidth < 640 ? { orientation: "h" } : {},
   }, "t-SNE of the penultimate features");
 }

@@ -35,13 +35,17 @@ function buildTable() {
   rowElements = Array.from({ length: count }, (_, row) => tableRow(row));
 }
 
-/** Columns keep the widths that all rows need: to find them anew takes long with every filter. */
-function fixColumns() {
+/**
+ * The table keeps the room that all rows need. The widths of columns: to find them anew takes long with
+ * every filter. Its height: what is below, and filters too, stays under the pointer.
+ */
+function fixSize() {
   const table = byId("table");
   setStyles(table, { width: "max-content" });
   const widths = [...table.tHead.rows[0].cells].map((cell) => cell.getBoundingClientRect().width);
   table.prepend(element("colgroup", {}, ...widths.map((width) => element("col", { style: { width: `${width}px` } }))));
   setStyles(table, { "table-layout": "fixed", width: `${widths.reduce((sum, width) => sum + width, 0)}px` });
+  setStyles(table.parentElement, { "min-height": `${table.parentElement.offsetHeight}px` });
 }
 
 function tableRow(row) {
