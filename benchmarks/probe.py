@@ -135,7 +135,8 @@ def _state_bytes(parsed: Any) -> int:
     import torch
 
     from benchmarks.workload import run_config
-    from src.training.setup import build_model, build_optimizer
+    from src.training.optimizers import build_optimizer
+    from src.training.setup import build_model
 
     config = run_config(parsed.model, parsed.batch)
     model = build_model(config, torch.device("cpu"))

@@ -67,7 +67,9 @@ class ViT(Classifier):
             nn.LayerNorm(patch_dim), nn.Linear(patch_dim, dim), nn.LayerNorm(dim)
         )
         self.positions: Tensor
-        self.register_buffer("positions", sincos_positions(self.side, dim), persistent=False)
+        with torch.device("cpu"):  # on the meta device, arithmetic imports all of dynamo
+            positions = sincos_positions(self.side, dim)
+        self.register_buffer("positions", positions, persistent=False)
         self.blocks = nn.Sequential(*(Block(dim, heads, dim_head, mlp_dim) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, 10)

@@ -24,7 +24,7 @@ from src.training.device import device_name, has_fast_bfloat16
 
 _PROBE_BATCHES = {"cpu": (16, 32, 64), "cuda": (256,)}
 _LONG_STEP = 0.25  # seconds: with a larger batch the measurement would take too long
-_PROBE_SECONDS = 0.3  # for each candidate, after a warm-up; at least one step
+_PROBE_SECONDS = 0.3  # for each candidate, after a warm-up; at least one step of each
 _WORTH_IT = 0.95  # a candidate must take less than this share of the time of the one before it
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -117,20 +117,33 @@ def measure(
     config: RunConfig, device: torch.device, candidates: list[Arithmetic]
 ) -> dict[Arithmetic, float]:
     """Seconds of a forward and backward pass of the architecture, for each candidate."""
-    first, *others = candidates
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         plain = models.create(config.model_type, **models.options_of(config))
 
-        def seconds_of(candidate: Arithmetic, batch: int) -> float:
+        def step_of(candidate: Arithmetic, batch: int) -> Callable[[], float]:
             model = specialise(deepcopy(plain), winograd=candidate.winograd).to(device)
-            return _seconds(model, device, candidate, batch)
+            step = _step(model, device, candidate, batch)
+            step()  # the first one is slower
+            return lambda: _seconds(step)
 
         for batch in _PROBE_BATCHES[device.type]:
-            seconds = {first: seconds_of(first, batch)}
-            if seconds[first] > _LONG_STEP:
+            first = step_of(candidates[0], batch)
+            if first() > _LONG_STEP:
                 break
-        return seconds | {candidate: seconds_of(candidate, batch) for candidate in others}
+        steps = [first, *(step_of(candidate, batch) for candidate in candidates[1:])]
+        return dict(zip(candidates, fastest_in_turn(steps), strict=True))
+
+
+def fastest_in_turn(steps: list[Callable[[], float]]) -> list[float]:
+    """The least that each of `steps` answered, all of them called in turn.
+
+    What else the machine does in _PROBE_SECONDS for each of them, it does to all of them.
+    """
+    rounds = [[step() for step in steps]]
+    while sum(map(sum, rounds)) < _PROBE_SECONDS * len(steps):
+        rounds.append([step() for step in steps])
+    return [min(times) for times in zip(*rounds, strict=True)]
 
 
 def _candidates(config: RunConfig, device: torch.device) -> list[Arithmetic]:
@@ -155,12 +168,15 @@ def _has(config: RunConfig, kind: type[nn.Module]) -> bool:
     """Whether the architecture has modules of a kind, where all that may be are replaced."""
     with torch.device("meta"):
         model = models.create(config.model_type, **models.options_of(config))
-        if kind is WinogradConv2d:
-            specialise(model, winograd=True)
+    if kind is WinogradConv2d:  # what it computes is of no interest, so neither are its weights
+        specialise(model.to_empty(device="cpu"), winograd=True)
     return any(isinstance(module, kind) for module in model.modules())
 
 
-def _seconds(model: nn.Module, device: torch.device, arithmetic: Arithmetic, batch: int) -> float:
+def _step(
+    model: nn.Module, device: torch.device, arithmetic: Arithmetic, batch: int
+) -> Callable[[], None]:
+    """A forward and backward pass of random images."""
     model.to(memory_format=arithmetic.layout)
     images = torch.randn(batch, 3, 32, 32, device=device).to(memory_format=arithmetic.layout)
     labels = torch.arange(batch, device=device) % 10
@@ -173,18 +189,13 @@ def _seconds(model: nn.Module, device: torch.device, arithmetic: Arithmetic, bat
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    return fastest_of(step)
+    return step
 
 
-def fastest_of(step: Callable[[], object]) -> float:
-    """Seconds of the quickest call of `step` within _PROBE_SECONDS, after a warm-up."""
+def _seconds(step: Callable[[], None]) -> float:
+    started = time.perf_counter()
     step()
-    times: list[float] = []
-    while sum(times) < _PROBE_SECONDS:
-        started = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - started)
-    return min(times)
+    return time.perf_counter() - started
 
 
 def _memory(key: str) -> Path | None:

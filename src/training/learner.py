@@ -21,8 +21,9 @@ from src.training.averaging import Averaged, share_of_step
 from src.training.evaluate import BATCH, Evaluation, evaluate, evaluate_batch
 from src.training.lane import Lane
 from src.training.metrics import Metrics, Sums
+from src.training.optimizers import build_optimizer
 from src.training.schedules import learning_rate
-from src.training.setup import batch_bounds, build_model, build_optimizer, step_seed
+from src.training.setup import batch_bounds, build_model, step_seed
 from src.training.weights import is_frozen
 
 Weights = dict[str, Tensor]

@@ -1,11 +1,9 @@
-"""What a run begins with: model, optimizer, the cut of an epoch into batches, seeds."""
+"""What a run begins with: model, the cut of an epoch into batches, seeds."""
 
 import hashlib
 import struct
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from src import models
 from src.config import RunConfig
@@ -37,16 +35,6 @@ def as_computed(
     decoupled = config.optimizer == "adamw" or config.weight_decay == 0
     model = specialise(model, dead_taps=decoupled, winograd=arithmetic.winograd)
     return model.to(device, memory_format=arithmetic.layout)  # type: ignore[call-overload]
-
-
-def build_optimizer(config: RunConfig, model: nn.Module, rate: Tensor) -> torch.optim.Optimizer:
-    """The optimizer of a run, fused. It reads its learning rate from `rate` at every step."""
-    learns = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    common: dict[str, Any] = {"lr": rate, "weight_decay": config.weight_decay, "fused": True}
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(learns, momentum=config.momentum, nesterov=config.nesterov, **common)
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
-    return kind(learns, amsgrad=config.amsgrad, capturable=rate.is_cuda, **common)
 
 
 def batch_bounds(count: int, size: int) -> list[tuple[int, int]]:

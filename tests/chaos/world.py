@@ -20,10 +20,9 @@ from typing import Any
 from unittest import mock
 
 import torch
-import torch._dynamo  # imported by the first optimizer
 
 import src.mirror.process
-import src.run  # noqa: F401  as the two before it, so that no worker has to
+import src.run  # noqa: F401  as the one before it, so that no worker has to
 from src import data, files, models, paths
 from src.cli.door import door
 from src.cli.training import train

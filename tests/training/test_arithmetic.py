@@ -1,6 +1,7 @@
 """Which arithmetic a run trains in: measured once, remembered, and always to be forced."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,6 +154,21 @@ def test_the_measurement_is_one(config: RunConfig, monkeypatch: pytest.MonkeyPat
     assert list(seconds) == candidates
     assert all(0 < time < 10 for time in seconds.values())
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_machine_that_is_slow_for_a_while_is_slow_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One after the other, the first would be measured while it is slow and the second after it."""
+    calls = iter(range(1000))
+
+    def taking(seconds: float) -> Callable[[], float]:
+        return lambda: seconds * (3 if next(calls) < 2 else 1)
+
+    monkeypatch.setattr(arithmetic, "_PROBE_SECONDS", 1.0)
+    assert arithmetic.fastest_in_turn([taking(0.2), taking(0.25)]) == [0.2, 0.25]
+    assert next(calls) < 20, "it takes no longer than it is told to"
+    assert arithmetic.fastest_in_turn([taking(9.0)]) == [9.0]
 
 
 def test_a_run_goes_on_in_what_it_began_with(

@@ -11,7 +11,8 @@ from torchvision.models import resnet18
 from src.config import RunConfig
 from src.errors import UserError
 from src.training import weights
-from src.training.setup import build_model, build_optimizer
+from src.training.optimizers import build_optimizer
+from src.training.setup import build_model
 
 CPU = torch.device("cpu")
 TRANSFER = RunConfig(model_type="resnet18_transfer", weights="none", scheduler="none")

@@ -1,0 +1,101 @@
+"""Optimizers are torch's own, and start without its compiler."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from src import models
+from src.config import RunConfig
+from src.paths import MODELS_PACKAGE
+from src.registry import registered
+from src.training.optimizers import build_optimizer
+from tests.conftest import Run
+
+CONFIGS = [
+    RunConfig(optimizer="adamw", amsgrad=True, weight_decay=0.01),
+    RunConfig(optimizer="adam", amsgrad=False, weight_decay=0.01),
+    RunConfig(optimizer="sgd", momentum=0.9, nesterov=True, weight_decay=0.01),
+]
+TRAIN = """
+import sys
+from src.main import main
+status = main(sys.argv[1:])
+assert status == 0, status
+assert "torch" in sys.modules
+print("dynamo" if "torch._dynamo" in sys.modules else "no dynamo")
+"""
+ASK = """
+import sys, torch
+from src.config import RunConfig
+from src.training import arithmetic
+for name in sys.argv[1:]:
+    arithmetic._candidates(RunConfig(model_type=name, weights="none"), torch.device("cpu"))
+    print("dynamo after " + name if "torch._dynamo" in sys.modules else name)
+"""
+
+
+def plain(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The same optimizer as torch makes it."""
+    parameters, decay = list(model.parameters()), config.weight_decay
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=0.1, momentum=0.9, nesterov=True, weight_decay=decay, fused=True
+        )
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=0.1, amsgrad=config.amsgrad, weight_decay=decay, fused=True)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: str(config.optimizer))
+def test_they_do_what_torchs_do(config: RunConfig) -> None:
+    torch.manual_seed(0)
+    ours = models.create("cifar10net")
+    theirs = models.create("cifar10net")
+    theirs.load_state_dict(ours.state_dict())
+    rate = torch.tensor(0.1, dtype=torch.float64)
+    pairs = [(ours, build_optimizer(config, ours, rate)), (theirs, plain(config, theirs))]
+    images, labels = torch.randn(8, 3, 32, 32), torch.arange(8)
+    states = []
+    for model, optimizer in pairs:
+        for _ in range(3):
+            optimizer.zero_grad()
+            torch.manual_seed(1)  # of its dropout
+            cross_entropy(model(images), labels).backward()
+            optimizer.step()
+        states.append(optimizer.state_dict())
+    for name, tensor in ours.state_dict().items():
+        assert torch.equal(tensor, theirs.state_dict()[name]), name
+    assert states[0]["state"]
+    torch.testing.assert_close(states[0]["state"], states[1]["state"], rtol=0, atol=0)
+    again = build_optimizer(config, ours, rate)
+    again.load_state_dict(states[1])
+    torch.testing.assert_close(again.state_dict()["state"], states[1]["state"], rtol=0, atol=0)
+
+
+def test_a_step_hook_is_called() -> None:
+    """The profiler's and the user's: torch puts them around a class's step."""
+    model = models.create("cifar10net")
+    optimizer = build_optimizer(CONFIGS[0], model, torch.tensor(0.1))
+    called: list[str] = []
+    optimizer.register_step_pre_hook(lambda *_: called.append("before"))
+    optimizer.register_step_post_hook(lambda *_: called.append("after"))
+    optimizer.step()
+    assert called == ["before", "after"]
+    assert type(build_optimizer(CONFIGS[0], model, torch.tensor(0.1))) is type(optimizer)
+
+
+@pytest.mark.parametrize("model", ["tinyvgg", "resnet"])
+def test_a_run_imports_no_dynamo(command: Run, tmp_path: Path, model: str) -> None:
+    """Two seconds of every start."""
+    few = ("-d", "synthetic", "-e", 1, "-b", 64, "--max_images", 64, "--runs", tmp_path)
+    done = command("python", "-c", TRAIN, "-m", model, *few, fresh=True)
+    assert done.stdout.splitlines()[-1] == "no dynamo"
+
+
+def test_no_architecture_needs_it(command: Run) -> None:
+    """But those of torchvision, which imports it by itself."""
+    names = [name for name in registered(MODELS_PACKAGE) if "transfer" not in name]
+    assert len(names) > 10
+    assert command("python", "-c", ASK, *names, fresh=True).stdout.split() == names
