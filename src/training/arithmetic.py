@@ -152,10 +152,10 @@ def _candidates(config: RunConfig, device: torch.device) -> list[Arithmetic]:
     if config.precision == "auto":
         precisions = ["float32", "bfloat16"] if has_fast_bfloat16(device) else ["float32"]
     if config.memory_format == "auto":
-        formats = ["contiguous", "channels_last"] if _has(config, nn.Conv2d) else ["contiguous"]
+        formats = ["contiguous", "channels_last"] if _convolves(config) else ["contiguous"]
     if config.convolution == "auto":
         ways = ["direct"]
-        if device.type == "cpu" and _has(config, WinogradConv2d):
+        if device.type == "cpu" and _convolves(config) and _suits_winograd(config):
             ways = ["direct", "winograd"]
     return [
         one
@@ -164,12 +164,23 @@ def _candidates(config: RunConfig, device: torch.device) -> list[Arithmetic]:
     ]
 
 
-def _has(config: RunConfig, kind: type[nn.Module]) -> bool:
-    """Whether the architecture has modules of a kind, where all that may be are replaced."""
+def _convolves(config: RunConfig) -> bool:
+    """Whether the architecture has convolutions."""
     with torch.device("meta"):
+        return _has(models.create(config.model_type, **models.options_of(config)), nn.Conv2d)
+
+
+def _suits_winograd(config: RunConfig) -> bool:
+    """Whether some of its convolutions do.
+
+    Which needs maps, and so a real model: on the meta device they would cost the import of sympy.
+    """
+    with torch.random.fork_rng([]):
         model = models.create(config.model_type, **models.options_of(config))
-    if kind is WinogradConv2d:  # what it computes is of no interest, so neither are its weights
-        specialise(model.to_empty(device="cpu"), winograd=True)
+    return _has(specialise(model, winograd=True), WinogradConv2d)
+
+
+def _has(model: nn.Module, kind: type[nn.Module]) -> bool:
     return any(isinstance(module, kind) for module in model.modules())
 
 
