@@ -69,6 +69,7 @@ class ViT(Classifier):
         self.positions: Tensor
         with torch.device("cpu"):  # on the meta device, arithmetic imports all of dynamo
             positions = sincos_positions(self.side, dim)
+        positions = positions.to(torch.get_default_device())
         self.register_buffer("positions", positions, persistent=False)
         self.blocks = nn.Sequential(*(Block(dim, heads, dim_head, mlp_dim) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)

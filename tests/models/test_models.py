@@ -44,6 +44,15 @@ def test_parameters_and_shapes(name: str) -> None:
     assert not torch.allclose(logits.exp().sum(dim=1), torch.ones(3)), "logits, not probabilities"
 
 
+@pytest.mark.parametrize("name", model_types())
+def test_made_without_data_it_tells_its_shapes(name: str) -> None:
+    """As the benchmarks ask it for its operations, and a run whether it convolves."""
+    with torch.device("meta"):
+        model = models.create(name).eval()
+        assert model(torch.empty(3, 3, 32, 32)).shape == (3, 10)
+    assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} == {"meta"}
+
+
 def test_images_of_a_batch_do_not_see_each_other_in_evaluation() -> None:
     images = torch.randn(4, 3, 32, 32)
     for name in ("cnn", "resnet", "cifar10net_6", "tinyvgg", "resnet9"):

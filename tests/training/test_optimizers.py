@@ -8,9 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from src import models
-from src.config import RunConfig
-from src.paths import MODELS_PACKAGE
-from src.registry import registered
+from src.config import RunConfig, model_types
 from src.training.optimizers import build_optimizer
 from tests.conftest import Run
 
@@ -95,6 +93,6 @@ def test_a_run_imports_neither_dynamo_nor_sympy(command: Run, tmp_path: Path, mo
 
 def test_no_architecture_needs_them(command: Run) -> None:
     """But those of torchvision, which imports dynamo by itself."""
-    names = [name for name in registered(MODELS_PACKAGE) if "transfer" not in name]
+    names = [name for name in model_types() if "transfer" not in name]
     assert len(names) > 10
     assert command("python", "-c", ASK, *names, fresh=True).stdout.splitlines() == names
