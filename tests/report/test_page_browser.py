@@ -223,6 +223,15 @@ def test_nothing_moves_when_a_plot_is_drawn(opened: Open, size: tuple[int, int])
     assert page.evaluate("moved") == []
 
 
+def test_on_paper_every_plot_is_drawn(opened: Open) -> None:
+    page = opened()
+    until(page, "document.getElementById('plane')")
+    undrawn = "[...document.querySelectorAll('.plot')].filter(plot => !plot.data).length"
+    assert page.evaluate(undrawn) == 5 + 2
+    page.pdf()
+    assert page.evaluate(undrawn) == 0
+
+
 def test_a_filter_below_the_table_stays_under_the_pointer(opened: Open, page_file: Path) -> None:
     page = opened(page_file)
     see(page, "parallel")

@@ -64,14 +64,22 @@ function drawStale() {
   waiting = true;
   requestAnimationFrame(() => setTimeout(() => {
     waiting = false;
-    const next = [...plots].find(([, plot]) => plot.stale && plot.near && (plotly || !plot.heightOf));
+    const next = [...plots.values()].find((plot) => plot.near && mayBeDrawn(plot));
     if (!next) return;
-    const [, plot] = next;
-    plot.stale = false;
-    plot.draw(plot.target, shownRows());
+    drawNow(next);
     drawStale();
   }));
 }
+
+const mayBeDrawn = (plot) => plot.stale && (plotly || !plot.heightOf);
+
+function drawNow(plot) {
+  plot.stale = false;
+  plot.draw(plot.target, shownRows());
+}
+
+/** On paper all of them are in sight. */
+window.addEventListener("beforeprint", () => [...plots.values()].filter(mayBeDrawn).forEach(drawNow));
 
 const CONFIG = {
   displaylogo: false, responsive: true,
