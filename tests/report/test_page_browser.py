@@ -212,6 +212,7 @@ def test_nothing_moves_when_a_plot_is_drawn(opened: Open, size: tuple[int, int])
                 .observe({ type: "layout-shift", buffered: true });
         }"""
     )
+    until(page, "document.getElementById('plane')")
     plots = [plot.get_attribute("id") or "" for plot in page.locator(".plot").all()]
     assert len(plots) == 5 + 2
     height = "plots => plots.map(plot => plot.offsetHeight)"
