@@ -10,12 +10,12 @@ from statistics import mean, stdev
 from typing import Any
 
 from benchmarks.record import RESULTS, Record
-from src.cli.door import door
-from src.cli.parser import Parser, above_zero, positive
+from src.cli.arguments import Parser, above_zero, positive
+from src.cli.entry_point import door
+from src.common.errors import ExitStatus, UserError
+from src.common.paths import ROOT
+from src.common.signals import StopRequest
 from src.config import RunConfig, default_dataset_path
-from src.errors import ExitStatus, UserError
-from src.interrupt import StopRequest
-from src.paths import ROOT
 from src.training.device import has_fast_bfloat16, pick_device
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -50,8 +50,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     """Train what is missing, and write the table."""
     parsed = _parse(arguments)
     stop = StopRequest().install()
-    from src import progress
     from src.run import run
+    from src.training import console
 
     plan = {arm: _configs(arm, parsed) for arm in parsed.arms}
     outcomes = run(
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         runs_dir=parsed.runs,
         slots=parsed.slots,
         stop=stop,
-        progress=lambda total: progress.show(total, parsed.quiet),
+        progress=lambda total: console.show(total, parsed.quiet),
     )
     done = {outcome.config.id: outcome.result for outcome in outcomes if outcome.result}
     results = {

@@ -19,14 +19,14 @@ from statistics import median
 import torch
 
 from benchmarks.record import RESULTS, Record, Table
-from src import paths
-from src.cli.door import door
-from src.cli.parser import Parser, positive
+from src.cli.arguments import Parser, positive
+from src.cli.entry_point import door
+from src.common import paths
+from src.common.errors import ExitStatus
+from src.common.paths import ROOT
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.dataset import CLASSES
-from src.errors import ExitStatus
-from src.paths import ROOT
-from src.results.store import RunFolder
+from src.runs.run_folder import RunFolder
 from src.sweep import grid
 
 _CONFIG = RunConfig(base_dataset_path="made-up", model_type="cnn")

@@ -28,13 +28,13 @@ from benchmarks.measure import (
 from benchmarks.ours import Ours
 from benchmarks.record import RESULTS, Record
 from benchmarks.workload import BATCHES, images, known_models, run_config
-from src.cli.door import door
-from src.cli.parser import Parser, above_zero, positive
-from src.data.augment import Augmentation
+from src.cli.arguments import Parser, above_zero, positive
+from src.cli.entry_point import door
+from src.common.errors import ExitStatus, UserError
+from src.common.paths import ROOT
+from src.data.augmentation import Augmentation
 from src.data.dataset import Dataset
-from src.data.resident import ResidentData, normalization_table
-from src.errors import ExitStatus, UserError
-from src.paths import ROOT
+from src.data.device_dataset import ResidentData, normalization_table
 
 CPU = torch.device("cpu")
 SLOTS = 4

@@ -31,10 +31,10 @@ from benchmarks.measure import (
 from benchmarks.processes import gpu_memory_in_use, mps, train_together
 from benchmarks.record import RESULTS, Record, Table
 from benchmarks.workload import GPU_BATCHES, images, known_models, run_config
-from src.cli.door import door
-from src.cli.parser import Parser, above_zero, positive
-from src.data.resident import ResidentData
-from src.errors import ExitStatus
+from src.cli.arguments import Parser, above_zero, positive
+from src.cli.entry_point import door
+from src.common.errors import ExitStatus
+from src.data.device_dataset import ResidentData
 from src.training.device import pick_device
 
 CONVENTIONAL = "conventional, float32"

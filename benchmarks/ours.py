@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from benchmarks.measure import Amount, Spell, lead_steps, synchronize
+from src.common.errors import Stopped
 from src.config import RunConfig
-from src.data.resident import ResidentData
-from src.errors import Stopped
+from src.data.device_dataset import ResidentData
 from src.training import group, memory
-from src.training.arithmetic import Arithmetic
-from src.training.slots import FixedSlots
+from src.training.concurrency import FixedSlots
+from src.training.precision import Arithmetic
 from src.training.tracker import Row
 from src.training.trainer import Trainer
 

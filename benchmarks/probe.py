@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from src.cli.door import door
-from src.cli.parser import Parser, positive
-from src.errors import ExitStatus, UserError
+from src.cli.arguments import Parser, positive
+from src.cli.entry_point import door
+from src.common.errors import ExitStatus, UserError
 
 _WARM_UP = 20  # steps of a run before it is measured beside others
 
@@ -40,7 +40,7 @@ def first_step(parsed: Any) -> dict[str, float]:
     times = {"started": time.time()}
     from benchmarks.workload import run_config
     from src import data
-    from src.data.resident import ResidentData
+    from src.data.device_dataset import ResidentData
     from src.training.device import pick_device
     from src.training.trainer import Trainer
 
@@ -75,8 +75,8 @@ def growth(parsed: Any) -> dict[str, Any]:
 
     from benchmarks.measure import memory_now
     from src.config import RunConfig
-    from src.progress import Silence
     from src.run import run
+    from src.training.console import Silence
 
     after: list[int] = []
 
@@ -123,7 +123,7 @@ def train(parsed: Any) -> dict[str, float]:
 def _ours(parsed: Any, train_images: int) -> Any:
     from benchmarks.ours import Ours
     from benchmarks.workload import images, run_config
-    from src.data.resident import ResidentData
+    from src.data.device_dataset import ResidentData
     from src.training.device import pick_device
 
     data = ResidentData.put(images(train_images), pick_device(parsed.device))
@@ -135,8 +135,8 @@ def _state_bytes(parsed: Any) -> int:
     import torch
 
     from benchmarks.workload import run_config
+    from src.training.model_setup import build_model
     from src.training.optimizers import build_optimizer
-    from src.training.setup import build_model
 
     config = run_config(parsed.model, parsed.batch)
     model = build_model(config, torch.device("cpu"))

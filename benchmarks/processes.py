@@ -16,7 +16,7 @@ from typing import IO
 import torch
 
 from benchmarks.measure import Spell
-from src.paths import ROOT
+from src.common.paths import ROOT
 
 _CONTROL = "nvidia-cuda-mps-control"
 _TRY_SECONDS = 60

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from src import files
-from src.commit import git_commit
-from src.paths import shown
+from src.common import files
+from src.common.git import git_commit
+from src.common.paths import shown
 from src.training.device import device_name, has_fast_bfloat16
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -17,14 +17,15 @@ import torch
 
 from benchmarks.record import RESULTS
 from benchmarks.systems import MEASURES, SEARCH_TRIALS, SYSTEMS, System
-from src import files, models
-from src.cli.door import door
-from src.cli.parser import Parser, positive
+from src import models
+from src.cli.arguments import Parser, positive
+from src.cli.entry_point import door
+from src.common import files
+from src.common.errors import ExitStatus, UserError
+from src.common.option_fields import did_you_mean
+from src.common.paths import ROOT, RUNS_DIR, shown
+from src.common.signals import StopRequest
 from src.config import SEARCH, SYNTHETIC, RunConfig, default_dataset_path, from_mapping, read_yaml
-from src.errors import ExitStatus, UserError
-from src.interrupt import StopRequest
-from src.options import did_you_mean
-from src.paths import ROOT, RUNS_DIR, shown
 
 RECIPES = ROOT / "run_config"
 README = ROOT / "README.md"
@@ -102,14 +103,14 @@ def _chosen(only: Sequence[str] | None) -> list[System]:
 
 def _trained(system: System, plan: _Plan) -> Row | None:
     """The row of a training; None where not all of its seeds could be trained."""
-    from src import progress
     from src.run import run
+    from src.training import console
 
     outcomes = run(
         plan.configs(system),
         runs_dir=plan.parsed.runs,
         stop=plan.stop,
-        progress=lambda total: progress.show(total, plan.parsed.quiet),
+        progress=lambda total: console.show(total, plan.parsed.quiet),
     )
     results = [outcome.result for outcome in outcomes if outcome.result]
     if len(results) < len(outcomes):
@@ -125,17 +126,17 @@ def _trained(system: System, plan: _Plan) -> Row | None:
 
 def _searched(system: System, plan: _Plan) -> Row | None:
     """The row of a search; None where no trial of it came to its end."""
-    from src.results.store import RunFolder
-    from src.tune import best, space, workers
+    from src.runs.run_folder import RunFolder
+    from src.tune import best_trial, search_space, search_workers
 
     flags = {"base_dataset_path": plan.parsed.data}
-    wanted = space.read(plan.path(system), flags)
-    order = workers.Order(
+    wanted = search_space.read(plan.path(system), flags)
+    order = search_workers.Order(
         wanted, plan.parsed.runs, SEARCH_TRIALS, "median", "disabled", plan.parsed.quiet
     )
-    why = workers.work(order)
+    why = search_workers.work(order)
     study = order.search()
-    found = best.best(study)
+    found = best_trial.best(study)
     if why or not found:
         return None
     config = study.space.config(found["parameters"])

@@ -6,10 +6,10 @@ from functools import cache
 
 import numpy as np
 
+from src.common.errors import UserError
 from src.config import RunConfig, field_names, model_types
 from src.data import synthetic
 from src.data.dataset import Dataset
-from src.errors import UserError
 
 BATCHES = {"cnn": 64, "resnet": 256, "vit": 16, "cifar10net": 128, "tinyvgg": 64}
 """Images a step on a CPU."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from src.errors import UserError
+from src.common.errors import UserError
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

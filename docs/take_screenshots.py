@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 from PIL import Image
 
 from docs import browser
-from src.cli.door import door
-from src.cli.parser import Parser
-from src.errors import ExitStatus
-from src.paths import CSV_FILE, ROOT, shown
+from src.cli.arguments import Parser
+from src.cli.entry_point import door
+from src.common.errors import ExitStatus
+from src.common.paths import CSV_FILE, ROOT, shown
 from src.report import table
 from src.report.build import Report
-from src.results.aggregate import collect
+from src.runs.aggregate import collect
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

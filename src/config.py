@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from src.errors import InvalidValue, UserError
-from src.options import checked, did_you_mean, option
-from src.paths import MODELS_PACKAGE
-from src.registry import registered
+from src.common.errors import InvalidValue, UserError
+from src.common.option_fields import checked, did_you_mean, option
+from src.common.paths import MODELS_PACKAGE
+from src.common.registry import registered
 
 SYNTHETIC = "synthetic"
 SEARCH = "search"  # where a YAML file says what to vary, which makes it a search and no run

@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.cli.door import door
-from src.cli.flags import add_config_flags, from_flags, given_settings
-from src.cli.parser import Parser, positive, seed
+from src.cli.arguments import Parser, positive, seed
+from src.cli.config_flags import add_config_flags, from_flags, given_settings
+from src.cli.entry_point import door
+from src.common.errors import ExitStatus, UserError
+from src.common.paths import REPORT_DIR, shown
 from src.config import MODEL_OPTIONS
-from src.errors import ExitStatus, UserError
-from src.paths import REPORT_DIR, shown
 
 if TYPE_CHECKING:
-    from src.data.pictures import Pictures
+    from src.data.image_folder import Pictures
     from src.report.judged import Judged
-    from src.results.restore import Saved
-    from src.training.evaluate import Evaluation
+    from src.runs.restore import Saved
+    from src.training.evaluation import Evaluation
 
 _ELSEWHERE = ("model_type", *MODEL_OPTIONS, "normalization")
 _MOST_PICTURES = 200
@@ -70,7 +70,7 @@ def _parser() -> Parser:
 
 def _saved(parsed: Namespace) -> "Saved":
     """The weights that --model means."""
-    from src.results.restore import Saved, of_run
+    from src.runs.restore import Saved, of_run
 
     given = given_settings(parsed)
     del given["seed"]  # of the pictures, not of a run
@@ -96,9 +96,9 @@ def _evaluate(saved: "Saved", test_path: str | None) -> "tuple[Pictures, Evaluat
     import torch
 
     from src import data
-    from src.data.pictures import Pictures, load_test
-    from src.data.resident import Images
-    from src.results.restore import data_path, device_of, evaluate_saved, table_of
+    from src.data.device_dataset import Images
+    from src.data.image_folder import Pictures, load_test
+    from src.runs.restore import data_path, device_of, evaluate_saved, table_of
 
     config = saved.config
     measured = config.normalization == "measured"
@@ -121,7 +121,7 @@ def _draw(saved: "Saved", pictures: "Pictures", judged: "Judged", parsed: Namesp
     from src.report.charts import save
     from src.report.drawing import confusion as confusion_drawing
     from src.report.drawing import gallery as gallery_drawing
-    from src.results.restore import data_path
+    from src.runs.restore import data_path
 
     found = judged.found
     places = gallery.at_random(parsed.batch, len(found.labels), parsed.seed)

@@ -7,11 +7,11 @@ from pathlib import Path
 if __name__ == "__main__":  # python src/main.py: import from the repository, not from src/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from src.cli.door import door
-from src.cli.flags import add_config_flags, config_from, wants_rate
-from src.cli.parser import Parser
-from src.cli.training import add_training_options, train
-from src.errors import ExitStatus
+from src.cli.arguments import Parser
+from src.cli.config_flags import add_config_flags, config_from, wants_rate
+from src.cli.entry_point import door
+from src.common.errors import ExitStatus
+from src.train import add_training_options, train
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parsed = parser.parse(arguments)
     config = config_from(parsed)
     if wants_rate(parsed):
-        from src.tune.lr_find import with_found_rate
+        from src.tune.lr_range_test import with_found_rate
 
         config = with_found_rate(config, parsed.runs, parsed.quiet)
     return train([config], parsed)

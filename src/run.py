@@ -8,26 +8,27 @@ from typing import Any
 
 import torch
 
-from src import data, files, models
-from src.causes import Cause, cause_of, is_shared
-from src.commit import git_commit
+from src import data, models
+from src.common import files
+from src.common.errors import Stopped, SweepStopped
+from src.common.git import git_commit
+from src.common.paths import RUNS_DIR
 from src.config import RunConfig
-from src.data.resident import ResidentData
+from src.data.device_dataset import ResidentData
 from src.data.split import check_split
-from src.errors import Stopped, SweepStopped
-from src.mirror.process import Mirror
-from src.paths import RUNS_DIR
-from src.progress import Progress, Silence
-from src.results import attempts
-from src.results.pruning import Judge
-from src.results.publish import fail, publish
-from src.results.repeated import repeated
-from src.results.store import RunFolder, State
-from src.results.tracking import HistoryFile
-from src.results.trouble import blamed_on_node, require_sound_node
-from src.training import group, weights
+from src.faults.circuit_breaker import repeated
+from src.faults.failure_classes import Cause, cause_of, is_shared
+from src.faults.node_health import blamed_on_node, require_sound_node
+from src.runs import leases
+from src.runs.history import HistoryFile
+from src.runs.publish import fail, publish
+from src.runs.run_folder import RunFolder, State
+from src.sweep.pruner import Judge
+from src.tracking.wandb_process import Mirror
+from src.training import group, initial_weights
+from src.training.concurrency import slots_for
+from src.training.console import Progress, Silence
 from src.training.device import pick_device
-from src.training.slots import slots_for
 from src.training.tracker import Trackers
 from src.training.trainer import Trainer
 
@@ -140,7 +141,7 @@ def _load(
     for config in (job.config for job in jobs):
         path, device = config.base_dataset_path, pick_device(config.device)
         models.check_options(config.model_type, models.options_of(config))
-        weights.check_given(config)
+        initial_weights.check_given(config)
         if path not in datasets:
             datasets[path] = data.load(path)
         check_split(datasets[path], config)
@@ -154,15 +155,15 @@ def _train(jobs: list[_Job], call: _Call) -> None:
     before: list[_Job] = []
     elsewhere = _train_free(jobs, {}, call)
     while elsewhere and elsewhere != before:
-        dead = attempts.standing_still([job.folder.path for job in elsewhere], call.stop)
+        dead = leases.standing_still([job.folder.path for job in elsewhere], call.stop)
         before, elsewhere = elsewhere, _train_free(elsewhere, dead, call)
     for job in elsewhere:
         call.shown.ended(job.number, f"{job.config.name}: being trained by another process")
 
 
-def _train_free(jobs: list[_Job], dead: Mapping[Path, attempts.Record], call: _Call) -> list[_Job]:
+def _train_free(jobs: list[_Job], dead: Mapping[Path, leases.Record], call: _Call) -> list[_Job]:
     """Train the jobs that nobody else is at; the others. dead: attempts known to be over."""
-    claims: dict[_Job, attempts.Claim] = {}
+    claims: dict[_Job, leases.Claim] = {}
     training: dict[Trainer, _Job] = {}
     elsewhere: list[_Job] = []
     alike: SweepStopped | None = None
@@ -224,11 +225,11 @@ def _is_over(job: _Job, judge: Judge | None) -> bool:
     return folder.failure() not in (None, job.failure)
 
 
-def _claim(job: _Job, dead: attempts.Record | None, judge: Judge | None) -> attempts.Claim | None:
+def _claim(job: _Job, dead: leases.Record | None, judge: Judge | None) -> leases.Claim | None:
     """Make a run ours; None where it is over, or another process may be at it."""
     if _is_over(job, judge):
         return None
-    claim = attempts.claim(job.folder.path, known_dead=dead)
+    claim = leases.claim(job.folder.path, known_dead=dead)
     if claim and _is_over(job, judge):  # since we looked
         claim.end("unneeded")
         return None
@@ -238,7 +239,7 @@ def _claim(job: _Job, dead: attempts.Record | None, judge: Judge | None) -> atte
     return claim
 
 
-def _trainer(job: _Job, claim: attempts.Claim, call: _Call) -> Trainer:
+def _trainer(job: _Job, claim: leases.Claim, call: _Call) -> Trainer:
     shown, judge, name = call.shown, call.judge, job.config.name
     mirrored = [call.mirror.run(job.folder)] if call.mirror else []
     return Trainer(
@@ -256,7 +257,7 @@ def _trainer(job: _Job, claim: attempts.Claim, call: _Call) -> Trainer:
     )
 
 
-def _close(job: _Job, claim: attempts.Claim, finished: group.Finished, call: _Call) -> str:
+def _close(job: _Job, claim: leases.Claim, finished: group.Finished, call: _Call) -> str:
     """Put on disk how a run ended; a line about it. Raises NodeTrouble where that is why."""
     line = _published(job, claim, finished, call.runs_dir)
     if call.mirror:
@@ -264,7 +265,7 @@ def _close(job: _Job, claim: attempts.Claim, finished: group.Finished, call: _Ca
     return line
 
 
-def _published(job: _Job, claim: attempts.Claim, finished: group.Finished, runs_dir: Path) -> str:
+def _published(job: _Job, claim: leases.Claim, finished: group.Finished, runs_dir: Path) -> str:
     error = finished.error
     if error is None:
         try:

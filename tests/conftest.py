@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 import torch
 
-from src.cli.door import door
+from src.cli.entry_point import door
+from src.common.errors import ExitStatus
+from src.common.paths import ROOT
 from src.config import RunConfig
 from src.data import synthetic
 from src.data.dataset import Dataset
-from src.data.resident import ResidentData
-from src.errors import ExitStatus
-from src.paths import ROOT
+from src.data.device_dataset import ResidentData
 from src.run import run
-from src.slurm import watch
+from src.slurm import job_poller
 from tests import preloaded
 
 Fake = Callable[[str], Path]
@@ -222,7 +222,7 @@ _SBIN = os.environ["PATH"] + ":/usr/sbin:/sbin"
 @pytest.fixture(autouse=True)
 def forgotten_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """No answer of Slurm from the test before is fresh."""
-    monkeypatch.setattr(watch, "shared", watch.Watch())
+    monkeypatch.setattr(job_poller, "shared", job_poller.Watch())
 
 
 @pytest.fixture

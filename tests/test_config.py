@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.common.errors import InvalidValue, UserError
+from src.common.option_fields import checked
 from src.config import RunConfig, from_mapping, read_yaml
-from src.errors import InvalidValue, UserError
-from src.options import checked
 
 
 def test_defaults_are_those_of_the_command_line_table() -> None:

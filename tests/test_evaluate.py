@@ -17,7 +17,7 @@ from src.config import CHECKPOINT_KINDS
 from src.data import synthetic
 from src.data.dataset import CLASSES
 from src.evaluate import main
-from src.results.store import RunFolder, all_runs
+from src.runs.run_folder import RunFolder, all_runs
 from tests.conftest import Run
 
 Refused = Callable[..., str]

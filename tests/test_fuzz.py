@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from src.common.errors import UserError
+from src.common.paths import ROOT
 from src.config import from_mapping, read_yaml
 from src.data import cifar10
-from src.errors import UserError
-from src.paths import ROOT
 from src.report import table
 from src.sweep import grid, sets
 

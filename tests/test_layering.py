@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from src.paths import ROOT
+from src.common.paths import ROOT
 
 CHAIN = ["base", "data", "models", "training", "results", "report"]
 BASE = (
@@ -97,7 +97,7 @@ def test_the_checks_can_fail() -> None:
     )
     assert imports(late, at_import=True) == ["os", "optuna.x"]
     assert imports(late) == ["os", "wandb", "optuna.x", "plotly"]
-    assert backward("src.training.trainer", "src.results.store")
+    assert backward("src.training.trainer", "src.runs.run_folder")
     assert backward("src.data.split", "src.models.create")
-    assert backward("src.results.store", "src.run.run")
+    assert backward("src.runs.run_folder", "src.run.run")
     assert not backward("src.training.trainer", "src.data.split")

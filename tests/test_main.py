@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from src.paths import ROOT
+from src.common.paths import ROOT
 from tests.conftest import Run
 
 SMALL = ("-d", "synthetic", "-m", "cifar10net", "-b", "50", "-l", "0.001", "--max_images", "400")
@@ -208,7 +208,9 @@ def test_signals_save_and_the_same_command_goes_on(command: Run, tmp_path: Path)
 
 def test_messages_are_shown_as_they_are() -> None:
     """Square brackets in an error message are no markup."""
-    code = "from src.progress import Bars\nb = Bars(1)\nb.note('[enforce fail] [/tmp/x] \\\\')"
+    code = (
+        "from src.training.console import Bars\nb = Bars(1)\nb.note('[enforce fail] [/tmp/x] \\\\')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     )

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from src import models
+from src.common.paths import ROOT
 from src.data.dataset import CLASSES
-from src.paths import ROOT
 from tests.conftest import Run
 
 README = (ROOT / "README.md").read_text()

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
+from src.common.errors import UserError
+from src.common.paths import ROOT
 from src.config import RunConfig, from_mapping, read_yaml
-from src.data.resident import ResidentData
-from src.errors import UserError
+from src.data.device_dataset import ResidentData
 from src.models import create, options_of
-from src.paths import ROOT
-from src.results.store import State
 from src.run import run
+from src.runs.run_folder import State
 from src.training.trainer import Trainer
 
 PARAMETERS = {

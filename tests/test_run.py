@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from src import data, files, models
+from src import data, models
 from src import run as run_module
+from src.common import files
+from src.common.errors import Stopped, UserError
+from src.common.paths import ROOT
 from src.config import RunConfig
 from src.data.dataset import Dataset
-from src.errors import Stopped, UserError
 from src.models.classifier import Classifier
-from src.paths import ROOT
-from src.results import attempts
-from src.results.store import RunFolder, State
 from src.run import run
+from src.runs import leases
+from src.runs.run_folder import RunFolder, State
 from src.training.trainer import Trainer
 
 TIMES = ("train_seconds", "images_per_second", "attempt")
@@ -121,7 +122,7 @@ def test_what_others_finish_or_leave_behind(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One run is done by another process while we train, one is left by a machine that died."""
-    monkeypatch.setattr(attempts, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     runs = [replace(config, seed=seed) for seed in range(3)]
     _, taken, left = (RunFolder.of(run_, tmp_path) for run_ in runs)
     left.register(runs[2])
@@ -149,16 +150,16 @@ def test_a_run_that_was_over_before_it_was_claimed_is_not_done_twice(
     """Another process finishes the run after we have looked, and before we claim it."""
     folder = RunFolder.of(config, tmp_path)
     result = {"run_id": config.id, "test_accuracy_best_val_acc": 0.5, "best_val_accuracy": 0.5}
-    claim = attempts.claim
+    claim = leases.claim
 
-    def too_late(path: Path, **known: Any) -> attempts.Claim | None:
+    def too_late(path: Path, **known: Any) -> leases.Claim | None:
         first = claim(path)
         assert first
         folder.write_result(result)
         first.end("done")
         return claim(path, **known)
 
-    monkeypatch.setattr(attempts, "claim", too_late)
+    monkeypatch.setattr(leases, "claim", too_late)
     [outcome] = run([config], runs_dir=tmp_path)
     assert outcome.result == result
     ends = [files.read_json(path) or {} for path in (folder.path / "attempts").iterdir()]
@@ -168,7 +169,7 @@ def test_a_run_that_was_over_before_it_was_claimed_is_not_done_twice(
 def test_a_living_process_elsewhere_is_left_alone(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     folder = RunFolder.of(config, tmp_path)
     folder.register(config)
     path = folder.path / "attempts" / "1.json"

@@ -18,18 +18,18 @@ import pandas as pd
 import pytest
 import torch
 
+from src.common.errors import InvalidValue, UserError
+from src.common.paths import CIFAR10_FOLDER, RESUME, ROOT, file_name
 from src.config import RunConfig, from_mapping, read_yaml
 from src.data import cifar10
-from src.data.resident import ResidentData
-from src.errors import InvalidValue, UserError
+from src.data.device_dataset import ResidentData
 from src.main import main
-from src.models.weights import read_state
-from src.paths import CIFAR10_FOLDER, RESUME, ROOT, file_name
+from src.models.state_dicts import read_state
 from src.report.__main__ import main as report
-from src.results.store import RunFolder
-from src.sweep import grid, joblogs, sets
+from src.runs.run_folder import RunFolder
+from src.sweep import grid, job_logs, sets
 from src.sweep.commands import submit, work
-from src.sweep.submission import sbatch
+from src.sweep.launch import sbatch
 from src.training import checkpoint
 from src.training.trainer import Trainer
 from src.tune.commands import search
@@ -297,8 +297,8 @@ def test_a_job_id_from_a_run_folder_is_no_path(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x-").mkdir()
     (tmp_path / "secret.out").touch()
-    monkeypatch.setattr(joblogs.command, "answer", lambda *words, **more: pytest.fail("asked"))
-    assert joblogs.find(job) is None
+    monkeypatch.setattr(job_logs.command, "answer", lambda *words, **more: pytest.fail("asked"))
+    assert job_logs.find(job) is None
 
 
 # secrets and permissions

@@ -17,8 +17,8 @@ from typing import IO, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from src import files
-from src.paths import cache_dir, cache_file
+from src.common import files
+from src.common.paths import cache_dir, cache_file
 
 T = TypeVar("T")
 

@@ -18,11 +18,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from src import files
+from src.common import files
+from src.common.errors import UserError
+from src.common.paths import CIFAR10_FOLDER, TEST_BATCH, TRAIN_BATCHES
 from src.data import cache
 from src.data.dataset import CLASSES, Dataset, ImageArray, LabelArray, pack
-from src.errors import UserError
-from src.paths import CIFAR10_FOLDER, TEST_BATCH, TRAIN_BATCHES
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 MD5 = "c58f30108f718f92721af3b95e74349a"

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from src.common.errors import UserError
 from src.config import RunConfig
 from src.data.dataset import Dataset, LabelArray
-from src.errors import UserError
 
 
 def split(dataset: Dataset, config: RunConfig) -> tuple[LabelArray, LabelArray]:

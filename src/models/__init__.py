@@ -5,10 +5,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
+from src.common.errors import InvalidValue, UserError
+from src.common.paths import MODELS_PACKAGE
+from src.common.registry import registered
 from src.config import MODEL_OPTIONS, RunConfig, model_types
-from src.errors import InvalidValue, UserError
-from src.paths import MODELS_PACKAGE
-from src.registry import registered
 
 if TYPE_CHECKING:
     from src.models.classifier import Classifier

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.cli.door import door
-from src.cli.flags import add_config_flags
-from src.cli.parser import Parser, positive, seconds, seed
+from src.cli.arguments import Parser, positive, seconds, seed
+from src.cli.config_flags import add_config_flags
+from src.cli.entry_point import door
+from src.common.errors import ExitStatus, UserError
+from src.common.paths import REPORT_DIR
 from src.config import MODEL_OPTIONS
-from src.errors import ExitStatus, UserError
-from src.paths import REPORT_DIR
-from src.report import analyses, commands, summary, tensorboard
+from src.report import analyses, commands, summary
+from src.tracking import tensorboard
 
 _WATCH_SECONDS = 30.0
 _OF_TABLES = ("runs", "csv", "out", "k", "model", "rank_by", "quiet")

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from src import data
+from src.common.errors import ExitStatus
+from src.common.paths import shown
 from src.data.split import split
-from src.errors import ExitStatus
-from src.paths import shown
 from src.report import classes, curves, predictions
 from src.report.chosen import Chosen, having, wanted
 from src.report.predictions import Predictions
@@ -105,9 +105,9 @@ def _on_training(run: Chosen, parsed: Namespace) -> Predictions:
     """What a run's weights make of a balanced sample of its training images."""
     import torch
 
-    from src.data.resident import Images
+    from src.data.device_dataset import Images
     from src.report.embedding import balanced
-    from src.results.restore import device_of, evaluate_saved, of_run, table_of
+    from src.runs.restore import device_of, evaluate_saved, of_run, table_of
 
     saved = of_run(run.folder.path).on(getattr(parsed, "device", "auto"))
     dataset = _dataset(run, parsed)
@@ -126,7 +126,7 @@ def _dataset(run: Chosen, parsed: Namespace) -> data.Dataset:
 
 
 def _path(run: Chosen, parsed: Namespace) -> str:
-    from src.results.restore import data_path
+    from src.runs.restore import data_path
 
     return str(getattr(parsed, "base_dataset_path", "") or data_path(run.config))
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.figure import Figure
 
-from src import files
-from src.errors import UserError
-from src.paths import file_name
+from src.common import files
+from src.common.errors import UserError
+from src.common.paths import file_name
+from src.common.progress import Follow, untold
 from src.report import charts, effects, findings, numbers, parallel, table, tables
 from src.report.importance import Importance, importance
 from src.report.settings import told, with_settings
-from src.results.aggregate import unfinished
-from src.results.store import State
-from src.track import Follow, untold
+from src.runs.aggregate import unfinished
+from src.runs.run_folder import State
 
 if TYPE_CHECKING:
     from src.report.chosen import Chosen

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from src.common.errors import UserError
+from src.common.paths import CONFIG, RUNS_DIR
 from src.config import RunConfig, from_mapping
-from src.errors import UserError
-from src.paths import CONFIG, RUNS_DIR
 from src.report import table
-from src.results.aggregate import collect
-from src.results.named import find
-from src.results.store import RunFolder
+from src.runs.aggregate import collect
+from src.runs.run_folder import RunFolder
+from src.runs.run_lookup import find
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from src.common.option_fields import kind_of
 from src.config import RunConfig
-from src.options import kind_of
 
 
 def of_config(config: RunConfig) -> str:

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.errors import ExitStatus, UserError
-from src.paths import CSV_FILE, RUNS_DIR, shown
+from src.common.errors import ExitStatus, UserError
+from src.common.paths import CSV_FILE, RUNS_DIR, shown
+from src.common.progress import Follow, track, untold
 from src.report import table
-from src.results.aggregate import Collected, collect, unfinished, write_csv
-from src.track import Follow, track, untold
+from src.runs.aggregate import Collected, collect, unfinished, write_csv
 
 if TYPE_CHECKING:
     from src.report.build import Report

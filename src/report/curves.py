@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from src.common.errors import UserError
+from src.common.paths import HISTORY
 from src.config import SYNTHETIC, RunConfig
-from src.errors import UserError
-from src.paths import HISTORY
 from src.report.chosen import Chosen
 from src.report.numbers import SETTINGS, describe
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from src.common.errors import UserError
 from src.data.dataset import CLASSES
-from src.errors import UserError
 from src.report.predictions import Floats, Integers, Predictions
 
 PERPLEXITY = 30

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from src import data
-from src.errors import UserError
+from src.common.errors import UserError
 from src.report import classes, curves, gallery
 from src.report.chosen import Chosen, having
 from src.report.drawing import confusion as confusion_drawing

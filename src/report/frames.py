@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from src.common.errors import UserError
 from src.config import RunConfig
-from src.errors import UserError
 from src.report import classes, numbers
 from src.report.chosen import Chosen
 from src.report.importance import Importance

@@ -5,14 +5,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from src.data.pictures import Pictures
-from src.paths import shown
+from src.common.paths import shown
+from src.data.image_folder import Pictures
 from src.report.classes import ClassResult, as_row, confusion, per_class
 from src.report.classes import as_text as classes_text
 from src.report.numbers import interval
 from src.report.predictions import Integers, Predictions, of_evaluation
-from src.results.restore import Saved
-from src.training.evaluate import Evaluation
+from src.runs.restore import Saved
+from src.training.evaluation import Evaluation
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from src.common.errors import UserError
+from src.common.paths import PREDICTIONS
 from src.data.dataset import CLASSES, LabelArray
-from src.errors import UserError
-from src.paths import PREDICTIONS
-from src.results.store import RunFolder
+from src.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from src.training.evaluate import Evaluation
+    from src.training.evaluation import Evaluation
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

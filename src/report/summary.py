@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from src import models
-from src.cli.flags import from_flags
+from src.cli.config_flags import from_flags
+from src.common.errors import ExitStatus, UserError
 from src.config import MODEL_OPTIONS
-from src.errors import ExitStatus, UserError
 from src.report.chosen import wanted
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.errors import UserError
-from src.options import did_you_mean
+from src.common.errors import UserError
+from src.common.option_fields import did_you_mean
 
 TEST = "test_accuracy_best_val_acc"
 _SHOWN = (TEST, "test_per_class_accuracy_best_val_acc")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from src import files
+from src.common import files
 from src.report import numbers
 from src.report.effects import Effect
 from src.report.importance import Importance

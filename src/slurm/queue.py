@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from src.paths import ROOT
-from src.slurm import command
+from src.common.paths import ROOT
+from src.slurm import client
 
 _FIELDS = {  # with their widths: longer values are cut; a job's name may hold anything: it is last
     **{"JobArrayID": 64, "JobID": 16, "State": 24, "RestartCnt": 8, "Reason": 48, "NodeList": 64},
@@ -88,7 +88,7 @@ def jobs(*, seconds: float | None = None, quiet: bool = False) -> dict[str, Job]
         return None
     fields = ",".join(f"{name}:{width}|" for name, width in _FIELDS.items())
     words = ("squeue", "--me", "--array", "--noheader", f"--Format={fields}")
-    said = command.answer(*words, seconds=seconds, quiet=quiet)
+    said = client.answer(*words, seconds=seconds, quiet=quiet)
     if said is None:
         return None
     found = [_job(line) for line in said.splitlines() if line.count("|") >= len(_FIELDS)]

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from src.slurm.command import answer, this_job
+from src.slurm.client import answer, this_job
 
 _PATIENCE_SECONDS = 300
 _PAUSE_SECONDS = 5

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from src.cli.door import dispatch, door
-from src.errors import ExitStatus
+from src.cli.entry_point import dispatch, door
+from src.common.errors import ExitStatus
 
 COMMANDS = {
     "generate": "expand a grid into numbered set files",

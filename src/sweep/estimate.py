@@ -11,16 +11,16 @@ from itertools import count
 import torch
 
 from src import models
+from src.common.errors import Stopped, UserError
+from src.common.progress import track
 from src.config import CHECKPOINT_KINDS, SYNTHETIC, RunConfig
 from src.data import synthetic
-from src.data.resident import ResidentData
-from src.errors import Stopped, UserError
-from src.results.pruning import Halving
-from src.sweep.images import images_of
-from src.track import track
+from src.data.device_dataset import ResidentData
+from src.data.sizes import images_of
+from src.sweep.pruner import Halving
 from src.training import group
+from src.training.concurrency import Slots, slots_for
 from src.training.device import device_name, pick_device
-from src.training.slots import Slots, slots_for
 from src.training.trainer import Trainer
 
 _CPU_BATCH = 16  # to begin with: a vit step of 256 images takes a minute on two cores

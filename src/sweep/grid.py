@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, product
 from pathlib import Path
 
+from src.common.errors import UserError
+from src.common.option_fields import did_you_mean
+from src.common.progress import Follow, untold
 from src.config import RunConfig, field_names, from_mapping, read_yaml
-from src.errors import UserError
-from src.options import did_you_mean
-from src.track import Follow, untold
 
 REFERENCE = {
     "num_epochs": 80,

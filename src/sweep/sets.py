@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from src import files
+from src.common import files
+from src.common.errors import UserError
+from src.common.option_fields import did_you_mean
+from src.common.paths import set_file
 from src.config import RunConfig, field_names, from_mapping
-from src.errors import UserError
-from src.options import did_you_mean
-from src.paths import set_file
 
 COLUMNS = (
     "num_epochs",

@@ -10,8 +10,8 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from src import files
-from src.paths import RESUME, RESUME_BEFORE
+from src.common import files
+from src.common.paths import RESUME, RESUME_BEFORE
 
 State = dict[str, Any]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from src.errors import NodeTrouble, UserError
+from src.common.errors import NodeTrouble, UserError
 
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from src.causes import Cause, cause_of, is_shared
-from src.errors import Stopped, Superseded
+from src.common.errors import Stopped, Superseded
+from src.faults.failure_classes import Cause, cause_of, is_shared
 from src.training import memory
-from src.training.slots import FixedSlots, Slots
+from src.training.concurrency import FixedSlots, Slots
 from src.training.trainer import Trainer
 
 

@@ -10,21 +10,21 @@ from torch.nn.functional import cross_entropy
 from torch.nn.modules.dropout import _DropoutNd
 
 from src.config import RunConfig
-from src.data.augment import SHUFFLE, Augmentation, hashed
-from src.data.resident import Batches, ResidentData, normalization_table
+from src.cpu.whole_map import count_parameters, decay_dead_taps
+from src.data.augmentation import SHUFFLE, Augmentation, hashed
+from src.data.device_dataset import Batches, ResidentData, normalization_table
 from src.data.split import split
 from src.models.classifier import Classifier
-from src.models.small_maps import count_parameters, decay_dead_taps
-from src.training import frozen
-from src.training.arithmetic import Arithmetic
-from src.training.averaging import Averaged, share_of_step
-from src.training.evaluate import BATCH, Evaluation, evaluate, evaluate_batch
-from src.training.lane import Lane
+from src.training import feature_cache
+from src.training.cuda_graphs import Lane
+from src.training.ema import Averaged, share_of_step
+from src.training.evaluation import BATCH, Evaluation, evaluate, evaluate_batch
+from src.training.initial_weights import is_frozen
+from src.training.lr_schedules import learning_rate
 from src.training.metrics import Metrics, Sums
+from src.training.model_setup import batch_bounds, build_model, step_seed
 from src.training.optimizers import build_optimizer
-from src.training.schedules import learning_rate
-from src.training.setup import batch_bounds, build_model, step_seed
-from src.training.weights import is_frozen
+from src.training.precision import Arithmetic
 
 Weights = dict[str, Tensor]
 
@@ -84,11 +84,11 @@ class Learner:
         if is_frozen(self.config) and not self.config.data_augmentation and not self.averaged:
             through = (self.model, self.table, self.arithmetic)
             seen = torch.cat([self.train_samples, self.val_samples])
-            self.train_images = yield from frozen.features(self.data.train, seen, *through)
-            self.test_images = yield from frozen.features(
+            self.train_images = yield from feature_cache.features(self.data.train, seen, *through)
+            self.test_images = yield from feature_cache.features(
                 self.data.test, self.test_samples, *through
             )
-            self._see_through(frozen.LastLayer(self.model.head))
+            self._see_through(feature_cache.LastLayer(self.model.head))
 
     def _see_through(self, model: Classifier) -> None:
         """Train and evaluate through `model`, which shares what learns with the run's model."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import psutil
 import torch
 
-from src.errors import OutOfMemory, amount
+from src.common.errors import OutOfMemory, amount
 
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
 _KEEPING = {

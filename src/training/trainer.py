@@ -10,17 +10,17 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from src.common.errors import NonFiniteLoss
 from src.config import CHECKPOINT_KINDS, RunConfig
-from src.data.resident import ResidentData
-from src.errors import NonFiniteLoss
+from src.data.device_dataset import ResidentData
 from src.training import checkpoint
-from src.training.arithmetic import Arithmetic, pick_arithmetic
+from src.training.cuda_graphs import Lane
 from src.training.device import device_name
 from src.training.early_stopping import EarlyStopping
-from src.training.evaluate import Evaluation
-from src.training.lane import Lane
+from src.training.evaluation import Evaluation
 from src.training.learner import Learner, Weights
 from src.training.metrics import Reading, Sums
+from src.training.precision import Arithmetic, pick_arithmetic
 from src.training.tracker import Row, Tracker, Trackers
 
 T = TypeVar("T")

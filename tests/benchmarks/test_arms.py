@@ -11,10 +11,10 @@ from benchmarks import lightning_arm, workload
 from benchmarks.conventional import Conventional, Pictures
 from benchmarks.measure import Amount, Arm
 from benchmarks.ours import Ours
+from src.common.errors import UserError
 from src.config import RunConfig
 from src.data.dataset import Dataset
-from src.data.resident import ResidentData, normalization_table
-from src.errors import UserError
+from src.data.device_dataset import ResidentData, normalization_table
 
 CPU = torch.device("cpu")
 BATCH = 60  # divides the training images of the small data

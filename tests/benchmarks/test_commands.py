@@ -11,8 +11,8 @@ import torch
 
 from benchmarks import accuracy, cpu, gpu, probe, processes
 from benchmarks.measure import Amount, Spell
-from src.errors import ExitStatus, UserError
-from src.paths import ROOT
+from src.common.errors import ExitStatus, UserError
+from src.common.paths import ROOT
 from tests.conftest import Run
 
 TINY = ["--models", "cifar10net", "--images", "1000"]

@@ -8,9 +8,9 @@ import yaml
 
 from benchmarks import reproduce
 from benchmarks.systems import SYSTEMS
+from src.common.errors import ExitStatus, UserError
+from src.common.paths import ROOT
 from src.config import read_yaml
-from src.errors import ExitStatus, UserError
-from src.paths import ROOT
 
 SHORT = {"num_epochs": 2, "max_images": 100, "val_size": 100, "batch_size": 25}
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.record import RESULTS, machine
-from src import files
-from src.cli.door import door
-from src.cli.parser import Parser
-from src.errors import ExitStatus, UserError
-from src.paths import ROOT, shown
+from src.cli.arguments import Parser
+from src.cli.entry_point import door
+from src.common import files
+from src.common.errors import ExitStatus, UserError
+from src.common.paths import ROOT, shown
 from tests.chaos import cluster, monkeys, variants, world
 from tests.chaos.monkeys import Figures
 from tests.chaos.world import Broken

@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 
-from src import files, paths
-from src.paths import ROOT
+from src.common import files, paths
+from src.common.paths import ROOT
 from src.sweep import grid
 from tests.chaos import world
 from tests.chaos.monkeys import Figures

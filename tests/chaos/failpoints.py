@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src import files
-from src.paths import TEMPORARY_PREFIX
+from src.common import files
+from src.common.paths import TEMPORARY_PREFIX
 
 Happen = Callable[[str], None]
 """Called with a point before or after it."""

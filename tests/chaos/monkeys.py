@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from src import files, paths, processes
+from src.common import files, paths, processes
 from src.config import RunConfig
-from src.results import attempts
-from src.results.store import RunFolder
+from src.runs import leases
+from src.runs.run_folder import RunFolder
 from src.training import checkpoint
 from tests.chaos import failpoints, world
 from tests.chaos.failpoints import Fault
@@ -160,7 +160,7 @@ def _with(
 ) -> int:
     def work() -> None:
         points.install()
-        attempts.HEARTBEAT_SECONDS = _QUIET_SECONDS
+        leases.HEARTBEAT_SECONDS = _QUIET_SECONDS
         world.worker(configs, runs_dir)()
 
     return Life(work, log).ended()
@@ -234,7 +234,7 @@ def claims(folder: Path, *, rounds: int) -> Figures:
     def claimant(me: int) -> None:
         for place in folders:
             barrier.wait(_PATIENCE_SECONDS)
-            claim = attempts.claim(place)
+            claim = leases.claim(place)
             if claim:
                 (place / f"winner-{me}").touch()
             barrier.wait(_PATIENCE_SECONDS)

@@ -15,11 +15,11 @@ from unittest import mock
 
 import torch
 
-from src import files, processes
-from src.cli import door
-from src.errors import ExitStatus
-from src.interrupt import StopRequest
-from src.results import attempts
+from src.cli import entry_point
+from src.common import files, processes
+from src.common.errors import ExitStatus
+from src.common.signals import StopRequest
+from src.runs import leases
 from src.training import checkpoint
 from tests.chaos import monkeys
 from tests.chaos.world import Broken
@@ -69,9 +69,9 @@ def no_atomic_rename() -> AbstractContextManager[object]:
 def unlink_style_claims() -> AbstractContextManager[object]:
     """A stale claim is removed and made anew with O_EXCL."""
 
-    def claim(folder: Path, *, known_dead: object = None) -> attempts.Claim | None:
-        before = attempts.last(folder)
-        if before and attempts.may_be_alive(before):
+    def claim(folder: Path, *, known_dead: object = None) -> leases.Claim | None:
+        before = leases.last(folder)
+        if before and leases.may_be_alive(before):
             return None
         path = folder / "attempts" / "1.json"
         path.unlink(missing_ok=True)
@@ -82,15 +82,15 @@ def unlink_style_claims() -> AbstractContextManager[object]:
         record = {"attempt": 1, "process": processes.identity(), "heartbeat": 0}
         os.write(descriptor, files.to_json(record).encode())
         os.close(descriptor)
-        return attempts.Claim(folder, 1, record)
+        return leases.Claim(folder, 1, record)
 
-    return mock.patch.object(attempts, "claim", claim)
+    return mock.patch.object(leases, "claim", claim)
 
 
 def zero_on_sigterm() -> AbstractContextManager[object]:
     """A worker that is asked to stop saves everything and ends as if all was done."""
     statuses = {status.name: status for status in ExitStatus} | {"STOPPED": ExitStatus.DONE}
-    return mock.patch.object(door, "ExitStatus", SimpleNamespace(**statuses))
+    return mock.patch.object(entry_point, "ExitStatus", SimpleNamespace(**statuses))
 
 
 def work_in_the_handler() -> AbstractContextManager[object]:

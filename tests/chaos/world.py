@@ -21,15 +21,14 @@ from unittest import mock
 
 import torch
 
-import src.mirror.process
-import src.run  # noqa: F401  as the one before it, so that no worker has to
-from src import data, files, models, paths
-from src.cli.door import door
-from src.cli.training import train
-from src.commit import git_commit
+from src import data, models
+from src.cli.entry_point import door
+from src.common import files, paths
+from src.common.git import git_commit
 from src.config import RunConfig
-from src.results import aggregate, attempts
-from src.results.store import RunFolder
+from src.runs import aggregate, leases
+from src.runs.run_folder import RunFolder
+from src.train import train
 from src.training import trainer
 from src.training.trainer import Trainer
 
@@ -88,7 +87,7 @@ def prepared() -> Iterator[None]:
         mock.patch.object(trainer, "time", stopped),
         mock.patch.object(Trainer, "save_if_due", save_if_due),
         mock.patch.object(data, "load", load),
-        mock.patch.object(attempts, "HEARTBEAT_SECONDS", HEARTBEAT_SECONDS),
+        mock.patch.object(leases, "HEARTBEAT_SECONDS", HEARTBEAT_SECONDS),
     ):
         load("synthetic")
         git_commit()  # that of now for all

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from src import data, files
+from src import data
+from src.common import files
+from src.common.paths import ROOT, TEMPORARY_PREFIX, cache_dir, cache_file
 from src.data import cache
 from src.data import cifar10 as reader
 from src.data.dataset import Dataset
-from src.data.resident import ResidentData
-from src.paths import ROOT, TEMPORARY_PREFIX, cache_dir, cache_file
+from src.data.device_dataset import ResidentData
 
 SMALL = np.dtype(
     [

@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from src import data
+from src.common.errors import UserError
 from src.data import cifar10 as reader
-from src.errors import UserError
 
 
 def test_batches_are_read_from_the_folder_and_from_the_one_above(batches: Path) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from src.common.errors import UserError
 from src.config import RunConfig
 from src.data.dataset import Dataset
 from src.data.split import check_split, split
-from src.errors import UserError
 
 
 def test_the_last_batch_validates_by_default(small_dataset: Dataset) -> None:

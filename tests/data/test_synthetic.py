@@ -8,7 +8,7 @@ import torch
 
 from src.config import RunConfig
 from src.data import load, synthetic
-from src.data.resident import ResidentData
+from src.data.device_dataset import ResidentData
 from src.training import group
 from src.training.trainer import Trainer
 

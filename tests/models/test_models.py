@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from src import models
+from src.common.errors import UserError
+from src.common.paths import ROOT
 from src.config import RunConfig, model_types
-from src.errors import UserError
 from src.models.classifier import Classifier
-from src.paths import ROOT
-from src.training.setup import build_model
+from src.training.model_setup import build_model
 
 PARAMETERS = {
     **{"cnn": 13_243_146, "resnet": 11_186_442, "vit": 92_502_122},

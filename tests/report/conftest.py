@@ -10,7 +10,7 @@ import pytest
 from src.data import synthetic
 from src.report import table
 from src.report.build import Report
-from src.results.aggregate import collect, write_csv
+from src.runs.aggregate import collect, write_csv
 from tests.conftest import lacking
 from tests.report import made_up
 

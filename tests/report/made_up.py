@@ -13,7 +13,7 @@ import numpy as np
 
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.dataset import CLASSES
-from src.results.store import RunFolder
+from src.runs.run_folder import RunFolder
 from src.sweep import grid
 
 EVIL = "</script><img src=x onerror=window.evil=1><b>bold</b>"

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from src.common.errors import UserError
 from src.config import RunConfig, model_types
+from src.cpu.whole_map import count_parameters
 from src.data import synthetic
 from src.data.dataset import CLASSES
-from src.errors import UserError
 from src.models import create
-from src.models.small_maps import count_parameters
 from src.report import chosen, classes, curves, embedding, gallery, predictions, summary
 from src.report.__main__ import main
 from src.report.chosen import Chosen
 from src.report.predictions import Predictions
-from src.results.store import RunFolder, all_runs
+from src.runs.run_folder import RunFolder, all_runs
 from tests.conftest import Run
 
 Refused = Callable[..., str]
@@ -277,8 +277,8 @@ def test_training_features_are_those_of_the_runs_weights(trained: Path, tmp_path
     """On the test images they would be what predictions.npz has."""
     import torch
 
-    from src.data.resident import Images
-    from src.results.restore import evaluate_saved, of_run, table_of
+    from src.data.device_dataset import Images
+    from src.runs.restore import evaluate_saved, of_run, table_of
 
     for run in all_runs(trained):
         saved, dataset = of_run(run.path).on("cpu"), synthetic.generate()

@@ -13,11 +13,11 @@ import pytest
 from nbclient import NotebookClient
 from traitlets.config import Config
 
+from src.common.paths import CSV_FILE, ROOT
 from src.data.dataset import CLASSES
-from src.paths import CSV_FILE, ROOT
 from src.report import chosen, numbers, table
-from src.results.aggregate import collect, write_csv
-from src.results.store import RunFolder, all_runs
+from src.runs.aggregate import collect, write_csv
+from src.runs.run_folder import RunFolder, all_runs
 
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.cli.flags import add_config_flags, config_from
-from src.cli.parser import Parser
+from src.cli.arguments import Parser
+from src.cli.config_flags import add_config_flags, config_from
+from src.common.errors import UserError
 from src.config import RunConfig
-from src.errors import UserError
 from src.report import command, commands, importance, numbers, settings, table
 from src.report.__main__ import main
 from src.report.build import Report
 from src.report.page import details, document, rows, standing
-from src.results.aggregate import collect
+from src.runs.aggregate import collect
 from src.sweep import grid
 from tests.report import made_up
 from tests.report.conftest import FAILED, MISSING
@@ -224,7 +224,7 @@ def test_a_table_of_others_is_shown_as_far_as_it_goes(report: Report, tmp_path: 
 
 
 def rows_published() -> tuple[str, ...]:
-    from src.results.aggregate import PUBLISHED_COLUMNS
+    from src.runs.aggregate import PUBLISHED_COLUMNS
 
     return PUBLISHED_COLUMNS
 

@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from src.common.errors import UserError
 from src.config import RunConfig
-from src.errors import UserError
 from src.report import charts, frames, numbers, table
 from src.report.build import Report
 from src.report.chosen import Chosen
 from src.report.numbers import SETTINGS
-from src.results.aggregate import PUBLISHED_COLUMNS
-from src.results.store import RunFolder, State
+from src.runs.aggregate import PUBLISHED_COLUMNS
+from src.runs.run_folder import RunFolder, State
 from src.sweep import grid
 from tests.conftest import Run
 

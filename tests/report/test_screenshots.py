@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from docs.take_screenshots import SHOTS, main
-from src.results.aggregate import collect, write_csv
+from src.runs.aggregate import collect, write_csv
 from tests.conftest import Run
 
 if TYPE_CHECKING:

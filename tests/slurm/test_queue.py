@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from src.paths import ROOT
+from src.common.paths import ROOT
 from src.slurm import queue
 from src.slurm.queue import JobState
 from tests.conftest import Fake

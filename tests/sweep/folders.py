@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from src.config import RunConfig
-from src.results.store import RunFolder
+from src.runs.run_folder import RunFolder
 
 ELSEWHERE = {"machine": "another machine", "pid": 1, "start": 0.0}
 

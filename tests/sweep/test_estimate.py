@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from src.config import RunConfig
-from src.results.pruning import Halving
 from src.sweep import estimate, grid
 from src.sweep.estimate import Speed, cost, kind, one_of_each_kind
+from src.sweep.pruner import Halving
 from tests.conftest import Run
 
 SPEED = Speed(images_per_second=1000, slots=4, parameters=1_000_000, features=64)

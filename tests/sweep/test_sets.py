@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.common.errors import UserError
+from src.common.paths import SETS_DIR
 from src.config import RunConfig, default_dataset_path
-from src.errors import UserError
-from src.paths import SETS_DIR
 from src.sweep import grid, sets
 
 

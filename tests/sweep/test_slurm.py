@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from src.paths import ROOT, SETS_DIR
-from src.slurm import command, requeue
+from src.common.paths import ROOT, SETS_DIR
+from src.slurm import client, requeue
 from src.sweep import grid, sets
 from tests.conftest import until
 
@@ -157,8 +157,8 @@ def test_a_cancelled_job_stays_cancelled(cluster: Path, set_files: Path, tmp_pat
 SICK = """
 import os, sys
 sys.path.insert(0, "{root}")
-from src.cli.door import door
-from src.errors import ExitStatus, NodeTrouble
+from src.cli.entry_point import door
+from src.common.errors import ExitStatus, NodeTrouble
 def main(words):
     node = os.environ["SLURMD_NODENAME"]
     print("on", node, flush=True)
@@ -226,7 +226,7 @@ def test_nobody_is_requeued_where_slurm_does_not_answer(
 def test_an_array_task_names_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("JOB_ID", "12"), ("ARRAY_JOB_ID", "12"), ("ARRAY_TASK_ID", "3")):
         monkeypatch.setenv(f"SLURM_{name}", value)
-    assert command.this_job() == "12_3"
+    assert client.this_job() == "12_3"
 
 
 def test_two_clusters_stand_side_by_side(cluster: Path, tmp_path: Path) -> None:

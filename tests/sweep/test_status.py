@@ -16,16 +16,16 @@ from typing import Any
 
 import pytest
 
+from src.common.errors import ExitStatus
+from src.common.paths import ROOT
 from src.config import RunConfig
-from src.errors import ExitStatus
-from src.paths import ROOT
-from src.results.snapshot import Snapshot, State
-from src.results.store import RunFolder
+from src.runs.run_folder import RunFolder
+from src.runs.snapshot import Snapshot, State
 from src.sweep import sets
 from src.sweep.commands import status
-from src.sweep.standing import screen, trainings
-from src.sweep.standing.overview import overview
-from src.sweep.standing.waste import wasted_seconds
+from src.sweep.status import run_states, screen
+from src.sweep.status.overview import overview
+from src.sweep.status.wasted_time import wasted_seconds
 from tests.conftest import Fake
 from tests.slurm.squeue import line
 from tests.sweep.folders import attempt, numbers, put, write
@@ -153,7 +153,7 @@ def test_all_folders_and_one_set(
     one = told(capsys, "1", "--sets", sweep[0], "--runs", sweep[1])
     assert sum(one["all"]["trainings"].values()) == 4
     assert one["outside"] == 6
-    only = overview([one for one in trainings.of_folders(sweep[1]) if one.model != "vit"], None)
+    only = overview([one for one in run_states.of_folders(sweep[1]) if one.model != "vit"], None)
     assert only.seconds_left == pytest.approx(733 - 300 + 533, abs=5 * SECONDS), "one at a time"
 
 
@@ -163,7 +163,7 @@ def test_time_left_with_several_at_a_time(tmp_path: Path) -> None:
         put(tmp_path, run_of(number), tries=[attempt(500)], epochs=[240] * number)
     put(tmp_path, run_of(3), tries=[attempt(500)], epochs=[400, 400], silent=1000)
     put(tmp_path, run_of(4))
-    now = overview(trainings.of_folders(tmp_path), None)
+    now = overview(run_states.of_folders(tmp_path), None)
     assert (now.speed.running, now.speed.silent, now.speed.measured) == (3, 1, 2)
     assert now.speed.images_per_second == pytest.approx(2 * 8_000 / 240)
     assert now.left[0].seconds == pytest.approx(760 + 520 + 200 + 1000, abs=4 * SECONDS)

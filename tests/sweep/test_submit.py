@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from src import files, processes
-from src.errors import UserError
-from src.results import attempts
-from src.results.store import RunFolder
-from src.slurm import command
+from src.common import files, processes
+from src.common.errors import UserError
+from src.runs import leases
+from src.runs.run_folder import RunFolder
+from src.slurm import client
 from src.sweep import grid, sets
 from src.sweep.__main__ import main
-from src.sweep.submission import sbatch
-from src.sweep.submission.options import parser, resources_of
+from src.sweep.launch import sbatch
+from src.sweep.launch.submit_options import parser, resources_of
 from tests.conftest import Run
 from tests.slurm.squeue import line
 
@@ -63,9 +63,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (folder / name).write_text(f"#!/bin/bash\nD={folder}\n{body}\n")
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    command.settings.cache_clear()
+    client.settings.cache_clear()
     yield folder
-    command.settings.cache_clear()
+    client.settings.cache_clear()
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_retries_are_bounded(submit: Submit, tmp_path: Path, grid_file: Path) ->
     for _ in range(2):
         _fail(folders[0], retry=True)
     _fail(folders[1], retry=False)
-    claim = attempts.claim(folders[2].path)
+    claim = leases.claim(folders[2].path)
     assert claim
 
     def cifar10net(*words: object) -> tuple[int, int, int]:
@@ -264,7 +264,7 @@ def test_retries_are_bounded(submit: Submit, tmp_path: Path, grid_file: Path) ->
 
 
 def _fail(folder: RunFolder, *, retry: bool) -> None:
-    claim = attempts.claim(folder.path)
+    claim = leases.claim(folder.path)
     assert claim
     folder.write_failure({"kind": "x", "retry": retry, "attempt": claim.number})
     claim.end("failed")

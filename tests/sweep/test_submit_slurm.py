@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from src import files
+from src.common import files
 from src.config import RunConfig
-from src.results import attempts
-from src.results.store import RunFolder
-from src.slurm import queue, watch
+from src.runs import leases
+from src.runs.run_folder import RunFolder
+from src.slurm import job_poller, queue
 from tests.conftest import Run, until
 
 pytestmark = pytest.mark.slurm
@@ -65,23 +65,23 @@ def test_a_sweep_is_submitted_once_and_survives_a_requeue(
 def test_an_attempt_whose_job_is_gone_is_taken_over_at_once(
     cluster: Path, tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "shared", watch.Watch())
+    monkeypatch.setattr(job_poller, "shared", job_poller.Watch())
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "rehearsal")
     words = ["sbatch", "--parsable", "--array=0-0", "--output=/dev/null", "--wrap=sleep 60"]
     job = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
     folder = RunFolder.of(config, tmp_path)
     folder.register(config)
-    claim = attempts.claim(folder.path)
+    claim = leases.claim(folder.path)
     assert claim
     claim._over.set()
     claim._thread.join()
     claim.record |= {"slurm_job": f"{job}_0", "slurm_cluster": "rehearsal"}
     claim.record["process"]["machine"] = "another"
     files.write_json(folder.path / "attempts" / "1.json", claim.record)
-    assert attempts.claim(folder.path) is None
+    assert leases.claim(folder.path) is None
     subprocess.run(["scancel", "--signal=KILL", "--full", f"{job}_0"], check=True)
     until(lambda: queue.jobs() == {})
-    monkeypatch.setattr(watch.shared, "_ask_at", 0.0)
-    taken = attempts.claim(folder.path)
+    monkeypatch.setattr(job_poller.shared, "_ask_at", 0.0)
+    taken = leases.claim(folder.path)
     assert taken
     taken.end("done")

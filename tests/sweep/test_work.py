@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src.paths import ROOT
+from src.common.paths import ROOT
 from tests.conftest import Run
 
 GRID = """

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import files
-from src.paths import RESUME, RESUME_BEFORE
+from src.common import files
+from src.common.paths import RESUME, RESUME_BEFORE
 from src.training import checkpoint
 
 CPU = torch.device("cpu")

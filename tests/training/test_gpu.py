@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from src.common.errors import NonFiniteLoss, Stopped
 from src.config import RunConfig
 from src.data import synthetic
-from src.data.resident import ResidentData
-from src.errors import NonFiniteLoss, Stopped
+from src.data.device_dataset import ResidentData
 from src.training import group
-from src.training.slots import FixedSlots, slots_for
+from src.training.concurrency import FixedSlots, slots_for
 from src.training.trainer import Trainer
 
 pytestmark = [

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from src.common.errors import NonFiniteLoss, OutOfMemory, Stopped
 from src.config import RunConfig
-from src.data.resident import ResidentData
-from src.errors import NonFiniteLoss, OutOfMemory, Stopped
+from src.data.device_dataset import ResidentData
 from src.training import group, memory
+from src.training.concurrency import FixedSlots
 from src.training.learner import Learner
-from src.training.slots import FixedSlots
 from src.training.trainer import Trainer
 
 

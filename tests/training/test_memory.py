@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.paths import ROOT
+from src.common.paths import ROOT
 from src.training import memory
 
 

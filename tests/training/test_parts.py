@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from src.common.errors import UserError
 from src.data.dataset import CLASSES
-from src.errors import UserError
 from src.training.device import pick_device
 from src.training.early_stopping import EarlyStopping
 from src.training.metrics import Metrics
-from src.training.setup import batch_bounds
+from src.training.model_setup import batch_bounds
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from src import models
+from src.common.errors import NonFiniteLoss
 from src.config import RunConfig
-from src.data.resident import ResidentData, normalization_table
-from src.errors import NonFiniteLoss
+from src.data.device_dataset import ResidentData, normalization_table
 from src.training.tracker import Row
 from src.training.trainer import Trained, Trainer
 

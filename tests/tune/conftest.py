@@ -6,8 +6,8 @@ import pytest
 from _pytest.capture import CaptureResult
 
 from src import data
+from src.common.signals import StopRequest
 from src.data.dataset import Dataset
-from src.interrupt import StopRequest
 from src.tune.__main__ import main
 
 Tune = Callable[..., CaptureResult[str]]

@@ -15,15 +15,15 @@ import pytest
 import yaml
 
 from src import run
-from src.cli.flags import add_config_flags, config_from
-from src.cli.parser import Parser
+from src.cli.arguments import Parser
+from src.cli.config_flags import add_config_flags, config_from
+from src.common.errors import Stopped, UserError
+from src.common.paths import ROOT
 from src.config import RunConfig
-from src.errors import Stopped, UserError
-from src.paths import ROOT
-from src.results.store import RunFolder, State
-from src.tune import best, numbers
-from src.tune.search import Search
-from src.tune.space import Choice, Range, Space
+from src.runs.run_folder import RunFolder, State
+from src.tune import best_trial, search_data
+from src.tune.search_space import Choice, Range, Space
+from src.tune.study import Search
 from tests.conftest import until
 from tests.tune.conftest import Tune
 
@@ -61,7 +61,7 @@ def test_trials_are_runs(space: Space, tmp_path: Path) -> None:
     said: list[str] = []
     search = Search(space, tmp_path, say=said.append)
     assert search.work(4) is None
-    assert best.counts(search) == {"complete": 4, "pruned": 0, "failed": 0, "running": 0}
+    assert best_trial.counts(search) == {"complete": 4, "pruned": 0, "failed": 0, "running": 0}
     for trial in search.trials():
         folder = RunFolder.of(space.config(trial.params), tmp_path)
         losses = {row["epoch"]: row["val_loss"] for row in folder.history()}
@@ -130,7 +130,7 @@ def test_the_median_prunes(space: Space, tmp_path: Path) -> None:
     last = search.trials()[-1]
     assert last.state.name == "PRUNED"
     assert list(last.intermediate_values) == [1, 2]  # the first epoch is a warm-up
-    assert best.counts(search)["pruned"] == 1
+    assert best_trial.counts(search)["pruned"] == 1
     folder = RunFolder.of(search.space.config(last.params), tmp_path)
     assert folder.state() == State.PRUNED
     assert search.best() == search.trials()[0]
@@ -141,7 +141,7 @@ def test_other_pruners(space: Space, tmp_path: Path, pruner: str) -> None:
     search = Search(space, tmp_path, pruner=pruner)
     assert search.work(2) is None
     assert len(search.trials("COMPLETE", "PRUNED")) == 2
-    assert pruner != "none" or best.counts(search)["complete"] == 2
+    assert pruner != "none" or best_trial.counts(search)["complete"] == 2
 
 
 def test_a_trial_that_diverges_is_a_failed_one(space: Space, tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ def test_a_trial_that_diverges_is_a_failed_one(space: Space, tmp_path: Path) -> 
     base = replace(space.base, optimizer="sgd")
     search = Search(replace(space, base=base, dimensions=wild), tmp_path)
     assert search.work(5) is None
-    assert best.counts(search)["failed"] == 5
-    assert best.best(search) is None
+    assert best_trial.counts(search)["failed"] == 5
+    assert best_trial.best(search) is None
 
 
 def test_what_breaks_again_and_again_is_given_up(
@@ -175,9 +175,9 @@ def test_a_run_that_cannot_work_ends_the_search(space: Space, tmp_path: Path) ->
 def test_the_recipe_is_the_best_run(space: Space, tmp_path: Path) -> None:
     search = Search(space, tmp_path)
     search.work(3)
-    found = best.best(search)
+    found = best_trial.best(search)
     assert found
-    recipe = best.write_recipe(search, found, tmp_path / "out")
+    recipe = best_trial.write_recipe(search, found, tmp_path / "out")
     assert "base_dataset_path" not in yaml.safe_load(recipe.read_text())
     assert recipe.name == "small_best.yaml"
     parsed = Parser()
@@ -209,7 +209,7 @@ def test_the_numbers_of_the_charts(space: Space, tmp_path: Path) -> None:
                 intermediate_values=dict(enumerate(losses, 1)),
             )
         )
-    found = numbers.collect(space, search.study)
+    found = search_data.collect(space, search.study)
     assert [(t.number, t.loss, t.pruned) for t in found.trials] == [
         (0, 2.0, False),
         (1, 4.0, True),

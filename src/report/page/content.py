@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from src.common.errors import UserError
+from src.common.progress import Follow
 from src.data.dataset import CLASSES
-from src.errors import UserError
 from src.report import charts, command, numbers, table
 from src.report.chosen import Chosen
 from src.report.page import details, rows, standing
 from src.report.settings import MODEL, settings, text, told
-from src.track import Follow
 
 if TYPE_CHECKING:
     from src.report.build import Report

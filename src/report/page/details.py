@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from src import data
+from src.common.errors import UserError
+from src.common.paths import CONFIG, HISTORY, PREDICTIONS, shown
 from src.config import SYNTHETIC, RunConfig
 from src.data.dataset import CLASSES, Dataset, ImageArray
-from src.errors import UserError
-from src.paths import CONFIG, HISTORY, PREDICTIONS, shown
 from src.report import classes, command, embedding, gallery, predictions
 from src.report.chosen import Chosen
 from src.report.predictions import Integers
-from src.results.store import RunFolder
+from src.runs.run_folder import RunFolder
 
 MISTAKES = 12
 """Pictures of a run."""
@@ -188,7 +188,7 @@ def _settings(config: RunConfig) -> dict[str, Any]:
 
 def _source(config: RunConfig) -> str:
     """Where the images of a run are. Raises UserError where they are not: none is downloaded."""
-    from src.results.restore import data_path
+    from src.runs.restore import data_path
 
     path = data_path(config)
     if path != SYNTHETIC and not Path(path).expanduser().exists():

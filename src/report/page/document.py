@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from src import files
+from src.common import files
 from src.report.page.content import Content
 
 _PARTS = Path(__file__).parent / "static"

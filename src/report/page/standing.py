@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from src.common.paths import SETS_DIR, shown
 from src.config import RunConfig
-from src.paths import SETS_DIR, shown
 from src.report.numbers import SETTINGS
 from src.report.settings import MODEL, settings
-from src.report.table import is_pruned, trainings
+from src.report.table import is_pruned
 
 Sets = Mapping[str, Sequence[RunConfig]]
 
@@ -52,13 +52,13 @@ def read_sets(folder: Path | None, grid_file: Path | None) -> Sets | None:
 
 def of_folders(runs_dir: Path, sets: Sets | None) -> Standing:
     """Where the cells of `sets` stand, or those that the run folders were made for."""
-    from src.sweep.standing import overview, trainings
+    from src.sweep.status import overview, run_states
 
     against = "the cells that there are run folders for: --sets or --grid tell which are missing"
-    found = trainings.of_folders(runs_dir)
+    found = run_states.of_folders(runs_dir)
     wanted = sets if sets is not None else _usual(runs_dir)
     if wanted:
-        found, outside = trainings.of_sets(wanted, runs_dir)
+        found, outside = run_states.of_sets(wanted, runs_dir)
         against = f"the {sum(map(len, wanted.values()))} cells of the sweep's sets"
         against += f"; {outside} run folders belong to none of them" if outside else ""
     now = overview.overview(found, None)
@@ -98,7 +98,7 @@ def _gaps(rows: pd.DataFrame) -> int:
 def _usual(runs_dir: Path) -> Sets | None:
     """The repository's own sets, where any of their runs has begun; None otherwise."""
     from src.sweep import sets
-    from src.sweep.standing.trainings import of_sets
+    from src.sweep.status.run_states import of_sets
 
     if not sets.numbered(SETS_DIR):
         return None

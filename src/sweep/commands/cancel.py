@@ -9,15 +9,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from src import processes
-from src.cli.parser import Parser
-from src.errors import ExitStatus
-from src.results.attempts import Record
-from src.results.snapshot import Snapshot, State
-from src.results.store import all_runs
-from src.slurm import command, queue, watch
+from src.cli.arguments import Parser
+from src.common import processes
+from src.common.errors import ExitStatus
+from src.runs.leases import Record
+from src.runs.run_folder import all_runs
+from src.runs.snapshot import Snapshot, State
+from src.slurm import client, job_poller, queue
 from src.slurm.queue import Job, JobState
-from src.sweep.options import add_run_words, add_runs_option, chosen
+from src.sweep.command_options import add_run_words, add_runs_option, chosen
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     there = {run.path.resolve() for run in all_runs(parsed.runs)} | wanted
     runs = [Snapshot(path) for path in sorted(there)]
     running = [run for run in runs if run.state == State.RUNNING]
-    queued = watch.shared.jobs()
+    queued = job_poller.shared.jobs()
     plan = decide(running, wanted, queued, every_job=parsed.all)
     for line in _lines(plan, parsed.dry_run):
         print(line)
@@ -141,4 +141,4 @@ def _stop(plan: Plan) -> bool:
     for pid in plan.processes:
         with suppress(ProcessLookupError):  # it has ended meanwhile
             os.kill(pid, signal.SIGTERM)
-    return not plan.jobs or command.answer("scancel", *plan.jobs) is not None
+    return not plan.jobs or client.answer("scancel", *plan.jobs) is not None

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from src.cli.parser import Parser, positive
-from src.cli.training import add_halving_options, add_slots_option, halving_of
+from src.cli.arguments import Parser, positive
+from src.common.errors import ExitStatus
 from src.config import DEVICES
-from src.errors import ExitStatus
-from src.sweep.options import add_grid_option, add_sets_options, by_set
+from src.sweep.command_options import add_grid_option, add_sets_options, by_set
+from src.train import add_halving_options, add_slots_option, halving_of
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.cli.parser import Parser, positive
-from src.errors import ExitStatus
-from src.paths import SETS_DIR, shown
+from src.cli.arguments import Parser, positive
+from src.common.errors import ExitStatus
+from src.common.paths import SETS_DIR, shown
+from src.common.progress import track
 from src.sweep import grid, sets
-from src.track import track
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:

@@ -8,15 +8,15 @@ from typing import Any
 
 from rich.table import Table
 
-from src.cli.parser import Parser, positive
-from src.errors import ExitStatus
-from src.paths import shown
-from src.results.named import find
-from src.results.snapshot import Snapshot, State
-from src.results.store import RunFolder
-from src.sweep import joblogs
-from src.sweep.options import add_runs_option
-from src.sweep.standing.screen import console, duration
+from src.cli.arguments import Parser, positive
+from src.common.errors import ExitStatus
+from src.common.paths import shown
+from src.runs.run_folder import RunFolder
+from src.runs.run_lookup import find
+from src.runs.snapshot import Snapshot, State
+from src.sweep import job_logs
+from src.sweep.command_options import add_runs_option
+from src.sweep.status.screen import console, duration
 
 _LINES = 20
 _POLL_SECONDS = 1.0
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     if failure := run.failure():
         print(failure.get("traceback") or f"{failure.get('kind')}: {failure.get('message')}")
     if log:
-        print(f"{shown(log)}:\n{joblogs.tail(log, parsed.n)}", end="")
+        print(f"{shown(log)}:\n{job_logs.tail(log, parsed.n)}", end="")
     if parsed.follow:
         _follow(run, _new_text(log) if log else _new_epochs(run, len(rows)))
     return ExitStatus.DONE
@@ -115,7 +115,7 @@ def _log(run: Snapshot) -> Path | None:
     """The log of the newest job that worked on a run."""
     jobs = (attempt.record.get("slurm_job_id") for attempt in reversed(run.attempts))
     job = next(filter(None, jobs), None)
-    return joblogs.find(job) if job else None
+    return job_logs.find(job) if job else None
 
 
 def _follow(run: RunFolder, more: Callable[[], str]) -> None:

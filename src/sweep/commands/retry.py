@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from src.cli.parser import Parser
-from src.errors import ExitStatus, UserError
-from src.paths import shown
-from src.results.attempts import Record
-from src.results.store import RunFolder, State
-from src.sweep.options import add_run_words, add_runs_option, chosen
-from src.sweep.standing.causes import kind_of
+from src.cli.arguments import Parser
+from src.common.errors import ExitStatus, UserError
+from src.common.paths import shown
+from src.runs.leases import Record
+from src.runs.run_folder import RunFolder, State
+from src.sweep.command_options import add_run_words, add_runs_option, chosen
+from src.sweep.status.failures import kind_of
 
 
 @dataclass(frozen=True)

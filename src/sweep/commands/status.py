@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from src.cli.parser import Parser, seconds
-from src.errors import ExitStatus, UserError
-from src.paths import SETS_DIR
-from src.slurm import watch
+from src.cli.arguments import Parser, seconds
+from src.common.errors import ExitStatus, UserError
+from src.common.paths import SETS_DIR
+from src.slurm import job_poller
 from src.slurm.queue import Job
 from src.sweep import sets
-from src.sweep.options import add_grid_option, add_runs_option, add_sets_options, by_set
-from src.sweep.standing import screen, trainings
-from src.sweep.standing.overview import Overview, overview
+from src.sweep.command_options import add_grid_option, add_runs_option, add_sets_options, by_set
+from src.sweep.status import run_states, screen
+from src.sweep.status.overview import Overview, overview
 
 _REDRAW_SECONDS = 5.0
 _SLURM_SECONDS = 5.0  # to wait for an answer: a screen without it is better than none
@@ -69,21 +69,21 @@ def _looking(parsed: Namespace) -> Callable[[], Overview]:
 
         def look_at_all() -> Overview:
             queued = _jobs()
-            return overview(trainings.of_folders(runs_dir), queued)
+            return overview(run_states.of_folders(runs_dir), queued)
 
         return look_at_all
     wanted = by_set(parsed)
 
     def look() -> Overview:
         queued = _jobs()
-        found, outside = trainings.of_sets(wanted, runs_dir)
+        found, outside = run_states.of_sets(wanted, runs_dir)
         return overview(found, queued, outside)
 
     return look
 
 
 def _jobs() -> dict[str, Job] | None:
-    return watch.shared.jobs(seconds=_SLURM_SECONDS)
+    return job_poller.shared.jobs(seconds=_SLURM_SECONDS)
 
 
 def _watch(look: Callable[[], Overview], seconds: float) -> ExitStatus:

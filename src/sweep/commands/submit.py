@@ -10,21 +10,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from src import paths, processes
-from src.cli.training import train
-from src.commit import git_commit
+from src.common import paths, processes
+from src.common.errors import ExitStatus, UserError
+from src.common.git import git_commit
+from src.common.signals import StopRequest
 from src.config import RunConfig
-from src.errors import ExitStatus, UserError
-from src.interrupt import StopRequest
-from src.results.repeated import repeated
-from src.results.store import RunFolder
-from src.slurm import command, queue
-from src.sweep.options import wanted
-from src.sweep.submission import local, sbatch
-from src.sweep.submission import record as submissions
-from src.sweep.submission.options import parser, resources_of, work_words
-from src.sweep.submission.plan import Team, Workers, limited, standing, team
-from src.sweep.submission.told import show
+from src.faults.circuit_breaker import repeated
+from src.runs.run_folder import RunFolder
+from src.slurm import client, queue
+from src.sweep.command_options import wanted
+from src.sweep.launch import local_workers, sbatch
+from src.sweep.launch import submission_record as submissions
+from src.sweep.launch.plan import Team, Workers, limited, standing, team
+from src.sweep.launch.plan_output import show
+from src.sweep.launch.submit_options import parser, resources_of, work_words
+from src.train import train
 
 ALL = "all"  # the group of those who work on every architecture
 _DEFAULT_ARRAY = 1001  # of a cluster that is not configured otherwise
@@ -141,14 +141,14 @@ def _commit(
             if asked.executor == "slurm":
                 arrays.append({**array, "job": sbatch.sbatch(script)})
             else:
-                started = local.start(script, batch.array.workers, array["log"])
+                started = local_workers.start(script, batch.array.workers, array["log"])
                 workers += started
                 seen = [processes.identity(one.pid) for one in started]
                 arrays.append({**array, "processes": seen})
     finally:
         submissions.close(folder, {**_circumstances(asked, folder), "arrays": arrays})
     show(asked, teams, folder, arrays=arrays)
-    return local.wait(workers, stop) if stop else ExitStatus.DONE
+    return local_workers.wait(workers, stop) if stop else ExitStatus.DONE
 
 
 def _array(batch: Batch) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _circumstances(asked: Namespace, folder: Path) -> dict[str, Any]:
         "submission": int(folder.name),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "executor": asked.executor,
-        "cluster": command.this_cluster() if on_slurm else None,
+        "cluster": client.this_cluster() if on_slurm else None,
         "host": os.uname().nodename,
         "commit": git_commit(),
         "arguments": asked.arguments,

@@ -5,14 +5,14 @@ import sys
 import time
 from collections.abc import Sequence
 
-from src.cli.parser import Parser, positive
-from src.errors import ExitStatus, UserError
-from src.mirror import wandb_run
-from src.mirror.wandb_run import ENDED, WandbRun, uploaded
-from src.paths import shown
-from src.results.store import RunFolder
-from src.sweep.options import add_run_words, add_runs_option, chosen
-from src.track import track
+from src.cli.arguments import Parser, positive
+from src.common.errors import ExitStatus, UserError
+from src.common.paths import shown
+from src.common.progress import track
+from src.runs.run_folder import RunFolder
+from src.sweep.command_options import add_run_words, add_runs_option, chosen
+from src.tracking import wandb_run
+from src.tracking.wandb_run import ENDED, WandbRun, uploaded
 
 _TRIES = 5
 _FIRST_WAIT_SECONDS = 5.0  # then twice as long each time

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from src.cli.parser import Parser
-from src.cli.training import add_training_options, train
-from src.errors import ExitStatus
-from src.sweep.options import add_overrides, add_sets_options, wanted
+from src.cli.arguments import Parser
+from src.common.errors import ExitStatus
+from src.sweep.command_options import add_overrides, add_sets_options, wanted
+from src.train import add_training_options, train
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:

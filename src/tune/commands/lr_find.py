@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.cli.flags import add_config_flags, config_from
-from src.cli.parser import Parser, above_zero, positive
-from src.errors import ExitStatus
-from src.paths import shown
-from src.tune.options import add_out_options
+from src.cli.arguments import Parser, above_zero, positive
+from src.cli.config_flags import add_config_flags, config_from
+from src.common.errors import ExitStatus
+from src.common.paths import shown
+from src.tune.output_options import add_out_options
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
@@ -28,14 +28,14 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     add_config_flags(parser)
     parsed = parser.parse(arguments)
     config = config_from(parsed)
-    from src.tune import lr_find as finder
+    from src.tune import lr_range_test as finder
 
     curve = finder.measure(config, finder.Sweep(parsed.start, parsed.end, parsed.steps))
-    from src.tune import charts
+    from src.tune import search_charts
 
     stem = parsed.config.stem if parsed.config else config.model_type
     path = parsed.out / f"{stem}_lr_find"
-    drawn = charts.draw_curve(curve, config, path)
+    drawn = search_charts.draw_curve(curve, config, path)
     finder.save_csv(curve, path.with_suffix(".csv"))
     if parsed.json:
         print(json.dumps({"learning_rate": curve.suggestion, "steps": len(curve.rates)}))

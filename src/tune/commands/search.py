@@ -6,38 +6,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.cli.flags import add_config_flags, given_settings
-from src.cli.parser import Parser, count, positive
-from src.cli.training import add_wandb_option
-from src.errors import ExitStatus
-from src.paths import RUNS_DIR
-from src.sweep.submission.sbatch import Resources, reader
-from src.tune.options import add_out_options
+from src.cli.arguments import Parser, count, positive
+from src.cli.config_flags import add_config_flags, given_settings
+from src.common.errors import ExitStatus
+from src.common.paths import RUNS_DIR
+from src.sweep.launch.sbatch import Resources, reader
+from src.train import add_wandb_option
+from src.tune.output_options import add_out_options
 
 if TYPE_CHECKING:
-    from src.tune import workers
+    pass
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Search, or start those who do, and print the best trial."""
     parsed = _search_parser().parse(arguments)
-    from src.tune import space
+    from src.tune import search_space
 
-    wanted = space.read(parsed.config, given_settings(parsed))
-    from src.tune import workers
+    wanted = search_space.read(parsed.config, given_settings(parsed))
+    from src.tune import search_workers
 
-    order = workers.Order(
+    order = search_workers.Order(
         wanted, parsed.runs, parsed.trials, parsed.pruner, parsed.wandb, parsed.quiet
     )
     executor = parsed.executor or ("local" if parsed.workers > 1 else None)
     if executor is None:
-        why = workers.work(order)
+        why = search_workers.work(order)
     else:
-        script = workers.prepare(order, parsed.workers, _resources(parsed), _words(parsed))
+        script = search_workers.prepare(order, parsed.workers, _resources(parsed), _words(parsed))
         if executor == "slurm":
-            print(workers.submit(script))
+            print(search_workers.submit(script))
             return ExitStatus.DONE
-        why = workers.run_here(script, parsed.workers)
+        why = search_workers.run_here(script, parsed.workers)
     return _conclude(order, why, parsed)
 
 
@@ -60,23 +60,25 @@ def _words(parsed: Namespace) -> list[str]:
     return ["search", *words]
 
 
-def _conclude(order: "workers.Order", why: str | None, parsed: Namespace) -> ExitStatus:
+def _conclude(order: "search_workers.Order", why: str | None, parsed: Namespace) -> ExitStatus:
     """Print and write what the search has found."""
-    from src.tune import best, charts, numbers
+    from src.tune import best_trial, search_charts, search_data
 
     study = order.search()
-    found = best.best(study)
+    found = best_trial.best(study)
     if why:
         print(f"given up: {why}", file=sys.stderr)
     if found is None:
-        print(f"no trial is complete: {best.counted(best.counts(study))}", file=sys.stderr)
+        print(
+            f"no trial is complete: {best_trial.counted(best_trial.counts(study))}", file=sys.stderr
+        )
         return ExitStatus.SOME_RUNS_FAILED
-    recipe = best.write_recipe(study, found, parsed.out)
-    drawn = numbers.collect(study.space, study.study)
+    recipe = best_trial.write_recipe(study, found, parsed.out)
+    drawn = search_data.collect(study.space, study.study)
     if drawn.importances is None:
         print("no chart of importances: too few trials to tell", file=sys.stderr)
-    charts.draw(drawn, study.space.stem, parsed.out)
-    print((best.as_json if parsed.json else best.as_text)(found, recipe))
+    search_charts.draw(drawn, study.space.stem, parsed.out)
+    print((best_trial.as_json if parsed.json else best_trial.as_text)(found, recipe))
     return ExitStatus.SOME_RUNS_FAILED if why else ExitStatus.DONE
 
 

@@ -1,0 +1,123 @@
+"""Flags made of RunConfig's fields, and the RunConfig of flags, files and parent runs."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from src.common.errors import InvalidValue, UserError
+from src.common.option_fields import choices_of, kind_of
+from src.common.paths import weights as weights_file
+from src.config import (
+    FIND,
+    SEARCH,
+    RunConfig,
+    default_dataset_path,
+    field_names,
+    from_mapping,
+    read_yaml,
+)
+
+
+def add_config_flags(parser: argparse.ArgumentParser, only: Sequence[str] = ()) -> None:
+    """A flag for every field of RunConfig, or for those named in `only`.
+
+    Absent ones leave no trace in the namespace.
+    """
+    for spec in fields(RunConfig):
+        if only and spec.name not in only:
+            continue
+        short, long = spec.metadata["short"], f"--{spec.name}"
+        names = [f"-{short}", long] if short else [long]
+        default = default_dataset_path() if spec.name == "base_dataset_path" else spec.default
+        text = f"{spec.metadata['help']} [{default}]".replace("%", "%%")
+        if kind_of(spec) == "bool":
+            parser.add_argument(
+                *names, action="store_const", const=True, default=argparse.SUPPRESS, help=text
+            )
+            parser.add_argument(
+                f"--no_{spec.name}",
+                dest=spec.name,
+                action="store_const",
+                const=False,
+                default=argparse.SUPPRESS,
+                help=argparse.SUPPRESS,
+            )
+        else:
+            parser.add_argument(
+                *names,
+                default=argparse.SUPPRESS,
+                metavar="|".join(choices_of(spec)) or _metavar(spec.name),
+                help=text,
+            )
+
+
+def _metavar(name: str) -> str:
+    return {"base_dataset_path": "DIR"}.get(name, "N")
+
+
+def config_from(parsed: argparse.Namespace) -> RunConfig:
+    """The RunConfig of the given flags, over those of --config FILE, over those of a parent run.
+
+    A learning rate that is to be found is left at its default: see `wants_rate`.
+    """
+    given = given_settings(parsed)
+    file = {} if parsed.config is None else read_yaml(parsed.config)
+    if SEARCH in file:
+        command = f"python -m src.tune search --config {parsed.config}"
+        raise UserError(f"{parsed.config}: this is a search; the command for it is {command}")
+    for settings in (given, file):
+        if settings.get("learning_rate") == FIND:
+            del settings["learning_rate"]
+    if file:
+        from_mapping(file, str(parsed.config))  # its own mistakes, under its own name
+    parent = vars(parsed).get("parent_path")  # only some commands go on from a parent
+    inherited = {} if parent is None else _of_parent(parent)
+    return from_flags({**inherited, **file, **given})
+
+
+def given_settings(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The values of the flags of RunConfig's fields that were given."""
+    return {name: value for name, value in vars(parsed).items() if name in field_names()}
+
+
+def from_flags(values: Mapping[str, Any]) -> RunConfig:
+    """A RunConfig from the values of flags. Raises UserError that names the flag."""
+    try:
+        return RunConfig(**{"base_dataset_path": default_dataset_path(), **values})
+    except InvalidValue as error:
+        raise UserError(
+            f"{_flag(error.name)} {str(error.value)!r}: expected {error.expected}"
+        ) from None
+
+
+def _of_parent(path: Path) -> dict[str, Any]:
+    """The settings of the run that `path` is the folder or a weights file of, and what it gives."""
+    from src.runs.run_folder import RunFolder
+
+    weights = path if path.suffix == ".pt" else path / weights_file("best_val_acc")
+    settings = RunFolder(weights.parent).config()
+    if settings is None or not weights.is_file():
+        raise UserError(
+            f"--continue {str(path)!r}: expected a run folder with {weights.name}, or a weights "
+            "file in a run folder"
+        )
+    parent = from_mapping(settings, f"--continue {str(path)!r}")
+    return {
+        **settings,
+        "parent": f"{parent.id}/{weights.stem}",
+        "parent_weights": str(weights.resolve()),
+    }
+
+
+def wants_rate(parsed: argparse.Namespace) -> bool:
+    """Whether the learning rate of `config_from` is to be found by a range test."""
+    if hasattr(parsed, "learning_rate"):
+        return bool(parsed.learning_rate == FIND)
+    return parsed.config is not None and read_yaml(parsed.config).get("learning_rate") == FIND
+
+
+def _flag(name: str) -> str:
+    short = next(spec.metadata["short"] for spec in fields(RunConfig) if spec.name == name)
+    return f"-{short}/--{name}" if short else f"--{name}"

@@ -1,0 +1,76 @@
+"""How commands begin and end: the choice of a command, error lines and exit statuses."""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from src.common.errors import DiskFull, ExitStatus, NodeTrouble, Stopped, SweepStopped, UserError
+
+_WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM)
+
+
+def door(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
+    """Run a command's main with the process's arguments, and exit with its status."""
+    status: int
+    try:
+        status = main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = ExitStatus.BAD_INPUT
+    except Stopped as stopped:
+        print(_how_stopped(stopped), file=sys.stderr)
+        status = ExitStatus.STOPPED
+        if os.environ.get("REQUEUE_ON_STOP"):
+            from src.slurm.requeue import requeue_this_job
+
+            requeue_this_job(getattr(stopped, "exclude", ()))
+    except SweepStopped as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = ExitStatus.SOME_RUNS_FAILED
+    except KeyboardInterrupt:
+        print("stopped at once; what was since the last checkpoint is lost", file=sys.stderr)
+        status = 128 + signal.SIGINT
+    except OSError as error:
+        if error.errno is None:
+            raise
+        print(f"error: {_reason(error)}", file=sys.stderr)
+        misplaced = error.errno in _WRONG_PATH
+        status = ExitStatus.BAD_INPUT if misplaced else ExitStatus.SOME_RUNS_FAILED
+    sys.exit(status)
+
+
+def _how_stopped(stopped: Stopped) -> str:
+    if isinstance(stopped, NodeTrouble):
+        return f"{stopped}; runs are left at their last checkpoints, the same command goes on"
+    return "stopped by a signal; everything is saved, the same command goes on"
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, DiskFull):
+        return f"{error}; make room, and the same command goes on"
+    return f"{error.strerror} ({error.filename})" if error.filename else f"{error.strerror}"
+
+
+def dispatch(
+    package: str, title: str, commands: Mapping[str, str], arguments: Sequence[str]
+) -> ExitStatus:
+    """Pass on to the command that the first argument names, or print which there are.
+
+    commands: what each does, by name; `main` of the module <package>.commands.<name> does it, in
+    whose name - is _.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        lines = "\n".join(f"  {name:<11}{what}" for name, what in commands.items())
+        more = f"`python -m {package} COMMAND --help` tells more."
+        print(f"{title}\n\n{lines}\n\n{more}")
+        return ExitStatus.DONE if arguments else ExitStatus.BAD_INPUT
+    name, *rest = arguments
+    if name not in commands:
+        raise UserError(f"unknown command {name!r}: expected one of {', '.join(commands)}")
+    module = import_module(f"{package}.commands.{name.replace('-', '_')}")
+    status: ExitStatus = module.main(rest)
+    return status

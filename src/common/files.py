@@ -1,0 +1,190 @@
+"""Writing files that other processes read: whole or not at all."""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from src.common import processes
+from src.common.errors import DiskFull
+from src.common.paths import TEMPORARY_PREFIX
+from src.faults.failure_classes import Cause, cause_of
+
+_DAY_SECONDS = 86_400
+_UMASK = os.umask(0)  # it can only be read by setting it
+os.umask(_UMASK)
+
+
+def allowed(mode: int) -> int:
+    """A file mode less what the umask forbids."""
+    return mode & ~_UMASK
+
+
+def remove_leftovers(*folders: Path, old_seconds: float = _DAY_SECONDS) -> None:
+    """Remove what writers in `folders` have left that were killed, as far as can be seen from here.
+
+    Those are processes of this machine that are gone; of others, what is old.
+    """
+    for folder in folders:
+        for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+            with suppress(FileNotFoundError):
+                if _is_left(path, old_seconds):
+                    path.unlink()
+
+
+def _is_left(path: Path, old_seconds: float) -> bool:
+    machine, _, pid = path.name.removeprefix(TEMPORARY_PREFIX).partition("-")
+    pid = pid.partition("-")[0]
+    if machine == _machine() and pid.isdecimal():
+        return not psutil.pid_exists(int(pid))
+    return time.time() - path.stat().st_mtime > old_seconds
+
+
+@cache
+def _machine() -> str:
+    """This machine, in a few characters."""
+    return hashlib.sha256(processes.this_machine().encode()).hexdigest()[:8]
+
+
+class _Counted(io.RawIOBase):
+    """Takes what would be written to a file, and counts it."""
+
+    name = os.devnull  # for those who read again what they have written
+    size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        count = memoryview(data).nbytes
+        self.size += count
+        return count
+
+
+@contextmanager
+def _full_said(path: Path, save: Callable[[IO[bytes]], object]) -> Iterator[None]:
+    """Raise DiskFull, with the amounts, where `save` finds no room for `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or cause_of(error) is not Cause.DISK:
+            raise
+        counted = _Counted()
+        save(counted)  # type: ignore[arg-type]
+        free = shutil.disk_usage(path.parent).free
+        raise DiskFull(error.errno, str(path), counted.size, free) from error
+
+
+class _Watched:
+    """A file that remembers why a write failed: torch.save turns a full disk into RuntimeError."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Any]:
+    """An open temporary file in the folder of `path`, removed at the end where it still is."""
+    prefix = f"{TEMPORARY_PREFIX}{_machine()}-{os.getpid()}-"  # as remove_leftovers reads it
+    with tempfile.NamedTemporaryFile(prefix=prefix, dir=path.parent, delete=False) as file:
+        try:
+            os.fchmod(file.fileno(), allowed(0o666))  # it is made 0600
+            yield file
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+
+def write(path: Path, save: Callable[[IO[bytes]], object], keep_before: Path | None = None) -> None:
+    """Write `path` with `save(file)`: readers see the old file or the new one, never a part.
+
+    keep_before: where the old file goes, if there is one.
+    """
+    with _full_said(path, save), _temporary(path) as file:
+        watched = _Watched(file)
+        try:
+            save(watched)  # type: ignore[arg-type]
+        except RuntimeError as error:
+            raise watched.error or error from error
+        _sync(file)
+        if keep_before and path.exists():
+            os.replace(path, keep_before)
+        os.replace(file.name, path)
+    sync_folder(path.parent)
+
+
+def write_once(path: Path, data: bytes) -> bool:
+    """Create `path` in one piece with link(2); False, and nothing done, where it exists."""
+    return create(path, lambda file: file.write(data))
+
+
+def create(path: Path, save: Callable[[IO[bytes]], object]) -> bool:
+    """`write_once` of what `save(file)` writes."""
+    with _full_said(path, save), _temporary(path) as file:
+        save(file)
+        _sync(file)
+        try:
+            os.link(file.name, path)
+        except FileExistsError:
+            return False
+    sync_folder(path.parent)
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
+    write(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_text(path, to_json(value))
+
+
+def to_json(value: Mapping[str, Any]) -> str:
+    """`value` as the JSON text that all our files hold."""
+    return json.dumps(value, indent=2) + "\n"
+
+
+def read_json(path: Path | str) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is no such file or it is not a whole object."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # twice as fast, for thousands of small files
+            value = json.loads(file.read().decode())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and links in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())

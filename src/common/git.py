@@ -1,0 +1,30 @@
+"""Which code this is."""
+
+import subprocess
+from contextlib import suppress
+from functools import cache
+
+from src.common.paths import COMMIT, ROOT
+
+
+@cache
+def git_commit() -> str | None:
+    """The commit of this checkout, marked where files differ from it; None without git.
+
+    As it was when first asked: the code that runs was read then, whatever is pulled later.
+    A copy of the code knows where it was copied from.
+    """
+    with suppress(FileNotFoundError):
+        return (ROOT / COMMIT).read_text().strip() or None
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()

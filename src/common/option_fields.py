@@ -1,0 +1,128 @@
+"""Options: a dataclass field with its flag, its help, its allowed values and when it matters."""
+
+import math
+import operator
+from collections.abc import Mapping
+from dataclasses import Field, field
+from typing import Any, get_args
+
+from src.common.errors import InvalidValue
+
+_COMPARE = {
+    "at least": operator.ge,
+    "above": operator.gt,
+    "at most": operator.le,
+    "below": operator.lt,
+}
+
+
+def option(
+    default: object,
+    help: str,
+    *,
+    short: str | None = None,
+    choices: object = None,
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    below: float | None = None,
+    matters_if: Mapping[str, tuple[object, ...]] | None = None,
+    changes_result: bool = True,
+) -> Any:
+    """A field of RunConfig.
+
+    matters_if: other fields and the values of theirs with which this field can change a result.
+    changes_result: False for paths, devices and what is kept or logged.
+    """
+    return field(
+        default=default,
+        metadata={
+            "help": help,
+            "short": short,
+            "choices": choices,
+            "bounds": {"at least": minimum, "above": above, "at most": maximum, "below": below},
+            "matters_if": matters_if or {},
+            "changes_result": changes_result,
+        },
+    )
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """The end of an error line about an unknown name: the closest ones, then all of them."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=2)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"{hint} (known: {', '.join(known)})" if len(known) <= 12 or not close else hint
+
+
+def expectation(spec: "Field[Any]") -> str:
+    """What a field accepts, in words."""
+    choices = choices_of(spec)
+    if choices:
+        return f"one of {', '.join(choices)}"
+    kind = kind_of(spec)
+    if kind == "bool":
+        return "True, False or none" if _optional(spec) else "True or False"
+    if kind == "str":
+        return "text"
+    noun = "a whole number" if kind == "int" else "a number"
+    bounds = [f"{word} {bound:g}" for word, bound in _bounds(spec).items()]
+    text = " ".join([noun, " and ".join(bounds)]).strip()
+    return f"{text}, or none" if _optional(spec) else text
+
+
+def choices_of(spec: "Field[Any]") -> tuple[str, ...]:
+    """The values a field can have, where they are listed."""
+    choices = spec.metadata["choices"]
+    return tuple(choices() if callable(choices) else choices or ())
+
+
+def kind_of(spec: "Field[Any]") -> str:
+    """bool, int, float or str; that of `X | None` is that of X."""
+    first, *_ = get_args(spec.type) or (spec.type,)
+    return str(first.__name__)
+
+
+def _optional(spec: "Field[Any]") -> bool:
+    return spec.default is None
+
+
+def _bounds(spec: "Field[Any]") -> dict[str, float]:
+    return {word: bound for word, bound in spec.metadata["bounds"].items() if bound is not None}
+
+
+def checked(spec: "Field[Any]", value: object) -> object:
+    """`value` as the field's type; text is read as a person writes it."""
+    if _optional(spec) and value in (None, "none", "None"):
+        return None
+    converted = _converted(kind_of(spec), value)
+    choices = choices_of(spec)
+    if (
+        converted is None
+        or (choices and converted not in choices)
+        or not all(_COMPARE[word](converted, bound) for word, bound in _bounds(spec).items())
+    ):
+        raise InvalidValue(spec.name, value, expectation(spec))
+    return converted
+
+
+def _converted(kind: str, value: object) -> Any:
+    """`value` as bool, int, float or str; None where that cannot be done without loss."""
+    if kind == "bool":
+        words = {"true": True, "false": False}
+        return value if isinstance(value, bool) else words.get(str(value).lower())
+    if kind == "str":
+        return value if isinstance(value, str) and value.isprintable() and value else None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = float(value)
+        if not math.isfinite(number):
+            return None
+        if kind == "float":
+            return number
+        whole = int(value)
+    except (ValueError, OverflowError):
+        return None
+    return whole if whole == number and abs(whole) < 2**63 else None

@@ -1,0 +1,61 @@
+"""Convolutions of a model replaced by what computes the same faster, for maps of known sizes."""
+
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from src.cpu.whole_map import WholeMapConv2d, covers_whole_map
+from src.cpu.winograd import WinogradConv2d, suits
+
+Model = TypeVar("Model", bound=nn.Module)
+
+_Size = tuple[int, int]
+
+
+def specialise(
+    model: Model, size: int = 32, *, dead_taps: bool = True, winograd: bool = False
+) -> Model:
+    """`model`, for images (B, 3, size, size), with convolutions replaced in place.
+
+    Whole-map convolutions become matrix products. dead_taps: also where taps are dead, for
+    optimizers that would do nothing to them but scale them by a weight decay apart from the
+    gradient (then call `decay_dead_taps`). winograd: those that it suits become WinogradConv2d.
+    """
+    for name, (conv, seen, made) in _maps(model, size).items():
+        replacement: nn.Module | None = None
+        if covers_whole_map(conv, seen, made):
+            whole = WholeMapConv2d(conv, seen, made)
+            if dead_taps or not whole.dead_weights:
+                replacement = whole
+        elif winograd and suits(conv, seen):
+            replacement = WinogradConv2d(conv)
+        if replacement is not None:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, replacement)
+    return model
+
+
+def _maps(model: nn.Module, size: int) -> dict[str, tuple[nn.Conv2d, _Size, _Size]]:
+    """Every convolution of `model` by name, with the heights and widths that it sees and makes."""
+    found: dict[str, tuple[nn.Conv2d, _Size, _Size]] = {}
+    hooks = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+
+            def note(conv: nn.Conv2d, seen: Any, made: Tensor, name: str = name) -> None:
+                found[name] = (conv, _size(seen[0]), _size(made))
+
+            hooks.append(module.register_forward_hook(note))
+    if hooks:
+        training = model.training
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, size, size))
+        model.train(training)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _size(maps: Tensor) -> _Size:
+    return maps.shape[2], maps.shape[3]

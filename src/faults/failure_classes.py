@@ -1,0 +1,83 @@
+"""Why runs break: one classification, of exceptions and of what is written about them."""
+
+import errno
+import re
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Any
+
+from src.common.errors import UserError
+
+
+class Cause(StrEnum):
+    """What broke a run, by what is to be done about it."""
+
+    MEMORY = "out of memory"
+    """Tried again with fewer runs beside it; failed where it was alone."""
+    DISK = "no space left"
+    """Of no run: the worker stops."""
+    NODE = "node trouble"
+    """Tried again, on another node where there is one: this process can do nothing more."""
+    DIVERGED = "non-finite loss"
+    """Not tried again: it would diverge again."""
+    OTHER = "other"
+    """A bug, most likely; tried again some times."""
+
+
+_BY_NUMBER = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), Cause.DISK),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.EREMOTEIO), Cause.NODE),
+    errno.ENOMEM: Cause.MEMORY,
+}
+_BY_TEXT = {
+    Cause.DIVERGED: r"^(non-finite loss|NonFiniteLoss)\b",
+    Cause.MEMORY: r"out ?of ?memory|(can't|cannot) allocate memory|MemoryError|bad_alloc"
+    r"|STATUS_ALLOC_FAILED",
+    Cause.DISK: r"No space left on device|Disk quota exceeded",
+    Cause.NODE: r"\bECC\b|no CUDA-capable device|\bNCCL|CUDA driver|CUDA unknown error"
+    r"|CUDA error: (unspecified launch failure|an illegal memory access|initialization error"
+    r"|unknown error|all CUDA-capable devices are busy|system not yet initialized"
+    r"|hardware stack error|misaligned address|invalid device ordinal|device not ready)"
+    r"|GPU is lost|NVML|Input/output error|Stale file handle|Remote I/O error",
+}
+
+
+def cause_of(error: BaseException) -> Cause:
+    """The cause of an exception: its own, or that of the exception that it was raised from."""
+    found = (_own_cause(one) for one in _chain(error))
+    return next((cause for cause in found if cause is not Cause.OTHER), Cause.OTHER)
+
+
+def cause_written(failure: Mapping[str, Any]) -> Cause:
+    """The cause that a failure.json tells, also one from before causes were written down."""
+    try:
+        return Cause(failure["cause"])
+    except (KeyError, ValueError):
+        return _cause_of_text(f"{failure.get('kind')}: {failure.get('message', '')}")
+
+
+def is_shared(error: Exception) -> bool:
+    """Whether an exception is not the trouble of the run that met it: the next would as well."""
+    own = (Cause.NODE, Cause.MEMORY)
+    return isinstance(error, UserError | OSError) and cause_of(error) not in own
+
+
+def _own_cause(error: BaseException) -> Cause:
+    if isinstance(error, UserError):
+        return Cause.OTHER
+    if isinstance(error, OSError) and error.errno is not None:  # its text names a path
+        return _BY_NUMBER.get(error.errno, Cause.OTHER)
+    return _cause_of_text(f"{type(error).__name__}: {error}")
+
+
+def _cause_of_text(text: str) -> Cause:
+    for cause, pattern in _BY_TEXT.items():
+        if re.search(pattern, text, re.IGNORECASE):
+            return cause
+    return Cause.OTHER
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

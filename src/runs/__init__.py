@@ -1,0 +1,16 @@
+"""Run folders and what is made of them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src.common.paths import RUNS_DIR
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def load(runs_dir: Path | str = RUNS_DIR) -> "pd.DataFrame":
+    """The table of all finished runs under `runs_dir`, as `report aggregate` writes it."""
+    from src.runs.aggregate import collect
+
+    return collect(Path(runs_dir)).table

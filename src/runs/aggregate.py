@@ -1,0 +1,158 @@
+"""Run folders -> one table: clean_runs.csv."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from src.common import files
+from src.common.errors import UserError
+from src.common.progress import Follow, untold
+from src.config import (
+    CHECKPOINT_KINDS,
+    SCHEDULERS,
+    SYNTHETIC,
+    RunConfig,
+    from_mapping,
+    model_types,
+)
+from src.data.dataset import CLASSES
+from src.runs.run_folder import RunFolder, all_runs
+from src.runs.snapshot import Snapshot, State
+
+
+def _columns() -> list[str]:
+    columns = ["Modelname", "Group", "Full_Modelname"]
+    columns += ["augmentation", "gamma", "learning_rate", "scheduler", "weight_decay"]
+    for kind in CHECKPOINT_KINDS:
+        columns += [f"test_accuracy_{kind}", f"test_loss_{kind}"]
+        columns += [f"test_per_class_accuracy_{kind}"]
+        columns += [f"test_per_class_accuracy_{name}_{kind}" for name in CLASSES]
+    for part in ("train", "val"):
+        columns += [f"{part}_accuracy", f"{part}_loss", f"{part}_per_class_accuracy"]
+        columns += [f"{part}_per_class_accuracy_{name}" for name in CLASSES]
+    return columns
+
+
+PUBLISHED_COLUMNS = tuple(_columns())
+"""Of the published sweep's clean_runs.csv; accuracies are shares from 0 to 1."""
+
+OUR_COLUMNS = (
+    "run_id",
+    "alias_of",
+    "seed",
+    "num_epochs",
+    "batch_size",
+    "epochs_run",
+    "best_epoch",
+    "best_val_accuracy",
+    "stop_reason",
+    "train_seconds",
+    "images_per_second",
+    "precision",
+    "device",
+    "git_commit",
+    "test_images",
+)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The finished runs as a table, how many runs stand where, and what was left out of it."""
+
+    table: pd.DataFrame
+    states: dict[str, Counter[State]]
+    """By architecture."""
+    synthetic: int
+    """Runs left out because they are on synthetic data."""
+    unreadable: list[str]
+    """Run folders whose config cannot be read, and why."""
+
+
+def unfinished(states: Counter[State]) -> str:
+    """What no table shows, in words: '2 failed, 1 pending'; empty where nothing is missing."""
+    shown = (State.DONE, State.PRUNED)
+    missing = {state: states[state] for state in State if state not in shown and states[state]}
+    return ", ".join(f"{count} {state}" for state, count in missing.items())
+
+
+def collect(runs_dir: Path, *, synthetic: bool = True, follow: Follow = untold) -> Collected:
+    """Read every run folder under `runs_dir`: a row for each cell of a finished run, in grid order.
+
+    Runs on synthetic data are left out where there are runs on real data, or if not `synthetic`.
+    follow: tells how far it is.
+    """
+    runs: list[tuple[RunFolder, list[RunConfig]]] = []
+    unreadable: list[str] = []
+    for folder in follow(list(all_runs(runs_dir)), "run folders found"):
+        try:
+            runs.append((folder, _cells(folder)))
+        except UserError as error:
+            unreadable.append(str(error))
+    real = [(folder, cells) for folder, cells in runs if cells[0].dataset != SYNTHETIC]
+    kept = runs if synthetic and not real else real
+    states: dict[str, Counter[State]] = {}
+    rows: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    for folder, cells in follow(kept, "run folders read"):
+        now = Snapshot(folder.path)
+        result = now.result or now.pruned
+        states.setdefault(cells[0].model_type, Counter())[now.state] += 1
+        if result:  # complete, or pruned, as its stop_reason tells
+            rows += [(_grid_order(cell), _row(cell, result, cells[0])) for cell in cells]
+    rows.sort(key=lambda row: row[0])
+    columns = [*PUBLISHED_COLUMNS, *OUR_COLUMNS]
+    table = pd.DataFrame([row for _, row in rows], columns=columns)
+    return Collected(table, states, len(runs) - len(kept), unreadable)
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write the table, atomically and byte-identically for the same runs."""
+    if not path.parent.is_dir():
+        raise UserError(f"--csv {str(path)!r}: no such folder")
+    files.remove_leftovers(path.parent)
+    files.write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def _cells(folder: RunFolder) -> list[RunConfig]:
+    """The cells that a run answers, in grid order. Raises UserError where none can be read."""
+    source = str(folder.path)
+    cells = [from_mapping(cell, source) for cell in folder.cells() or [folder.config() or {}]]
+    unique = {cell.cell: cell for cell in cells}.values()  # files of before a setting was added
+    ours = [cell for cell in unique if folder.path.name.endswith(f"-{cell.id}")]
+    if not ours:
+        raise UserError(f"{source}: its config is not that of the run id in its name")
+    return sorted(ours, key=_grid_order)
+
+
+def _row(config: RunConfig, result: dict[str, Any], first: RunConfig) -> dict[str, Any]:
+    return {
+        **result,
+        "Modelname": config.model_type,
+        "Group": config.model_type,
+        "Full_Modelname": config.name,
+        "augmentation": config.data_augmentation,
+        "alias_of": None if config is first else first.name,
+        **{
+            name: getattr(config, name)
+            for name in ("gamma", "learning_rate", "scheduler", "weight_decay")
+        },
+        **{name: getattr(config, name) for name in ("seed", "num_epochs", "batch_size")},
+    }
+
+
+def _grid_order(config: RunConfig) -> tuple[Any, ...]:
+    """The order of the reference grid: rates and decays fall, gammas rise."""
+    return (
+        model_types().index(config.model_type),
+        SCHEDULERS.index(config.scheduler),
+        config.data_augmentation,
+        -config.learning_rate,
+        -config.weight_decay,
+        config.gamma,
+        config.num_epochs,
+        config.batch_size,
+        config.seed,
+        config.cell,
+    )

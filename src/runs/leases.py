@@ -1,0 +1,156 @@
+"""Who works on a run: attempts, claimed by link(2), one writer at a time.
+
+An attempt is a file attempts/<n>.json. It is created in one piece or not at all, never deleted
+to be made again, and the highest n owns the run.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from src.common import files, paths, processes
+from src.common.errors import Superseded
+from src.slurm import client, job_poller
+
+HEARTBEAT_SECONDS = 30.0
+SILENT_BEATS = 10  # after so many without one, an attempt is taken over
+
+Record = dict[str, Any]
+
+
+class Claim:
+    """Our attempt at a run. A thread advances its heartbeat until `end`."""
+
+    def __init__(self, folder: Path, number: int, record: Record) -> None:
+        self.folder, self.number, self.record = folder, number, record
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def require(self) -> None:
+        """Raise Superseded where another process has taken the run over."""
+        if _file(self.folder, self.number + 1).exists():
+            raise Superseded(f"attempt {self.number} of {self.folder.name} was taken over")
+
+    def end(self, how: str, **details: str) -> None:
+        """Note, once, that this attempt is over.
+
+        how: done, pruned, failed, stopped, superseded, or unneeded where the run turned out to be
+        over when it was claimed.
+        """
+        if self._over.is_set():
+            return
+        self._over.set()
+        self._thread.join()
+        ended = {**self.record, "ended": how, **details}
+        files.write_json(_file(self.folder, self.number), ended)
+
+    def _beat(self) -> None:
+        while not self._over.wait(HEARTBEAT_SECONDS):
+            self.record["heartbeat"] += 1
+            with suppress(OSError):  # a hiccup of the file system: the next beat tells as well
+                files.write_json(_file(self.folder, self.number), self.record)
+
+
+def claim(folder: Path, *, known_dead: Record | None = None) -> Claim | None:
+    """Start the next attempt at the run in `folder`; None where somebody may be at it already.
+
+    known_dead: an attempt of which `standing_still` has told that it is over.
+    """
+    before = last(folder)
+    if before and before != known_dead and may_be_alive(before):
+        return None
+    number = (before["attempt"] if before else 0) + 1
+    record = {
+        "attempt": number,
+        "host": socket.gethostname(),
+        "node": node(),
+        "process": processes.identity(),
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "slurm_restart_count": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+        "slurm_job": client.this_job(),
+        "slurm_cluster": os.environ.get("SLURM_CLUSTER_NAME"),
+        "user": os.getuid(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "heartbeat": 0,
+    }
+    if not files.write_once(_file(folder, number), files.to_json(record).encode()):
+        return None
+    return Claim(folder, number, record)
+
+
+def last(folder: Path) -> Record | None:
+    """The newest attempt at a run; None where there was none."""
+    numbers = [int(p.stem) for p in (folder / paths.ATTEMPTS).glob("*.json") if p.stem.isdigit()]
+    if not numbers:
+        return None
+    return files.read_json(_file(folder, max(numbers))) or {"attempt": max(numbers)}
+
+
+def may_be_alive(record: Record) -> bool:
+    """Whether the process of an attempt may still be at work; unknown is not dead."""
+    if "ended" in record:
+        return False
+    here = processes.is_running(record.get("process") or {})
+    if here is not None:
+        return here
+    job, restarts = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_RESTART_COUNT", "0")
+    our_own_earlier = (
+        job is not None
+        and record.get("slurm_job_id") == job
+        and record.get("slurm_restart_count", 0) < int(restarts)
+    )
+    return not our_own_earlier and not _is_job_over(record)
+
+
+def standing_still(folders: Iterable[Path], stop: Callable[[], bool]) -> dict[Path, Record]:
+    """Those last attempts in `folders` whose heartbeat does not advance, by our own clock.
+
+    Returns once each has advanced or ended, or stood still for ten intervals; at once when some
+    are known to be over, with those, and when stop() is true, with none.
+    """
+    seen = {folder: record for folder in folders if (record := last(folder))}
+    give_up = time.monotonic() + SILENT_BEATS * HEARTBEAT_SECONDS
+    while seen and time.monotonic() < give_up:
+        if stop():
+            return {}
+        if over := {folder: r for folder, r in seen.items() if not may_be_alive(r)}:
+            return over
+        time.sleep(HEARTBEAT_SECONDS / 30)
+        seen = {folder: record for folder, record in seen.items() if last(folder) == record}
+    return seen
+
+
+def failures(folder: Path) -> int:
+    """How many attempts at the run in `folder` have failed."""
+    records = map(files.read_json, (folder / paths.ATTEMPTS).glob("*.json"))
+    return sum(record is not None and record.get("ended") == "failed" for record in records)
+
+
+def node() -> str:
+    """This machine as Slurm calls it, or as it calls itself."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def _is_job_over(record: Record) -> bool:
+    """Whether Slurm says that an attempt's job is gone, or was restarted since.
+
+    Asked only by its own user on its own cluster: to others Slurm may not show the job.
+    """
+    job, cluster = record.get("slurm_job"), record.get("slurm_cluster")
+    if not job or not cluster or record.get("user") != os.getuid():
+        return False
+    if cluster != client.this_cluster():
+        return False
+    since = datetime.fromisoformat(record["started"]).timestamp()
+    return job_poller.shared.is_over(job, record["slurm_restart_count"], since)
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / paths.ATTEMPTS / f"{number}.json"

@@ -1,0 +1,136 @@
+"""Trained models from disk, and what they make of images."""
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from src import models
+from src.common import paths
+from src.common.errors import UserError
+from src.config import (
+    CHECKPOINT_KINDS,
+    SYNTHETIC,
+    RunConfig,
+    default_dataset_path,
+    from_mapping,
+)
+from src.data.dataset import Dataset
+from src.data.device_dataset import Images, normalization_table
+from src.data.split import split
+from src.models.state_dicts import load_into, read_state
+from src.runs.run_folder import RunFolder
+from src.training.device import has_fast_bfloat16, pick_device
+from src.training.evaluation import Evaluation, evaluate
+from src.training.model_setup import as_computed
+from src.training.precision import PLAIN, Arithmetic
+
+T = TypeVar("T")
+
+_NO_IMAGES = np.empty((0, 32, 32, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Weights in a file, and the settings that say what they are weights of."""
+
+    config: RunConfig
+    weights: Path
+    result: dict[str, Any] | None = None
+    """Of the finished run, where the weights are a run's."""
+
+    @property
+    def stem(self) -> str:
+        """What names of files about it begin with: model and run id, or the file's own name."""
+        kind = self.weights.stem
+        if self.result is None:
+            return kind
+        run = f"{self.config.model_type}-{self.config.id}"
+        return run if kind == CHECKPOINT_KINDS[0] else f"{run}_{kind}"
+
+    def on(self, device: str) -> "Saved":
+        """The same, to be evaluated on a device: auto, cpu or cuda."""
+        return replace(self, config=replace(self.config, device=device))
+
+
+def of_run(path: Path) -> Saved:
+    """The weights of a run: of its folder best_val_acc.pt, or a .pt file in one.
+
+    Raises UserError where there are none, or no config.json beside them that says what they are.
+    """
+    folder = RunFolder(path if path.is_dir() else path.parent)
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    values = folder.config()
+    if values is None:
+        raise UserError(f"{path}: no {paths.CONFIG} beside the weights; --model_type names a model")
+    weights = path / paths.weights(CHECKPOINT_KINDS[0]) if path.is_dir() else path
+    if not weights.exists():
+        raise UserError(f"{path}: no {weights.name} in it: {_why_no_weights(folder, values)}")
+    return Saved(from_mapping(values, str(folder.path)), weights, folder.result())
+
+
+def _why_no_weights(folder: RunFolder, values: dict[str, Any]) -> str:
+    if folder.result() is None:
+        return f"the run is {folder.state()}"
+    return f"it was trained with --keep_checkpoints {values.get('keep_checkpoints')}"
+
+
+def data_path(config: RunConfig) -> str:
+    """Where the data of a run is: as it says, or where CIFAR-10 is here if that is gone."""
+    path = config.base_dataset_path
+    here = path == SYNTHETIC or Path(path).expanduser().exists()
+    return path if here else default_dataset_path()
+
+
+def table_of(config: RunConfig, dataset: Dataset | None) -> torch.Tensor:
+    """The normalisation (3, 256) that a run was trained with.
+
+    dataset: the run's, which matters where its statistics were measured on the training split.
+    """
+    if config.normalization != "measured":
+        return normalization_table(config.normalization, _NO_IMAGES)
+    assert dataset is not None
+    training, _ = split(dataset, config)
+    return normalization_table(config.normalization, dataset.train_images[training])
+
+
+def evaluate_saved(
+    saved: Saved, images: Images, samples: torch.Tensor, table: torch.Tensor
+) -> Evaluation:
+    """Evaluate saved weights on images[samples], which lie on `device_of(saved)`.
+
+    On the machine and with the threads of the training, the test images give the numbers that it
+    published, bit for bit. Raises UserError where the weights do not fit the model.
+    """
+    config, device = saved.config, device_of(saved)
+    arithmetic = _arithmetic(saved.result, device)
+    model = models.create(config.model_type, **models.options_of(config))
+    load_into(model, read_state(saved.weights), f"{saved.weights}: not of {config.model_type}")
+    model = as_computed(model, config, device, arithmetic)
+    return _finished(evaluate(model, images, samples, table.to(device), arithmetic))
+
+
+def device_of(saved: Saved) -> torch.device:
+    """Where saved weights are evaluated."""
+    return pick_device(saved.config.device)
+
+
+def _arithmetic(result: dict[str, Any] | None, device: torch.device) -> Arithmetic:
+    """That of the training; float32 where it is unknown, or would be emulated here."""
+    if result and (result["precision"] == "float32" or has_fast_bfloat16(device)):
+        convolution = result.get("convolution", "direct")  # none of before there was a choice
+        return Arithmetic(result["precision"], result["memory_format"], convolution)
+    return PLAIN
+
+
+def _finished(work: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result

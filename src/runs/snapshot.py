@@ -1,0 +1,134 @@
+"""A run folder as it is at one moment: no file is read twice, and no large one is parsed."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+
+from src.common import files, paths
+from src.runs import leases
+from src.runs.leases import Record
+
+
+class State(StrEnum):
+    """Where a run stands, as its folder tells."""
+
+    DONE = "done"
+    PRUNED = "pruned"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt's record, and when its file was last written, in seconds of the wall clock."""
+
+    record: Record
+    written: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasted: until its file was last written.
+
+        That is its end, or the last heartbeat of one that lives or was killed. Never less than
+        its heartbeats took, nor an interval more: clocks differ, and files are copied.
+        """
+        beats = self.record.get("heartbeat", 0) * leases.HEARTBEAT_SECONDS
+        if "started" not in self.record:
+            return beats
+        lasted = self.written - datetime.fromisoformat(self.record["started"]).timestamp()
+        return max(beats, min(lasted, beats + leases.HEARTBEAT_SECONDS))
+
+
+class Snapshot:
+    """What a run folder tells, which need not be there: read now, all but `epoch_seconds`.
+
+    The attempts of a run that is done are read when they are asked for: they change no more.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._folder = str(path)  # thousands are read at a time: no Path for each file
+        self.names = frozenset(_names(self._folder))
+        self.result = self._numbers(paths.RESULT)
+        self.alive = False
+        """The newest attempt may be at work."""
+        if self.result is None and self.attempts:
+            self.names = frozenset(_names(self._folder))  # an attempt may have ended meanwhile
+            self.result = self._numbers(paths.RESULT)
+            self.alive = self.result is None and leases.may_be_alive(self.attempts[-1].record)
+        self.pruned = self._numbers(paths.PRUNED)
+
+    @cached_property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """All of them, the newest last."""
+        return tuple(_attempts(f"{self._folder}/{paths.ATTEMPTS}"))
+
+    @property
+    def tries(self) -> int:
+        """How many attempts there were."""
+        if self.result is None:
+            return len(self.attempts)
+        return len(_numbers_of(f"{self._folder}/{paths.ATTEMPTS}"))
+
+    @property
+    def state(self) -> State:
+        """Derived from the files, never stored."""
+        if self.result is not None:
+            return State.DONE
+        if self.alive:
+            return State.RUNNING
+        if self.pruned is not None:
+            return State.PRUNED
+        if paths.FAILURE in self.names:
+            return State.FAILED
+        return State.INTERRUPTED if self.attempts else State.PENDING
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a checkpoint is there to go on from."""
+        return paths.RESUME in self.names or paths.RESUME_BEFORE in self.names
+
+    @cached_property
+    def epoch_seconds(self) -> list[float]:
+        """The seconds of each epoch in the history, which is not parsed for them."""
+        try:
+            text = (self.path / paths.HISTORY).read_bytes()
+        except FileNotFoundError:
+            return []
+        return [float(found) for found in re.findall(rb'"seconds": ([\d.e+-]+)\}', text)]
+
+    def _numbers(self, name: str) -> Record | None:
+        return numbers(f"{self._folder}/{name}") if name in self.names else None
+
+
+def numbers(path: Path | str) -> Record | None:
+    """What a run has come to, from a result or the like; None where that is not whole."""
+    found = files.read_json(path)
+    return found if found and "test_accuracy_best_val_acc" in found else None
+
+
+def _attempts(folder: str) -> Iterator[Attempt]:
+    for number in _numbers_of(folder):
+        path = f"{folder}/{number}.json"
+        written = os.stat(path).st_mtime
+        yield Attempt({**(files.read_json(path) or {}), "attempt": number}, written)
+
+
+def _numbers_of(folder: str) -> list[int]:
+    """The numbers of all attempts, rising."""
+    stems = (name.removesuffix(".json") for name in _names(folder) if name.endswith(".json"))
+    return sorted(int(stem) for stem in stems if stem.isdigit())
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

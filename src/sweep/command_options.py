@@ -1,0 +1,85 @@
+"""Options that several commands share, and what they choose."""
+
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+from src.cli.arguments import Parser
+from src.common.errors import UserError
+from src.common.paths import RUNS_DIR, SETS_DIR
+from src.config import DEVICES, RunConfig
+from src.runs.run_folder import RunFolder, all_runs
+from src.runs.run_lookup import find
+from src.sweep import grid, sets
+
+
+def add_sets_options(parser: Parser) -> None:
+    """Numbers of sets, and where the set files are."""
+    parser.add_argument("numbers", nargs="*", metavar="N", help="numbers of the sets [all]")
+    parser.add_argument(
+        "--sets", type=Path, default=SETS_DIR, metavar="DIR", help="set files [hyperparameter_sets]"
+    )
+
+
+def add_grid_option(parser: Parser) -> None:
+    """A grid in place of sets."""
+    parser.add_argument("--grid", type=Path, metavar="FILE", help="a YAML grid, instead of sets")
+
+
+def add_runs_option(parser: Parser) -> None:
+    """Where run folders are."""
+    parser.add_argument(
+        "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
+    )
+
+
+def add_run_words(parser: Parser) -> None:
+    """Runs, as a person names them, or all."""
+    parser.add_argument(
+        "run",
+        nargs="*",
+        metavar="RUN",
+        help="a run's folder, its name, or at least 4 digits of its id",
+    )
+    parser.add_argument("--all", action="store_true", help="every run under --runs")
+    parser.add_argument("--dry_run", action="store_true", help="change nothing")
+
+
+def chosen(parsed: Namespace, *, otherwise_all: bool = False) -> list[RunFolder]:
+    """The runs that were named, or all. Raises UserError for what is no run, or none is named."""
+    everything = parsed.all or (otherwise_all and not parsed.run)
+    if bool(parsed.run) == bool(everything):
+        raise UserError("which runs? expected RUN ..., or --all")
+    if everything:
+        return list(all_runs(parsed.runs))
+    found = {run.path.resolve(): run for word in parsed.run for run in [find(word, parsed.runs)]}
+    return list(found.values())
+
+
+def by_set(parsed: Namespace) -> dict[str, list[RunConfig]]:
+    """The runs of the sets that were named, or of all, or of --grid where there is one.
+
+    By number. Raises UserError where a set is not there, or none is.
+    """
+    if getattr(parsed, "grid", None):
+        if parsed.numbers:
+            raise UserError(f"--grid {str(parsed.grid)!r}: sets have numbers, a grid has none")
+        configs = grid.expand(grid.read(parsed.grid), str(parsed.grid))
+        return {str(number): runs for number, runs in enumerate(grid.by_set(configs), 1)}
+    return sets.read_numbered(parsed.sets, parsed.numbers)
+
+
+def add_overrides(parser: Parser) -> None:
+    """What may be given in place of the sets' own."""
+    parser.add_argument(
+        "-d", "--base_dataset_path", metavar="DIR", help="in place of the sets' own"
+    )
+    parser.add_argument("--device", choices=DEVICES, help="in place of the sets' own")
+
+
+def wanted(parsed: Namespace) -> list[RunConfig]:
+    """The runs of `by_set`, one after another, with the overrides that were given."""
+    names = ("base_dataset_path", "device")
+    given = {name: value for name in names if (value := getattr(parsed, name)) is not None}
+    configs = (config for members in by_set(parsed).values() for config in members)
+    return [replace(config, **given) if given else config for config in configs]

@@ -1,0 +1,206 @@
+"""Job scripts: workers as an array of Slurm or, under plain bash, as processes of this machine."""
+
+import argparse
+import math
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from src.common.errors import UserError
+from src.common.paths import CODE
+from src.slurm import client
+from src.slurm.queue import JOB_NAME
+
+_WARNING_SECONDS = 120  # before the end of a job's time or, with grace, before a preemption
+_SBATCH_SECONDS = 60
+_OURS = (
+    *("array", "chdir", "error", "export", "export-file", "job-name", "no-requeue", "open-mode"),
+    *("output", "parsable", "requeue", "signal", "wait", "wrap"),
+)
+_OWN_FLAGS = {
+    **{"partition": "--partition", "account": "--account", "qos": "--qos", "gres": "--gres"},
+    **{"constraint": "--constraint", "cpus-per-task": "--cpus", "mem": "--mem", "time": "--time"},
+}
+
+VALUES = {
+    "a name": r"[\w.,@+-]+",
+    "generic resources": r"[\w.,:/=-]+",
+    "features": r"[\w.,:+*&|!()\[\]-]+",
+    "memory": r"\d+[KMGTkmgt]?",
+}
+"""Of options of sbatch: regular expressions of what they can be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What is asked of Slurm for each worker. Times are in minutes."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    gres: str | None = "gpu:1"
+    cpus: int = 4
+    mem: str | None = None
+    minutes: int = 1440
+    minutes_of: Mapping[str, int] = field(default_factory=dict)
+    """Of the workers of single architectures."""
+    throttle: int | None = None
+    """Tasks of an array that run at a time."""
+    further: Mapping[str, str] = field(default_factory=dict)
+    """Options of sbatch by name; an empty value is a bare flag."""
+
+
+@dataclass(frozen=True)
+class Array:
+    """Workers that share a list of runs: the tasks of one job array."""
+
+    name: str
+    number: int
+    """Of their set of the submission."""
+    workers: int
+    chunk: int = 1
+
+    @property
+    def label(self) -> str:
+        """The name of its script."""
+        return self.name if self.chunk == 1 else f"{self.name}-{self.chunk}"
+
+
+def chunks(name: str, number: int, workers: int, largest: int) -> Iterator[Array]:
+    """Arrays of at most `largest` tasks, `workers` in all."""
+    for chunk in range(1, math.ceil(workers / largest) + 1):
+        yield Array(name, number, min(largest, workers - (chunk - 1) * largest), chunk)
+
+
+def script(
+    array: Array, resources: Resources, folder: Path, current: Path, words: Sequence[str]
+) -> str:
+    """The text of an array's script, which works under plain bash as well.
+
+    folder: that of the submission, with the code and the logs. current: where the workers run.
+    words: a module of ours and its arguments. All paths are absolute. Raises UserError where one
+    has characters that sbatch would take for something else.
+    """
+    for path in (folder, current):
+        if not str(path).isprintable() or set(str(path)) & set("'\"\\"):
+            raise UserError(f"{str(path)!r}: sbatch takes no path with quotes or line breaks")
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    name = f"{JOB_NAME}-{folder.name}-{array.name}"
+    command = [sys.executable, "-u", "-m"]
+    text: str = _make_sbatch_string(
+        command=f"exec {shlex.join([*command, *words])}",
+        folder=folder,
+        job_name=name,
+        time=resources.minutes_of.get(array.name, resources.minutes),
+        cpus_per_task=resources.cpus,
+        partition=resources.partition,
+        account=resources.account,
+        qos=resources.qos,
+        constraint=resources.constraint,
+        gres=resources.gres,
+        mem=resources.mem,
+        wckey=None,  # type: ignore[arg-type]  # none, rather than submitit's
+        stderr_to_stdout=True,
+        use_srun=False,
+        setup=_setup(name, folder / CODE, current),
+        additional_parameters={
+            **{name: value or True for name, value in resources.further.items()},
+            "array": f"0-{array.workers - 1}"
+            + (f"%{resources.throttle}" if resources.throttle else ""),
+            "chdir": current,
+            "open-mode": "append",
+            "output": log(folder, array).replace("%", "%%").replace("%%A_%%a", "%A_%a"),
+            "requeue": True,
+            "signal": f"B:USR1@{_WARNING_SECONDS}",
+        },
+    )
+    return text
+
+
+def log(folder: Path, array: Array) -> str:
+    """Where the workers of an array write, in the words of sbatch: %A the job, %a the task."""
+    return str(folder / "logs" / f"{array.name}-%A_%a.out")
+
+
+def _setup(name: str, code: Path, current: Path) -> list[str]:
+    """As slurm_cluster/environment.sh, but for the copied code and the python that copied it."""
+    return [
+        "# until python listens, the warning of a preemption must not kill the shell",
+        f'if [ "${{SLURM_JOB_NAME:-}}" = {shlex.quote(name)} ]; then',
+        "  trap '' USR1 TERM",
+        "  export REQUEUE_ON_STOP=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-$SLURM_CPUS_PER_TASK}",
+        "fi",
+        f"cd {shlex.quote(str(current))} || exit 2",
+        "export PYTHONSAFEPATH=1  # not the code of the current folder",
+        f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        "echo \"$(date '+%F %T') ${SLURM_ARRAY_JOB_ID:-none}_${SLURM_ARRAY_TASK_ID:-0} "
+        '(restart ${SLURM_RESTART_COUNT:-0}) on $(hostname)" >&2',
+    ]
+
+
+def sbatch(path: Path) -> str:
+    """Submit a script; its job's id. Raises UserError with what sbatch says against it."""
+    try:
+        done = subprocess.run(
+            ["sbatch", "--parsable", str(path)],
+            capture_output=True,
+            text=True,
+            timeout=_SBATCH_SECONDS,
+            check=True,
+        )
+    except subprocess.CalledProcessError as error:
+        raise UserError(f"sbatch {path.name}: {' '.join(error.stderr.split())}") from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"sbatch {path.name}: no answer for {_SBATCH_SECONDS} seconds") from None
+    return done.stdout.strip().partition(";")[0]
+
+
+def largest_array() -> int | None:
+    """Tasks that an array of this cluster can have; None where Slurm does not answer."""
+    told = client.settings().get("MaxArraySize", "")
+    return max(1, int(told)) if told.isdecimal() else None
+
+
+def most_jobs() -> int | None:
+    """Jobs that we may have in the queue at a time; None where nobody says so."""
+    user = client.answer("id", "-un", quiet=True) or ""
+    fields = ("--noheader", "--parsable2", "show", "assoc", f"user={user.strip()}")
+    told = client.answer("sacctmgr", *fields, "format=MaxSubmitJobs", quiet=True) or ""
+    limits = [*told.split(), client.settings().get("MaxJobCount", "")]
+    return min((int(limit) for limit in limits if limit.isdecimal()), default=None)
+
+
+def reader(what: str) -> Callable[[str], str]:
+    """Reads a value of an option of sbatch, for argparse; what: one of VALUES.
+
+    It admits nothing that a shell, or sbatch, could take for something else.
+    """
+    allowed = VALUES[what]
+
+    def read(text: str) -> str:
+        if not re.fullmatch(allowed, text, re.ASCII):
+            raise argparse.ArgumentTypeError(f"{text!r}: expected {what}, as {allowed}")
+        return text
+
+    return read
+
+
+def key_value(text: str) -> tuple[str, str]:
+    """KEY=VALUE of --sbatch, for argparse; KEY alone is a bare flag."""
+    key, _, value = text.partition("=")
+    key = key.replace("_", "-")
+    if not re.fullmatch(r"[a-z][a-z-]+", key):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected KEY=VALUE, a long option of sbatch")
+    if key in _OWN_FLAGS:
+        raise argparse.ArgumentTypeError(f"{text!r}: give it as {_OWN_FLAGS[key]}")
+    if key in _OURS:
+        raise argparse.ArgumentTypeError(f"{text!r}: workers need their own --{key}")
+    if not (value.isprintable() and value.isascii()) or set(value) & set("'\"\\`$"):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a value without quotes, \\, ` and $")
+    return key, value

@@ -1,0 +1,128 @@
+"""Submissions: <runs>/submissions/<n>/, with everything that its workers need, and who they are.
+
+claim.json is created once, by link(2), by whoever makes submission n; submission.json is written
+last, once. A submission is made only by one who has seen the one before, so that of two at once
+the second sees what the first has done.
+"""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from src.common import files, paths, processes
+from src.common.errors import UserError
+from src.common.git import git_commit
+from src.config import RunConfig
+from src.slurm import client, queue
+from src.sweep import sets
+from src.sweep.launch.plan import Workers
+
+_MAKING_SECONDS = 120.0  # at most, of a submission on a machine that we cannot look into
+_POLL_SECONDS = 0.2
+
+Record = dict[str, Any]
+
+
+def latest(runs_dir: Path) -> int:
+    """The number of the last submission; 0 where there is none. Waits while it is being made."""
+    folder = paths.submissions_dir(runs_dir)
+    give_up = time.monotonic() + _MAKING_SECONDS
+    while True:
+        number = max((n for n, _ in _numbered(folder)), default=0)
+        if not number or not _is_being_made(folder / str(number)):
+            return number
+        if time.monotonic() > give_up:
+            claim = folder / str(number) / paths.CLAIM
+            raise UserError(f"{paths.shown(claim)}: its submission is not over; remove it if it is")
+        time.sleep(_POLL_SECONDS)
+
+
+def claim(runs_dir: Path, number: int) -> bool:
+    """Make submission `number` ours; False where another process was faster."""
+    folder = paths.submissions_dir(runs_dir) / str(number)
+    folder.mkdir(parents=True, exist_ok=True)
+    claimed = files.to_json(processes.identity())
+    return files.write_once(folder / paths.CLAIM, claimed.encode())
+
+
+def fill(folder: Path, runs: Sequence[Sequence[RunConfig]], scripts: Mapping[str, str]) -> None:
+    """Write what the workers need: sets, a copy of the code, the scripts, a place for logs."""
+    sets.write(runs, folder / "sets")
+    prepare(folder)
+    for label, text in scripts.items():
+        files.write_text(folder / f"{label}.sh", text)
+
+
+def prepare(folder: Path) -> None:
+    """Make what every worker needs in a folder of its own: a copy of the code, a place for logs."""
+    (folder / "logs").mkdir()
+    code = folder / paths.CODE
+    _copy_code(code)
+    files.write_text(code / paths.COMMIT, f"{git_commit() or ''}\n")
+
+
+def _copy_code(folder: Path) -> None:
+    """Copy the package, its contents and not its permissions, which the umask may forbid."""
+    for source in sorted((paths.ROOT / "src").rglob("*")):
+        hidden = source.name.startswith(paths.TEMPORARY_PREFIX) or source.suffix == ".pyc"
+        if source.is_file() and not hidden:
+            copy = folder / source.relative_to(paths.ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+
+
+def close(folder: Path, record: Mapping[str, Any]) -> None:
+    """Note what was submitted: from now on it is over."""
+    files.write_once(folder / paths.SUBMISSION, files.to_json(record).encode())
+
+
+def workers(runs_dir: Path) -> list[Workers]:
+    """Workers of all submissions that are still queued or running.
+
+    Raises UserError where Slurm does not tell: unknown is neither enough nor none.
+    """
+    tasks = cache(_queued)  # asked for when first needed
+    return [
+        Workers(array["name"], count, frozenset(array["runs"]))
+        for record in _records(runs_dir)
+        for array in record["arrays"]
+        if (count := _alive(record, array, tasks))
+    ]
+
+
+def _queued() -> Counter[str]:
+    """How many tasks of each of our arrays are in the queue, and will run."""
+    jobs = queue.jobs(quiet=True)
+    if jobs is None:
+        raise UserError("Slurm does not answer (squeue): nothing is submitted")
+    return Counter(job.array for job in queue.distinct(jobs) if not job.is_stranded)
+
+
+def _alive(record: Record, array: Record, tasks: Callable[[], Counter[str]]) -> int:
+    if record["executor"] != "slurm":
+        return sum(processes.is_running(process) is True for process in array["processes"])
+    return tasks()[array["job"]] if record["cluster"] == client.this_cluster() else 0
+
+
+def _records(runs_dir: Path) -> Iterator[Record]:
+    for _, folder in sorted(_numbered(paths.submissions_dir(runs_dir))):
+        record = files.read_json(folder / paths.SUBMISSION)
+        if record:
+            yield record
+
+
+def _numbered(folder: Path) -> list[tuple[int, Path]]:
+    there = folder.iterdir() if folder.is_dir() else iter(())
+    return [(int(p.name), p) for p in there if p.name.isdecimal() and (p / paths.CLAIM).exists()]
+
+
+def _is_being_made(folder: Path) -> bool:
+    """Whether somebody is at work on a submission, or may be."""
+    if (folder / paths.SUBMISSION).exists():
+        return False
+    maker = files.read_json(folder / paths.CLAIM)
+    return maker is not None and processes.is_running(maker) is not False

@@ -1,0 +1,116 @@
+"""Hopeless runs, stopped early by successive halving among the runs of the same schedule."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from src.common.errors import UserError
+from src.config import RunConfig, from_mapping
+from src.runs.run_folder import RunFolder, all_runs
+
+if TYPE_CHECKING:
+    import optuna
+
+_COMPARABLE = (
+    *("dataset", "max_images", "model_type", "data_augmentation", "num_epochs"),
+    *("scheduler", "gamma", "step_size", "t_max", "eta_min"),
+    *("pct_start", "div_factor", "final_div_factor", "anneal_strategy"),
+)
+"""Runs compete only where these are equal: a slow schedule is not punished for being slow."""
+
+
+class Judge(Protocol):
+    """Decides which runs are not worth going on with."""
+
+    def is_hopeless(self, config: RunConfig, rows: Sequence[dict[str, Any]]) -> bool:
+        """Whether to stop a run, of which `rows` are the epochs so far."""
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Asynchronous successive halving, Li et al. 2020, https://arxiv.org/abs/1810.05934.
+
+    A run goes on past epoch first_rung * reduction ** k, for k = 0, 1, ..., only if its lowest
+    validation loss is among the best 1 / reduction of the runs that have come that far.
+    """
+
+    first_rung: int = 5
+    reduction: int = 3
+
+    def rungs(self, num_epochs: int) -> list[int]:
+        """The epochs at which a run of `num_epochs` is judged."""
+        epochs, epoch = [], self.first_rung
+        while epoch < num_epochs:
+            epochs.append(epoch)
+            epoch *= self.reduction
+        return epochs
+
+
+class Pruner:
+    """Judges runs by those under `runs_dir`, whichever process trains or has trained them."""
+
+    def __init__(self, halving: Halving, runs_dir: Path) -> None:
+        self.halving, self.runs_dir = halving, runs_dir
+        self._schedules: dict[Path, str | None] = {}
+
+    def is_hopeless(self, config: RunConfig, rows: Sequence[dict[str, Any]]) -> bool:
+        """Whether to stop a run.
+
+        It is judged once a rung, at the first validation at or after it.
+        """
+        validated = [row["epoch"] for row in rows if "val_loss" in row]
+        if not validated or rows[-1]["epoch"] != validated[-1]:
+            return False
+        before = validated[-2] if len(validated) > 1 else 0
+        rungs = self.halving.rungs(config.num_epochs)
+        if not any(before < rung <= validated[-1] for rung in rungs):
+            return False
+        study = self._study()
+        for peer in self._peers(config):
+            _replay(study, peer)
+        return _replay(study, rows)
+
+    def _study(self) -> "optuna.Study":
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        pruner = optuna.pruners.SuccessiveHalvingPruner(
+            min_resource=self.halving.first_rung, reduction_factor=self.halving.reduction
+        )
+        return optuna.create_study(pruner=pruner)
+
+    def _peers(self, config: RunConfig) -> Iterator[list[dict[str, Any]]]:
+        """The epochs of every other run of the same schedule."""
+        ours = _schedule(config)
+        for folder in all_runs(self.runs_dir, config.model_type):
+            if folder.path.name.endswith(f"-{config.id}"):
+                continue
+            if folder.path not in self._schedules:
+                self._schedules[folder.path] = _schedule_of(folder)
+            if self._schedules[folder.path] == ours:
+                yield folder.history()
+
+
+def _replay(study: "optuna.Study", rows: Sequence[dict[str, Any]]) -> bool:
+    """Tell the study of a run, epoch by epoch; whether the last one is where it is to stop."""
+    trial, lowest, hopeless = study.ask(), float("inf"), False
+    for row in rows:
+        if "val_loss" in row:
+            lowest = min(lowest, row["val_loss"])
+            trial.report(lowest, row["epoch"])
+            hopeless = trial.should_prune()
+    return hopeless
+
+
+def _schedule(config: RunConfig) -> str:
+    run = config.canonical()
+    return json.dumps([getattr(run, name) for name in _COMPARABLE])
+
+
+def _schedule_of(folder: RunFolder) -> str | None:
+    try:
+        return _schedule(from_mapping(folder.config() or {}, str(folder.path)))
+    except UserError:
+        return None

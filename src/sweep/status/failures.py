@@ -1,0 +1,60 @@
+"""What broke runs: failures grouped by their cause, with what helps against it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from src.common import files
+from src.common.paths import FAILURE
+from src.faults.failure_classes import Cause, cause_written
+from src.runs.leases import Record
+from src.runs.snapshot import Snapshot
+
+_UNREADABLE = "unreadable failure.json"
+_HINTS = {
+    Cause.MEMORY: "a smaller batch size, or a device or jobs with more memory",
+    Cause.DISK: "free disk space, or --keep_checkpoints none; then work goes on by itself",
+    Cause.NODE: "tried again elsewhere; nodes: python -m src.sweep logs {run_id}",
+    Cause.DIVERGED: "it diverged, and is only tried again after `retry`: a lower learning rate "
+    "helps",
+}
+_LOOK = "look at the traceback: python -m src.sweep logs {run_id}"
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Failed runs with the same cause."""
+
+    kind: str
+    """One of ours, or the name of the exception."""
+    trainings: int
+    example: str
+    """The folder of one of them."""
+    message: str
+    """That one's."""
+    hint: str
+
+
+def failures(failed: Iterable[Snapshot]) -> list[Failures]:
+    """The causes of failed runs, the most frequent first."""
+    groups: dict[str, list[tuple[Snapshot, Record]]] = {}
+    for run in failed:
+        failure = files.read_json(run.path / FAILURE) or {}
+        groups.setdefault(kind_of(failure), []).append((run, failure))
+    found = [_group(kind, members) for kind, members in groups.items()]
+    return sorted(found, key=lambda group: (-group.trainings, group.kind))
+
+
+def kind_of(failure: Record) -> str:
+    """The cause that a failure.json tells of."""
+    if "kind" not in failure:
+        return _UNREADABLE
+    cause = cause_written(failure)
+    return str(failure["kind"]) if cause is Cause.OTHER else cause.value
+
+
+def _group(kind: str, members: list[tuple[Snapshot, Record]]) -> Failures:
+    run, failure = members[0]
+    hint = _HINTS.get(cause_written(failure), _LOOK)
+    run_id = run.path.name.rpartition("-")[2]
+    message = " ".join(str(failure.get("message", "")).split())
+    return Failures(kind, len(members), str(run.path), message, hint.format(run_id=run_id))

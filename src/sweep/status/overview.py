@@ -1,0 +1,163 @@
+"""Where a sweep stands: numbers from its run folders and from one question to Slurm."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from src.data.sizes import images_of
+from src.runs import leases
+from src.runs.snapshot import State
+from src.slurm.queue import Job, JobState, distinct
+from src.sweep.status.eta import Left, left, until_done
+from src.sweep.status.failures import Failures, failures
+from src.sweep.status.run_states import Training
+from src.sweep.status.wasted_time import wasted_seconds
+
+_RECENT_EPOCHS = 5
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many stand where: grid cells, and trainings, which cells may share."""
+
+    cells: dict[State, int]
+    trainings: dict[State, int]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The finished run of an architecture with the best validation accuracy; shares from 0 to 1."""
+
+    model: str
+    name: str
+    run_id: str
+    val_accuracy: float
+    test_accuracy: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What trains now."""
+
+    running: int
+    silent: int
+    """Running as far as is known, but without a heartbeat for five minutes."""
+    measured: int
+    """Running, not silent, and past their first epoch."""
+    images_per_second: float | None
+    """Training images of those measured, by the seconds of their last epochs."""
+
+
+@dataclass(frozen=True)
+class Queued:
+    """The jobs of sweeps that this user has submitted from this repository."""
+
+    active: int
+    waiting: int
+    reasons: dict[str, int]
+    """Why those that wait do, in Slurm's words."""
+    stranded: tuple[str, ...]
+    """Those of them that Slurm holds until somebody releases them."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All that the status of a sweep shows."""
+
+    all: Tally
+    models: dict[str, Tally]
+    sets: dict[str, Tally]
+    best: list[Best]
+    speed: Speed
+    left: list[Left]
+    seconds_left: float | None
+    """Until all is done, if as many train at a time as do now; None where that is not known."""
+    failures: list[Failures]
+    queue: Queued | None
+    """None where Slurm is absent or does not answer."""
+    wasted_device_hours: float
+    """As waste.py defines it."""
+    outside: int
+    """Run folders that belong to none of the sets."""
+
+
+def overview(
+    trainings: Sequence[Training], queued: Mapping[str, Job] | None, outside: int = 0
+) -> Overview:
+    """Where `trainings` stand. queued: as `queue.jobs` tells."""
+    by_model: dict[str, list[Training]] = {}
+    for one in trainings:
+        by_model.setdefault(one.model, []).append(one)
+    names = dict.fromkeys(name for one in trainings for name in one.cells if name)
+    speed, still = _speed(trainings), left(trainings)
+    best = (_best(model, members) for model, members in by_model.items())
+    return Overview(
+        all=_tally(trainings, _all_cells),
+        models={model: _tally(members, _all_cells) for model, members in by_model.items()},
+        sets={name: _tally(trainings, _cells_of(name)) for name in names},
+        best=[run for run in best if run],
+        speed=speed,
+        left=still,
+        seconds_left=until_done(still, speed.running - speed.silent),
+        failures=failures(one.found for one in trainings if one.state == State.FAILED),
+        queue=None if queued is None else _queued(queued),
+        wasted_device_hours=sum(wasted_seconds(one.found) for one in trainings) / 3600,
+        outside=outside,
+    )
+
+
+def _tally(trainings: Iterable[Training], cells: Callable[[Training], int]) -> Tally:
+    of_cells, of_trainings = Counter[State](), Counter[State]()
+    for one in trainings:
+        if count := cells(one):
+            of_cells[one.state] += count
+            of_trainings[one.state] += 1
+    return Tally(*({state: of[state] for state in State} for of in (of_cells, of_trainings)))
+
+
+def _all_cells(training: Training) -> int:
+    return sum(training.cells.values())
+
+
+def _cells_of(name: str) -> Callable[[Training], int]:
+    return lambda training: training.cells.get(name, 0)
+
+
+def _best(model: str, members: Iterable[Training]) -> Best | None:
+    finished = [
+        Best(model, name, one.run_id, accuracy, one.found.result["test_accuracy_best_val_acc"])
+        for one in members
+        if one.found.result
+        and isinstance(accuracy := one.found.result.get("best_val_accuracy"), float)
+        and (name := one.found.path.name.rpartition("-")[0])
+    ]
+    return max(finished, key=lambda run: run.val_accuracy, default=None)
+
+
+def _speed(trainings: Iterable[Training]) -> Speed:
+    running = [one for one in trainings if one.state == State.RUNNING]
+    live = [one for one in running if not _is_silent(one)]
+    rates = [rate for one in live if (rate := _images_per_second(one))]
+    return Speed(len(running), len(running) - len(live), len(rates), sum(rates) or None)
+
+
+def _is_silent(training: Training) -> bool:
+    age = time.time() - training.found.attempts[-1].written
+    return age > leases.SILENT_BEATS * leases.HEARTBEAT_SECONDS
+
+
+def _images_per_second(training: Training) -> float | None:
+    config = training.config()
+    recent = training.found.epoch_seconds[-_RECENT_EPOCHS:]
+    if config is None or not sum(recent):
+        return None
+    return images_of(config)[0] * len(recent) / sum(recent)
+
+
+def _queued(queued: Mapping[str, Job]) -> Queued:
+    ours = [job for job in distinct(queued) if job.is_ours]
+    reasons = Counter(job.reason for job in ours if job.state == JobState.WAITING)
+    active = sum(job.state == JobState.ACTIVE for job in ours)
+    stranded = tuple(sorted(job.id for job in ours if job.is_stranded))
+    return Queued(active, reasons.total(), dict(reasons.most_common()), stranded)

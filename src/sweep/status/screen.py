@@ -1,0 +1,172 @@
+"""The status of a sweep, drawn for a terminal."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from src.common.paths import shown
+from src.runs.snapshot import State
+from src.sweep.status.failures import Failures
+from src.sweep.status.overview import Best, Overview, Queued, Speed, Tally
+
+_WIDTH = 160  # where it is not a terminal that tells
+_SETS_IN_A_COLUMN = 9
+_COLORS = {
+    State.DONE: "green",
+    State.PRUNED: "green",
+    State.RUNNING: "cyan",
+    State.INTERRUPTED: "yellow",
+    State.FAILED: "red",
+    State.PENDING: "",
+}
+
+
+def console() -> Console:
+    """Standard output."""
+    return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False, soft_wrap=False)
+
+
+def drawing(now: Overview) -> RenderableType:
+    """All of it, on one screen where that is high enough."""
+    parts: list[RenderableType] = [_tallies("trainings (cells)", {**now.models, "all": now.all})]
+    if len(now.sets) > 1:
+        parts.append(_sets(now.sets))
+    if now.best:
+        parts.append(_best(now.best))
+    if now.left:
+        parts.append(_left(now))
+    return Group(*parts, *map(Text, _lines(now)))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 42 s, 12 min, 3 h 05 min, 2 d 4 h."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def _tallies(title: str, tallies: Mapping[str, Tally]) -> Table:
+    table = Table(title, box=None, padding=(0, 2, 0, 0))
+    for state in State:
+        table.add_column(state.value, justify="right", style=_COLORS[state])
+    table.add_column("in all", justify="right")
+    for name, tally in tallies.items():
+        counts = [_count(tally.trainings[state], tally.cells[state]) for state in State]
+        whole = _count(sum(tally.trainings.values()), sum(tally.cells.values()))
+        table.add_row(name, *counts, whole)
+    return table
+
+
+def _count(trainings: int, cells: int) -> str:
+    """Trainings, and in parentheses the cells that they answer where those are more."""
+    if not trainings:
+        return "-"
+    return str(trainings) if trainings == cells else f"{trainings} ({cells})"
+
+
+def _sets(tallies: Mapping[str, Tally]) -> RenderableType:
+    """The sets side by side, so many below one another."""
+    names = list(tallies)
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    starts = range(0, len(names), max(_SETS_IN_A_COLUMN, -(-len(names) // 2)))
+    columns = [names[start : start + starts.step] for start in starts]
+    grid.add_row(*(_set_column({name: tallies[name] for name in part}) for part in columns))
+    return grid
+
+
+def _set_column(tallies: Mapping[str, Tally]) -> Table:
+    table = Table("set", box=None, padding=(0, 1, 0, 0))
+    for state in State:
+        title = "interr." if state is State.INTERRUPTED else state.value
+        table.add_column(title, justify="right", style=_COLORS[state])
+    for name, tally in tallies.items():
+        table.add_row(
+            name, *(_count(tally.trainings[state], tally.cells[state]) for state in State)
+        )
+    return table
+
+
+def _best(runs: Sequence[Best]) -> Table:
+    table = Table("best so far", "validation", "test", "run", box=None, padding=(0, 2, 0, 0))
+    for run in runs:
+        name = Text(f"{run.name}-{run.run_id}", overflow="fold")
+        table.add_row(run.model, f"{run.val_accuracy:.2%}", f"{run.test_accuracy:.2%}", name)
+    return table
+
+
+def _left(now: Overview) -> Table:
+    table = Table("left", box=None, padding=(0, 2, 0, 0))
+    for title in ("epochs", "trainings", "each", "device time"):
+        table.add_column(title, justify="right")
+    for group in now.left:
+        times = (group.seconds_each, group.seconds)
+        table.add_row(
+            group.model,
+            "unknown" if group.num_epochs is None else str(group.num_epochs),
+            str(group.trainings),
+            *("unknown" if seconds is None else duration(seconds) for seconds in times),
+        )
+    return table
+
+
+def _lines(now: Overview) -> Iterator[str]:
+    yield _speed(now.speed)
+    if now.left:
+        yield f"time left: {_time_left(now)}"
+    yield _queue(now.queue)
+    if now.queue and now.queue.stranded:
+        jobs = ",".join(now.queue.stranded)
+        yield f"    held after a failed launch: scontrol release {jobs}; submit counts them out"
+    yield (
+        f"wasted: {now.wasted_device_hours:,.2f} device-hours, in attempts that failed, "
+        "were killed or were taken over"
+    )
+    for group in now.failures:
+        yield from _failures(group)
+    if now.outside:
+        yield f"{now.outside} more run folders belong to none of these sets; --all shows them"
+
+
+def _speed(speed: Speed) -> str:
+    if not speed.running:
+        return "speed: nothing is running"
+    rate = speed.images_per_second
+    told = "not known before the first epoch" if rate is None else f"{rate:,.0f} images/s"
+    parts = [f"speed: {told}, {speed.measured} of {speed.running} running measured"]
+    if speed.silent:
+        parts.append(f"{speed.silent} without a heartbeat for 5 minutes: `work` takes them over")
+    return "; ".join(parts)
+
+
+def _time_left(now: Overview) -> str:
+    at_a_time = now.speed.running - now.speed.silent
+    if now.seconds_left is not None:
+        return f"{duration(now.seconds_left)}, with {at_a_time} at a time as now"
+    new = [f"{one.model} ({one.num_epochs} epochs)" for one in now.left if one.seconds is None]
+    if new:
+        return f"unknown: no run is done yet of {', '.join(new)}"
+    return "unknown: nothing is running"
+
+
+def _queue(queue: Queued | None) -> str:
+    if queue is None:
+        return "Slurm: absent, or no answer: nothing is known of its jobs"
+    text = f"Slurm: {queue.active} jobs running, {queue.waiting} waiting"
+    reasons = ", ".join(f"{count} {reason}" for reason, count in queue.reasons.items())
+    return f"{text}: {reasons}" if reasons else text
+
+
+def _failures(group: Failures) -> Iterator[str]:
+    yield f"{group.trainings} failed: {group.kind}, e.g. {shown(Path(group.example))}"
+    if group.message:
+        yield f"    {group.message[:200]}"
+    yield f"    {group.hint}"

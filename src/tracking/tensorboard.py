@@ -1,0 +1,67 @@
+"""Run folders as TensorBoard event files."""
+
+import math
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from src.common.errors import ExitStatus, UserError
+from src.common.paths import RUNS_DIR, shown
+from src.common.progress import track, untold
+from src.report.chosen import Chosen, named
+from src.runs.run_folder import all_runs
+
+FOLDER = "tensorboard"
+_TEST = ("test_accuracy_best_val_acc", "test_loss_best_val_acc", "best_val_accuracy")
+
+
+def write_events(parsed: Namespace) -> ExitStatus:
+    """Write <out>/tensorboard/<model>/<run>: the epochs of each run, its settings and results."""
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        raise UserError("TensorBoard is not installed: pip install tensorboard") from None
+    runs_dir = parsed.runs or RUNS_DIR
+    if parsed.run:
+        runs = named(parsed.run, runs_dir)
+    else:
+        folders = all_runs(runs_dir, parsed.model or "*")
+        runs = [Chosen.at(run.path) for run in folders if run.history()]
+    if not runs:
+        raise UserError(f"--runs {str(runs_dir)!r}: no run has finished an epoch")
+    for run in (untold if parsed.quiet else track)(runs, "event files"):
+        _write(run, parsed.out / FOLDER / run.config.model_type / run.folder.path.name)
+    print(shown(parsed.out / FOLDER))
+    return ExitStatus.DONE
+
+
+def _write(run: Chosen, folder: Path) -> None:
+    """Replace the event files of a run."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    with SummaryWriter(folder) as writer:
+        for row in run.folder.history():
+            for name, value in _numbers(row).items():
+                part, _, measure = name.partition("_")
+                tag = f"{measure}/{part}" if part in ("train", "val") else name
+                writer.add_scalar(tag, value, row["epoch"])
+        result = _numbers(run.folder.result() or run.folder.pruned() or {})
+        told = {name: result[name] for name in _TEST if name in result}
+        if told:
+            config = {
+                name: value
+                for name, value in run.config.as_dict().items()
+                if isinstance(value, bool | int | float | str)
+            }
+            writer.add_hparams(config, told, run_name=".")
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, int | float) and math.isfinite(value) and name != "epoch"
+    }

@@ -1,0 +1,163 @@
+"""The process that tells wandb how runs go, as training sees it: told, and never waited for."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Self
+
+from src.common import paths
+from src.runs.run_folder import RunFolder
+from src.tracking import MODES
+from src.training.tracker import Running, Tracker, Trackers
+
+DISABLED = MODES[-1]
+
+_PATIENCE_SECONDS = 10.0  # at the end, with a process that gives no sign
+_STOPPED_SECONDS = 2.0  # the same when a signal asked for the end
+_LEAST_SECONDS = 2.0  # at the end in any case
+_MOST_SECONDS = 60.0  # at the end, with one that does
+_POLL_SECONDS = 0.02
+
+
+class Mirror:
+    """Tells wandb of runs. A context manager; the process starts with the first run."""
+
+    def __init__(
+        self,
+        asked: str | None,
+        runs_dir: Path,
+        *,
+        sweep: str,
+        say: Callable[[str], object],
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Prepare it.
+
+        asked: of MODES; None for WANDB_MODE, or else online with a key and offline without one.
+        sweep: what the runs are grouped by, besides their architecture. say: hears, in a line,
+        why something is not mirrored. stop: whether the end was asked for, and is near.
+        """
+        mode = asked or os.environ.get("WANDB_MODE")
+        self._mode = mode or "auto"
+        self._runs_dir, self._sweep, self._say, self._stop = runs_dir, sweep, say, stop
+        self._lines: SimpleQueue[str | None] = SimpleQueue()
+        self._process: subprocess.Popen[str] | None = None
+        self._threads: list[threading.Thread] = []
+        self._seen = 0.0
+        if self._mode != DISABLED and not importlib.util.find_spec("wandb"):
+            if mode:
+                say(f"wandb: not installed, so nothing is told it; {_LATER}")
+            self._mode = DISABLED
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let the process tell the rest, as long as it gets on."""
+        if self._process is None:
+            return
+        self._lines.put(None)
+        patience = _STOPPED_SECONDS if any(error) or self._stop() else _PATIENCE_SECONDS
+        if not self._ends(self._process, patience):
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._say(f"wandb: gave no answer and was left behind; {_LATER}")
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LEAST_SECONDS)
+        for thread in self._threads:
+            thread.join(_LEAST_SECONDS)
+
+    def _ends(self, process: "subprocess.Popen[str]", patience: float) -> bool:
+        """Wait until the process has ended; False where it is not to be waited for any longer."""
+        began = time.monotonic()
+        while process.poll() is None:
+            now = time.monotonic()
+            silent = now - self._seen > patience and now - began > _LEAST_SECONDS
+            if silent or now - began > _MOST_SECONDS:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def run(self, folder: RunFolder) -> Tracker:
+        """The tracker of a run that begins or goes on."""
+        if self._mode == DISABLED:
+            return Trackers()
+        if self._process is None:
+            try:
+                self._start()
+            except (OSError, RuntimeError) as error:  # no process or thread to be had
+                self._say(f"wandb: {error}; {_LATER}")
+                self._mode = DISABLED
+                return Trackers()
+        self._tell(folder)
+        return _RunTracker(lambda: self._tell(folder))
+
+    def over(self, folder: RunFolder) -> None:
+        """That run has ended, and its folder tells how."""
+        if self._mode != DISABLED:
+            self._tell(folder, over=True)
+
+    def _tell(self, folder: RunFolder, *, over: bool = False) -> None:
+        self._lines.put(json.dumps({"run": str(folder.path.resolve()), "over": over}) + "\n")
+
+    def _start(self) -> None:
+        place = Path(os.environ.get("WANDB_DIR") or self._runs_dir).resolve()
+        words = ["--mode", self._mode, "--sweep", self._sweep, "--dir", str(place)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "src.tracking", *words, "--watched", str(os.getpid())],
+            cwd=paths.ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,  # what a terminal or Slurm tells us is not for it
+        )
+        self._seen = time.monotonic()
+        for work in (self._write, self._read):
+            self._threads.append(threading.Thread(target=work, args=(self._process,), daemon=True))
+            self._threads[-1].start()
+
+    def _write(self, process: "subprocess.Popen[str]") -> None:
+        """Pass lines on, in a thread: a pipe that nobody reads is full at some time."""
+        assert process.stdin
+        with suppress(OSError), process.stdin as stdin:
+            while line := self._lines.get():
+                stdin.write(line)
+                stdin.flush()
+
+    def _read(self, process: "subprocess.Popen[str]") -> None:
+        """Hear, in a thread, that it gets on, and what it has to say."""
+        assert process.stdout
+        with process.stdout as stdout:
+            for line in stdout:
+                self._seen = time.monotonic()
+                if line.strip():
+                    self._say(f"wandb: {line.strip()}; {_LATER}")
+
+
+class _RunTracker:
+    """Tells of every epoch."""
+
+    def __init__(self, tell: Callable[[], object]) -> None:
+        self.tell = tell
+
+    def step(self, epoch: int, done: int, total: int, running: Running) -> None:
+        """Steps are not mirrored."""
+
+    def epoch(self, rows: Sequence[dict[str, Any]]) -> None:
+        self.tell()
+
+    def before_save(self) -> None:
+        pass
+
+
+_LATER = "`python -m src.sweep sync` sends it later"

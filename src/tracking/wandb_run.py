@@ -1,0 +1,115 @@
+"""One run folder as one wandb run. The only module that imports wandb."""
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from src.common import files, paths
+from src.runs.run_folder import RunFolder, State
+
+PROJECT = "cifar10-sweep"
+ENDED = (State.DONE, State.PRUNED, State.FAILED)
+
+_INIT_SECONDS = 60
+_UNTOLD = ("versions",)  # of a result: wandb notes them by itself
+
+
+def has_key() -> bool:
+    """Whether wandb has a key for its server, from WANDB_API_KEY or `wandb login`."""
+    import wandb
+
+    return wandb.login(prompt=False, verify=False)
+
+
+class WandbRun:
+    """A run folder while it is told to wandb.
+
+    The folder keeps the id of its wandb run: a run that goes on elsewhere goes on there too.
+    """
+
+    def __init__(
+        self, folder: RunFolder, *, mode: str, sweep: str, place: Path, watched: int | None = None
+    ) -> None:
+        """Begin it or go on with it. mode: online or offline. place: where wandb keeps its files.
+
+        watched: the process whose use of the machine is recorded; None for none. Raises whatever
+        wandb does.
+        """
+        import wandb
+
+        config = folder.config() or {}
+        model = str(config.get("model_type"))
+        noted = files.read_json(folder.path / paths.WANDB)
+        self.id = str(noted["id"]) if noted and "id" in noted else uuid.uuid4().hex[:12]
+        self.folder, self.online = folder, mode == "online"
+        if not noted:
+            self._note({"id": self.id})
+        if not self.online:
+            _forget_offline(place, self.id)
+        self.run = wandb.init(
+            mode=mode,  # type: ignore[arg-type]
+            id=self.id,
+            resume="allow" if self.online else None,
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            group=os.environ.get("WANDB_RUN_GROUP", f"{sweep} {model}"),
+            job_type=model,
+            name=folder.path.name,
+            config={**config, "sweep": sweep},
+            dir=str(place),
+            reinit="create_new",
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                disable_git=True,
+                disable_code=True,
+                init_timeout=_INIT_SECONDS,
+                x_disable_stats=watched is None,
+                x_stats_pid=watched or os.getpid(),
+            ),
+        )
+        self.told = self.run.starting_step  # the first epoch that wandb does not know
+
+    def tell(self) -> None:
+        """Send the epochs that are new in the folder."""
+        for row in self.folder.history():
+            if row["epoch"] >= self.told:
+                self.run.log(row, step=row["epoch"])
+                self.told = row["epoch"] + 1
+
+    def finish(self) -> None:
+        """Send the rest, and how the run ended; as preempted where it did not."""
+        self.tell()
+        state = self.folder.state()
+        self.run.summary.update(_summary(self.folder, state))
+        if state not in ENDED:
+            self.run.mark_preempting()
+        url = self.run.url if self.online else None
+        self.run.finish(exit_code=0 if state in (State.DONE, State.PRUNED) else 1)
+        if self.online:
+            self._note({"id": self.id, "url": url, "uploaded": state})
+
+    def _note(self, told: dict[str, Any]) -> None:
+        files.write_json(self.folder.path / paths.WANDB, told)
+
+
+def uploaded(folder: RunFolder) -> str | None:
+    """The state in which a run was sent to wandb's server in full; None where it was not."""
+    state: str | None = (files.read_json(folder.path / paths.WANDB) or {}).get("uploaded")
+    return state
+
+
+def _summary(folder: RunFolder, state: State) -> dict[str, Any]:
+    told: dict[str, Any] = {"state": state.value}
+    told |= folder.result() or folder.pruned() or {}
+    if state == State.FAILED:
+        failure = folder.failure() or {}
+        told |= {f"failure_{name}": failure.get(name) for name in ("cause", "kind", "message")}
+    return {name: value for name, value in told.items() if name not in _UNTOLD}
+
+
+def _forget_offline(place: Path, run_id: str) -> None:
+    """Remove what an earlier attempt left of a run offline: the new one begins with all of it."""
+    for earlier in (place / "wandb").glob(f"offline-run-*-{run_id}"):
+        shutil.rmtree(earlier, ignore_errors=True)

@@ -1,0 +1,119 @@
+"""Features of a frozen backbone: made once for all epochs, and kept for later runs."""
+
+import hashlib
+import io
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from src.common import files
+from src.common.paths import cache_dir, features_file
+from src.data.augmentation import Augmentation
+from src.data.device_dataset import Images
+from src.models.classifier import Classifier
+from src.training.evaluation import BATCH, features_of
+from src.training.precision import Arithmetic
+
+KEPT = 4  # files of features
+
+
+@dataclass(frozen=True)
+class Features:
+    """Penultimate features of images, in place of the images.
+
+    features (M, F): of those that are needed. places (N,) int64: the row of each of all N images.
+    labels (N,).
+    """
+
+    features: Tensor
+    places: Tensor
+    labels: Tensor
+
+    def batch(
+        self,
+        samples: Tensor,
+        table: Tensor,
+        augmentation: Augmentation | None = None,
+        epoch: int | Tensor = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """Features (B, F) and labels (B,) of `samples`; there is nothing to augment."""
+        rows = self.places.index_select(0, samples)
+        return self.features.index_select(0, rows), self.labels.index_select(0, samples)
+
+
+class LastLayer(Classifier):
+    """The head of a model, on features that were made before."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def features(self, x: Tensor) -> Tensor:
+        return x
+
+
+def features(
+    images: Images, samples: Tensor, model: Classifier, table: Tensor, arithmetic: Arithmetic
+) -> Generator[None, None, Features]:
+    """The features of images[samples], from the user's cache folder or made; yields meanwhile.
+
+    The model is left in eval mode.
+    """
+    device = samples.device
+    key = _key(images, samples, model, table, arithmetic)
+    known = _read(key, len(samples))
+    if known is None:
+        parts = []
+        for part in samples.split(BATCH[device.type]):
+            parts.append(features_of(model.eval(), images, part, table, arithmetic)[0].float())
+            yield
+        known = torch.cat(parts)
+        _write(key, known)
+    places = torch.zeros(len(images.labels), dtype=torch.int64, device=device)
+    places[samples] = torch.arange(len(samples), device=device)
+    return Features(known.to(device), places, images.labels)
+
+
+def _key(
+    images: Images, samples: Tensor, model: Classifier, table: Tensor, arithmetic: Arithmetic
+) -> str:
+    """A digest of all that the features depend on."""
+    digest = hashlib.sha256(repr((arithmetic, torch.__version__, samples.device)).encode())
+    parts = {"pixels": images.pixels, "samples": samples, "table": table, **model.state_dict()}
+    for name, tensor in parts.items():
+        if not name.startswith("head."):
+            digest.update(name.encode())
+            digest.update(
+                tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+            )
+    return digest.hexdigest()[:20]
+
+
+def _read(key: str, count: int) -> Tensor | None:
+    try:
+        known = np.load(features_file(cache_dir(), key), allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return torch.from_numpy(known) if known.ndim == 2 and len(known) == count else None
+
+
+def _write(key: str, made: Tensor) -> None:
+    array = made.cpu().numpy()
+
+    def save(file: IO[bytes]) -> None:
+        whole = io.BytesIO()
+        np.save(whole, array)
+        file.write(whole.getbuffer())
+
+    with suppress(OSError):  # then they are made again
+        path = features_file(cache_dir(), key)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.write(path, save)
+        others = sorted(path.parent.glob("*.npy"), key=lambda other: other.stat().st_mtime)
+        for old in others[:-KEPT]:
+            old.unlink(missing_ok=True)

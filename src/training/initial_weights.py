@@ -1,0 +1,95 @@
+"""What a run's weights are before its first step: drawn, pretrained, or those of another run."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from src.common.errors import UserError
+from src.config import PRETRAINED, RunConfig
+from src.models.classifier import Classifier
+from src.models.state_dicts import read_state
+
+NONE = "none"
+
+
+def draw(model: nn.Module, config: RunConfig) -> None:
+    """Draw the weights anew where the config says how, from torch's current random state.
+
+    kaiming_normal: He et al. 2015, https://arxiv.org/abs/1502.01852, for ReLU, by fan-in.
+    """
+    if config.initialization == "kaiming_normal":
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+
+def load_given(model: Classifier, config: RunConfig) -> None:
+    """Load the weights that the config names, and freeze what does not learn.
+
+    Raises UserError where they cannot be had or do not fit.
+    """
+    if config.parent_weights != NONE:
+        _load(
+            model, read_state(Path(config.parent_weights)), f"--continue {config.parent_weights!r}"
+        )
+    elif has_pretrained(config):
+        state = {k: v for k, v in pretrained(config.weights).items() if not k.startswith("fc.")}
+        _load(model.backbone, state, f"--weights {config.weights!r}")
+    if is_frozen(config):
+        model.backbone.requires_grad_(False)
+
+
+def check_given(config: RunConfig) -> None:
+    """Raise UserError where weights that the config names cannot be had."""
+    if (config.parent == NONE) != (config.parent_weights == NONE):
+        raise UserError("--parent, --parent_weights: expected both or none; --continue sets them")
+    if config.parent_weights != NONE:
+        read_state(Path(config.parent_weights))
+    elif has_pretrained(config):
+        pretrained(config.weights)
+
+
+def has_pretrained(config: RunConfig) -> bool:
+    """Whether the backbone begins with weights of another data set."""
+    return config.model_type in PRETRAINED and config.weights != NONE
+
+
+def is_frozen(config: RunConfig) -> bool:
+    """Whether the last layer alone learns."""
+    return has_pretrained(config) and config.freeze_backbone
+
+
+@cache
+def pretrained(source: str) -> Mapping[str, Tensor]:
+    """torchvision's ResNet-18 of ImageNet ('imagenet'), or the state dict in a file.
+
+    Raises UserError where it is not there, and cannot be downloaded or read.
+    """
+    if source != "imagenet":
+        return read_state(Path(source))
+    from torchvision.models import ResNet18_Weights
+
+    weights = ResNet18_Weights.IMAGENET1K_V1
+    try:
+        state: Mapping[str, Tensor] = weights.get_state_dict(
+            progress=False, check_hash=True, weights_only=True
+        )
+    except (OSError, RuntimeError) as error:  # no network is an OSError, a wrong hash the other
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise UserError(
+            f"--weights imagenet: {Path(weights.url).name} is not in {folder} and could not be "
+            f"downloaded ({error}); expected it there, a file with --weights FILE, "
+            "or --weights none to train from scratch"
+        ) from None
+    return state
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).split("\n")[1].strip()
+        raise UserError(f"{source}: the weights do not fit the model: {first[:300]}") from None

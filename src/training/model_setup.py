@@ -1,0 +1,54 @@
+"""What a run begins with: model, the cut of an epoch into batches, seeds."""
+
+import hashlib
+import struct
+
+import torch
+
+from src import models
+from src.config import RunConfig
+from src.cpu.convolutions import specialise
+from src.models.classifier import Classifier
+from src.training import initial_weights
+from src.training.precision import PLAIN, Arithmetic
+
+
+def build_model(
+    config: RunConfig, device: torch.device, arithmetic: Arithmetic = PLAIN
+) -> Classifier:
+    """The model of a run with its first weights, which are the same for every device.
+
+    Raises UserError where weights that the config names cannot be had or do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = models.create(config.model_type, **models.options_of(config))
+        initial_weights.draw(model, config)
+    initial_weights.load_given(model, config)
+    return as_computed(model, config, device, arithmetic)
+
+
+def as_computed(
+    model: Classifier, config: RunConfig, device: torch.device, arithmetic: Arithmetic
+) -> Classifier:
+    """`model` on a device, specialised in place as far as the optimizer of the run allows."""
+    decoupled = config.optimizer == "adamw" or config.weight_decay == 0
+    model = specialise(model, dead_taps=decoupled, winograd=arithmetic.winograd)
+    return model.to(device, memory_format=arithmetic.layout)  # type: ignore[call-overload]
+
+
+def batch_bounds(count: int, size: int) -> list[tuple[int, int]]:
+    """First and last index of each batch of an epoch.
+
+    A last batch of one image joins the one before it: batch norm cannot normalise it.
+    """
+    firsts = list(range(0, count, size))
+    if len(firsts) > 1 and count - firsts[-1] == 1 < size:
+        firsts.pop()
+    return list(zip(firsts, [*firsts[1:], count], strict=True))
+
+
+def step_seed(seed: int, epoch: int, step: int) -> int:
+    """The seed of one step's dropout, so that no random state has to be carried along."""
+    digest = hashlib.blake2b(struct.pack("<QQQ", seed, epoch, step), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1

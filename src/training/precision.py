@@ -1,0 +1,244 @@
+"""In which number format, memory format and way of convolution a run trains: measured once."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from src import models
+from src.common import files
+from src.common.paths import arithmetic_file, cache_dir
+from src.config import RunConfig
+from src.cpu.convolutions import specialise
+from src.cpu.winograd import WinogradConv2d
+from src.training.device import device_name, has_fast_bfloat16
+
+_PROBE_BATCHES = {"cpu": (16, 32, 64), "cuda": (256,)}
+_LONG_STEP = 0.25  # seconds: with a larger batch the measurement would take too long
+_PROBE_SECONDS = 0.3  # for each candidate, after a warm-up; at least one step of each
+_WORTH_IT = 0.95  # a candidate must take less than this share of the time of the one before it
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Autocast to `precision` (float32: none), images and weights in `memory_format`.
+
+    convolution: winograd for that algorithm where it suits, which is in channels last.
+    """
+
+    precision: str
+    memory_format: str
+    convolution: str = "direct"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The autocast type."""
+        return _DTYPES[self.precision]
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context in which models compute on `device`."""
+        return torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def laid_out(self, batch: Tensor) -> Tensor:
+        """A batch in the memory format, where it is one of images."""
+        return batch.contiguous(memory_format=self.layout) if batch.dim() == 4 else batch
+
+    @property
+    def winograd(self) -> bool:
+        """Whether convolutions that it suits are computed by Winograd's algorithm."""
+        return self.convolution == "winograd"
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """The memory format of images and convolution weights."""
+        return _FORMATS[self.memory_format]
+
+
+PLAIN = Arithmetic("float32", "contiguous")
+
+
+def pick_arithmetic(config: RunConfig, device: torch.device) -> Arithmetic:
+    """What `config` asks for; where it says auto, what trains its architecture fastest here.
+
+    That is measured once for an architecture and a device, in about a second, and kept in the
+    user's cache folder, so that the same run finds the same answer again. Of several that measure
+    at the same time the first to be done decides for all.
+    """
+    allowed = _candidates(config, device)
+    if len(allowed) == 1:
+        return allowed[0]
+    file = _memory(_key(config, device, allowed))
+    if file and (known := _known(file, allowed)):
+        return known
+    seconds = measure(config, device, allowed)
+    fastest = choose(seconds)
+    if file:
+        with suppress(OSError):  # then it is measured again
+            file.parent.mkdir(parents=True, exist_ok=True)
+            record = _record(config, device, seconds, fastest)
+            if not files.write_once(file, files.to_json(record).encode()):
+                if known := _known(file, allowed):
+                    return known
+                files.write_json(file, record)  # in place of one that says nothing
+    return fastest
+
+
+def _known(file: Path, allowed: list[Arithmetic]) -> Arithmetic | None:
+    """The one of `allowed` that the file says is the fastest."""
+    record = files.read_json(file) or {}
+    for candidate in allowed:
+        if record.get("fastest") == asdict(candidate):
+            return candidate
+    return None
+
+
+def choose(seconds: dict[Arithmetic, float]) -> Arithmetic:
+    """The fastest; the earlier one, which is the more precise, unless the gain is clear."""
+    best = next(iter(seconds))
+    for candidate, time_taken in seconds.items():
+        if time_taken < seconds[best] * _WORTH_IT:
+            best = candidate
+    return best
+
+
+def measure(
+    config: RunConfig, device: torch.device, candidates: list[Arithmetic]
+) -> dict[Arithmetic, float]:
+    """Seconds of a forward and backward pass of the architecture, for each candidate."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        plain = models.create(config.model_type, **models.options_of(config))
+
+        def step_of(candidate: Arithmetic, batch: int) -> Callable[[], float]:
+            model = specialise(deepcopy(plain), winograd=candidate.winograd).to(device)
+            step = _step(model, device, candidate, batch)
+            step()  # the first one is slower
+            return lambda: _seconds(step)
+
+        for batch in _PROBE_BATCHES[device.type]:
+            first = step_of(candidates[0], batch)
+            if first() > _LONG_STEP:
+                break
+        steps = [first, *(step_of(candidate, batch) for candidate in candidates[1:])]
+        return dict(zip(candidates, fastest_in_turn(steps), strict=True))
+
+
+def fastest_in_turn(steps: list[Callable[[], float]]) -> list[float]:
+    """The least that each of `steps` answered, all of them called in turn.
+
+    What else the machine does in _PROBE_SECONDS for each of them, it does to all of them.
+    """
+    rounds = [[step() for step in steps]]
+    while sum(map(sum, rounds)) < _PROBE_SECONDS * len(steps):
+        rounds.append([step() for step in steps])
+    return [min(times) for times in zip(*rounds, strict=True)]
+
+
+def _candidates(config: RunConfig, device: torch.device) -> list[Arithmetic]:
+    """Every arithmetic that the config and the device allow, the plainest first."""
+    precisions, formats, ways = [config.precision], [config.memory_format], [config.convolution]
+    if config.precision == "auto":
+        precisions = ["float32", "bfloat16"] if has_fast_bfloat16(device) else ["float32"]
+    if config.memory_format == "auto":
+        formats = ["contiguous", "channels_last"] if _convolves(config) else ["contiguous"]
+    if config.convolution == "auto":
+        ways = ["direct"]
+        if device.type == "cpu" and _convolves(config) and _suits_winograd(config):
+            ways = ["direct", "winograd"]
+    return [
+        one
+        for one in (Arithmetic(*parts) for parts in product(precisions, formats, ways))
+        if not one.winograd or one.memory_format == "channels_last" or config.convolution != "auto"
+    ]
+
+
+def _convolves(config: RunConfig) -> bool:
+    """Whether the architecture has convolutions."""
+    with torch.device("meta"):
+        return _has(models.create(config.model_type, **models.options_of(config)), nn.Conv2d)
+
+
+def _suits_winograd(config: RunConfig) -> bool:
+    """Whether some of its convolutions do.
+
+    Which needs maps, and so a real model: on the meta device they would cost the import of sympy.
+    """
+    with torch.random.fork_rng([]):
+        model = models.create(config.model_type, **models.options_of(config))
+    return _has(specialise(model, winograd=True), WinogradConv2d)
+
+
+def _has(model: nn.Module, kind: type[nn.Module]) -> bool:
+    return any(isinstance(module, kind) for module in model.modules())
+
+
+def _step(
+    model: nn.Module, device: torch.device, arithmetic: Arithmetic, batch: int
+) -> Callable[[], None]:
+    """A forward and backward pass of random images."""
+    model.to(memory_format=arithmetic.layout)
+    images = torch.randn(batch, 3, 32, 32, device=device).to(memory_format=arithmetic.layout)
+    labels = torch.arange(batch, device=device) % 10
+
+    def step() -> None:
+        with arithmetic.autocast(device):
+            logits = model(images)
+        cross_entropy(logits.float(), labels).backward()
+        model.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return step
+
+
+def _seconds(step: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started
+
+
+def _memory(key: str) -> Path | None:
+    """Where the answer is kept; None without a home folder."""
+    try:
+        return arithmetic_file(cache_dir(), key)
+    except OSError:
+        return None
+
+
+def _key(config: RunConfig, device: torch.device, candidates: list[Arithmetic]) -> str:
+    asked = [
+        config.model_type,
+        models.options_of(config),
+        device_name(device),
+        torch.__version__,
+        [asdict(candidate) for candidate in candidates],
+    ]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _record(
+    config: RunConfig,
+    device: torch.device,
+    seconds: dict[Arithmetic, float],
+    fastest: Arithmetic,
+) -> dict[str, Any]:
+    return {
+        "model_type": config.model_type,
+        "device": device_name(device),
+        "torch": torch.__version__,
+        "fastest": asdict(fastest),
+        "seconds": [{**asdict(one), "seconds": time_taken} for one, time_taken in seconds.items()],
+    }

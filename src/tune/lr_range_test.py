@@ -1,0 +1,168 @@
+"""The learning-rate range test, Smith 2017, https://arxiv.org/abs/1506.01186.
+
+Train some steps on the run's own batches while the rate grows exponentially; the rate at which
+the loss falls fastest is a good one to train with. Smoothing, the end at divergence and the
+suggestion are those of torch-lr-finder.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from src import data, models
+from src.common import files, paths
+from src.common.errors import InvalidValue, Stopped, UserError
+from src.common.signals import StopRequest
+from src.config import RunConfig
+from src.data.device_dataset import ResidentData
+from src.data.split import check_split
+from src.training.cuda_graphs import Lane
+from src.training.device import pick_device
+from src.training.learner import Learner
+from src.training.precision import pick_arithmetic
+
+_SMOOTHING = 0.05  # the weight of the newest loss
+_DIVERGED = 5.0  # times the lowest smoothed loss
+_SKIPPED_FIRST, _SKIPPED_LAST = 10, 5  # steps that no suggestion comes from
+LEAST_STEPS = _SKIPPED_FIRST + _SKIPPED_LAST + 2
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Rates from `start` to `end` in `steps` equal ratios."""
+
+    start: float = 1e-7
+    end: float = 10.0
+    steps: int = 100
+
+    def __post_init__(self) -> None:
+        if not self.start < self.end:
+            raise InvalidValue("--start", self.start, f"less than --end {self.end:g}")
+        if self.steps < LEAST_STEPS:
+            raise InvalidValue("--steps", self.steps, f"at least {LEAST_STEPS}")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step (from 0)."""
+        return self.start * (self.end / self.start) ** (step / (self.steps - 1))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Learning rates, and the smoothed training loss of the batch trained with each."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+
+    @property
+    def suggested(self) -> int:
+        """The step (from 0) of the steepest descent; UserError where the test ended too soon."""
+        if len(self.losses) < LEAST_STEPS:
+            raise UserError(
+                f"the loss diverged after {len(self.losses)} steps, too soon to tell a rate: "
+                "begin with a lower --start, or take more --steps"
+            )
+        kept = np.array(self.losses[_SKIPPED_FIRST:-_SKIPPED_LAST])
+        return _SKIPPED_FIRST + int(np.gradient(kept).argmin())
+
+    @property
+    def suggestion(self) -> float:
+        """The rate of that step, in three digits."""
+        return float(f"{self.rates[self.suggested]:.3g}")
+
+
+class _RangeTest(Learner):
+    """A learner with the rates of a sweep in place of its schedule."""
+
+    sweep: Sweep
+
+    def rate_of(self, epoch: int, step: int) -> float:
+        return self.sweep.rate(epoch * len(self.bounds) + step)
+
+    def raw_losses(self) -> Iterator[float]:
+        """The mean loss of each batch, one step after another, for ever."""
+        epoch = 0
+        while True:
+            self.start_epoch(epoch, 0)
+            for step in range(len(self.bounds)):
+                self.metrics.reset()
+                self.train_batch(epoch, step)
+                yield self.metrics.read().sums().mean_loss
+            self.end_epoch(epoch)
+            epoch += 1
+
+
+def range_test(
+    config: RunConfig,
+    resident: ResidentData,
+    sweep: Sweep,
+    stop: Callable[[], bool] = lambda: False,
+) -> Curve:
+    """Train a fresh model of `config` through `sweep`, or until its loss diverges.
+
+    Raises Stopped once stop() is true.
+    """
+    lane = Lane(resident.device, graphs=False)
+    rates: list[float] = []
+    losses: list[float] = []
+    gpus = [torch.cuda.current_device()] if lane.concurrent else []
+    with torch.random.fork_rng(gpus), lane.entered():
+        arithmetic = pick_arithmetic(config, resident.device)
+        learner = _RangeTest(config.canonical(), resident, lane, arithmetic)
+        learner.sweep = sweep
+        for loss in islice(learner.raw_losses(), sweep.steps):
+            if stop():
+                raise Stopped
+            if losses:
+                loss = _SMOOTHING * loss + (1 - _SMOOTHING) * losses[-1]
+            if not math.isfinite(loss):
+                break
+            rates.append(sweep.rate(len(rates)))
+            losses.append(loss)
+            if loss > _DIVERGED * min(losses):
+                break
+    return Curve(tuple(rates), tuple(losses))
+
+
+def measure(config: RunConfig, sweep: Sweep) -> Curve:
+    """`range_test` on the data of `config`.
+
+    Raises UserError where the config cannot work, and Stopped when a signal asks for the end.
+    """
+    stop = StopRequest().install()
+    models.check_options(config.model_type, models.options_of(config))
+    dataset = data.load(config.base_dataset_path)
+    check_split(dataset, config)
+    resident = ResidentData.put(dataset, pick_device(config.device))
+    return range_test(config, resident, sweep, stop)
+
+
+def save_csv(curve: Curve, path: Path) -> None:
+    """Write a line for each step: its rate, and the smoothed loss."""
+    rows = zip(curve.rates, curve.losses, strict=True)
+    files.write_text(path, "learning_rate,loss\n" + "".join(f"{r},{v}\n" for r, v in rows))
+
+
+def with_found_rate(config: RunConfig, runs_dir: Path, quiet: bool = False) -> RunConfig:
+    """`config` with the rate that a range test suggests.
+
+    It is tested once for a training and remembered under `runs_dir`, so that the same settings
+    are the same run ever after.
+    """
+    unrated = replace(config, learning_rate=RunConfig.learning_rate)
+    path = paths.found_rate(runs_dir, config.model_type, unrated.id)
+    known = files.read_json(path)
+    if not known:
+        curve = measure(config, Sweep())
+        found = {"learning_rate": curve.suggestion, **asdict(curve), "config": unrated.as_dict()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_once(path, files.to_json(found).encode())
+        known = files.read_json(path) or found  # of whoever wrote it first
+    if not quiet:
+        print(f"learning rate {known['learning_rate']:g}: {paths.shown(path)}", file=sys.stderr)
+    return replace(config, learning_rate=known["learning_rate"])

@@ -1,0 +1,126 @@
+"""The numbers of a search's charts, before anything is drawn."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from src.tune.search_space import Choice, Dimension, Space
+
+if TYPE_CHECKING:
+    import optuna
+
+_APART = 0.05  # the least distance of a tick to an end of its axis
+_ENOUGH = 2  # complete trials, from which on an importance can be told
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial that has ended: its lowest validation loss, and its place on each axis, 0 to 1."""
+
+    number: int
+    loss: float
+    pruned: bool
+    places: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of parallel coordinates: its ticks by their places on it, 0 to 1."""
+
+    name: str
+    ticks: dict[float, str]
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a search's charts show. failed: numbers of the trials that have no loss."""
+
+    study: str
+    what: str
+    """Which training was searched, in words."""
+    trials: tuple[Trial, ...]
+    failed: tuple[int, ...]
+    best_so_far: tuple[float, ...]
+    """The lowest loss of a complete trial up to each of `trials`; infinite before the first."""
+    axes: tuple[Axis, ...]
+    importances: dict[str, float] | None
+    """Shares that sum to 1, highest first; None with too few trials to tell."""
+
+    @property
+    def best(self) -> Trial:
+        """The complete trial with the lowest loss."""
+        return min((t for t in self.trials if not t.pruned), key=lambda t: (t.loss, t.number))
+
+
+def collect(space: Space, study: "optuna.Study") -> Numbers:
+    """The numbers of a study that has a complete trial."""
+    ended = []
+    for trial in study.get_trials(deepcopy=False):
+        pruned = trial.state.name == "PRUNED"
+        if pruned or trial.state.name == "COMPLETE":
+            loss = min(trial.intermediate_values.values())
+            places = [place(d, trial.params[name]) for name, d in space.dimensions.items()]
+            ended.append(Trial(trial.number, loss, pruned, tuple(places)))
+    failed = [t.number for t in study.get_trials(deepcopy=False) if t.state.name == "FAIL"]
+    complete = [math.inf if trial.pruned else trial.loss for trial in ended]
+    base = space.base
+    return Numbers(
+        study=space.name,
+        what=f"{base.model_type} on {base.dataset}, {base.num_epochs} epochs",
+        trials=tuple(ended),
+        failed=tuple(failed),
+        best_so_far=tuple(accumulate(complete, min)),
+        axes=tuple(axis(name, dimension) for name, dimension in space.dimensions.items()),
+        importances=importances(study),
+    )
+
+
+def importances(study: "optuna.Study") -> dict[str, float] | None:
+    """How much each setting matters for being among the best trials, by PED-ANOVA.
+
+    Watanabe et al. 2023, https://arxiv.org/abs/2304.10255, over complete trials; None where there
+    are fewer than two, or all are equally good.
+    """
+    from optuna.importance import get_param_importances
+
+    values = {t.value for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"}
+    return get_param_importances(study) if len(values) >= _ENOUGH else None
+
+
+def place(dimension: Dimension, value: object) -> float:
+    """Where a value is on the axis of its setting: 0 at the lower end, 1 at the upper."""
+    if isinstance(dimension, Choice):
+        return _even(_ordered(dimension).index(value), len(dimension.values))
+    assert isinstance(value, int | float)
+    low, high, here = (
+        (math.log(v) if dimension.log else v) for v in (dimension.low, dimension.high, value)
+    )
+    return (here - low) / (high - low) if high > low else 0.5
+
+
+def axis(name: str, dimension: Dimension) -> Axis:
+    """The axis of a setting: every choice, powers of ten, or both ends and three between them."""
+    if isinstance(dimension, Choice):
+        values = _ordered(dimension)
+        return Axis(name, {_even(i, len(values)): str(v) for i, v in enumerate(values)})
+    low, high = dimension.low, dimension.high
+    inner: Sequence[float] = [low + (high - low) * part / 4 for part in (1, 2, 3)]
+    if dimension.log:
+        powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
+        inner = [10.0**power for power in powers]
+    apart = [value for value in inner if _APART < place(dimension, value) < 1 - _APART]
+    ticks = {place(dimension, value): f"{value:.3g}" for value in (low, *apart, high)}
+    return Axis(name, ticks, dimension.log)
+
+
+def _ordered(choice: Choice) -> list[object]:
+    """The values of a choice: numbers by size, others as they were listed."""
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in choice.values)
+    return sorted(choice.values) if numbers else list(choice.values)
+
+
+def _even(index: int, count: int) -> float:
+    return index / (count - 1) if count > 1 else 0.5

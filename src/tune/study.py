@@ -1,0 +1,203 @@
+"""A search: an Optuna study whose trials are ordinary runs, shared by any number of workers."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src.common import paths
+from src.common.errors import Stopped
+from src.data import Dataset
+from src.run import Outcome, run
+from src.runs import leases
+from src.runs.run_folder import RunFolder, State
+from src.tracking.wandb_process import Mirror
+from src.training.console import Progress, Silence
+from src.tune.search_space import Space
+from src.tune.trial_pruner import PRUNERS, TrialJudge, lowest_loss, make_pruner, make_sampler
+
+if TYPE_CHECKING:
+    import optuna
+
+_POLL_SECONDS = 1.0
+_PATIENCE = 3  # trials in a row that break for another reason than a loss that diverged
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A trial that is ours to train."""
+
+    trial: "optuna.Trial"
+    claim: leases.Claim
+    judge: TrialJudge
+
+
+class Search:
+    """The study of a space, kept in <runs>/searches: a log of it, and who works on which trial.
+
+    The objective is the lowest validation loss of a run. What trial n is, given the trials before
+    it, depends on n and the space's seed, so that no two workers draw the same, and a search that
+    was interrupted goes on as if it had not been.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        runs_dir: Path,
+        *,
+        pruner: str = PRUNERS[0],
+        stop: Callable[[], bool] = lambda: False,
+        progress: Callable[[int], Progress] = lambda total: Silence(),
+        say: Callable[[str], object] = lambda line: None,
+        mirror: Mirror | None = None,
+    ) -> None:
+        import optuna
+        from optuna.storages import journal
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space, self.runs_dir = space, runs_dir
+        self.stop, self.progress, self.say, self.mirror = stop, progress, say, mirror
+        self._datasets: dict[str, Dataset] = {}
+        self.folder = paths.searches_dir(runs_dir) / space.name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log = str(paths.search_log(self.folder))
+        self._turns = journal.JournalFileOpenLock(str(self.folder / "turn"))
+        self.study = optuna.create_study(
+            storage=journal.JournalStorage(
+                journal.JournalFileBackend(log, lock_obj=journal.JournalFileOpenLock(log))
+            ),
+            study_name=space.name,
+            pruner=make_pruner(pruner),
+            load_if_exists=True,
+        )
+
+    def trials(self, *states: str) -> list["optuna.trial.FrozenTrial"]:
+        """All trials, or those in one of these states: COMPLETE, PRUNED, FAIL, RUNNING."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [trial for trial in trials if not states or trial.state.name in states]
+
+    def best(self) -> "optuna.trial.FrozenTrial | None":
+        """The complete trial with the lowest validation loss, the first of equal ones."""
+        complete = self.trials("COMPLETE")
+        return min(complete, key=lambda trial: (trial.value, trial.number), default=None)
+
+    def work(self, wanted: int) -> str | None:
+        """Train trials until the study has `wanted`; None, or in a line why that was given up.
+
+        A trial that a worker has left behind goes on, with its own settings, before a new one
+        begins. Raises Stopped, with everything saved, once stop() is true, and UserError where
+        the run of a trial cannot work.
+        """
+        broken = 0
+        while held := self._next(wanted):
+            try:
+                outcome = self._train(held, wanted)
+            finally:
+                held.claim.end("over")
+            failure = outcome.failure if outcome.state == State.FAILED else None
+            broken = broken + 1 if failure and failure.get("retry", True) else 0
+            if failure and broken == _PATIENCE:
+                return f"{broken} trials in a row broke: {failure['kind']}: {failure['message']}"
+        return None
+
+    def _next(self, wanted: int) -> _Held | None:
+        """A trial to train; None where all are finished, or others are at what is left."""
+        if self.stop():
+            raise Stopped
+        if held := self._take(wanted, {}):
+            return held
+        running = [self._folder(trial.number) for trial in self.trials("RUNNING")]
+        return self._take(wanted, leases.standing_still(running, self.stop)) if running else None
+
+    def _take(self, wanted: int, dead: Mapping[Path, leases.Record]) -> _Held | None:
+        """Take over a trial that nobody is at, or ask for a new one. dead: attempts that are."""
+        with self._turn():
+            for trial in self.trials("RUNNING"):
+                if held := self._take_over(trial.number, dead):
+                    return held
+            number = len(self.trials())
+            if number >= wanted:
+                return None
+            self.study.sampler = make_sampler(self.space.base.seed, number)
+            new = self.study.ask()
+            claim = self._claim(new.number, dead)
+            return _Held(new, claim, TrialJudge(new, [])) if claim else None
+
+    def _take_over(self, number: int, dead: Mapping[Path, leases.Record]) -> _Held | None:
+        """A running trial as ask() gave it to its worker; None where that may be at it still."""
+        import optuna
+
+        claim = self._claim(number, dead)
+        if claim is None:
+            return None
+        known = self.trials()[number]
+        if known.state.is_finished():  # since we looked
+            claim.end("over")
+            return None
+        self.study.sampler = make_sampler(self.space.base.seed, number)
+        trial = optuna.Trial(self.study, known._trial_id)
+        return _Held(trial, claim, TrialJudge(trial, [*known.intermediate_values]))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One worker at a time: between counting trials and asking for one nobody else asks."""
+        self._turns.acquire()
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    def _folder(self, number: int) -> Path:
+        return self.folder / "trials" / str(number)
+
+    def _claim(self, number: int, dead: Mapping[Path, leases.Record]) -> leases.Claim | None:
+        folder = self._folder(number)
+        (folder / paths.ATTEMPTS).mkdir(parents=True, exist_ok=True)
+        return leases.claim(folder, known_dead=dead.get(folder))
+
+    def _train(self, held: _Held, wanted: int) -> Outcome:
+        """Train the run of a trial, whoever else is at the same run, and tell the study."""
+        config, number = self.space.suggest(held.trial), held.trial.number
+        settings = ", ".join(f"{name} {_short(v)}" for name, v in held.trial.params.items())
+        self.say(f"trial {number} ({number + 1} of {wanted}): {settings}")
+        while True:
+            [outcome] = run(
+                [config],
+                runs_dir=self.runs_dir,
+                slots=1,
+                progress=self.progress,
+                stop=self.stop,
+                judge=held.judge,
+                mirror=self.mirror,
+                datasets=self._datasets,
+            )
+            if outcome.state in (State.DONE, State.PRUNED, State.FAILED):
+                break
+            time.sleep(_POLL_SECONDS)
+        self.say(f"trial {number}: {self._tell(held, outcome)}")
+        return outcome
+
+    def _tell(self, held: _Held, outcome: Outcome) -> str:
+        """Tell the study how a trial ended; a line about it."""
+        from optuna.trial import TrialState
+
+        rows = RunFolder(outcome.folder).history()
+        if outcome.state == State.FAILED:
+            self.study.tell(held.trial, state=TrialState.FAIL, skip_if_finished=True)
+            failure = outcome.failure or {}
+            return f"failed: {failure.get('kind')}: {failure.get('message')}"
+        held.judge.report(rows)
+        loss = lowest_loss(rows)
+        if outcome.state == State.PRUNED:
+            self.study.tell(held.trial, state=TrialState.PRUNED, skip_if_finished=True)
+            return f"pruned after epoch {rows[-1]['epoch']}, validation loss {loss:.4f}"
+        self.study.tell(held.trial, loss, skip_if_finished=True)
+        best = self.best()
+        assert best
+        return f"validation loss {loss:.4f}; the best is trial {best.number}, {best.value:.4f}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,139 @@
+"""Run folders to clean_runs.csv."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from src import runs
+from src.common.errors import UserError
+from src.config import CHECKPOINT_KINDS, RunConfig
+from src.data.dataset import CLASSES
+from src.runs.aggregate import OUR_COLUMNS, PUBLISHED_COLUMNS, collect, unfinished, write_csv
+from src.runs.run_folder import RunFolder, State
+from src.sweep import grid
+from src.sweep.status import run_states
+
+MEASURES = ("accuracy", "loss", "per_class_accuracy")
+
+# the header of the published clean_runs.csv, sorted
+PUBLISHED = sorted(
+    ["Modelname", "Group", "Full_Modelname"]
+    + ["augmentation", "gamma", "learning_rate", "scheduler", "weight_decay"]
+    + [
+        f"test_{m}_{k}"
+        for m in ("accuracy", "loss", "per_class_accuracy")
+        for k in CHECKPOINT_KINDS
+    ]
+    + [f"test_per_class_accuracy_{c}_{k}" for c in CLASSES for k in CHECKPOINT_KINDS]
+    + [f"{p}_{m}" for p in ("train", "val") for m in MEASURES]
+    + [f"{p}_per_class_accuracy_{c}" for p in ("train", "val") for c in CLASSES]
+)
+
+
+def finish(config: RunConfig, runs_dir: Path, accuracy: float = 0.5) -> RunFolder:
+    folder = RunFolder.of(config, runs_dir)
+    folder.register(config)
+    numbers = {
+        name: accuracy for name in PUBLISHED_COLUMNS if name.startswith(("test", "train", "val"))
+    }
+    folder.write_result({"run_id": config.id, **numbers, "stop_reason": "completed"})
+    return folder
+
+
+def test_columns_are_the_published_ones_and_ours() -> None:
+    assert sorted(PUBLISHED_COLUMNS) == PUBLISHED
+    assert len(PUBLISHED) == 73
+    assert not set(PUBLISHED) & set(OUR_COLUMNS)
+
+
+def test_every_cell_of_the_reference_grid_has_its_row_in_order(tmp_path: Path) -> None:
+    cells = grid.expand(grid.REFERENCE)
+    for cell in reversed(cells):
+        finish(cell, tmp_path)
+    table = runs.load(tmp_path)
+    assert table["Full_Modelname"].tolist() == [cell.name for cell in cells]
+    assert table["run_id"].nunique() == 672
+    aliases = table[table["alias_of"].notna()]
+    assert len(aliases) == 864 - 672
+    assert set(aliases["scheduler"]) == {"cosine"}
+    assert aliases["alias_of"].isin(table["Full_Modelname"]).all()
+    write_csv(table, tmp_path / "a.csv")
+    write_csv(collect(tmp_path).table, tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_seeds_and_epochs_are_rows_of_their_own(tmp_path: Path) -> None:
+    base = RunConfig()
+    for config in (base, replace(base, seed=1), replace(base, num_epochs=5)):
+        finish(config, tmp_path)
+    table = runs.load(tmp_path)
+    assert table[["num_epochs", "seed"]].values.tolist() == [[5, 0], [80, 0], [80, 1]]
+    assert table["alias_of"].isna().all()
+
+
+def test_what_is_not_done_is_counted(tmp_path: Path) -> None:
+    finish(RunConfig(), tmp_path)
+    failed = RunFolder.of(RunConfig(seed=1), tmp_path)
+    failed.register(RunConfig(seed=1))
+    failed.write_failure({"kind": "x"})
+    RunFolder.of(RunConfig(seed=2), tmp_path).register(RunConfig(seed=2))
+    collected = collect(tmp_path)
+    assert len(collected.table) == 1
+    assert collected.states == {"resnet": {State.DONE: 1, State.FAILED: 1, State.PENDING: 1}}
+    assert unfinished(collected.states["resnet"]) == "1 failed, 1 pending"
+
+
+def test_synthetic_runs_do_not_mix_with_real_ones(tmp_path: Path) -> None:
+    finish(RunConfig(base_dataset_path="synthetic"), tmp_path)
+    assert len(collect(tmp_path).table) == 1
+    assert collect(tmp_path, synthetic=False).table.empty
+    finish(RunConfig(), tmp_path)
+    collected = collect(tmp_path)
+    assert (len(collected.table), collected.synthetic) == (1, 1)
+    assert collected.states == {"resnet": {State.DONE: 1}}
+
+
+def test_no_finished_run_is_dropped_in_silence(tmp_path: Path) -> None:
+    lost = finish(RunConfig(), tmp_path)
+    for cell in (lost.path / "cells").iterdir():
+        cell.unlink()
+    assert runs.load(tmp_path)["run_id"].tolist() == [RunConfig().id], "config.json tells"
+    (lost.path / "config.json").write_text('{"model_type": "gone"}')
+    collected = collect(tmp_path)
+    assert collected.table.empty
+    assert "model_type 'gone'" in collected.unreadable[0]
+
+
+def test_idle_settings_make_cells_of_their_own(tmp_path: Path) -> None:
+    for rotation in (15, 30):
+        finish(RunConfig(rotation=rotation), tmp_path)
+    table = runs.load(tmp_path)
+    assert len(table) == 2
+    assert table["run_id"].nunique() == 1
+    assert table["alias_of"].notna().sum() == 1
+    finish(RunConfig(base_dataset_path="/elsewhere"), tmp_path)
+    assert len(runs.load(tmp_path)) == 2, "a path is no setting"
+
+
+def test_a_setting_added_since_makes_no_second_row(tmp_path: Path) -> None:
+    folder = finish(RunConfig(), tmp_path)
+    [cell] = (folder.path / "cells").iterdir()
+    before = json.loads(cell.read_text())
+    del before["dropout"]
+    cell.with_name(f"{RunConfig().name}-before.json").write_text(json.dumps(before))
+    assert len(folder.cells()) == 2
+    assert runs.load(tmp_path)["alias_of"].isna().tolist() == [True]
+    [training] = run_states.of_folders(tmp_path)
+    assert training.cells == {"": 1}
+
+
+def test_a_csv_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(RunConfig(), tmp_path)
+    path = tmp_path / "clean_runs.csv"
+    write_csv(collect(tmp_path).table, path)
+    assert len(pd.read_csv(path)) == 1
+    with pytest.raises(UserError, match="no such folder"):
+        write_csv(collect(tmp_path).table, tmp_path / "none" / "x.csv")

@@ -1,0 +1,193 @@
+"""Run folders and who works on them."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from src.common import files
+from src.common.errors import Superseded, UserError
+from src.config import RunConfig
+from src.runs import leases
+from src.runs.history import HistoryFile
+from src.runs.run_folder import RunFolder, State, all_runs
+
+RESULT = {"run_id": "x", "test_accuracy_best_val_acc": 0.5}
+
+
+@pytest.fixture
+def folder(config: RunConfig, tmp_path: Path) -> RunFolder:
+    made = RunFolder.of(config, tmp_path)
+    made.register(config)
+    return made
+
+
+def test_cells_of_one_training_share_a_folder(config: RunConfig, tmp_path: Path) -> None:
+    cells = [replace(config, scheduler="cosine", gamma=gamma) for gamma in (0.95, 0.97, 0.99)]
+    folders = [RunFolder.of(cell, tmp_path) for cell in cells]
+    assert len({f.path for f in folders}) == 1
+    for folder, cell in zip(folders, cells, strict=True):
+        folder.register(cell)
+    assert [cell["gamma"] for cell in folders[0].cells()] == [0.95, 0.97, 0.99]
+    path = folders[0].path
+    assert path.parent.name == "cifar10net"
+    assert path.name == f"{cells[0].canonical().name}-{cells[0].id}"
+    assert RunConfig(**folders[0].config() or {}).id == cells[0].id
+
+
+def test_state_is_derived_from_the_files(folder: RunFolder) -> None:
+    assert folder.state() == State.PENDING
+    claim = leases.claim(folder.path)
+    assert claim
+    assert folder.state() == State.RUNNING
+    claim.end("stopped")
+    assert folder.state() == State.INTERRUPTED
+    folder.write_failure({"kind": "x"})
+    assert folder.state() == State.FAILED
+    assert folder.write_result(RESULT)
+    assert folder.state() == State.DONE
+    assert folder.failure() is None
+
+
+def test_a_damaged_result_is_none(folder: RunFolder) -> None:
+    for text in ("", "{", json.dumps({"run_id": "x"})):
+        (folder.path / "result.json").write_text(text)
+        assert folder.state() == State.PENDING
+    assert folder.write_result(RESULT)
+    assert not folder.write_result({**RESULT, "test_accuracy_best_val_acc": 0.9})
+    assert folder.result() == RESULT
+
+
+def test_failed_runs_are_given_up(folder: RunFolder) -> None:
+    for number in (1, 2):
+        assert not folder.is_given_up(retries=1)
+        claim = leases.claim(folder.path)
+        assert claim
+        folder.write_failure({"kind": "OSError", "retry": True, "attempt": number})
+        claim.end("failed")
+    assert folder.is_given_up(retries=1)
+    assert not folder.is_given_up(retries=2)
+    assert not folder.is_given_up()
+    folder.write_failure({"kind": "non-finite loss", "retry": False})
+    assert folder.is_given_up()
+
+
+def test_a_run_has_one_writer(folder: RunFolder) -> None:
+    first = leases.claim(folder.path)
+    assert first
+    assert leases.claim(folder.path) is None
+    first.end("stopped")
+    second = leases.claim(folder.path)
+    assert second
+    assert second.number == 2
+    first_again = HistoryFile(folder, first)
+    with pytest.raises(Superseded):
+        first_again.epoch([{"epoch": 1}])
+    assert folder.history() == []
+    HistoryFile(folder, second).epoch([{"epoch": 1}])
+    assert folder.history() == [{"epoch": 1}]
+    second.end("done")
+
+
+def test_an_attempt_whose_process_is_gone_is_taken_over(folder: RunFolder) -> None:
+    code = (
+        "import sys, os; from pathlib import Path; from src.runs import attempts\n"
+        "attempts.claim(Path(sys.argv[1])); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, folder.path], check=False)
+    assert folder.state() == State.INTERRUPTED
+    claim = leases.claim(folder.path)
+    assert claim
+    assert claim.number == 2
+    claim.end("done")
+
+
+def test_who_is_alive(monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> None:
+    claim = leases.claim(folder.path)
+    assert claim
+    record = leases.last(folder.path)
+    claim.end("stopped")
+    assert record
+    assert leases.may_be_alive(record)
+    assert not leases.may_be_alive({**record, "ended": "stopped"})
+    reused = {**record["process"], "start": record["process"]["start"] - 100}
+    assert not leases.may_be_alive({**record, "process": reused})
+    elsewhere = {**record, "process": {**record["process"], "machine": "other"}}
+    assert leases.may_be_alive(elsewhere), "unknown is not dead"
+    ours = {**elsewhere, "slurm_job_id": "7", "slurm_restart_count": 0}
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert leases.may_be_alive(ours)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert not leases.may_be_alive(ours), "our own job, before it was restarted"
+
+
+def test_a_heartbeat_that_stands_still_is_found_out(
+    folder: RunFolder, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
+    living = RunFolder.of(replace(config, seed=1), tmp_path)
+    living.register(config)
+    claims = [leases.claim(f.path) for f in (folder, living)]
+    assert claims[0]
+    assert claims[1]
+    claims[0]._over.set()  # as if its machine had died
+    claims[0]._thread.join()
+    record = leases.last(folder.path)
+    assert record
+    record["process"]["machine"] = "another"
+    files.write_json(folder.path / "attempts" / "1.json", record)
+    assert leases.claim(folder.path) is None
+    dead = leases.standing_still([folder.path, living.path], lambda: False)
+    assert dead == {folder.path: record}
+    assert leases.standing_still([folder.path], lambda: True) == {}
+    taken = leases.claim(folder.path, known_dead=dead[folder.path])
+    assert taken
+    assert taken.number == 2
+    assert leases.claim(folder.path, known_dead=dead[folder.path]) is None
+    taken.end("done")
+    claims[1].end("done")
+
+
+def test_the_heartbeat_advances(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.01)
+    claim = leases.claim(folder.path)
+    assert claim
+    while not (leases.last(folder.path) or {}).get("heartbeat"):
+        pass
+    claim.end("done")
+    assert sorted(os.listdir(folder.path / "attempts")) == ["1.json"]
+
+
+def _try(
+    path: Path, start: "multiprocessing.synchronize.Barrier", won: "multiprocessing.Queue"
+) -> None:
+    start.wait()
+    claim = leases.claim(path)
+    won.put(claim is not None)
+    start.wait()  # nobody ends before everybody has tried
+
+
+def test_of_many_one_wins(tmp_path: Path, config: RunConfig) -> None:
+    fork = multiprocessing.get_context("spawn")
+    for round_ in range(3):
+        folder = RunFolder.of(replace(config, seed=round_), tmp_path)
+        folder.register(config)
+        start, won = fork.Barrier(4), fork.Queue()
+        tries = [fork.Process(target=_try, args=(folder.path, start, won)) for _ in range(4)]
+        for process in tries:
+            process.start()
+        assert sum(won.get(timeout=60) for _ in tries) == 1
+        for process in tries:
+            process.join()
+
+
+def test_all_runs_of_a_folder(folder: RunFolder, tmp_path: Path) -> None:
+    assert [run.path for run in all_runs(tmp_path)] == [folder.path]
+    with pytest.raises(UserError, match="no such folder"):
+        list(all_runs(tmp_path / "none"))
+    assert files.read_json(folder.path / "config.json")

@@ -1,0 +1,164 @@
+"""Faults that no other test injects; and that the table of all faults names real tests."""
+
+import errno
+import multiprocessing
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from src.common import files
+from src.common.paths import ROOT
+from src.config import RunConfig
+from src.run import run
+from src.runs import aggregate, leases
+from src.runs.run_folder import RunFolder, State
+from src.slurm import job_poller
+from src.sweep import sets
+from src.sweep.commands import submit
+from src.sweep.launch import sbatch
+from src.sweep.launch.submit_options import parser, resources_of
+from tests.conftest import Fake
+from tests.slurm.squeue import line
+
+TABLE = (ROOT / "docs" / "faults.md").read_text()
+ROWS = re.findall(r"^\| (\d+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", TABLE, re.MULTILINE)
+
+
+def test_the_table_of_faults_names_real_tests() -> None:
+    assert [int(row[0]) for row in ROWS] == list(range(1, len(ROWS) + 1))
+    assert len(ROWS) >= 35
+    for _, fault, _, where in ROWS:
+        named = re.findall(r"`(tests/[^`]+\.py)::(test_\w+)", where)
+        assert named, fault
+        for path, name in named:
+            assert f"def {name}(" in (ROOT / path).read_text(), f"{fault}: {path}::{name}"
+
+
+@pytest.fixture
+def folder(config: RunConfig, tmp_path: Path) -> RunFolder:
+    made = RunFolder.of(config, tmp_path)
+    made.register(config)
+    return made
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EROFS])
+def test_a_file_system_that_refuses_writes(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Over quota or read-only: the run is given back, and goes on when it is not."""
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object) -> None:
+            raise OSError(number, "refused")
+
+        patch.setattr(RunFolder, "write_predictions", lambda self, **_: refuse())
+        with pytest.raises(OSError, match="refused"):
+            run([config], runs_dir=tmp_path)
+    stopped = RunFolder.of(config, tmp_path)
+    assert stopped.state() == State.INTERRUPTED
+    assert not list(tmp_path.rglob(".writing-*"))
+    [outcome] = run([config], runs_dir=tmp_path)
+    assert outcome.state == State.DONE
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_clocks_that_differ_by_an_hour(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, hours: int, squeue: Fake
+) -> None:
+    """Whether an attempt lives its job and its heartbeat tell, by no clock but ours."""
+    squeue(f"echo '{line('7')}'")
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "one")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    claim = leases.claim(folder.path)
+    assert claim
+    monkeypatch.delenv("SLURM_JOB_ID")
+    claim.record["process"] = {**claim.record["process"], "machine": "another"}
+    started = datetime.now(UTC) + timedelta(hours=hours)
+    claim.record["started"] = started.isoformat(timespec="seconds")
+    files.write_json(folder.path / "attempts" / "1.json", claim.record)
+    assert leases.claim(folder.path) is None
+    assert leases.standing_still([folder.path], lambda: False) == {}, "it beats"
+    claim._over.set()
+    claim._thread.join()
+    assert list(leases.standing_still([folder.path], lambda: False)) == [folder.path]
+    squeue("true")
+    monkeypatch.setattr(job_poller, "shared", job_poller.Watch())
+    taken = leases.claim(folder.path)
+    assert taken, "its job is gone"
+    taken.end("stopped")
+
+
+def test_a_stale_listing_gives_no_second_owner(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that does not see the newest attempt yet cannot make it again."""
+    first = leases.claim(folder.path)
+    assert first
+    with monkeypatch.context() as patch:
+        patch.setattr(leases, "last", lambda folder: None)
+        assert leases.claim(folder.path) is None
+    first.require()
+    first.end("stopped")
+
+
+def _aggregate(runs_dir: Path, path: Path) -> None:
+    for _ in range(10):
+        aggregate.write_csv(aggregate.collect(runs_dir).table, path)
+
+
+def test_two_aggregators_at_once(config: RunConfig, tmp_path: Path) -> None:
+    """Whoever is last, the table is whole at every moment."""
+    run([config, replace(config, seed=7)], runs_dir=tmp_path / "runs")
+    path = tmp_path / "table.csv"
+    _aggregate(tmp_path / "runs", path)
+    whole = path.read_bytes()
+    forks = multiprocessing.get_context("forkserver")
+    both = [forks.Process(target=_aggregate, args=(tmp_path / "runs", path)) for _ in range(2)]
+    for process in both:
+        process.start()
+    while any(process.is_alive() for process in both):
+        assert path.read_bytes() == whole
+        time.sleep(0.005)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert {p.name for p in tmp_path.iterdir()} == {"runs", "table.csv"}
+
+
+def test_a_set_file_that_is_edited_while_jobs_wait(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers read their own copy of the runs, and train them with a copy of the code."""
+    monkeypatch.setattr(sbatch, "sbatch", lambda path: "77")
+    monkeypatch.setattr(sbatch, "largest_array", lambda: 100)
+    monkeypatch.setattr(sbatch, "most_jobs", lambda: None)
+    monkeypatch.setattr(shutil, "which", lambda name, **_: f"/bin/{name}")
+    [path] = sets.write([[config]], tmp_path / "sets")
+    words = ["--sets", str(path.parent), "--runs", str(tmp_path / "runs")]
+    assert submit.main(words) == 0
+    path.write_text("not a run\n")
+    mine = tmp_path / "runs" / "submissions" / "1"
+    assert sets.read_numbered(mine / "sets", []) == {"1": [config]}
+
+
+def test_code_that_is_edited_while_jobs_wait(tmp_path: Path) -> None:
+    """The script of a submission runs the copy that was made then, wherever it is started."""
+    folder = tmp_path / "1"
+    (folder / "code" / "src").mkdir(parents=True)
+    (folder / "code" / "src" / "__init__.py").write_text("VERSION = 'as submitted'\n")
+    resources = resources_of(parser().parse([]))
+    text = sbatch.script(sbatch.Array("cnn", 1, 1), resources, folder, ROOT, ["src.sweep"])
+    command = f"exec {sys.executable} -u -m src.sweep"
+    assert command in text
+    code = "import src; print(src.VERSION)"
+    (tmp_path / "script.sh").write_text(text.replace(command, f'exec {sys.executable} -c "{code}"'))
+    done = subprocess.run(
+        ["bash", tmp_path / "script.sh"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "as submitted\n"

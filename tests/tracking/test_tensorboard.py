@@ -1,0 +1,42 @@
+"""Run folders as TensorBoard reads them."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from src.report.__main__ import main
+from src.runs.run_folder import all_runs
+
+
+def test_every_epoch_and_result_is_there(trained: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for _ in range(2):  # the second time replaces what the first has written
+        main(["tensorboard", "--runs", str(trained), "--out", str(tmp_path), "-q"])
+    runs = list(all_runs(trained))
+    assert len(runs) == 3
+    for run in runs:
+        events = EventAccumulator(
+            str(tmp_path / "tensorboard" / run.path.parent.name / run.path.name)
+        )
+        events.Reload()
+        history = run.history()
+        for tag, name in (("loss/train", "train_loss"), ("accuracy/val", "val_accuracy")):
+            told = [(event.step, event.value) for event in events.Scalars(tag)]
+            expected = [(row["epoch"], row[name]) for row in history if name in row]
+            assert [step for step, _ in told] == [step for step, _ in expected]
+            assert [value for _, value in told] == pytest.approx([v for _, v in expected])
+        [accuracy] = events.Scalars("test_accuracy_best_val_acc")
+        assert accuracy.value == pytest.approx((run.result() or {})["test_accuracy_best_val_acc"])
+
+
+def test_what_cannot_be_written_is_one_line(
+    refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("tensorboard", "--runs", tmp_path, "--out", tmp_path / "out")
+    assert "no run has finished an epoch" in refused(main, *words)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert "pip install tensorboard" in refused(main, *words)
+    assert not (tmp_path / "out").exists()

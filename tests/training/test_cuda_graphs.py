@@ -1,0 +1,123 @@
+"""Steps that are captured once and replayed, on the CPU by an imitation of CUDA graphs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from src.config import RunConfig
+from src.data import color_jitter
+from src.data.device_dataset import ResidentData
+from src.training import trainer as trainer_module
+from src.training.cuda_graphs import Lane
+from src.training.trainer import Trainer
+
+
+class Recording(TorchDispatchMode):
+    """What a CUDA graph is: the operations of a step on the tensors they were called with.
+
+    A replay calls each again, on the same memory, whatever Python would do by now.
+    """
+
+    def __init__(self, step: Callable[[int], None], size: int) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+        with self:
+            step(size)
+        self.replays = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            raise AssertionError("a captured step waits for the device")
+        out = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, out))
+        return out
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        self.replays += 1
+        if self.replays == 1:  # the recording was the first: a capture does not run
+            return
+        for func, args, kwargs, out in self.calls:
+            for old, new in zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True):
+                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+class ImitatedLane(Lane):
+    def __init__(self, device: torch.device, *, graphs: bool = True) -> None:
+        super().__init__(device, graphs=graphs)
+        self._graphs_wanted = True
+
+    def _captured(self, step: Callable[[int], None], size: int) -> Any:
+        return Recording(step, size)
+
+
+def trained(config: RunConfig, data: ResidentData) -> Trainer:
+    trainer = Trainer(config, data)
+    while trainer.advance():
+        pass
+    return trainer
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scheduler": "onecycle"},
+        {"model_type": "cnn", "max_images": 30, "dropout": 0.3},
+        {"model_type": "resnet", "max_images": 60, "scheduler": "step", "step_size": 1},
+        {"optimizer": "sgd", "nesterov": True, "data_augmentation": False},
+        {"ema": 0.9, "label_smoothing": 0.1, "vertical_flip": 0.5, "cutout": 8},
+        {"hue": 0.5, "brightness": 0.5},
+    ],
+)
+def test_a_replayed_step_does_what_the_step_does(
+    config: RunConfig,
+    small_data: ResidentData,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict,
+) -> None:
+    """Epoch, place, learning rate and dropout change from replay to replay: none is baked in."""
+    run = replace(config, data_augmentation=True, num_epochs=3, batch_size=10, max_images=75)
+    run = replace(run, **settings)
+    monkeypatch.setattr(
+        color_jitter, "_turned_where", color_jitter._turned_everywhere
+    )  # as on a GPU
+    plain = trained(run, small_data)
+    monkeypatch.setattr(trainer_module, "Lane", ImitatedLane)
+    replayed = trained(run, small_data)
+    graphs: Any = replayed.lane._graphs
+    assert graphs["train", 10].replays > 2
+    assert {name for name, _ in graphs} >= {"train", "validate"}
+    assert plain.rows != []
+    for one, other in zip(plain.rows, replayed.rows, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert plain.trained
+    assert replayed.trained
+    for name, tensor in plain.trained.weights["terminal"].items():
+        assert torch.equal(tensor, replayed.trained.weights["terminal"][name])
+
+
+def test_the_imitation_notices_what_python_decides() -> None:
+    """The twin of the test above: a step with a baked-in number differs when it is replayed."""
+    total, calls = torch.zeros(()), iter(range(100))
+    lane = ImitatedLane(torch.device("cpu"))
+
+    def count(size: int) -> None:
+        total.add_(next(calls))
+
+    def read(size: int) -> None:
+        total.item()
+
+    for _ in range(6):
+        lane.repeat("count", count, 1)
+    assert total.item() == 0 + 1 + 2 + 2 + 2 + 2
+    lane.repeat("read", read, 1)
+    lane.repeat("read", read, 1)
+    with pytest.raises(AssertionError, match="waits for the device"):
+        lane.repeat("read", read, 1)

@@ -1,0 +1,92 @@
+"""A frozen backbone's features are made once, and the result is that of making them each time."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.models import resnet18
+
+from src.config import RunConfig
+from src.data.device_dataset import ResidentData
+from src.models.classifier import Classifier
+from src.training import feature_cache
+from src.training.learner import Learner
+from src.training.trainer import Trainer
+
+SHORT = RunConfig(
+    base_dataset_path="synthetic",
+    model_type="resnet18_transfer",
+    scheduler="none",
+    learning_rate=0.01,
+    num_epochs=2,
+    batch_size=8,
+    max_images=16,
+    precision="float32",
+    memory_format="contiguous",
+)
+
+
+@pytest.fixture(scope="module")
+def transfer(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    file = tmp_path_factory.mktemp("weights") / "resnet18.pt"
+    torch.manual_seed(1)
+    torch.save(resnet18(weights=None).state_dict(), file)
+    return replace(SHORT, weights=str(file))
+
+
+def trained(config: RunConfig, data: ResidentData) -> Trainer:
+    trainer = Trainer(config, data)
+    while trainer.advance():
+        pass
+    return trainer
+
+
+def test_the_twin_that_makes_them_each_time_learns_the_same(
+    transfer: RunConfig, small_data: ResidentData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = trained(transfer, small_data)
+    monkeypatch.setattr(Learner, "prepare", lambda self: iter(()))
+    slow = trained(transfer, small_data)
+    assert fast.trained
+    assert slow.trained
+    for row, twin in zip(fast.rows, slow.rows, strict=True):
+        assert row["train_loss"] == pytest.approx(twin["train_loss"], rel=1e-4)
+        assert row["val_loss"] == pytest.approx(twin["val_loss"], rel=1e-4)
+    before = torch.load(transfer.weights, weights_only=True)
+    for name, tensor in fast.trained.weights["terminal"].items():
+        if name.startswith("backbone."):
+            assert torch.equal(tensor, before[name.removeprefix("backbone.")]), name
+
+
+def test_a_second_run_finds_them(
+    transfer: RunConfig,
+    small_data: ResidentData,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = trained(transfer, small_data)
+    assert len(list((tmp_path / "cifar10-sweep" / "features").glob("*.npy"))) == 2
+
+    def again(*_: object) -> None:
+        raise AssertionError("the features were made again")
+
+    monkeypatch.setattr(feature_cache, "features_of", again)
+    assert trained(replace(transfer, learning_rate=0.02), small_data).rows != first.rows
+
+
+def test_augmented_images_are_seen_anew(transfer: RunConfig, small_data: ResidentData) -> None:
+    trainer = Trainer(replace(transfer, data_augmentation=True, max_images=8), small_data)
+    next(trainer.learner.prepare(), None)
+    assert trainer.learner.train_images is small_data.train
+
+
+def test_features_are_in_place_of_the_images() -> None:
+    features = torch.arange(6.0).view(3, 2)
+    kept = feature_cache.Features(features, torch.tensor([0, 2, 0, 1, 0]), torch.arange(5))
+    batch, labels = kept.batch(torch.tensor([3, 1]), torch.empty(0))
+    assert batch.tolist() == [[2, 3], [4, 5]]
+    assert labels.tolist() == [3, 1]
+    head: Classifier = feature_cache.LastLayer(torch.nn.Linear(2, 10))
+    assert head(batch).shape == (2, 10)

@@ -1,0 +1,173 @@
+"""The range test: its numbers against torch-lr-finder's, and the rates it leaves behind."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src.common.errors import Stopped, UserError
+from src.config import RunConfig
+from src.data.device_dataset import ResidentData
+from src.main import main
+from src.runs.run_folder import RunFolder
+from src.training.cuda_graphs import Lane
+from src.training.learner import Learner
+from src.training.precision import pick_arithmetic
+from src.tune import lr_range_test
+from src.tune.lr_range_test import Curve, Sweep, range_test
+from tests.conftest import Run
+from tests.tune.conftest import Tune
+
+SWEEP = Sweep(start=1e-5, end=10, steps=60)
+
+
+@pytest.fixture
+def augmented(config: RunConfig) -> RunConfig:
+    return replace(config, data_augmentation=True)
+
+
+def library(config: RunConfig, small: ResidentData, sweep: Sweep) -> tuple[Curve, float]:
+    """The same test by torch-lr-finder, on the same batches; and the rate it suggests."""
+    import matplotlib.pyplot as plt
+    from torch_lr_finder import LRFinder, TrainDataLoaderIter
+
+    learner = Learner(config, small, Lane(small.device), pick_arithmetic(config, small.device))
+
+    class Batches(TrainDataLoaderIter):
+        def __init__(self) -> None:
+            self.step = 0
+
+        def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
+            epoch, step = divmod(self.step, len(learner.bounds))
+            samples = learner.order(epoch)[slice(*learner.bounds[step])]
+            self.step += 1
+            at = torch.tensor(epoch)
+            images, labels = small.train.batch(samples, learner.table, learner.augmentation, at)
+            return images.contiguous(memory_format=learner.arithmetic.layout), labels
+
+    finder = LRFinder(learner.model, learner.optimizer, torch.nn.CrossEntropyLoss())
+    finder.range_test(Batches(), start_lr=sweep.start, end_lr=sweep.end, num_iter=sweep.steps)
+    figure, axes = plt.subplots()
+    _, suggestion = finder.plot(ax=axes)
+    plt.close(figure)
+    return Curve(tuple(finder.history["lr"]), tuple(finder.history["loss"])), suggestion
+
+
+@pytest.mark.filterwarnings("ignore")  # of tqdm and of the library itself
+def test_it_is_the_test_of_torch_lr_finder(augmented: RunConfig, small_data: ResidentData) -> None:
+    ours = range_test(augmented, small_data, SWEEP)
+    theirs, suggestion = library(augmented, small_data, SWEEP)
+    np.testing.assert_allclose(ours.rates, theirs.rates, rtol=1e-9)
+    np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-3)
+    assert ours.suggestion == float(f"{suggestion:.3g}")
+
+
+def test_it_is_deterministic_and_sensible(augmented: RunConfig, small_data: ResidentData) -> None:
+    before = torch.get_rng_state()
+    curve = range_test(augmented, small_data, SWEEP)
+    assert curve == range_test(augmented, small_data, SWEEP)
+    assert torch.equal(before, torch.get_rng_state())
+    assert 1e-4 < curve.suggestion < 1
+    losses = np.array(curve.losses)
+    assert losses.min() < losses[0]
+    assert curve.rates[losses.argmin()] > curve.suggestion
+
+
+def test_it_ends_where_the_loss_diverges(config: RunConfig, small_data: ResidentData) -> None:
+    curve = range_test(config, small_data, Sweep(1e-4, 1e9, 100))
+    assert 17 <= len(curve.losses) < 100
+    with pytest.raises(UserError, match="too soon"):
+        _ = range_test(config, small_data, Sweep(1e6, 1e9, 100)).suggestion
+    with pytest.raises(Stopped):
+        range_test(config, small_data, SWEEP, stop=lambda: True)
+
+
+def test_the_steepest_descent_is_suggested() -> None:
+    losses = [2.3] * 30 + [2.0, 1.8, 1.75] + [1.75] * 20
+    rates = [float(f"{10 ** (i / 10 - 6):.8g}") for i in range(len(losses))]
+    curve = Curve(tuple(rates), tuple(losses))
+    assert curve.suggested == 30
+    assert curve.suggestion == 0.001
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--steps", 16), "--steps '16': expected at least 17"),
+        (("--steps", "x"), "'x': expected a whole number above 0"),
+        (("--start", 0), "'0': expected a number above 0"),
+        (("--start", 1, "--end", 0.1), "--start '1.0': expected less than --end 0.1"),
+        (("-b", 1), "-b/--batch_size '1'"),
+    ],
+)
+def test_what_is_wrong_is_named(tune: Tune, words: tuple, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        tune("lr-find", "-d", "synthetic", *words)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command(tune: Tune, small_synthetic: None, tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text("model_type: cifar10net\nlearning_rate: find\nmax_images: 500\n")
+    words = ("lr-find", "--config", recipe, "-d", "synthetic", "-b", 50, "--out", tmp_path / "out")
+    found = json.loads(tune(*words, "--steps", 40, "--json").out)
+    assert set(found) == {"learning_rate", "steps"}
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {f"tiny_lr_find.{kind}" for kind in ("png", "svg", "csv")}
+    lines = (tmp_path / "out" / "tiny_lr_find.csv").read_text().splitlines()
+    assert lines[0] == "learning_rate,loss"
+    assert len(lines) == found["steps"] + 1
+    assert f"{found['learning_rate']:g}" in (tmp_path / "out" / "tiny_lr_find.svg").read_text()
+
+
+def test_find_twice_is_one_training(
+    deaf: None, small_synthetic: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    recipe, runs = tmp_path / "tiny.yaml", tmp_path / "runs"
+    recipe.write_text(
+        "base_dataset_path: synthetic\nmodel_type: cifar10net\nlearning_rate: find\n"
+        "max_images: 300\nbatch_size: 50\nnum_epochs: 1\n"
+    )
+    main(["--config", str(recipe), "--runs", str(runs)])
+    first = capsys.readouterr()
+    [known] = (runs / "cifar10net").glob("learning_rate-*.json")
+    rate = json.loads(known.read_text())["learning_rate"]
+    assert f"_lr_{rate}_" in first.out
+    flags = "-d synthetic -m cifar10net --max_images 300 -b 50 -e 1 -l find --runs"
+    main([*flags.split(), str(runs)])
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert "epoch" not in again.err
+    assert len([p for p in (runs / "cifar10net").iterdir() if p.is_dir()]) == 1
+
+
+def test_the_first_writer_wins(
+    config: RunConfig, tmp_path: Path, deaf: None, small_synthetic: None
+) -> None:
+    found = lr_range_test.with_found_rate(config, tmp_path, quiet=True)
+    assert found == lr_range_test.with_found_rate(
+        replace(config, learning_rate=9.0), tmp_path, True
+    )
+    assert not RunFolder.of(found, tmp_path).path.exists()
+    [path] = (tmp_path / "cifar10net").iterdir()
+    path.write_text(json.dumps({"learning_rate": 0.5}))
+    assert lr_range_test.with_found_rate(config, tmp_path, quiet=True).learning_rate == 0.5
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".yaml"])
+def test_sets_and_grids_name_their_rates(command: Run, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"hyperparameters_1{suffix}"
+    if suffix == ".txt":
+        path.write_text("1 50 cifar10net step True find 0 0.9\n")
+        words: tuple[object, ...] = ("work", 1, "--sets", tmp_path)
+    else:
+        path.write_text("learning_rate: [0.1, find]\n")
+        words = ("generate", "--grid", path, "--dry-run")
+    done = command("python", "-m", "src.sweep", *words, check=2)
+    assert "learning_rate 'find'" in done.stderr
+    assert "src/main.py" in done.stderr
+    assert done.stderr.count("\n") == 1
