@@ -11,10 +11,10 @@ from typing import Any
 
 from benchmarks.record import RESULTS, Record
 from src.cli.arguments import Parser, above_zero, positive
-from src.cli.entry_point import door
+from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import ROOT
-from src.common.signals import StopRequest
+from src.common.signals import StopSignal
 from src.config import RunConfig, default_dataset_path
 from src.training.device import has_fast_bfloat16, pick_device
 
@@ -49,7 +49,7 @@ _NOTES = (
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Train what is missing, and write the table."""
     parsed = _parse(arguments)
-    stop = StopRequest().install()
+    stop = StopSignal().install()
     from src.run import run
     from src.training import console
 
@@ -129,7 +129,7 @@ def _configs(arm: str, parsed: Namespace) -> list[RunConfig]:
 
 def _tabulate(record: Record, results: dict[str, list[dict[str, Any]]]) -> None:
     """A row an arm, against the first."""
-    table = record.table("Accuracy by arithmetic", _COLUMNS, _NOTES)
+    table = record.table("Accuracy by compute_format", _COLUMNS, _NOTES)
     accuracies = {
         arm: [100 * result["test_accuracy_best_val_acc"] for result in of_arm]
         for arm, of_arm in results.items()
@@ -166,4 +166,4 @@ def verdict(first: Sequence[float], second: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    door(main)
+    run_main(main)

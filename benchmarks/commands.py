@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.record import RESULTS, Record, Table
 from src.cli.arguments import Parser, positive
-from src.cli.entry_point import door
+from src.cli.entry_point import run_main
 from src.common import paths
 from src.common.errors import ExitStatus
 from src.common.paths import ROOT
@@ -138,4 +138,4 @@ def _add(
 
 
 if __name__ == "__main__":
-    door(main)
+    run_main(main)

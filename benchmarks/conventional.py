@@ -19,7 +19,7 @@ from src.models.classifier import Classifier
 
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
-Batches = DataLoader[tuple[Tensor, int]]
+BatchSource = DataLoader[tuple[Tensor, int]]
 
 
 def transform(config: RunConfig) -> Any:
@@ -47,7 +47,9 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
 
 
-def loader(pictures: Pictures, config: RunConfig, device: torch.device, workers: int) -> Batches:
+def loader(
+    pictures: Pictures, config: RunConfig, device: torch.device, workers: int
+) -> BatchSource:
     """Shuffled batches; the workers outlive an epoch, which is kind to this arm."""
     return DataLoader(
         pictures,
@@ -120,7 +122,7 @@ class Conventional(Stepped):
         self.batches.close()
 
 
-def _endless(source: Batches) -> Generator[Any, None, None]:
+def _endless(source: BatchSource) -> Generator[Any, None, None]:
     """The batches of one epoch after another."""
     try:
         while True:
@@ -129,7 +131,7 @@ def _endless(source: Batches) -> Generator[Any, None, None]:
         stop_workers(source)
 
 
-def stop_workers(source: Batches) -> None:
+def stop_workers(source: BatchSource) -> None:
     """End the processes of a loader, which persistent ones do not do by themselves."""
     if source._iterator is not None:
         source._iterator._shutdown_workers()  # type: ignore[attr-defined]

@@ -29,12 +29,12 @@ from benchmarks.ours import Ours
 from benchmarks.record import RESULTS, Record
 from benchmarks.workload import BATCHES, images, known_models, run_config
 from src.cli.arguments import Parser, above_zero, positive
-from src.cli.entry_point import door
+from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import ROOT
 from src.data.augmentation import Augmentation
 from src.data.dataset import Dataset
-from src.data.device_dataset import ResidentData, normalization_table
+from src.data.device_dataset import DeviceDataset, normalization_table
 
 CPU = torch.device("cpu")
 SLOTS = 4
@@ -94,12 +94,12 @@ def say(line: str) -> None:
 
 def throughput(record: Record, parsed: Any) -> None:
     """Training with augmentation: images a second of every arm on every model."""
-    table = record.table("Training with augmentation", _COLUMNS, _NOTES)
+    table = record.table("SweepRun with augmentation", _COLUMNS, _NOTES)
     ceilings = {dtype: ceiling(CPU, dtype) for dtype in {torch.float32, fast_dtype(CPU)}}
     for dtype, rate in ceilings.items():
         table.notes.append(f"ceiling in {_name(dtype)}: {rate:,.0f} GFLOP/s")
     dataset = images(parsed.images)
-    data = ResidentData.put(dataset, CPU)
+    data = DeviceDataset.put(dataset, CPU)
     for model in parsed.models:
         work = flops_per_image(run_config(model, BATCHES[model]))
         table.notes.append(f"{model}: batch {BATCHES[model]}, {work / 1e9:.3f} GFLOP an image")
@@ -116,13 +116,13 @@ def throughput(record: Record, parsed: Any) -> None:
 
 
 def _measure_model(
-    model: str, dataset: Dataset, data: ResidentData, parsed: Any
+    model: str, dataset: Dataset, data: DeviceDataset, parsed: Any
 ) -> tuple[dict[str, Timing], dict[str, str]]:
     """The timing of each arm, and of each of ours what it computes in."""
     say(f"{model}: building the arms")
     arms = build_arms(model, dataset, data)
     ways = {
-        name: ", ".join(["", *astuple(arm.arithmetic)]).replace("_", " ")
+        name: ", ".join(["", *astuple(arm.compute_format)]).replace("_", " ")
         for name, arm in arms.items()
         if isinstance(arm, Ours)
     }
@@ -140,7 +140,7 @@ def _measure_model(
             arm.close()
 
 
-def build_arms(model: str, dataset: Dataset, data: ResidentData) -> dict[str, Arm]:
+def build_arms(model: str, dataset: Dataset, data: DeviceDataset) -> dict[str, Arm]:
     """The arms by name; what equals another one on this machine is left out."""
     batch = BATCHES[model]
     config = run_config(model, batch)
@@ -207,7 +207,7 @@ class OneByOne(Stepped):
 class Gather(Stepped):
     """Our augmentation alone: batches gathered from the resident images."""
 
-    def __init__(self, data: ResidentData, batch: int) -> None:
+    def __init__(self, data: DeviceDataset, batch: int) -> None:
         super().__init__(CPU)
         self.data, self.batch, self.epoch = data, batch, 0
         self.augmentation = Augmentation(run_config("cifar10net", batch), CPU)
@@ -239,7 +239,7 @@ def augmentation(record: Record, parsed: Any) -> None:
     try:
         arms: dict[str, Arm] = {
             "torchvision, one image at a time": OneByOne(theirs, batch),
-            "ours, a gather a batch": Gather(ResidentData.put(dataset, CPU), batch),
+            "ours, a gather a batch": Gather(DeviceDataset.put(dataset, CPU), batch),
         }
         timings = alternate(arms, parsed.rounds, Amount(min(1.0, parsed.seconds)), {}, say)
     finally:
@@ -329,4 +329,4 @@ _PARTS: dict[str, Callable[[Record, Any], None]] = {
 _PARTS_HELP = f"{' | '.join(_PARTS)} [all]"
 
 if __name__ == "__main__":
-    door(main)
+    run_main(main)

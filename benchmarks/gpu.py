@@ -32,9 +32,9 @@ from benchmarks.processes import gpu_memory_in_use, mps, train_together
 from benchmarks.record import RESULTS, Record, Table
 from benchmarks.workload import GPU_BATCHES, images, known_models, run_config
 from src.cli.arguments import Parser, above_zero, positive
-from src.cli.entry_point import door
+from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.training.device import pick_device
 
 CONVENTIONAL = "conventional, float32"
@@ -145,7 +145,7 @@ class Bench:
         name = str(dtype).removeprefix("torch.")
         self.table.notes.append(f"ceiling in {name}: {self.ceiling:,.0f} GFLOP/s")
         dataset = images(self.parsed.images)
-        self.data = ResidentData.put(dataset, self.device)
+        self.data = DeviceDataset.put(dataset, self.device)
         for model in self.parsed.models:
             self._one_process(model)
         del self.data
@@ -156,7 +156,7 @@ class Bench:
                     self._processes(model, environment)
 
     def _table(self) -> Table:
-        return self.record.table("Training with augmentation", _COLUMNS, _NOTES)
+        return self.record.table("SweepRun with augmentation", _COLUMNS, _NOTES)
 
     def _one_process(self, model: str) -> None:
         batch = GPU_BATCHES[model]
@@ -288,4 +288,4 @@ def _mib(count: int | None) -> int | None:
 
 
 if __name__ == "__main__":
-    door(main)
+    run_main(main)

@@ -35,7 +35,7 @@ def installed() -> bool:
     return find_spec("lightning") is not None
 
 
-class Watch:
+class JobPoller:
     """Counts the batches of one spell, and says when it is over."""
 
     def __init__(self, amount: Amount, lead: int, device: torch.device) -> None:
@@ -92,7 +92,7 @@ class LightningArm:
         """Train for an amount of time."""
         from lightning.pytorch import Trainer
 
-        watch = Watch(amount, lead_steps(amount, self._pace), self.device)
+        watch = JobPoller(amount, lead_steps(amount, self._pace), self.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice about loaders, and our GPU that it may not use
             trainer = Trainer(
@@ -151,7 +151,7 @@ def _module(config: RunConfig) -> Any:
     return Module()
 
 
-def _callback(watch: Watch) -> Any:
+def _callback(watch: JobPoller) -> Any:
     from lightning.pytorch import Callback
 
     class Stop(Callback):

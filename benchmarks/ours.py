@@ -7,10 +7,10 @@ from contextlib import suppress
 from benchmarks.measure import Amount, Spell, lead_steps, synchronize
 from src.common.errors import Stopped
 from src.config import RunConfig
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.training import group, memory
-from src.training.concurrency import FixedSlots
-from src.training.precision import Arithmetic
+from src.training.concurrency import FixedConcurrency
+from src.training.precision import ComputeFormat
 from src.training.tracker import Row
 from src.training.trainer import Trainer
 
@@ -48,15 +48,15 @@ class Ours:
     The group is stopped after a spell and goes on with the same slots in the next one.
     """
 
-    def __init__(self, configs: Sequence[RunConfig], data: ResidentData) -> None:
+    def __init__(self, configs: Sequence[RunConfig], data: DeviceDataset) -> None:
         self.count, self.device = Count(), data.device
         self.trainers = [Trainer(config, data, tracker=Counting(self.count)) for config in configs]
         self._pace = float("inf")
 
     @property
-    def arithmetic(self) -> Arithmetic:
+    def compute_format(self) -> ComputeFormat:
         """That of all slots."""
-        return self.trainers[0].arithmetic
+        return self.trainers[0].compute_format
 
     def step(self) -> int:
         """A training step of the slot whose turn it is; how many images it took."""
@@ -103,7 +103,7 @@ class Ours:
         def stop() -> bool:
             return enough(self.count.steps - before, time.perf_counter() - started)
 
-        slots = FixedSlots(len(self.trainers))
+        slots = FixedConcurrency(len(self.trainers))
         with suppress(Stopped):
             for finished in group.train(iter(self.trainers), slots=slots, stop=stop):
                 raise RuntimeError("a run ended within a measurement") from finished.error

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from src.cli.arguments import Parser, positive
-from src.cli.entry_point import door
+from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus, UserError
 
 _WARM_UP = 20  # steps of a run before it is measured beside others
@@ -40,14 +40,14 @@ def first_step(parsed: Any) -> dict[str, float]:
     times = {"started": time.time()}
     from benchmarks.workload import run_config
     from src import data
-    from src.data.device_dataset import ResidentData
+    from src.data.device_dataset import DeviceDataset
     from src.training.device import pick_device
     from src.training.trainer import Trainer
 
     times["imported"] = time.time()
     config = run_config(parsed.model, parsed.batch)
     device = pick_device(parsed.device)
-    resident = ResidentData.put(data.load("synthetic"), device)
+    resident = DeviceDataset.put(data.load("synthetic"), device)
     times["loaded"] = time.time()
     trainer = Trainer(config, resident)
     times["built"] = time.time()
@@ -76,11 +76,11 @@ def growth(parsed: Any) -> dict[str, Any]:
     from benchmarks.measure import memory_now
     from src.config import RunConfig
     from src.run import run
-    from src.training.console import Silence
+    from src.training.console import SilentDisplay
 
     after: list[int] = []
 
-    class Memory(Silence):
+    class Memory(SilentDisplay):
         def ended(self, number: int, line: str) -> None:
             after.append(memory_now())
 
@@ -123,10 +123,10 @@ def train(parsed: Any) -> dict[str, float]:
 def _ours(parsed: Any, train_images: int) -> Any:
     from benchmarks.ours import Ours
     from benchmarks.workload import images, run_config
-    from src.data.device_dataset import ResidentData
+    from src.data.device_dataset import DeviceDataset
     from src.training.device import pick_device
 
-    data = ResidentData.put(images(train_images), pick_device(parsed.device))
+    data = DeviceDataset.put(images(train_images), pick_device(parsed.device))
     return Ours([run_config(parsed.model, parsed.batch, seed=parsed.seed)], data)
 
 
@@ -150,4 +150,4 @@ def _state_bytes(parsed: Any) -> int:
 _PROBES = {"first-step": first_step, "peak": peak, "growth": growth, "train": train}
 
 if __name__ == "__main__":
-    door(main)
+    run_main(main)

@@ -19,12 +19,12 @@ from benchmarks.record import RESULTS
 from benchmarks.systems import MEASURES, SEARCH_TRIALS, SYSTEMS, System
 from src import models
 from src.cli.arguments import Parser, positive
-from src.cli.entry_point import door
+from src.cli.entry_point import run_main
 from src.common import files
 from src.common.errors import ExitStatus, UserError
 from src.common.option_fields import did_you_mean
 from src.common.paths import ROOT, RUNS_DIR, shown
-from src.common.signals import StopRequest
+from src.common.signals import StopSignal
 from src.config import SEARCH, SYNTHETIC, RunConfig, default_dataset_path, from_mapping, read_yaml
 
 RECIPES = ROOT / "run_config"
@@ -56,7 +56,7 @@ class _Plan:
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Train what is missing of the systems asked for, and write the table of all."""
     parsed = _parse(arguments)
-    plan = _Plan(parsed, StopRequest().install())
+    plan = _Plan(parsed, StopSignal().install())
     table = {row["recipe"]: row for row in _known(parsed.out)}
     whole = True
     for system in _chosen(parsed.only):
@@ -131,7 +131,7 @@ def _searched(system: System, plan: _Plan) -> Row | None:
 
     flags = {"base_dataset_path": plan.parsed.data}
     wanted = search_space.read(plan.path(system), flags)
-    order = search_workers.Order(
+    order = search_workers.SearchJob(
         wanted, plan.parsed.runs, SEARCH_TRIALS, "median", "disabled", plan.parsed.quiet
     )
     why = search_workers.work(order)
@@ -241,4 +241,4 @@ def _one(name: str, values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    door(main)
+    run_main(main)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from docs import browser
 from src.cli.arguments import Parser
-from src.cli.entry_point import door
+from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus
 from src.common.paths import CSV_FILE, ROOT, shown
 from src.report import table
@@ -131,4 +131,4 @@ def _parser() -> Parser:
 
 
 if __name__ == "__main__":
-    door(main)
+    run_main(main)

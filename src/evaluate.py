@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from src.cli.arguments import Parser, positive, seed
 from src.cli.config_flags import add_config_flags, from_flags, given_settings
-from src.cli.entry_point import door
+from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import REPORT_DIR, shown
 from src.config import MODEL_OPTIONS
 
 if TYPE_CHECKING:
-    from src.data.image_folder import Pictures
+    from src.data.image_folder import LabelledImages
     from src.report.judged import Judged
-    from src.runs.restore import Saved
+    from src.runs.restore import SavedModel
     from src.training.evaluation import Evaluation
 
 _ELSEWHERE = ("model_type", *MODEL_OPTIONS, "normalization")
@@ -68,9 +68,9 @@ def _parser() -> Parser:
     return parser
 
 
-def _saved(parsed: Namespace) -> "Saved":
+def _saved(parsed: Namespace) -> "SavedModel":
     """The weights that --model means."""
-    from src.runs.restore import Saved, of_run
+    from src.runs.restore import SavedModel, of_run
 
     given = given_settings(parsed)
     del given["seed"]  # of the pictures, not of a run
@@ -88,16 +88,16 @@ def _saved(parsed: Namespace) -> "Saved":
             "--normalization 'measured': nobody knows on which images; "
             "expected imagenet, cifar10 or half"
         )
-    return Saved(config, parsed.model)
+    return SavedModel(config, parsed.model)
 
 
-def _evaluate(saved: "Saved", test_path: str | None) -> "tuple[Pictures, Evaluation]":
+def _evaluate(saved: "SavedModel", test_path: str | None) -> "tuple[LabelledImages, Evaluation]":
     """The test images, of a run those that it was tested on unless others are named."""
     import torch
 
     from src import data
-    from src.data.device_dataset import Images
-    from src.data.image_folder import Pictures, load_test
+    from src.data.device_dataset import DeviceImages
+    from src.data.image_folder import LabelledImages, load_test
     from src.runs.restore import data_path, device_of, evaluate_saved, table_of
 
     config = saved.config
@@ -108,14 +108,16 @@ def _evaluate(saved: "Saved", test_path: str | None) -> "tuple[Pictures, Evaluat
     else:
         assert dataset
         count = config.max_images or None
-        pictures = Pictures(dataset.test_pixels[:count], dataset.test_labels[:count])
+        pictures = LabelledImages(dataset.test_pixels[:count], dataset.test_labels[:count])
     device = device_of(saved)
-    images = Images.put(pictures.pixels, pictures.labels, device)
+    images = DeviceImages.put(pictures.pixels, pictures.labels, device)
     places = torch.arange(len(pictures.labels), device=device)
     return pictures, evaluate_saved(saved, images, places, table_of(config, dataset))
 
 
-def _draw(saved: "Saved", pictures: "Pictures", judged: "Judged", parsed: Namespace) -> list[Path]:
+def _draw(
+    saved: "SavedModel", pictures: "LabelledImages", judged: "Judged", parsed: Namespace
+) -> list[Path]:
     """The grid of test images, and the confusion matrix where it is wanted."""
     from src.report import gallery
     from src.report.charts import save
@@ -142,4 +144,4 @@ def _draw(saved: "Saved", pictures: "Pictures", judged: "Judged", parsed: Namesp
 
 
 if __name__ == "__main__":
-    door(main)
+    run_main(main)

@@ -9,7 +9,7 @@ if __name__ == "__main__":  # python src/main.py: import from the repository, no
 
 from src.cli.arguments import Parser
 from src.cli.config_flags import add_config_flags, config_from, wants_rate
-from src.cli.entry_point import door
+from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus
 from src.train import add_training_options, train
 
@@ -41,4 +41,4 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 
 
 if __name__ == "__main__":
-    door(main)
+    run_main(main)

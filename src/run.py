@@ -14,20 +14,20 @@ from src.common.errors import Stopped, SweepStopped
 from src.common.git import git_commit
 from src.common.paths import RUNS_DIR
 from src.config import RunConfig
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.data.split import check_split
-from src.faults.circuit_breaker import repeated
-from src.faults.failure_classes import Cause, cause_of, is_shared
-from src.faults.node_health import blamed_on_node, require_sound_node
+from src.faults.circuit_breaker import find_repeated_failure
+from src.faults.failure_classes import FailureClass, affects_every_run, classify
+from src.faults.node_health import raise_if_node_failed, reporting_node_failures
 from src.runs import leases
 from src.runs.history import HistoryFile
 from src.runs.publish import fail, publish
 from src.runs.run_folder import RunFolder, State
 from src.sweep.pruner import Judge
-from src.tracking.wandb_process import Mirror
+from src.tracking.wandb_process import WandbProcess
 from src.training import group, initial_weights
-from src.training.concurrency import slots_for
-from src.training.console import Progress, Silence
+from src.training.concurrency import concurrency_for
+from src.training.console import ProgressDisplay, SilentDisplay
 from src.training.device import pick_device
 from src.training.tracker import Trackers
 from src.training.trainer import Trainer
@@ -61,12 +61,12 @@ class _Job:
 class _Call:
     """What all runs of a call have in common."""
 
-    resident: Callable[[RunConfig], ResidentData]
-    shown: Progress
+    resident: Callable[[RunConfig], DeviceDataset]
+    shown: ProgressDisplay
     slots: int | None
     stop: Callable[[], bool]
     judge: Judge | None
-    mirror: Mirror | None
+    mirror: WandbProcess | None
     folders: Sequence[RunFolder]
     """Of all of them, those that are done too."""
     runs_dir: Path
@@ -77,12 +77,12 @@ def run(
     *,
     runs_dir: Path = RUNS_DIR,
     slots: int | None = None,
-    progress: Callable[[int], Progress] = lambda total: Silence(),
+    progress: Callable[[int], ProgressDisplay] = lambda total: SilentDisplay(),
     stop: Callable[[], bool] = lambda: False,
     retry_failed: bool = False,
     retries: int | None = None,
     judge: Judge | None = None,
-    mirror: Mirror | None = None,
+    mirror: WandbProcess | None = None,
     datasets: dict[str, data.Dataset] | None = None,
 ) -> list[Outcome]:
     """Train what is not done yet of `configs`, `slots` runs at a time; one outcome for each config.
@@ -102,9 +102,9 @@ def run(
     folders = [RunFolder.of(config, runs_dir) for config in configs]
     given_up = [not retry_failed and folder.is_given_up(retries) for folder in folders]
     todo = _jobs(configs, folders, given_up, skip_pruned=judge is not None)
-    if todo and not retry_failed and (alike := repeated(folders)):
+    if todo and not retry_failed and (alike := find_repeated_failure(folders)):
         raise alike.stopped()
-    with blamed_on_node(runs_dir):
+    with reporting_node_failures(runs_dir):
         resident = _load(todo, {} if datasets is None else datasets)
         for config, folder in zip(configs, folders, strict=True):
             folder.register(config)
@@ -135,18 +135,18 @@ def _jobs(
 
 def _load(
     jobs: list[_Job], datasets: dict[str, data.Dataset]
-) -> Callable[[RunConfig], ResidentData]:
+) -> Callable[[RunConfig], DeviceDataset]:
     """The data of every job, loaded once and checked against every config."""
-    resident: dict[tuple[str, str], ResidentData] = {}
+    resident: dict[tuple[str, str], DeviceDataset] = {}
     for config in (job.config for job in jobs):
         path, device = config.base_dataset_path, pick_device(config.device)
         models.check_options(config.model_type, models.options_of(config))
-        initial_weights.check_given(config)
+        initial_weights.check_initial_weights(config)
         if path not in datasets:
             datasets[path] = data.load(path)
         check_split(datasets[path], config)
         if (path, device.type) not in resident:
-            resident[path, device.type] = ResidentData.put(datasets[path], device)
+            resident[path, device.type] = DeviceDataset.put(datasets[path], device)
     return lambda config: resident[config.base_dataset_path, pick_device(config.device).type]
 
 
@@ -155,7 +155,7 @@ def _train(jobs: list[_Job], call: _Call) -> None:
     before: list[_Job] = []
     elsewhere = _train_free(jobs, {}, call)
     while elsewhere and elsewhere != before:
-        dead = leases.standing_still([job.folder.path for job in elsewhere], call.stop)
+        dead = leases.wait_for_stalled([job.folder.path for job in elsewhere], call.stop)
         before, elsewhere = elsewhere, _train_free(elsewhere, dead, call)
     for job in elsewhere:
         call.shown.ended(job.number, f"{job.config.name}: being trained by another process")
@@ -163,29 +163,29 @@ def _train(jobs: list[_Job], call: _Call) -> None:
 
 def _train_free(jobs: list[_Job], dead: Mapping[Path, leases.Record], call: _Call) -> list[_Job]:
     """Train the jobs that nobody else is at; the others. dead: attempts known to be over."""
-    claims: dict[_Job, leases.Claim] = {}
+    claims: dict[_Job, leases.Lease] = {}
     training: dict[Trainer, _Job] = {}
     elsewhere: list[_Job] = []
     alike: SweepStopped | None = None
 
     def queue() -> Iterator[Trainer]:
         for job in jobs:
-            claim = _claim(job, dead.get(job.folder.path), call.judge)
-            if claim is None:
+            lease = _claim(job, dead.get(job.folder.path), call.judge)
+            if lease is None:
                 if _is_over(job, call.judge):
                     call.shown.ended(job.number, f"{job.config.name}: ended by another process")
                 else:
                     elsewhere.append(job)
                 continue
-            claims[job] = claim
-            trainer = _trainer(job, claim, call)
+            claims[job] = lease
+            trainer = _trainer(job, lease, call)
             training[trainer] = job
             yield trainer
 
     def stop() -> bool:
         return alike is not None or call.stop()
 
-    width = slots_for(call.slots, _device(jobs))
+    width = concurrency_for(call.slots, _device(jobs))
     try:
         for finished in group.train(queue(), slots=width, stop=stop, say=call.shown.note):
             job = training.pop(finished.trainer)
@@ -199,17 +199,17 @@ def _train_free(jobs: list[_Job], dead: Mapping[Path, leases.Record], call: _Cal
     finally:
         for trainer in training:
             trainer.close()
-        for claim in claims.values():
+        for lease in claims.values():
             with suppress(OSError):  # it is seen by the process that is gone
-                claim.end("stopped")
+                lease.end("stopped")
     return elsewhere
 
 
 def _alike(finished: group.Finished, folders: Sequence[RunFolder]) -> SweepStopped | None:
     """Why to stop after a run that broke as others have."""
-    if finished.error is None or cause_of(finished.error) is not Cause.OTHER:
+    if finished.error is None or classify(finished.error) is not FailureClass.OTHER:
         return None
-    found = repeated(folders)
+    found = find_repeated_failure(folders)
     return found.stopped() if found else None
 
 
@@ -225,21 +225,21 @@ def _is_over(job: _Job, judge: Judge | None) -> bool:
     return folder.failure() not in (None, job.failure)
 
 
-def _claim(job: _Job, dead: leases.Record | None, judge: Judge | None) -> leases.Claim | None:
+def _claim(job: _Job, dead: leases.Record | None, judge: Judge | None) -> leases.Lease | None:
     """Make a run ours; None where it is over, or another process may be at it."""
     if _is_over(job, judge):
         return None
-    claim = leases.claim(job.folder.path, known_dead=dead)
-    if claim and _is_over(job, judge):  # since we looked
-        claim.end("unneeded")
+    lease = leases.acquire(job.folder.path, known_dead=dead)
+    if lease and _is_over(job, judge):  # since we looked
+        lease.end("unneeded")
         return None
-    if claim:
+    if lease:
         files.remove_leftovers(job.folder.path, old_seconds=_ABANDONED_SECONDS)
         job.folder.forget_outcome()
-    return claim
+    return lease
 
 
-def _trainer(job: _Job, claim: leases.Claim, call: _Call) -> Trainer:
+def _trainer(job: _Job, lease: leases.Lease, call: _Call) -> Trainer:
     shown, judge, name = call.shown, call.judge, job.config.name
     mirrored = [call.mirror.run(job.folder)] if call.mirror else []
     return Trainer(
@@ -247,9 +247,9 @@ def _trainer(job: _Job, claim: leases.Claim, call: _Call) -> Trainer:
         call.resident(job.config),
         folder=job.folder.path,
         tracker=Trackers(
-            HistoryFile(job.folder, claim), shown.run(job.config, job.number), *mirrored
+            HistoryFile(job.folder, lease), shown.run(job.config, job.number), *mirrored
         ),
-        is_hopeless=lambda rows: judge is not None and judge.is_hopeless(job.config, rows),
+        should_prune=lambda rows: judge is not None and judge.should_prune(job.config, rows),
         on_resume=lambda epochs, steps: shown.note(
             f"{name}: goes on after {epochs} epochs, {steps} steps"
         ),
@@ -257,25 +257,25 @@ def _trainer(job: _Job, claim: leases.Claim, call: _Call) -> Trainer:
     )
 
 
-def _close(job: _Job, claim: leases.Claim, finished: group.Finished, call: _Call) -> str:
+def _close(job: _Job, lease: leases.Lease, finished: group.Finished, call: _Call) -> str:
     """Put on disk how a run ended; a line about it. Raises NodeTrouble where that is why."""
-    line = _published(job, claim, finished, call.runs_dir)
+    line = _published(job, lease, finished, call.runs_dir)
     if call.mirror:
         call.mirror.over(job.folder)
     return line
 
 
-def _published(job: _Job, claim: leases.Claim, finished: group.Finished, runs_dir: Path) -> str:
+def _published(job: _Job, lease: leases.Lease, finished: group.Finished, runs_dir: Path) -> str:
     error = finished.error
     if error is None:
         try:
-            return _told(job.config, publish(finished.trainer, job.folder, claim))
+            return _told(job.config, publish(finished.trainer, job.folder, lease))
         except Exception as failed:
-            if is_shared(failed):
+            if affects_every_run(failed):
                 raise
             error = failed
-    line = fail(job.config, job.folder, claim, error)
-    require_sound_node(error, runs_dir)
+    line = fail(job.config, job.folder, lease, error)
+    raise_if_node_failed(error, runs_dir)
     return line
 
 

@@ -15,7 +15,7 @@ from src.tracking import MODES
 
 if TYPE_CHECKING:
     from src.run import Outcome
-    from src.sweep.pruner import Halving
+    from src.sweep.pruner import SuccessiveHalving
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -83,11 +83,11 @@ def add_halving_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def halving_of(parsed: argparse.Namespace) -> "Halving":
+def halving_from(parsed: argparse.Namespace) -> "SuccessiveHalving":
     """Successive halving as the options say."""
-    from src.sweep.pruner import Halving
+    from src.sweep.pruner import SuccessiveHalving
 
-    return Halving(parsed.first_rung, parsed.reduction)
+    return SuccessiveHalving(parsed.first_rung, parsed.reduction)
 
 
 def train(
@@ -97,18 +97,18 @@ def train(
 
     sweep: what wandb calls them together; None for the name of the runs' folder.
     """
-    from src.common.signals import StopRequest
+    from src.common.signals import StopSignal
 
-    stop = StopRequest().install()  # torch takes seconds to import: be ready before
+    stop = StopSignal().install()  # torch takes seconds to import: be ready before
     from src.run import run
     from src.runs.run_folder import State
-    from src.sweep.pruner import Pruner
-    from src.tracking.wandb_process import Mirror
+    from src.sweep.pruner import SuccessiveHalvingPruner
+    from src.tracking.wandb_process import WandbProcess
     from src.training import console
 
     sweep = sweep or parsed.runs.resolve().name
-    say = console.Silence().note if parsed.quiet else console.note
-    with Mirror(parsed.wandb, parsed.runs, sweep=sweep, say=say, stop=stop) as mirror:
+    say = console.SilentDisplay().note if parsed.quiet else console.note
+    with WandbProcess(parsed.wandb, parsed.runs, sweep=sweep, say=say, stop=stop) as mirror:
         outcomes = run(
             configs,
             runs_dir=parsed.runs,
@@ -117,7 +117,9 @@ def train(
             progress=lambda total: console.show(total, parsed.quiet),
             retry_failed=parsed.retry_failed,
             retries=parsed.retries,
-            judge=Pruner(halving_of(parsed), parsed.runs) if parsed.prune else None,
+            judge=SuccessiveHalvingPruner(halving_from(parsed), parsed.runs)
+            if parsed.prune
+            else None,
             mirror=mirror,
         )
     for outcome in outcomes:

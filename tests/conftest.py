@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from src.cli.entry_point import door
+from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus
 from src.common.paths import ROOT
 from src.config import RunConfig
 from src.data import synthetic
 from src.data.dataset import Dataset
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.run import run
 from src.slurm import job_poller
 from tests import preloaded
@@ -74,8 +74,8 @@ def small_dataset() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def small_data(small_dataset: Dataset) -> ResidentData:
-    return ResidentData.put(small_dataset, torch.device("cpu"))
+def small_data(small_dataset: Dataset) -> DeviceDataset:
+    return DeviceDataset.put(small_dataset, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +111,7 @@ def refused(
     def refuse(main: Callable[[Sequence[str]], ExitStatus], *words: object) -> str:
         monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
-            door(main)
+            run_main(main)
         assert ended.value.code == ExitStatus.BAD_INPUT
         said = capsys.readouterr()
         assert not said.out
@@ -222,7 +222,7 @@ _SBIN = os.environ["PATH"] + ":/usr/sbin:/sbin"
 @pytest.fixture(autouse=True)
 def forgotten_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """No answer of Slurm from the test before is fresh."""
-    monkeypatch.setattr(job_poller, "shared", job_poller.Watch())
+    monkeypatch.setattr(job_poller, "shared", job_poller.JobPoller())
 
 
 @pytest.fixture

@@ -77,21 +77,21 @@ def test_clocks_that_differ_by_an_hour(
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "one")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    claim = leases.claim(folder.path)
+    claim = leases.acquire(folder.path)
     assert claim
     monkeypatch.delenv("SLURM_JOB_ID")
     claim.record["process"] = {**claim.record["process"], "machine": "another"}
     started = datetime.now(UTC) + timedelta(hours=hours)
     claim.record["started"] = started.isoformat(timespec="seconds")
     files.write_json(folder.path / "attempts" / "1.json", claim.record)
-    assert leases.claim(folder.path) is None
-    assert leases.standing_still([folder.path], lambda: False) == {}, "it beats"
+    assert leases.acquire(folder.path) is None
+    assert leases.wait_for_stalled([folder.path], lambda: False) == {}, "it beats"
     claim._over.set()
     claim._thread.join()
-    assert list(leases.standing_still([folder.path], lambda: False)) == [folder.path]
+    assert list(leases.wait_for_stalled([folder.path], lambda: False)) == [folder.path]
     squeue("true")
-    monkeypatch.setattr(job_poller, "shared", job_poller.Watch())
-    taken = leases.claim(folder.path)
+    monkeypatch.setattr(job_poller, "shared", job_poller.JobPoller())
+    taken = leases.acquire(folder.path)
     assert taken, "its job is gone"
     taken.end("stopped")
 
@@ -100,11 +100,11 @@ def test_a_stale_listing_gives_no_second_owner(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that does not see the newest attempt yet cannot make it again."""
-    first = leases.claim(folder.path)
+    first = leases.acquire(folder.path)
     assert first
     with monkeypatch.context() as patch:
         patch.setattr(leases, "last", lambda folder: None)
-        assert leases.claim(folder.path) is None
+        assert leases.acquire(folder.path) is None
     first.require()
     first.end("stopped")
 

@@ -8,12 +8,11 @@ import pytest
 
 from src.common.paths import ROOT
 
-CHAIN = ["base", "data", "models", "training", "results", "report"]
-BASE = (
-    *("config", "paths", "errors", "causes", "files", "processes", "options", "registry"),
-    *("slurm", "commit", "track"),
-)
-BESIDE = ("sweep", "tune", "report")
+CHAIN = [
+    *("common", "slurm", "faults", "config", "cli", "cpu"),
+    *("data", "models", "training", "runs", "report"),
+]
+BESIDE = ("sweep", "tune", "tracking", "train", "evaluate", "main")
 LATE = ("wandb", "submitit", "optuna", "plotly")
 
 MODULES = sorted((ROOT / "src").rglob("*.py"))
@@ -21,8 +20,7 @@ MODULES = sorted((ROOT / "src").rglob("*.py"))
 
 def room(module: str) -> str:
     """The room of a module named src.x.y."""
-    name = [*module.split("."), ""][1]
-    return "base" if name in BASE else name
+    return [*module.split("."), ""][1]
 
 
 def nodes(tree: ast.AST, *, at_import: bool) -> Iterator[ast.AST]:

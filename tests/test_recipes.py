@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from src.common.errors import UserError
 from src.common.paths import ROOT
 from src.config import RunConfig, from_mapping, read_yaml
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.models import create, options_of
 from src.run import run
 from src.runs.run_folder import State
@@ -54,7 +54,7 @@ def test_a_recipe_trains_for_a_few_steps(name: str, tmp_path: Path) -> None:
     assert outcome.result["parameters"] == PARAMETERS[name]
 
 
-def test_one_cycles_rate_is_torchs_step_by_step(small_data: ResidentData) -> None:
+def test_one_cycles_rate_is_torchs_step_by_step(small_data: DeviceDataset) -> None:
     config = replace(recipe("resnet9_onecycle"), model_type="cifar10net", dropout=None)
     config = replace(config, num_epochs=3, max_images=300, batch_size=64, val_size=100)
     trainer = Trainer(config, small_data)

@@ -150,16 +150,16 @@ def test_a_run_that_was_over_before_it_was_claimed_is_not_done_twice(
     """Another process finishes the run after we have looked, and before we claim it."""
     folder = RunFolder.of(config, tmp_path)
     result = {"run_id": config.id, "test_accuracy_best_val_acc": 0.5, "best_val_accuracy": 0.5}
-    claim = leases.claim
+    acquire = leases.acquire
 
-    def too_late(path: Path, **known: Any) -> leases.Claim | None:
-        first = claim(path)
+    def too_late(path: Path, **known: Any) -> leases.Lease | None:
+        first = acquire(path)
         assert first
         folder.write_result(result)
         first.end("done")
-        return claim(path, **known)
+        return acquire(path, **known)
 
-    monkeypatch.setattr(leases, "claim", too_late)
+    monkeypatch.setattr(leases, "acquire", too_late)
     [outcome] = run([config], runs_dir=tmp_path)
     assert outcome.result == result
     ends = [files.read_json(path) or {} for path in (folder.path / "attempts").iterdir()]

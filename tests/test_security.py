@@ -22,7 +22,7 @@ from src.common.errors import InvalidValue, UserError
 from src.common.paths import CIFAR10_FOLDER, RESUME, ROOT, file_name
 from src.config import RunConfig, from_mapping, read_yaml
 from src.data import cifar10
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.main import main
 from src.models.state_dicts import read_state
 from src.report.__main__ import main as report
@@ -71,7 +71,7 @@ def hostile(content: object) -> bytes:
 
 
 def test_a_resume_checkpoint_made_to_harm_is_none(
-    config: RunConfig, small_data: ResidentData, tmp_path: Path, made: Path
+    config: RunConfig, small_data: DeviceDataset, tmp_path: Path, made: Path
 ) -> None:
     """With a checksum that fits: it is no secret."""
     folder = tmp_path / "run"
@@ -297,7 +297,7 @@ def test_a_job_id_from_a_run_folder_is_no_path(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x-").mkdir()
     (tmp_path / "secret.out").touch()
-    monkeypatch.setattr(job_logs.command, "answer", lambda *words, **more: pytest.fail("asked"))
+    monkeypatch.setattr(job_logs.client, "answer", lambda *words, **more: pytest.fail("asked"))
     assert job_logs.find(job) is None
 
 

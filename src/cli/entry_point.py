@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from src.common.errors import DiskFull, ExitStatus, NodeTrouble, Stopped, SweepStopped, UserError
+from src.common.errors import DiskFull, ExitStatus, NodeFailure, Stopped, SweepStopped, UserError
 
 _WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM)
 
 
-def door(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
+def run_main(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
     """Run a command's main with the process's arguments, and exit with its status."""
     status: int
     try:
@@ -44,7 +44,7 @@ def door(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
 
 
 def _how_stopped(stopped: Stopped) -> str:
-    if isinstance(stopped, NodeTrouble):
+    if isinstance(stopped, NodeFailure):
         return f"{stopped}; runs are left at their last checkpoints, the same command goes on"
     return "stopped by a signal; everything is saved, the same command goes on"
 
@@ -55,7 +55,7 @@ def _reason(error: OSError) -> str:
     return f"{error.strerror} ({error.filename})" if error.filename else f"{error.strerror}"
 
 
-def dispatch(
+def run_subcommand(
     package: str, title: str, commands: Mapping[str, str], arguments: Sequence[str]
 ) -> ExitStatus:
     """Pass on to the command that the first argument names, or print which there are.

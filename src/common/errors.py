@@ -30,7 +30,7 @@ class Stopped(Exception):
     """A signal asked for the end, and everything needed to go on is on disk."""
 
 
-class NodeTrouble(Stopped):
+class NodeFailure(Stopped):
     """The node failed a run: the process must end, and go on elsewhere from the checkpoints.
 
     exclude: nodes that a job should not come back to.
@@ -66,7 +66,7 @@ class NonFiniteLoss(ArithmeticError):
     """The loss is no longer a number: nothing that follows could mean anything."""
 
 
-class Superseded(Exception):
+class LeaseLost(Exception):
     """Another process has taken this run over: what we would write is no longer wanted."""
 
 

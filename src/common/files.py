@@ -18,7 +18,7 @@ import psutil
 from src.common import processes
 from src.common.errors import DiskFull
 from src.common.paths import TEMPORARY_PREFIX
-from src.faults.failure_classes import Cause, cause_of
+from src.faults.failure_classes import FailureClass, classify
 
 _DAY_SECONDS = 86_400
 _UMASK = os.umask(0)  # it can only be read by setting it
@@ -77,7 +77,7 @@ def _full_said(path: Path, save: Callable[[IO[bytes]], object]) -> Iterator[None
     try:
         yield
     except OSError as error:
-        if error.errno is None or cause_of(error) is not Cause.DISK:
+        if error.errno is None or classify(error) is not FailureClass.DISK:
             raise
         counted = _Counted()
         save(counted)  # type: ignore[arg-type]

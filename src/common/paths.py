@@ -61,7 +61,7 @@ def features_file(folder: Path, key: str) -> Path:
     return folder / "features" / f"{key}.npy"
 
 
-def arithmetic_file(folder: Path, key: str) -> Path:
+def compute_format_file(folder: Path, key: str) -> Path:
     """What was measured of an architecture on a device."""
     return folder / "arithmetic" / f"{key}.json"
 

@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
-Follow = Callable[[Sequence[T], str], Iterable[T]]
+ShowProgress = Callable[[Sequence[T], str], Iterable[T]]
 """Passes items on, whatever is told of how far that is."""
 
 _FIRST_SECONDS = 3.0  # what is done sooner needs no line
 _EVERY_SECONDS = 10.0
 
 
-def untold(items: Sequence[T], doing: str) -> Iterable[T]:
+def silent(items: Sequence[T], doing: str) -> Iterable[T]:
     """`items`, and nothing is said."""
     return items
 
 
-def track(items: Sequence[T], doing: str) -> Iterator[T]:
+def show_progress(items: Sequence[T], doing: str) -> Iterator[T]:
     """Yield `items`, and tell on stderr how many are done and how long the rest will take."""
     if sys.stderr.isatty():
         from rich.console import Console

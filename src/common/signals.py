@@ -6,13 +6,13 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
-class StopRequest:
+class StopSignal:
     """True once one of the signals has come. Its handler does nothing but note that."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
 
-    def install(self, *further: signal.Signals) -> "StopRequest":
+    def install(self, *further: signal.Signals) -> "StopSignal":
         """Listen from now on; a second SIGINT kills as if nobody listened."""
         for number in (*SIGNALS, *further):
             signal.signal(number, self._note)

@@ -17,7 +17,7 @@ _CONSTANTS = {
 }
 
 
-class Batches(Protocol):
+class BatchSource(Protocol):
     """What batches are made of."""
 
     @property
@@ -35,7 +35,7 @@ class Batches(Protocol):
 
 
 @dataclass(frozen=True)
-class Images:
+class DeviceImages:
     """N images on a device: pixels (N * 1024,) int32, four bytes R G B 0 each; labels (N,).
 
     A pixel in one word is gathered about three times as fast as its three bytes.
@@ -45,7 +45,7 @@ class Images:
     labels: Tensor
 
     @classmethod
-    def put(cls, pixels: ImageArray, labels: LabelArray, device: torch.device) -> "Images":
+    def put(cls, pixels: ImageArray, labels: LabelArray, device: torch.device) -> "DeviceImages":
         """Pixels (N, 32, 32, 4) uint8 and labels (N,) on `device`; on a CPU they are shared."""
         words = torch.from_numpy(pixels).view(torch.int32).view(-1)
         return cls(words.to(device), torch.from_numpy(labels).to(device))
@@ -104,22 +104,22 @@ def _normalised(words: Tensor, table: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ResidentData:
+class DeviceDataset:
     """A data set on a device, shared by all runs there."""
 
     dataset: Dataset
     device: torch.device
-    train: Images
-    test: Images
+    train: DeviceImages
+    test: DeviceImages
 
     @classmethod
-    def put(cls, dataset: Dataset, device: torch.device) -> "ResidentData":
+    def put(cls, dataset: Dataset, device: torch.device) -> "DeviceDataset":
         """A data set on `device`: about 250 MB for CIFAR-10, on a CPU the data set's own."""
         return cls(
             dataset,
             device,
-            Images.put(dataset.train_pixels, dataset.train_labels, device),
-            Images.put(dataset.test_pixels, dataset.test_labels, device),
+            DeviceImages.put(dataset.train_pixels, dataset.train_labels, device),
+            DeviceImages.put(dataset.test_pixels, dataset.test_labels, device),
         )
 
 

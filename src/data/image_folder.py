@@ -16,7 +16,7 @@ from src.data.dataset import CLASSES, ImageArray, LabelArray, packed
 
 
 @dataclass(frozen=True)
-class Pictures:
+class LabelledImages:
     """Pixels (N, 32, 32, 4) uint8, bytes R G B 0, and labels (N,) in 0..9."""
 
     pixels: ImageArray
@@ -28,7 +28,7 @@ class Pictures:
         return self.pixels[..., :3]
 
 
-def load_test(path: str) -> Pictures:
+def load_test(path: str) -> LabelledImages:
     """The test images at `path`.
 
     path: 'synthetic'; a folder with CIFAR-10's test_batch in it or in cifar-10-batches-py/; or
@@ -37,18 +37,18 @@ def load_test(path: str) -> Pictures:
     """
     if path == SYNTHETIC:
         dataset = synthetic.generate()
-        return Pictures(dataset.test_pixels, dataset.test_labels)
+        return LabelledImages(dataset.test_pixels, dataset.test_labels)
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise UserError(f"--test_path {path!r}: no such folder")
     for batch in (folder / TEST_BATCH, folder / CIFAR10_FOLDER / TEST_BATCH):
         if batch.is_file():
             images, labels = cifar10.read_batch(batch)
-            return Pictures(packed(images), labels)
+            return LabelledImages(packed(images), labels)
     return _from_folders(folder)
 
 
-def _from_folders(root: Path) -> Pictures:
+def _from_folders(root: Path) -> LabelledImages:
     """Every image under <root>/<class name>/, in the order of torchvision's ImageFolder."""
     from torchvision.datasets import ImageFolder  # seconds to import
 
@@ -62,7 +62,7 @@ def _from_folders(root: Path) -> Pictures:
     except FileNotFoundError as error:  # a class without images
         raise UserError(f"--test_path {str(root)!r}: {error}") from None
     images = np.stack([image for image, _ in folders])
-    return Pictures(packed(images), np.array(folders.targets, dtype=np.int64))
+    return LabelledImages(packed(images), np.array(folders.targets, dtype=np.int64))
 
 
 def _check_classes(root: Path) -> None:

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from src.common import paths
 from src.common.errors import SweepStopped
-from src.faults.failure_classes import Cause, cause_written
+from src.faults.failure_classes import FailureClass, recorded_class
 from src.runs.run_folder import RunFolder
 
-SAME = 3
+THRESHOLD = 3
 """Different runs with the same traceback, and none done since the first, stop a sweep."""
 
 
 @dataclass(frozen=True)
-class Repeated:
+class RepeatedFailure:
     """Runs that broke alike, and what they broke with: an exception's name, a traceback's end."""
 
     kind: str
@@ -27,8 +27,8 @@ class Repeated:
 
     def stopped(self) -> SweepStopped:
         """Why, which runs, and how to go on, in one line."""
-        names = ", ".join(path.name for path in self.folders[:SAME])
-        more = len(self.folders) - SAME
+        names = ", ".join(path.name for path in self.folders[:THRESHOLD])
+        more = len(self.folders) - THRESHOLD
         where = f"--runs {shlex.quote(paths.shown(self.folders[0].parent.parent))}"
         run_id = self.folders[0].name.rpartition("-")[2]
         return SweepStopped(
@@ -39,7 +39,7 @@ class Repeated:
         )
 
 
-def repeated(folders: Iterable[RunFolder]) -> Repeated | None:
+def find_repeated_failure(folders: Iterable[RunFolder]) -> RepeatedFailure | None:
     """The failure that most of a sweep's runs share, where SAME or more do.
 
     Bugs alone are counted: runs that diverge do so at one place of the code, and a run's want of
@@ -50,14 +50,14 @@ def repeated(folders: Iterable[RunFolder]) -> Repeated | None:
     alike: dict[str, list[tuple[Path, dict[str, object]]]] = {}
     for run in runs:
         failure = run.failure() if _written(run, paths.FAILURE) > last_success else None
-        if failure and failure.get("fingerprint") and cause_written(failure) is Cause.OTHER:
+        if failure and failure.get("fingerprint") and recorded_class(failure) is FailureClass.OTHER:
             alike.setdefault(str(failure["fingerprint"]), []).append((run.path, failure))
     most = max(alike.values(), key=len, default=[])
-    if len(most) < SAME:
+    if len(most) < THRESHOLD:
         return None
     failure = most[-1][1]
     kind, lines = str(failure["kind"]), str(failure.get("traceback", "")).strip().splitlines()
-    return Repeated(kind, lines[-1] if lines else kind, tuple(path for path, _ in most))
+    return RepeatedFailure(kind, lines[-1] if lines else kind, tuple(path for path, _ in most))
 
 
 def fingerprint(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from src.common.errors import UserError
 
 
-class Cause(StrEnum):
+class FailureClass(StrEnum):
     """What broke a run, by what is to be done about it."""
 
     MEMORY = "out of memory"
@@ -25,16 +25,16 @@ class Cause(StrEnum):
 
 
 _BY_NUMBER = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), Cause.DISK),
-    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.EREMOTEIO), Cause.NODE),
-    errno.ENOMEM: Cause.MEMORY,
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), FailureClass.DISK),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.EREMOTEIO), FailureClass.NODE),
+    errno.ENOMEM: FailureClass.MEMORY,
 }
 _BY_TEXT = {
-    Cause.DIVERGED: r"^(non-finite loss|NonFiniteLoss)\b",
-    Cause.MEMORY: r"out ?of ?memory|(can't|cannot) allocate memory|MemoryError|bad_alloc"
+    FailureClass.DIVERGED: r"^(non-finite loss|NonFiniteLoss)\b",
+    FailureClass.MEMORY: r"out ?of ?memory|(can't|cannot) allocate memory|MemoryError|bad_alloc"
     r"|STATUS_ALLOC_FAILED",
-    Cause.DISK: r"No space left on device|Disk quota exceeded",
-    Cause.NODE: r"\bECC\b|no CUDA-capable device|\bNCCL|CUDA driver|CUDA unknown error"
+    FailureClass.DISK: r"No space left on device|Disk quota exceeded",
+    FailureClass.NODE: r"\bECC\b|no CUDA-capable device|\bNCCL|CUDA driver|CUDA unknown error"
     r"|CUDA error: (unspecified launch failure|an illegal memory access|initialization error"
     r"|unknown error|all CUDA-capable devices are busy|system not yet initialized"
     r"|hardware stack error|misaligned address|invalid device ordinal|device not ready)"
@@ -42,39 +42,39 @@ _BY_TEXT = {
 }
 
 
-def cause_of(error: BaseException) -> Cause:
+def classify(error: BaseException) -> FailureClass:
     """The cause of an exception: its own, or that of the exception that it was raised from."""
     found = (_own_cause(one) for one in _chain(error))
-    return next((cause for cause in found if cause is not Cause.OTHER), Cause.OTHER)
+    return next((cause for cause in found if cause is not FailureClass.OTHER), FailureClass.OTHER)
 
 
-def cause_written(failure: Mapping[str, Any]) -> Cause:
+def recorded_class(failure: Mapping[str, Any]) -> FailureClass:
     """The cause that a failure.json tells, also one from before causes were written down."""
     try:
-        return Cause(failure["cause"])
+        return FailureClass(failure["cause"])
     except (KeyError, ValueError):
         return _cause_of_text(f"{failure.get('kind')}: {failure.get('message', '')}")
 
 
-def is_shared(error: Exception) -> bool:
+def affects_every_run(error: Exception) -> bool:
     """Whether an exception is not the trouble of the run that met it: the next would as well."""
-    own = (Cause.NODE, Cause.MEMORY)
-    return isinstance(error, UserError | OSError) and cause_of(error) not in own
+    own = (FailureClass.NODE, FailureClass.MEMORY)
+    return isinstance(error, UserError | OSError) and classify(error) not in own
 
 
-def _own_cause(error: BaseException) -> Cause:
+def _own_cause(error: BaseException) -> FailureClass:
     if isinstance(error, UserError):
-        return Cause.OTHER
+        return FailureClass.OTHER
     if isinstance(error, OSError) and error.errno is not None:  # its text names a path
-        return _BY_NUMBER.get(error.errno, Cause.OTHER)
+        return _BY_NUMBER.get(error.errno, FailureClass.OTHER)
     return _cause_of_text(f"{type(error).__name__}: {error}")
 
 
-def _cause_of_text(text: str) -> Cause:
+def _cause_of_text(text: str) -> FailureClass:
     for cause, pattern in _BY_TEXT.items():
         if re.search(pattern, text, re.IGNORECASE):
             return cause
-    return Cause.OTHER
+    return FailureClass.OTHER
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

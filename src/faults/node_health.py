@@ -6,42 +6,42 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from src.common import files, paths
-from src.common.errors import NodeTrouble
-from src.faults.failure_classes import Cause, cause_of
+from src.common.errors import NodeFailure
+from src.faults.failure_classes import FailureClass, classify
 from src.runs.leases import node
 
 REPEATED = 2
 """A node that failed so many attempts is one not to come back to."""
 
 
-def troubled_nodes(runs_dir: Path) -> list[str]:
+def bad_nodes(runs_dir: Path) -> list[str]:
     """Nodes that by their own trouble failed attempts at runs under `runs_dir` repeatedly."""
     records = map(files.read_json, runs_dir.glob(f"*/*/{paths.ATTEMPTS}/*.json"))
-    told = [record for record in records if record and record.get("cause") == Cause.NODE]
+    told = [record for record in records if record and record.get("cause") == FailureClass.NODE]
     counts = Counter(str(record["node"]) for record in told if record.get("node"))
     return sorted(name for name, count in counts.items() if count >= REPEATED)
 
 
-def require_sound_node(error: Exception, runs_dir: Path) -> None:
+def raise_if_node_failed(error: Exception, runs_dir: Path) -> None:
     """Raise NodeTrouble where that is what broke a run, whose attempt tells so already."""
-    if cause_of(error) is Cause.NODE:
-        raise NodeTrouble(_told(error), troubled_nodes(runs_dir)) from error
+    if classify(error) is FailureClass.NODE:
+        raise NodeFailure(_told(error), bad_nodes(runs_dir)) from error
 
 
 @contextmanager
-def blamed_on_node(runs_dir: Path) -> Iterator[None]:
+def reporting_node_failures(runs_dir: Path) -> Iterator[None]:
     """Turn node trouble into NodeTrouble; what no attempt could tell of counts as repeated."""
     try:
         yield
-    except NodeTrouble:
+    except NodeFailure:
         raise
     except Exception as error:
-        if isinstance(error.__context__, NodeTrouble):  # what is broken does not close either
+        if isinstance(error.__context__, NodeFailure):  # what is broken does not close either
             raise error.__context__ from None
-        if cause_of(error) is not Cause.NODE:
+        if classify(error) is not FailureClass.NODE:
             raise
-        exclude = {*troubled_nodes(runs_dir), node()}
-        raise NodeTrouble(_told(error), sorted(exclude)) from error
+        exclude = {*bad_nodes(runs_dir), node()}
+        raise NodeFailure(_told(error), sorted(exclude)) from error
 
 
 def _told(error: Exception) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from src.cli.arguments import Parser, positive, seconds, seed
 from src.cli.config_flags import add_config_flags
-from src.cli.entry_point import door
+from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import REPORT_DIR
 from src.config import MODEL_OPTIONS
@@ -190,4 +190,4 @@ def _parser() -> Parser:
 
 
 if __name__ == "__main__":
-    door(main)
+    run_main(main)

@@ -86,10 +86,10 @@ def draw_tsne(parsed: Namespace) -> ExitStatus:
     for run, found in samples:
         if not on_training:
             found = found.at(embedding.balanced(found.labels, parsed.images, parsed.seed))
-        laid_out = embedding.embed(found, parsed.seed)
+        to_memory_format = embedding.embed(found, parsed.seed)
         part = "training" if on_training else "test"
         name = f"{run.stem}_tsne_train" if on_training else f"{run.stem}_tsne"
-        _save(figures.plane(run, laid_out, part, parsed.seed), parsed.out / name)
+        _save(figures.plane(run, to_memory_format, part, parsed.seed), parsed.out / name)
     return ExitStatus.DONE
 
 
@@ -105,7 +105,7 @@ def _on_training(run: Chosen, parsed: Namespace) -> Predictions:
     """What a run's weights make of a balanced sample of its training images."""
     import torch
 
-    from src.data.device_dataset import Images
+    from src.data.device_dataset import DeviceImages
     from src.report.embedding import balanced
     from src.runs.restore import device_of, evaluate_saved, of_run, table_of
 
@@ -114,7 +114,7 @@ def _on_training(run: Chosen, parsed: Namespace) -> Predictions:
     training, _ = split(dataset, run.config)
     chosen = training[balanced(dataset.train_labels[training], parsed.images, parsed.seed)]
     labels, device = dataset.train_labels[chosen], device_of(saved)
-    images = Images.put(dataset.train_pixels[chosen], labels, device)
+    images = DeviceImages.put(dataset.train_pixels[chosen], labels, device)
     places = torch.arange(len(chosen), device=device)
     return predictions.of_evaluation(
         labels, evaluate_saved(saved, images, places, table_of(run.config, dataset))

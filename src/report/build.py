@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from src.common import files
 from src.common.errors import UserError
 from src.common.paths import file_name
-from src.common.progress import Follow, untold
+from src.common.progress import ShowProgress, silent
 from src.report import charts, effects, findings, numbers, parallel, table, tables
 from src.report.importance import Importance, importance
 from src.report.settings import told, with_settings
@@ -44,7 +44,7 @@ class Report:
     rank_by: str | None = None
     runs_dir: Path | None = None
     sets: "Sets | None" = None
-    follow: Follow = untold
+    show_progress: ShowProgress = silent
 
     @cached_property
     def column(self) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import CSV_FILE, RUNS_DIR, shown
-from src.common.progress import Follow, track, untold
+from src.common.progress import ShowProgress, show_progress, silent
 from src.report import table
 from src.runs.aggregate import Collected, collect, unfinished, write_csv
 
@@ -99,7 +99,9 @@ def _collected(parsed: Namespace, csv: Path) -> Collected:
     The project's own table holds results on real data and no others.
     """
     runs_dir = parsed.runs or RUNS_DIR
-    collected = collect(runs_dir, synthetic=csv.resolve() != CSV_FILE, follow=_follow(parsed))
+    collected = collect(
+        runs_dir, synthetic=csv.resolve() != CSV_FILE, show_progress=_follow(parsed)
+    )
     for line in collected.unreadable:
         _note(parsed, f"left out: {line}")
     if collected.synthetic:
@@ -122,7 +124,7 @@ def _report(parsed: Namespace) -> "Report":
         runs_dir = parsed.runs or RUNS_DIR
         states = _collected(parsed, CSV_FILE).states
     else:
-        states = collect(parsed.runs, follow=_follow(parsed)).states if parsed.runs else {}
+        states = collect(parsed.runs, show_progress=_follow(parsed)).states if parsed.runs else {}
     runs = table.read(parsed.csv or CSV_FILE)
     return Report(
         *(runs, states, parsed.out, parsed.k or TOP, parsed.model, parsed.rank_by),
@@ -141,8 +143,8 @@ def _sets(parsed: Namespace) -> "Sets | None":
     return standing.read_sets(parsed.sets, parsed.grid)
 
 
-def _follow(parsed: Namespace) -> Follow:
-    return untold if parsed.quiet else track
+def _follow(parsed: Namespace) -> ShowProgress:
+    return silent if parsed.quiet else show_progress
 
 
 def _note(parsed: Namespace, line: str) -> None:

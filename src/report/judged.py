@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from src.common.paths import shown
-from src.data.image_folder import Pictures
+from src.data.image_folder import LabelledImages
 from src.report.classes import ClassResult, as_row, confusion, per_class
 from src.report.classes import as_text as classes_text
 from src.report.numbers import interval
 from src.report.predictions import Integers, Predictions, of_evaluation
-from src.runs.restore import Saved
+from src.runs.restore import SavedModel
 from src.training.evaluation import Evaluation
 
 
@@ -28,7 +28,7 @@ class Judged:
     found: Predictions
 
 
-def judge(pictures: Pictures, evaluation: Evaluation) -> Judged:
+def judge(pictures: LabelledImages, evaluation: Evaluation) -> Judged:
     """The numbers of an evaluation of `pictures`."""
     found = of_evaluation(pictures.labels, evaluation)
     summary = evaluation.sums.summary("test")
@@ -37,7 +37,7 @@ def judge(pictures: Pictures, evaluation: Evaluation) -> Judged:
     return Judged(summary, around, matrix, per_class(matrix), found)
 
 
-def as_json(saved: Saved, judged: Judged) -> str:
+def as_json(saved: SavedModel, judged: Judged) -> str:
     """The numbers, class by class too, as JSON; a loss that is no number is null."""
     loss = judged.summary["test_loss"]
     numbers: dict[str, Any] = {
@@ -54,7 +54,7 @@ def as_json(saved: Saved, judged: Judged) -> str:
     return json.dumps(numbers, indent=2)
 
 
-def as_text(saved: Saved, judged: Judged) -> str:
+def as_text(saved: SavedModel, judged: Judged) -> str:
     """The same for people."""
     low, high = judged.interval
     return "\n".join(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from src.common import files
 from src.common.errors import UserError
-from src.common.progress import Follow, untold
+from src.common.progress import ShowProgress, silent
 from src.config import (
     CHECKPOINT_KINDS,
     SCHEDULERS,
@@ -78,7 +78,9 @@ def unfinished(states: Counter[State]) -> str:
     return ", ".join(f"{count} {state}" for state, count in missing.items())
 
 
-def collect(runs_dir: Path, *, synthetic: bool = True, follow: Follow = untold) -> Collected:
+def collect(
+    runs_dir: Path, *, synthetic: bool = True, show_progress: ShowProgress = silent
+) -> Collected:
     """Read every run folder under `runs_dir`: a row for each cell of a finished run, in grid order.
 
     Runs on synthetic data are left out where there are runs on real data, or if not `synthetic`.
@@ -86,7 +88,7 @@ def collect(runs_dir: Path, *, synthetic: bool = True, follow: Follow = untold) 
     """
     runs: list[tuple[RunFolder, list[RunConfig]]] = []
     unreadable: list[str] = []
-    for folder in follow(list(all_runs(runs_dir)), "run folders found"):
+    for folder in show_progress(list(all_runs(runs_dir)), "run folders found"):
         try:
             runs.append((folder, _cells(folder)))
         except UserError as error:
@@ -95,7 +97,7 @@ def collect(runs_dir: Path, *, synthetic: bool = True, follow: Follow = untold) 
     kept = runs if synthetic and not real else real
     states: dict[str, Counter[State]] = {}
     rows: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-    for folder, cells in follow(kept, "run folders read"):
+    for folder, cells in show_progress(kept, "run folders read"):
         now = Snapshot(folder.path)
         result = now.result or now.pruned
         states.setdefault(cells[0].model_type, Counter())[now.state] += 1

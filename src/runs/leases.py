@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from src.common import files, paths, processes
-from src.common.errors import Superseded
+from src.common.errors import LeaseLost
 from src.slurm import client, job_poller
 
 HEARTBEAT_SECONDS = 30.0
-SILENT_BEATS = 10  # after so many without one, an attempt is taken over
+MISSED_HEARTBEATS = 10  # after so many without one, an attempt is taken over
 
 Record = dict[str, Any]
 
 
-class Claim:
+class Lease:
     """Our attempt at a run. A thread advances its heartbeat until `end`."""
 
     def __init__(self, folder: Path, number: int, record: Record) -> None:
@@ -36,7 +36,7 @@ class Claim:
     def require(self) -> None:
         """Raise Superseded where another process has taken the run over."""
         if _file(self.folder, self.number + 1).exists():
-            raise Superseded(f"attempt {self.number} of {self.folder.name} was taken over")
+            raise LeaseLost(f"attempt {self.number} of {self.folder.name} was taken over")
 
     def end(self, how: str, **details: str) -> None:
         """Note, once, that this attempt is over.
@@ -58,10 +58,10 @@ class Claim:
                 files.write_json(_file(self.folder, self.number), self.record)
 
 
-def claim(folder: Path, *, known_dead: Record | None = None) -> Claim | None:
+def acquire(folder: Path, *, known_dead: Record | None = None) -> Lease | None:
     """Start the next attempt at the run in `folder`; None where somebody may be at it already.
 
-    known_dead: an attempt of which `standing_still` has told that it is over.
+    known_dead: an attempt of which `wait_for_stalled` has told that it is over.
     """
     before = last(folder)
     if before and before != known_dead and may_be_alive(before):
@@ -82,7 +82,7 @@ def claim(folder: Path, *, known_dead: Record | None = None) -> Claim | None:
     }
     if not files.write_once(_file(folder, number), files.to_json(record).encode()):
         return None
-    return Claim(folder, number, record)
+    return Lease(folder, number, record)
 
 
 def last(folder: Path) -> Record | None:
@@ -109,14 +109,14 @@ def may_be_alive(record: Record) -> bool:
     return not our_own_earlier and not _is_job_over(record)
 
 
-def standing_still(folders: Iterable[Path], stop: Callable[[], bool]) -> dict[Path, Record]:
+def wait_for_stalled(folders: Iterable[Path], stop: Callable[[], bool]) -> dict[Path, Record]:
     """Those last attempts in `folders` whose heartbeat does not advance, by our own clock.
 
     Returns once each has advanced or ended, or stood still for ten intervals; at once when some
     are known to be over, with those, and when stop() is true, with none.
     """
     seen = {folder: record for folder in folders if (record := last(folder))}
-    give_up = time.monotonic() + SILENT_BEATS * HEARTBEAT_SECONDS
+    give_up = time.monotonic() + MISSED_HEARTBEATS * HEARTBEAT_SECONDS
     while seen and time.monotonic() < give_up:
         if stop():
             return {}

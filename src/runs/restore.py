@@ -19,14 +19,14 @@ from src.config import (
     from_mapping,
 )
 from src.data.dataset import Dataset
-from src.data.device_dataset import Images, normalization_table
+from src.data.device_dataset import DeviceImages, normalization_table
 from src.data.split import split
 from src.models.state_dicts import load_into, read_state
 from src.runs.run_folder import RunFolder
 from src.training.device import has_fast_bfloat16, pick_device
 from src.training.evaluation import Evaluation, evaluate
-from src.training.model_setup import as_computed
-from src.training.precision import PLAIN, Arithmetic
+from src.training.model_setup import prepare_model
+from src.training.precision import FLOAT32_CONTIGUOUS, ComputeFormat
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ _NO_IMAGES = np.empty((0, 32, 32, 3), np.uint8)
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedModel:
     """Weights in a file, and the settings that say what they are weights of."""
 
     config: RunConfig
@@ -51,12 +51,12 @@ class Saved:
         run = f"{self.config.model_type}-{self.config.id}"
         return run if kind == CHECKPOINT_KINDS[0] else f"{run}_{kind}"
 
-    def on(self, device: str) -> "Saved":
+    def on(self, device: str) -> "SavedModel":
         """The same, to be evaluated on a device: auto, cpu or cuda."""
         return replace(self, config=replace(self.config, device=device))
 
 
-def of_run(path: Path) -> Saved:
+def of_run(path: Path) -> SavedModel:
     """The weights of a run: of its folder best_val_acc.pt, or a .pt file in one.
 
     Raises UserError where there are none, or no config.json beside them that says what they are.
@@ -70,7 +70,7 @@ def of_run(path: Path) -> Saved:
     weights = path / paths.weights(CHECKPOINT_KINDS[0]) if path.is_dir() else path
     if not weights.exists():
         raise UserError(f"{path}: no {weights.name} in it: {_why_no_weights(folder, values)}")
-    return Saved(from_mapping(values, str(folder.path)), weights, folder.result())
+    return SavedModel(from_mapping(values, str(folder.path)), weights, folder.result())
 
 
 def _why_no_weights(folder: RunFolder, values: dict[str, Any]) -> str:
@@ -99,7 +99,7 @@ def table_of(config: RunConfig, dataset: Dataset | None) -> torch.Tensor:
 
 
 def evaluate_saved(
-    saved: Saved, images: Images, samples: torch.Tensor, table: torch.Tensor
+    saved: SavedModel, images: DeviceImages, samples: torch.Tensor, table: torch.Tensor
 ) -> Evaluation:
     """Evaluate saved weights on images[samples], which lie on `device_of(saved)`.
 
@@ -107,24 +107,24 @@ def evaluate_saved(
     published, bit for bit. Raises UserError where the weights do not fit the model.
     """
     config, device = saved.config, device_of(saved)
-    arithmetic = _arithmetic(saved.result, device)
+    compute_format = _compute_format(saved.result, device)
     model = models.create(config.model_type, **models.options_of(config))
     load_into(model, read_state(saved.weights), f"{saved.weights}: not of {config.model_type}")
-    model = as_computed(model, config, device, arithmetic)
-    return _finished(evaluate(model, images, samples, table.to(device), arithmetic))
+    model = prepare_model(model, config, device, compute_format)
+    return _finished(evaluate(model, images, samples, table.to(device), compute_format))
 
 
-def device_of(saved: Saved) -> torch.device:
+def device_of(saved: SavedModel) -> torch.device:
     """Where saved weights are evaluated."""
     return pick_device(saved.config.device)
 
 
-def _arithmetic(result: dict[str, Any] | None, device: torch.device) -> Arithmetic:
+def _compute_format(result: dict[str, Any] | None, device: torch.device) -> ComputeFormat:
     """That of the training; float32 where it is unknown, or would be emulated here."""
     if result and (result["precision"] == "float32" or has_fast_bfloat16(device)):
         convolution = result.get("convolution", "direct")  # none of before there was a choice
-        return Arithmetic(result["precision"], result["memory_format"], convolution)
-    return PLAIN
+        return ComputeFormat(result["precision"], result["memory_format"], convolution)
+    return FLOAT32_CONTIGUOUS
 
 
 def _finished(work: Generator[None, None, T]) -> T:

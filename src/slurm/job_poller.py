@@ -11,7 +11,7 @@ _ASK_AGAIN_SECONDS = 60.0  # after no answer: whoever waits for one may have a r
 _CLOCKS_DIFFER_SECONDS = 30.0  # of two nodes, at most; munge admits no more than some minutes
 
 
-class Watch:
+class JobPoller:
     """Keeps the last answer of Slurm for as long as it is fresh."""
 
     def __init__(self) -> None:
@@ -52,5 +52,5 @@ class Watch:
         return True
 
 
-shared = Watch()
+shared = JobPoller()
 """Of this process."""

@@ -12,14 +12,14 @@ import torch
 
 from src import models
 from src.common.errors import Stopped, UserError
-from src.common.progress import track
+from src.common.progress import show_progress
 from src.config import CHECKPOINT_KINDS, SYNTHETIC, RunConfig
 from src.data import synthetic
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.data.sizes import images_of
-from src.sweep.pruner import Halving
+from src.sweep.pruner import SuccessiveHalving
 from src.training import group
-from src.training.concurrency import Slots, slots_for
+from src.training.concurrency import Concurrency, concurrency_for
 from src.training.device import device_name, pick_device
 from src.training.trainer import Trainer
 
@@ -35,7 +35,7 @@ Kind = tuple[str, int, bool]  # what a step's speed hangs on: model, batch size,
 
 
 @dataclass(frozen=True)
-class Speed:
+class TrainingSpeed:
     """What was measured of a kind of run: images a second of `slots` runs together."""
 
     images_per_second: float
@@ -75,7 +75,9 @@ def kind(config: RunConfig) -> Kind:
     return config.model_type, config.batch_size, config.data_augmentation
 
 
-def cost(configs: Sequence[RunConfig], speeds: Mapping[Kind, Speed], halving: Halving) -> Cost:
+def cost(
+    configs: Sequence[RunConfig], speeds: Mapping[Kind, TrainingSpeed], halving: SuccessiveHalving
+) -> Cost:
     """What `configs` cost, all on one device."""
     unique = list({config.id: config for config in configs}.values())
     running = sorted((_resume_bytes(speeds[kind(run)]) for run in unique), reverse=True)
@@ -93,7 +95,7 @@ def cost(configs: Sequence[RunConfig], speeds: Mapping[Kind, Speed], halving: Ha
     )
 
 
-def seconds(config: RunConfig, speed: Speed) -> float:
+def seconds(config: RunConfig, speed: TrainingSpeed) -> float:
     """Seconds of the device that a run takes, to its last epoch."""
     train, validation, test = images_of(config)
     validations = math.ceil(config.num_epochs / config.val_freq)
@@ -102,7 +104,7 @@ def seconds(config: RunConfig, speed: Speed) -> float:
     return images / speed.images_per_second
 
 
-def share_with(halving: Halving, num_epochs: int) -> float:
+def share_with(halving: SuccessiveHalving, num_epochs: int) -> float:
     """The share of its epochs that a run does on average, if 1 / reduction go on at each rung."""
     rungs = [*halving.rungs(num_epochs), num_epochs]
     done, going_on, before = 0.0, 1.0, 0
@@ -112,7 +114,9 @@ def share_with(halving: Halving, num_epochs: int) -> float:
     return done / num_epochs
 
 
-def measure(config: RunConfig, device: torch.device, slots: int | None, budget: float) -> Speed:
+def measure(
+    config: RunConfig, device: torch.device, slots: int | None, budget: float
+) -> TrainingSpeed:
     """Train runs like `config` on the stand-in for `budget` seconds after a warm-up.
 
     slots: as for training; None finds out how many are worth it on a GPU.
@@ -133,7 +137,7 @@ def measure(config: RunConfig, device: torch.device, slots: int | None, budget: 
         sample = torch.zeros(1, 3, 32, 32, device=device)
         features = first.learner.model.eval().features(sample).shape[1]
     parameters = first.learner.parameters
-    watched = _Watched(slots_for(slots, device), budget)
+    watched = _Watched(concurrency_for(slots, device), budget)
 
     def queue() -> Iterator[Trainer]:
         yield first
@@ -145,15 +149,15 @@ def measure(config: RunConfig, device: torch.device, slots: int | None, budget: 
             raise UserError(f"{run.model_type} cannot be measured: {finished.error}")
     except Stopped:
         pass
-    return Speed(watched.rate, watched.limit, parameters, features)
+    return TrainingSpeed(watched.rate, watched.limit, parameters, features)
 
 
 @cache
-def _stand_in(device: torch.device) -> ResidentData:
-    return ResidentData.put(synthetic.generate(test=10), device)
+def _stand_in(device: torch.device) -> DeviceDataset:
+    return DeviceDataset.put(synthetic.generate(test=10), device)
 
 
-def _affordable_batch(run: RunConfig, data: ResidentData) -> int:
+def _affordable_batch(run: RunConfig, data: DeviceDataset) -> int:
     """The batch size of `run`, or as much of it as takes a second a step."""
     batch = min(run.batch_size, _CPU_BATCH)
     trainer = Trainer(replace(run, batch_size=batch), data)
@@ -169,7 +173,7 @@ class _Watched:
 
     settled = True
 
-    def __init__(self, slots: Slots, budget: float) -> None:
+    def __init__(self, slots: Concurrency, budget: float) -> None:
         self.slots, self.budget = slots, budget
         self.rate = 0.0
         self._window: tuple[float, int] | None = None
@@ -202,7 +206,7 @@ class _Watched:
         )
 
 
-def _kept_bytes(config: RunConfig, speed: Speed) -> int:
+def _kept_bytes(config: RunConfig, speed: TrainingSpeed) -> int:
     kept = {"best": 1, "all": len(CHECKPOINT_KINDS), "none": 0}[config.keep_checkpoints]
     test = images_of(config)[2]
     predictions = test * (_BYTES_OF_A_PREDICTION + 2 * speed.features)
@@ -210,7 +214,7 @@ def _kept_bytes(config: RunConfig, speed: Speed) -> int:
     return kept * 4 * speed.parameters + predictions + text
 
 
-def _resume_bytes(speed: Speed) -> int:
+def _resume_bytes(speed: TrainingSpeed) -> int:
     """Weights, three moments and two best weights, in the newest checkpoint and the one before."""
     return 2 * 6 * 4 * speed.parameters
 
@@ -228,7 +232,7 @@ def report(
     device_wanted: str,
     slots: int | None,
     budget: float,
-    halving: Halving,
+    halving: SuccessiveHalving,
     as_json: bool,
 ) -> str:
     """The costs of sets, by architecture, by set and in all, as text or as JSON.
@@ -238,7 +242,7 @@ def report(
     device = pick_device(device_wanted)
     configs = [config for runs in by_set.values() for config in runs]
     speeds = {}
-    for one, config in track(list(one_of_each_kind(configs).items()), "measuring"):
+    for one, config in show_progress(list(one_of_each_kind(configs).items()), "measuring"):
         models.check_options(config.model_type, models.options_of(config))
         speeds[one] = measure(config, device, slots, budget)
     by_model: dict[str, list[RunConfig]] = {}
@@ -261,9 +265,9 @@ def report(
 
 def _text(
     device: str,
-    speeds: Mapping[Kind, Speed],
+    speeds: Mapping[Kind, TrainingSpeed],
     tables: Mapping[str, Mapping[str, Cost]],
-    halving: Halving,
+    halving: SuccessiveHalving,
 ) -> str:
     whole = tables["all"]["all"]
     lines = [f"measured on {device}:"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from src.common.errors import UserError
 from src.common.option_fields import did_you_mean
-from src.common.progress import Follow, untold
+from src.common.progress import ShowProgress, silent
 from src.config import RunConfig, field_names, from_mapping, read_yaml
 
 REFERENCE = {
@@ -40,7 +40,7 @@ def read(path: Path) -> dict[str, object]:
 
 
 def expand(
-    grid: dict[str, object], source: str = "grid", follow: Follow = untold
+    grid: dict[str, object], source: str = "grid", show_progress: ShowProgress = silent
 ) -> list[RunConfig]:
     """Every combination, ordered by model, scheduler, augmentation, rate, decay, gamma, the rest.
 
@@ -57,7 +57,7 @@ def expand(
     settings = {"base_dataset_path": RunConfig.base_dataset_path}  # where it is, a run finds out
     return [
         from_mapping({**settings, **dict(zip(names, values, strict=True))}, source)
-        for values in follow(list(product(*axes)), "combining")
+        for values in show_progress(list(product(*axes)), "combining")
     ]
 
 

@@ -24,12 +24,12 @@ _COMPARABLE = (
 class Judge(Protocol):
     """Decides which runs are not worth going on with."""
 
-    def is_hopeless(self, config: RunConfig, rows: Sequence[dict[str, Any]]) -> bool:
+    def should_prune(self, config: RunConfig, rows: Sequence[dict[str, Any]]) -> bool:
         """Whether to stop a run, of which `rows` are the epochs so far."""
 
 
 @dataclass(frozen=True)
-class Halving:
+class SuccessiveHalving:
     """Asynchronous successive halving, Li et al. 2020, https://arxiv.org/abs/1810.05934.
 
     A run goes on past epoch first_rung * reduction ** k, for k = 0, 1, ..., only if its lowest
@@ -48,14 +48,14 @@ class Halving:
         return epochs
 
 
-class Pruner:
+class SuccessiveHalvingPruner:
     """Judges runs by those under `runs_dir`, whichever process trains or has trained them."""
 
-    def __init__(self, halving: Halving, runs_dir: Path) -> None:
+    def __init__(self, halving: SuccessiveHalving, runs_dir: Path) -> None:
         self.halving, self.runs_dir = halving, runs_dir
         self._schedules: dict[Path, str | None] = {}
 
-    def is_hopeless(self, config: RunConfig, rows: Sequence[dict[str, Any]]) -> bool:
+    def should_prune(self, config: RunConfig, rows: Sequence[dict[str, Any]]) -> bool:
         """Whether to stop a run.
 
         It is judged once a rung, at the first validation at or after it.

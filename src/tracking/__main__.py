@@ -22,7 +22,7 @@ _NICE = 10
 _LAST_SECONDS = 60.0  # after whoever started it is gone
 
 
-class _Teller:
+class _WandbSender:
     """Tells wandb of runs until that fails: then offline, then not at all."""
 
     def __init__(self, mode: str, sweep: str, place: Path, watched: int, answers: TextIO) -> None:
@@ -106,7 +106,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     lines: SimpleQueue[str | None] = SimpleQueue()
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
-    teller = _Teller(asked.mode, asked.sweep, asked.dir, asked.watched, answers)
+    teller = _WandbSender(asked.mode, asked.sweep, asked.dir, asked.watched, answers)
     while line := lines.get():
         told = json.loads(line)
         teller.hear(told["run"], over=told["over"])

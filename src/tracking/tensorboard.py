@@ -8,7 +8,7 @@ from typing import Any
 
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import RUNS_DIR, shown
-from src.common.progress import track, untold
+from src.common.progress import show_progress, silent
 from src.report.chosen import Chosen, named
 from src.runs.run_folder import all_runs
 
@@ -30,7 +30,7 @@ def write_events(parsed: Namespace) -> ExitStatus:
         runs = [Chosen.at(run.path) for run in folders if run.history()]
     if not runs:
         raise UserError(f"--runs {str(runs_dir)!r}: no run has finished an epoch")
-    for run in (untold if parsed.quiet else track)(runs, "event files"):
+    for run in (silent if parsed.quiet else show_progress)(runs, "event files"):
         _write(run, parsed.out / FOLDER / run.config.model_type / run.folder.path.name)
     print(shown(parsed.out / FOLDER))
     return ExitStatus.DONE

@@ -28,7 +28,7 @@ _MOST_SECONDS = 60.0  # at the end, with one that does
 _POLL_SECONDS = 0.02
 
 
-class Mirror:
+class WandbProcess:
     """Tells wandb of runs. A context manager; the process starts with the first run."""
 
     def __init__(

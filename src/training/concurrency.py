@@ -12,7 +12,7 @@ _WORTH_IT = 1.05  # twice the slots must train so many times the images
 _SPARE = 0.1  # of the device's memory, for evaluations and whatever else is on it
 
 
-class Slots(Protocol):
+class Concurrency(Protocol):
     """How many runs train at a time."""
 
     @property
@@ -30,7 +30,7 @@ class Slots(Protocol):
         """Have half of the `slots` that were open from now on, or one."""
 
 
-class FixedSlots:
+class FixedConcurrency:
     """As many as was asked for."""
 
     settled = True
@@ -45,7 +45,7 @@ class FixedSlots:
         self.limit = max(1, min(self.limit, slots) // 2)
 
 
-class MeasuredSlots:
+class MeasuredConcurrency:
     """Twice as many as before, as long as that trains more images a second and memory lasts.
 
     memory: free and total bytes of the device.
@@ -96,8 +96,8 @@ class MeasuredSlots:
         self.limit += max(0, min(self.limit, room))
 
 
-def slots_for(count: int | None, device: torch.device) -> Slots:
+def concurrency_for(count: int | None, device: torch.device) -> Concurrency:
     """`count` slots; None: what is measured on a GPU, one on a CPU, whose cores one run fills."""
     if count is None and device.type == "cuda":
-        return MeasuredSlots(lambda: torch.cuda.mem_get_info(device))
-    return FixedSlots(count or 1)
+        return MeasuredConcurrency(lambda: torch.cuda.mem_get_info(device))
+    return FixedConcurrency(count or 1)

@@ -11,7 +11,7 @@ from src.training.tracker import Running, Tracker, Trackers
 _REFRESH_SECONDS = 0.5
 
 
-class Progress(Protocol):
+class ProgressDisplay(Protocol):
     """Follows `total` runs; one tracker each. A context manager."""
 
     def __enter__(self) -> Self: ...
@@ -33,14 +33,14 @@ def note(line: str) -> None:
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
-def show(total: int, quiet: bool = False) -> Progress:
+def show(total: int, quiet: bool = False) -> ProgressDisplay:
     """Bars where stderr is a terminal, lines where it is a log, nothing where quiet."""
     if quiet:
-        return Silence()
-    return Bars(total) if sys.stderr.isatty() else Lines(total)
+        return SilentDisplay()
+    return BarDisplay(total) if sys.stderr.isatty() else LogDisplay(total)
 
 
-class Silence:
+class SilentDisplay:
     """Tells nothing."""
 
     def __enter__(self) -> Self:
@@ -59,14 +59,14 @@ class Silence:
         pass
 
 
-class Lines(Silence):
+class LogDisplay(SilentDisplay):
     """A line an epoch, with its time, on stderr."""
 
     def __init__(self, total: int) -> None:
         self.total = total
 
     def run(self, config: RunConfig, number: int) -> Tracker:
-        return _LineTracker(config, self.note, f"[{number}/{self.total}]")
+        return _LogTracker(config, self.note, f"[{number}/{self.total}]")
 
     def ended(self, number: int, line: str) -> None:
         self.note(f"[{number}/{self.total}] {line}")
@@ -75,7 +75,7 @@ class Lines(Silence):
         note(line)
 
 
-class _LineTracker:
+class _LogTracker:
     def __init__(self, config: RunConfig, write: Callable[[str], None], prefix: str) -> None:
         self.config, self.write, self.prefix = config, write, prefix
         self.images = 0
@@ -101,7 +101,7 @@ class _LineTracker:
         pass
 
 
-class Bars(Silence):
+class BarDisplay(SilentDisplay):
     """A bar for all runs and one for each that is training."""
 
     def __init__(self, total: int) -> None:

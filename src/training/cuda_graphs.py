@@ -12,7 +12,7 @@ _WARM_UP = 2  # calls before a step is captured: they allocate what the graph th
 _AHEAD = 4  # steps that the host may be ahead of the device in one lane
 
 
-class Lane:
+class GraphRunner:
     """A slot's share of the device.
 
     On a GPU: its stream, its random generator, and the CUDA graphs of its steps. A step that is
@@ -37,7 +37,7 @@ class Lane:
         self._queued: deque[torch.cuda.Event] = deque()
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
+    def activated(self) -> Iterator[None]:
         """Work in this lane: what follows is queued on its stream, drawn from its generator."""
         if self._stream is None:
             yield
@@ -65,7 +65,7 @@ class Lane:
             self._queued.append(torch.cuda.Event())
             self._queued[-1].record()
 
-    def is_full(self) -> bool:
+    def queue_is_full(self) -> bool:
         """Whether the device is so far behind that nothing more should be queued now."""
         while self._queued and self._queued[0].query():
             self._queued.popleft()

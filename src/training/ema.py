@@ -9,7 +9,7 @@ from torch import Tensor, nn
 Model = TypeVar("Model", bound=nn.Module)
 
 
-class Averaged(Generic[Model]):
+class ExponentialMovingAverage(Generic[Model]):
     """`model`, a copy of `source` whose weights follow those of it."""
 
     def __init__(self, source: Model) -> None:
@@ -26,7 +26,7 @@ class Averaged(Generic[Model]):
                 average.copy_(now)
 
 
-def share_of_step(decay: float, step: int) -> float:
+def update_share(decay: float, step: int) -> float:
     """How far the average moves after step `step` (from 0) of the run.
 
     1 - min(decay, (1 + t) / (10 + t)): at first in longer strides, away from the random weights,

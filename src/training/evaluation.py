@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from src.data.device_dataset import Batches
+from src.data.device_dataset import BatchSource
 from src.models.classifier import Classifier
-from src.training.metrics import Metrics, Sums
-from src.training.precision import Arithmetic
+from src.training.metrics import Metrics, MetricTotals
+from src.training.precision import ComputeFormat
 
 BATCH = {"cpu": 250, "cuda": 2000}
 """Images that are evaluated at a time."""
@@ -20,13 +20,17 @@ BATCH = {"cpu": 250, "cuda": 2000}
 class Evaluation:
     """Metrics, and for each of N images the logits (N, 10) and features (N, F), on the device."""
 
-    sums: Sums
+    sums: MetricTotals
     logits: Tensor
     features: Tensor
 
 
 def evaluate(
-    model: Classifier, images: Batches, samples: Tensor, table: Tensor, arithmetic: Arithmetic
+    model: Classifier,
+    images: BatchSource,
+    samples: Tensor,
+    table: Tensor,
+    compute_format: ComputeFormat,
 ) -> Generator[None, None, Evaluation]:
     """Evaluate `model` on images[samples] as it is in eval mode; yields between batches.
 
@@ -40,7 +44,7 @@ def evaluate(
     for part in samples.split(BATCH[device.type]):
         if logits:
             yield
-        logit, feature = evaluate_batch(model, images, part, table, arithmetic, metrics)
+        logit, feature = evaluate_batch(model, images, part, table, compute_format, metrics)
         logits.append(logit)
         features.append(feature)
     reading = metrics.read()
@@ -52,15 +56,15 @@ def evaluate(
 @torch.no_grad()
 def evaluate_batch(
     model: Classifier,
-    images: Batches,
+    images: BatchSource,
     samples: Tensor,
     table: Tensor,
-    arithmetic: Arithmetic,
+    compute_format: ComputeFormat,
     metrics: Metrics,
 ) -> tuple[Tensor, Tensor]:
     """Logits (B, 10) and features (B, F) of images[samples], which are counted in `metrics`."""
-    feature, labels = features_of(model, images, samples, table, arithmetic)
-    with arithmetic.autocast(samples.device):
+    feature, labels = features_of(model, images, samples, table, compute_format)
+    with compute_format.autocast(samples.device):
         logit = model.head(feature).float()
     metrics.add(cross_entropy(logit, labels), logit, labels)
     return logit, feature
@@ -68,9 +72,13 @@ def evaluate_batch(
 
 @torch.no_grad()
 def features_of(
-    model: Classifier, images: Batches, samples: Tensor, table: Tensor, arithmetic: Arithmetic
+    model: Classifier,
+    images: BatchSource,
+    samples: Tensor,
+    table: Tensor,
+    compute_format: ComputeFormat,
 ) -> tuple[Tensor, Tensor]:
     """Features (B, F) and labels (B,) of images[samples]."""
     batch, labels = images.batch(samples, table)
-    with arithmetic.autocast(samples.device):
-        return model.features(arithmetic.laid_out(batch)), labels
+    with compute_format.autocast(samples.device):
+        return model.features(compute_format.to_memory_format(batch)), labels

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from src.common import files
 from src.common.paths import cache_dir, features_file
 from src.data.augmentation import Augmentation
-from src.data.device_dataset import Images
+from src.data.device_dataset import DeviceImages
 from src.models.classifier import Classifier
 from src.training.evaluation import BATCH, features_of
-from src.training.precision import Arithmetic
+from src.training.precision import ComputeFormat
 
 KEPT = 4  # files of features
 
 
 @dataclass(frozen=True)
-class Features:
+class CachedFeatures:
     """Penultimate features of images, in place of the images.
 
     features (M, F): of those that are needed. places (N,) int64: the row of each of all N images.
@@ -46,7 +46,7 @@ class Features:
         return self.features.index_select(0, rows), self.labels.index_select(0, samples)
 
 
-class LastLayer(Classifier):
+class HeadOnly(Classifier):
     """The head of a model, on features that were made before."""
 
     def __init__(self, head: nn.Module) -> None:
@@ -58,32 +58,40 @@ class LastLayer(Classifier):
 
 
 def features(
-    images: Images, samples: Tensor, model: Classifier, table: Tensor, arithmetic: Arithmetic
-) -> Generator[None, None, Features]:
+    images: DeviceImages,
+    samples: Tensor,
+    model: Classifier,
+    table: Tensor,
+    compute_format: ComputeFormat,
+) -> Generator[None, None, CachedFeatures]:
     """The features of images[samples], from the user's cache folder or made; yields meanwhile.
 
     The model is left in eval mode.
     """
     device = samples.device
-    key = _key(images, samples, model, table, arithmetic)
+    key = _key(images, samples, model, table, compute_format)
     known = _read(key, len(samples))
     if known is None:
         parts = []
         for part in samples.split(BATCH[device.type]):
-            parts.append(features_of(model.eval(), images, part, table, arithmetic)[0].float())
+            parts.append(features_of(model.eval(), images, part, table, compute_format)[0].float())
             yield
         known = torch.cat(parts)
         _write(key, known)
     places = torch.zeros(len(images.labels), dtype=torch.int64, device=device)
     places[samples] = torch.arange(len(samples), device=device)
-    return Features(known.to(device), places, images.labels)
+    return CachedFeatures(known.to(device), places, images.labels)
 
 
 def _key(
-    images: Images, samples: Tensor, model: Classifier, table: Tensor, arithmetic: Arithmetic
+    images: DeviceImages,
+    samples: Tensor,
+    model: Classifier,
+    table: Tensor,
+    compute_format: ComputeFormat,
 ) -> str:
     """A digest of all that the features depend on."""
-    digest = hashlib.sha256(repr((arithmetic, torch.__version__, samples.device)).encode())
+    digest = hashlib.sha256(repr((compute_format, torch.__version__, samples.device)).encode())
     parts = {"pixels": images.pixels, "samples": samples, "table": table, **model.state_dict()}
     for name, tensor in parts.items():
         if not name.startswith("head."):

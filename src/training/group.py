@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from src.common.errors import Stopped, Superseded
-from src.faults.failure_classes import Cause, cause_of, is_shared
+from src.common.errors import LeaseLost, Stopped
+from src.faults.failure_classes import FailureClass, affects_every_run, classify
 from src.training import memory
-from src.training.concurrency import FixedSlots, Slots
+from src.training.concurrency import Concurrency, FixedConcurrency
 from src.training.trainer import Trainer
 
 
@@ -24,7 +24,7 @@ class Finished:
 def train(
     queue: Iterator[Trainer],
     *,
-    slots: Slots | None = None,
+    slots: Concurrency | None = None,
     stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], object] = lambda line: None,
 ) -> Iterator[Finished]:
@@ -36,7 +36,7 @@ def train(
     on from its last checkpoint once fewer are open; alone, it ends with OutOfMemory. say hears a
     line of that. Raises Stopped, with every open run saved, once stop() is true.
     """
-    slots = slots or FixedSlots(1)
+    slots = slots or FixedConcurrency(1)
     open_slots: list[Trainer] = []
     put_back: deque[Trainer] = deque()
     images_of_ended = 0
@@ -53,7 +53,11 @@ def train(
             if finished:
                 open_slots.remove(trainer)
                 images_of_ended += trainer.images_trained
-                if open_slots and finished.error and cause_of(finished.error) is Cause.MEMORY:
+                if (
+                    open_slots
+                    and finished.error
+                    and classify(finished.error) is FailureClass.MEMORY
+                ):
                     slots.out_of_memory(len(open_slots) + 1)
                     name, fewer = trainer.config.name, slots.limit
                     say(f"{name}: out of memory, put back; from now on {fewer} at a time")
@@ -79,7 +83,7 @@ def _save_all(trainers: list[Trainer]) -> None:
     errors = []
     for trainer in trainers:
         try:
-            with suppress(Superseded):
+            with suppress(LeaseLost):
                 trainer.save()
         except OSError as error:
             errors.append(error)
@@ -93,7 +97,7 @@ def _advance(trainer: Trainer, *, alone: bool) -> Finished | None:
             return Finished(trainer)
         trainer.save_if_due()
     except Exception as error:
-        if is_shared(error):
+        if affects_every_run(error):
             raise
         return Finished(trainer, _settled(trainer, error, alone))
     return None
@@ -101,12 +105,12 @@ def _advance(trainer: Trainer, *, alone: bool) -> Finished | None:
 
 def _settled(trainer: Trainer, error: Exception, alone: bool) -> Exception:
     """What broke a run, in the end: nothing of it is at work any more."""
-    cause = cause_of(error)
-    if cause is Cause.MEMORY and alone:
+    cause = classify(error)
+    if cause is FailureClass.MEMORY and alone:
         short = memory.shortage(error, trainer.data.device)
         short.__cause__ = error
         error = short
-    if cause is not Cause.NODE:  # after that nothing is sure to come to an end
+    if cause is not FailureClass.NODE:  # after that nothing is sure to come to an end
         trainer.settle()
     for one in (error, error.__cause__):
         if one is not None:

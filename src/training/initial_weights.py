@@ -26,7 +26,7 @@ def draw(model: nn.Module, config: RunConfig) -> None:
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
 
-def load_given(model: Classifier, config: RunConfig) -> None:
+def load_initial_weights(model: Classifier, config: RunConfig) -> None:
     """Load the weights that the config names, and freeze what does not learn.
 
     Raises UserError where they cannot be had or do not fit.
@@ -42,7 +42,7 @@ def load_given(model: Classifier, config: RunConfig) -> None:
         model.backbone.requires_grad_(False)
 
 
-def check_given(config: RunConfig) -> None:
+def check_initial_weights(config: RunConfig) -> None:
     """Raise UserError where weights that the config names cannot be had."""
     if (config.parent == NONE) != (config.parent_weights == NONE):
         raise UserError("--parent, --parent_weights: expected both or none; --continue sets them")

@@ -12,19 +12,19 @@ from torch.nn.modules.dropout import _DropoutNd
 from src.config import RunConfig
 from src.cpu.whole_map import count_parameters, decay_dead_taps
 from src.data.augmentation import SHUFFLE, Augmentation, hashed
-from src.data.device_dataset import Batches, ResidentData, normalization_table
+from src.data.device_dataset import BatchSource, DeviceDataset, normalization_table
 from src.data.split import split
 from src.models.classifier import Classifier
 from src.training import feature_cache
-from src.training.cuda_graphs import Lane
-from src.training.ema import Averaged, share_of_step
+from src.training.cuda_graphs import GraphRunner
+from src.training.ema import ExponentialMovingAverage, update_share
 from src.training.evaluation import BATCH, Evaluation, evaluate, evaluate_batch
 from src.training.initial_weights import is_frozen
 from src.training.lr_schedules import learning_rate
-from src.training.metrics import Metrics, Sums
+from src.training.metrics import Metrics, MetricTotals
 from src.training.model_setup import batch_bounds, build_model, step_seed
 from src.training.optimizers import build_optimizer
-from src.training.precision import Arithmetic
+from src.training.precision import ComputeFormat
 
 Weights = dict[str, Tensor]
 
@@ -38,9 +38,18 @@ class Learner:
     """
 
     def __init__(
-        self, config: RunConfig, data: ResidentData, lane: Lane, arithmetic: Arithmetic
+        self,
+        config: RunConfig,
+        data: DeviceDataset,
+        graph_runner: GraphRunner,
+        compute_format: ComputeFormat,
     ) -> None:
-        self.config, self.data, self.lane, self.arithmetic = config, data, lane, arithmetic
+        self.config, self.data, self.graph_runner, self.compute_format = (
+            config,
+            data,
+            graph_runner,
+            compute_format,
+        )
         device = data.device
         self.train_samples, self.val_samples = (
             torch.from_numpy(part).to(device) for part in split(data.dataset, config)
@@ -54,11 +63,11 @@ class Learner:
         self.augmentation = Augmentation(config, device) if config.data_augmentation else None
         self.bounds = batch_bounds(len(self.train_samples), config.batch_size)
 
-        self.train_images: Batches = data.train
-        self.test_images: Batches = data.test
-        self.model = build_model(config, device, arithmetic)
+        self.train_images: BatchSource = data.train
+        self.test_images: BatchSource = data.test
+        self.model = build_model(config, device, compute_format)
         self.parameters = count_parameters(self.model)
-        self.averaged = Averaged(self.model) if config.ema else None
+        self.ema = ExponentialMovingAverage(self.model) if config.ema else None
         self._see_through(self.model)
         self._has_dropout = any(isinstance(module, _DropoutNd) for module in self.model.modules())
         # a float32 rate in a graph, where the fused kernels want that; else all digits
@@ -68,7 +77,7 @@ class Learner:
         self.metrics, self.val_metrics = Metrics(device), Metrics(device)
 
         self._rates = torch.zeros(len(self.bounds), dtype=rate_dtype, device=device)
-        self._shares = torch.zeros(len(self.bounds), device=device)  # that the average moves by
+        self._ema_shares = torch.zeros(len(self.bounds), device=device)  # that the average moves by
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
         self._step = torch.zeros((1,), dtype=torch.int64, device=device)
         self._order = torch.zeros_like(self.train_samples)
@@ -81,14 +90,14 @@ class Learner:
         Where the last layer alone learns, from images that are not augmented, the features that
         it sees are always the same.
         """
-        if is_frozen(self.config) and not self.config.data_augmentation and not self.averaged:
-            through = (self.model, self.table, self.arithmetic)
+        if is_frozen(self.config) and not self.config.data_augmentation and not self.ema:
+            through = (self.model, self.table, self.compute_format)
             seen = torch.cat([self.train_samples, self.val_samples])
             self.train_images = yield from feature_cache.features(self.data.train, seen, *through)
             self.test_images = yield from feature_cache.features(
                 self.data.test, self.test_samples, *through
             )
-            self._see_through(feature_cache.LastLayer(self.model.head))
+            self._see_through(feature_cache.HeadOnly(self.model.head))
 
     def _see_through(self, model: Classifier) -> None:
         """Train and evaluate through `model`, which shares what learns with the run's model."""
@@ -99,14 +108,14 @@ class Learner:
 
     @property
     def _evaluated(self) -> Classifier:
-        return self.averaged.model if self.averaged else self._trained
+        return self.ema.model if self.ema else self._trained
 
     def start_epoch(self, epoch: int, step: int) -> None:
         """Make ready for step `step` (from 0) of epoch `epoch` (from 0)."""
         self._order.copy_(self.order(epoch))
         self._rates.copy_(torch.tensor(self._rates_of(epoch), dtype=self._rates.dtype))
-        if self.averaged:
-            self._shares.copy_(torch.tensor(self._shares_of(epoch)))
+        if self.ema:
+            self._ema_shares.copy_(torch.tensor(self._ema_shares_of(epoch)))
         self._epoch.fill_(epoch)
         self._step.fill_(step)
         self._trained.train()
@@ -125,7 +134,7 @@ class Learner:
         first, last = self.bounds[step]
         if self._has_dropout:
             torch.manual_seed(step_seed(self.config.seed, epoch, step))
-        self.lane.repeat("train", self._train_step, last - first)
+        self.graph_runner.repeat("train", self._train_step, last - first)
 
     def end_epoch(self, epoch: int) -> None:
         """Do what is due only once an epoch; then the weights are those after its last step."""
@@ -136,7 +145,7 @@ class Learner:
             )
         self.metrics.reset()
 
-    def validate(self) -> Generator[None, None, Sums]:
+    def validate(self) -> Generator[None, None, MetricTotals]:
         """Metrics on the validation images; yields between batches."""
         self._evaluated.eval()
         self.val_metrics.reset()
@@ -145,7 +154,7 @@ class Learner:
         for first in range(0, count, size):
             if first:
                 yield
-            self.lane.repeat("validate", self._validate_step, min(size, count - first))
+            self.graph_runner.repeat("validate", self._validate_step, min(size, count - first))
         reading = self.val_metrics.read()
         while not reading.ready():
             yield
@@ -153,16 +162,20 @@ class Learner:
 
     def test(self, weights: Weights) -> Generator[None, None, Evaluation]:
         """Evaluate `weights` on the test images; the model keeps them."""
-        (self.averaged.model if self.averaged else self.model).load_state_dict(weights)
+        (self.ema.model if self.ema else self.model).load_state_dict(weights)
         return (
             yield from evaluate(
-                self._evaluated, self.test_images, self.test_samples, self.table, self.arithmetic
+                self._evaluated,
+                self.test_images,
+                self.test_samples,
+                self.table,
+                self.compute_format,
             )
         )
 
     def weights(self) -> Weights:
         """A copy of the state of the model that is evaluated."""
-        model = self.averaged.model if self.averaged else self.model
+        model = self.ema.model if self.ema else self.model
         return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
     def state(self) -> dict[str, Any]:
@@ -171,7 +184,7 @@ class Learner:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "metrics": self.metrics.state(),
-            **({"averaged": self.averaged.model.state_dict()} if self.averaged else {}),
+            **({"averaged": self.ema.model.state_dict()} if self.ema else {}),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -181,22 +194,22 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         self.metrics.load(state["metrics"])
-        if self.averaged:
-            self.averaged.model.load_state_dict(state["averaged"])
+        if self.ema:
+            self.ema.model.load_state_dict(state["averaged"])
 
     def _train_step(self, size: int) -> None:
         samples = self._order.index_select(0, self._at(size, self.config.batch_size))
         self.rate.copy_(self._rates.index_select(0, self._step)[0])
         batch, labels = self.train_images.batch(samples, self.table, self.augmentation, self._epoch)
-        with self.arithmetic.autocast(batch.device):
-            logits = self._forward(self.arithmetic.laid_out(batch))
+        with self.compute_format.autocast(batch.device):
+            logits = self._forward(self.compute_format.to_memory_format(batch))
         logits = logits.float()
         loss = cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        if self.averaged:
-            self.averaged.update(self._shares.index_select(0, self._step)[0])
+        if self.ema:
+            self.ema.update(self._ema_shares.index_select(0, self._step)[0])
         self.metrics.add(loss.detach(), logits.detach(), labels)
         self._step += 1
 
@@ -208,7 +221,7 @@ class Learner:
             self.train_images,
             samples,
             self.table,
-            self.arithmetic,
+            self.compute_format,
             self.val_metrics,
         )
         self._step += 1
@@ -217,9 +230,9 @@ class Learner:
         """Indices of the batch that is due."""
         return self._step * batch_size + self._places[:size]
 
-    def _shares_of(self, epoch: int) -> list[float]:
+    def _ema_shares_of(self, epoch: int) -> list[float]:
         first = epoch * len(self.bounds)
-        return [share_of_step(self.config.ema, first + i) for i in range(len(self.bounds))]
+        return [update_share(self.config.ema, first + i) for i in range(len(self.bounds))]
 
     def _rates_of(self, epoch: int) -> list[float]:
         return [self.rate_of(epoch, step) for step in range(len(self.bounds))]

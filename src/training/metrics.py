@@ -13,7 +13,7 @@ State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Sums:
+class MetricTotals:
     """Sums over images: of the loss, and correct predictions and images of each class."""
 
     loss: float
@@ -77,12 +77,12 @@ class Metrics:
         for name, mine in self.state().items():
             mine.copy_(state[name])
 
-    def read(self) -> "Reading":
+    def read(self) -> "PendingMetrics":
         """The sums as they are now, on their way to the host."""
-        return Reading(self)
+        return PendingMetrics(self)
 
 
-class Reading:
+class PendingMetrics:
     """A copy of the sums that the host can have without waiting, once it is `ready`."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -101,9 +101,9 @@ class Reading:
         """Whether the copy has arrived."""
         return self._event is None or self._event.query()
 
-    def sums(self) -> Sums:
+    def sums(self) -> MetricTotals:
         """The sums; waits for them where they are not ready."""
         if self._event:
             self._event.synchronize()
         numbers: dict[str, Any] = {name: copy.tolist() for name, copy in self._copies.items()}
-        return Sums(**numbers)
+        return MetricTotals(**numbers)

@@ -10,11 +10,11 @@ from src.config import RunConfig
 from src.cpu.convolutions import specialise
 from src.models.classifier import Classifier
 from src.training import initial_weights
-from src.training.precision import PLAIN, Arithmetic
+from src.training.precision import FLOAT32_CONTIGUOUS, ComputeFormat
 
 
 def build_model(
-    config: RunConfig, device: torch.device, arithmetic: Arithmetic = PLAIN
+    config: RunConfig, device: torch.device, compute_format: ComputeFormat = FLOAT32_CONTIGUOUS
 ) -> Classifier:
     """The model of a run with its first weights, which are the same for every device.
 
@@ -24,17 +24,17 @@ def build_model(
         torch.manual_seed(config.seed)
         model = models.create(config.model_type, **models.options_of(config))
         initial_weights.draw(model, config)
-    initial_weights.load_given(model, config)
-    return as_computed(model, config, device, arithmetic)
+    initial_weights.load_initial_weights(model, config)
+    return prepare_model(model, config, device, compute_format)
 
 
-def as_computed(
-    model: Classifier, config: RunConfig, device: torch.device, arithmetic: Arithmetic
+def prepare_model(
+    model: Classifier, config: RunConfig, device: torch.device, compute_format: ComputeFormat
 ) -> Classifier:
     """`model` on a device, specialised in place as far as the optimizer of the run allows."""
     decoupled = config.optimizer == "adamw" or config.weight_decay == 0
-    model = specialise(model, dead_taps=decoupled, winograd=arithmetic.winograd)
-    return model.to(device, memory_format=arithmetic.layout)  # type: ignore[call-overload]
+    model = specialise(model, dead_taps=decoupled, winograd=compute_format.winograd)
+    return model.to(device, memory_format=compute_format.layout)  # type: ignore[call-overload]
 
 
 def batch_bounds(count: int, size: int) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from src import models
 from src.common import files
-from src.common.paths import arithmetic_file, cache_dir
+from src.common.paths import cache_dir, compute_format_file
 from src.config import RunConfig
 from src.cpu.convolutions import specialise
 from src.cpu.winograd import WinogradConv2d
@@ -33,7 +33,7 @@ _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channe
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class ComputeFormat:
     """Autocast to `precision` (float32: none), images and weights in `memory_format`.
 
     convolution: winograd for that algorithm where it suits, which is in channels last.
@@ -52,7 +52,7 @@ class Arithmetic:
         """The context in which models compute on `device`."""
         return torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32)
 
-    def laid_out(self, batch: Tensor) -> Tensor:
+    def to_memory_format(self, batch: Tensor) -> Tensor:
         """A batch in the memory format, where it is one of images."""
         return batch.contiguous(memory_format=self.layout) if batch.dim() == 4 else batch
 
@@ -67,10 +67,10 @@ class Arithmetic:
         return _FORMATS[self.memory_format]
 
 
-PLAIN = Arithmetic("float32", "contiguous")
+FLOAT32_CONTIGUOUS = ComputeFormat("float32", "contiguous")
 
 
-def pick_arithmetic(config: RunConfig, device: torch.device) -> Arithmetic:
+def select_compute_format(config: RunConfig, device: torch.device) -> ComputeFormat:
     """What `config` asks for; where it says auto, what trains its architecture fastest here.
 
     That is measured once for an architecture and a device, in about a second, and kept in the
@@ -96,7 +96,7 @@ def pick_arithmetic(config: RunConfig, device: torch.device) -> Arithmetic:
     return fastest
 
 
-def _known(file: Path, allowed: list[Arithmetic]) -> Arithmetic | None:
+def _known(file: Path, allowed: list[ComputeFormat]) -> ComputeFormat | None:
     """The one of `allowed` that the file says is the fastest."""
     record = files.read_json(file) or {}
     for candidate in allowed:
@@ -105,7 +105,7 @@ def _known(file: Path, allowed: list[Arithmetic]) -> Arithmetic | None:
     return None
 
 
-def choose(seconds: dict[Arithmetic, float]) -> Arithmetic:
+def choose(seconds: dict[ComputeFormat, float]) -> ComputeFormat:
     """The fastest; the earlier one, which is the more precise, unless the gain is clear."""
     best = next(iter(seconds))
     for candidate, time_taken in seconds.items():
@@ -115,14 +115,14 @@ def choose(seconds: dict[Arithmetic, float]) -> Arithmetic:
 
 
 def measure(
-    config: RunConfig, device: torch.device, candidates: list[Arithmetic]
-) -> dict[Arithmetic, float]:
+    config: RunConfig, device: torch.device, candidates: list[ComputeFormat]
+) -> dict[ComputeFormat, float]:
     """Seconds of a forward and backward pass of the architecture, for each candidate."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         plain = models.create(config.model_type, **models.options_of(config))
 
-        def step_of(candidate: Arithmetic, batch: int) -> Callable[[], float]:
+        def step_of(candidate: ComputeFormat, batch: int) -> Callable[[], float]:
             model = specialise(deepcopy(plain), winograd=candidate.winograd).to(device)
             step = _step(model, device, candidate, batch)
             step()  # the first one is slower
@@ -133,10 +133,10 @@ def measure(
             if first() > _LONG_STEP:
                 break
         steps = [first, *(step_of(candidate, batch) for candidate in candidates[1:])]
-        return dict(zip(candidates, fastest_in_turn(steps), strict=True))
+        return dict(zip(candidates, time_interleaved(steps), strict=True))
 
 
-def fastest_in_turn(steps: list[Callable[[], float]]) -> list[float]:
+def time_interleaved(steps: list[Callable[[], float]]) -> list[float]:
     """The least that each of `steps` answered, all of them called in turn.
 
     What else the machine does in _PROBE_SECONDS for each of them, it does to all of them.
@@ -147,7 +147,7 @@ def fastest_in_turn(steps: list[Callable[[], float]]) -> list[float]:
     return [min(times) for times in zip(*rounds, strict=True)]
 
 
-def _candidates(config: RunConfig, device: torch.device) -> list[Arithmetic]:
+def _candidates(config: RunConfig, device: torch.device) -> list[ComputeFormat]:
     """Every arithmetic that the config and the device allow, the plainest first."""
     precisions, formats, ways = [config.precision], [config.memory_format], [config.convolution]
     if config.precision == "auto":
@@ -160,7 +160,7 @@ def _candidates(config: RunConfig, device: torch.device) -> list[Arithmetic]:
             ways = ["direct", "winograd"]
     return [
         one
-        for one in (Arithmetic(*parts) for parts in product(precisions, formats, ways))
+        for one in (ComputeFormat(*parts) for parts in product(precisions, formats, ways))
         if not one.winograd or one.memory_format == "channels_last" or config.convolution != "auto"
     ]
 
@@ -186,15 +186,15 @@ def _has(model: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 def _step(
-    model: nn.Module, device: torch.device, arithmetic: Arithmetic, batch: int
+    model: nn.Module, device: torch.device, compute_format: ComputeFormat, batch: int
 ) -> Callable[[], None]:
     """A forward and backward pass of random images."""
-    model.to(memory_format=arithmetic.layout)
-    images = torch.randn(batch, 3, 32, 32, device=device).to(memory_format=arithmetic.layout)
+    model.to(memory_format=compute_format.layout)
+    images = torch.randn(batch, 3, 32, 32, device=device).to(memory_format=compute_format.layout)
     labels = torch.arange(batch, device=device) % 10
 
     def step() -> None:
-        with arithmetic.autocast(device):
+        with compute_format.autocast(device):
             logits = model(images)
         cross_entropy(logits.float(), labels).backward()
         model.zero_grad()
@@ -213,12 +213,12 @@ def _seconds(step: Callable[[], None]) -> float:
 def _memory(key: str) -> Path | None:
     """Where the answer is kept; None without a home folder."""
     try:
-        return arithmetic_file(cache_dir(), key)
+        return compute_format_file(cache_dir(), key)
     except OSError:
         return None
 
 
-def _key(config: RunConfig, device: torch.device, candidates: list[Arithmetic]) -> str:
+def _key(config: RunConfig, device: torch.device, candidates: list[ComputeFormat]) -> str:
     asked = [
         config.model_type,
         models.options_of(config),
@@ -232,8 +232,8 @@ def _key(config: RunConfig, device: torch.device, candidates: list[Arithmetic]) 
 def _record(
     config: RunConfig,
     device: torch.device,
-    seconds: dict[Arithmetic, float],
-    fastest: Arithmetic,
+    seconds: dict[ComputeFormat, float],
+    fastest: ComputeFormat,
 ) -> dict[str, Any]:
     return {
         "model_type": config.model_type,

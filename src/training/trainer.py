@@ -12,15 +12,15 @@ from torch import Tensor
 
 from src.common.errors import NonFiniteLoss
 from src.config import CHECKPOINT_KINDS, RunConfig
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.training import checkpoint
-from src.training.cuda_graphs import Lane
+from src.training.cuda_graphs import GraphRunner
 from src.training.device import device_name
 from src.training.early_stopping import EarlyStopping
 from src.training.evaluation import Evaluation
 from src.training.learner import Learner, Weights
-from src.training.metrics import Reading, Sums
-from src.training.precision import Arithmetic, pick_arithmetic
+from src.training.metrics import MetricTotals, PendingMetrics
+from src.training.precision import ComputeFormat, select_compute_format
 from src.training.tracker import Row, Tracker, Trackers
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ _STATE_FORMAT = 2  # of a resume checkpoint
 
 
 @dataclass(frozen=True)
-class Best:
+class BestWeights:
     """Weights worth keeping, and the epoch (from 1) that they are of."""
 
     epoch: int
@@ -56,22 +56,22 @@ class Trainer:
     epochs and steps the run goes on. opened: False to take no memory before the first `advance`.
     """
 
-    lane: Lane
+    graph_runner: GraphRunner
     learner: Learner
-    arithmetic: Arithmetic
+    compute_format: ComputeFormat
 
     def __init__(
         self,
         config: RunConfig,
-        data: ResidentData,
+        data: DeviceDataset,
         *,
         folder: Path | None = None,
         tracker: Tracker | None = None,
-        is_hopeless: Callable[[Sequence[Row]], bool] = lambda rows: False,
+        should_prune: Callable[[Sequence[Row]], bool] = lambda rows: False,
         on_resume: Callable[[int, int], object] = lambda epochs, steps: None,
         opened: bool = True,
     ) -> None:
-        self.is_hopeless, self.on_resume = is_hopeless, on_resume
+        self.should_prune, self.on_resume = should_prune, on_resume
         self.config, self.data, self.folder = config, data, folder
         self.tracker = tracker or Trackers()
         self.is_open = False
@@ -87,22 +87,22 @@ class Trainer:
         self.step = 0  # the next step of it
         self.images_trained = 0  # here, since it was opened
         self.rows: list[Row] = []
-        self.best: dict[str, Best] = {}
+        self.best: dict[str, BestWeights] = {}
         self.best_val_accuracy = -math.inf
         self.stop_reason: str | None = None
         self.seconds = {"train": 0.0, "validation": 0.0}
         self.trained: Trained | None = None
         self.resumed = False
-        self._running: Reading | None = None
+        self._running: PendingMetrics | None = None
         self._work: Iterator[None] = iter(())
 
     def open(self) -> None:
         """Take the device's memory, and go on from the folder's checkpoint where there is one."""
-        self.lane = Lane(self.data.device, graphs=self.config.cuda_graphs)
-        with self.lane.entered():
+        self.graph_runner = GraphRunner(self.data.device, graphs=self.config.cuda_graphs)
+        with self.graph_runner.activated():
             state = self._saved_state()
-            self.arithmetic = self._arithmetic(state)
-            self.learner = Learner(self.config, self.data, self.lane, self.arithmetic)
+            self.compute_format = self._compute_format(state)
+            self.learner = Learner(self.config, self.data, self.graph_runner, self.compute_format)
             if state:
                 self._resume(state)
         self.resumed = state is not None
@@ -136,9 +136,9 @@ class Trainer:
         if not self.is_open:
             self.open()
             return True
-        if self.lane.is_full():
+        if self.graph_runner.queue_is_full():
             return True
-        with self.lane.entered():
+        with self.graph_runner.activated():
             try:
                 next(self._work)
             except StopIteration:
@@ -162,14 +162,14 @@ class Trainer:
     def settle(self) -> None:
         """Wait for the device and for what is being written. Raises OSError where it was not."""
         if self.is_open:
-            self.lane.wait()
+            self.graph_runner.wait()
         if self._writer:
             self._writer.wait()
 
     def _start_saving(self) -> None:
         if self._writer and self.is_open:
             self.tracker.before_save()
-            with self.lane.entered():
+            with self.graph_runner.activated():
                 self._writer.start(self._state())
         self._saved_at = time.monotonic()
 
@@ -184,7 +184,7 @@ class Trainer:
             yield
         self.trained = yield from self._test()
 
-    def _train_epoch(self) -> Generator[None, None, Sums]:
+    def _train_epoch(self) -> Generator[None, None, MetricTotals]:
         learner, count = self.learner, len(self.learner.train_samples)
         learner.start_epoch(self.epoch, self.step)
         while self.step < len(learner.bounds):
@@ -212,7 +212,7 @@ class Trainer:
         _require_finite("validation", sums.mean_loss, self.epoch + 1)
         return sums.summary("val")
 
-    def _end_epoch(self, training: Sums, validation: dict[str, float]) -> None:
+    def _end_epoch(self, training: MetricTotals, validation: dict[str, float]) -> None:
         """Everything that changes at the end of an epoch, between two yields."""
         rate = self.learner.rate_of(self.epoch, self.step - 1)
         self.learner.end_epoch(self.epoch)
@@ -227,10 +227,10 @@ class Trainer:
             self.stop_reason = "completed"
         elif self.stopping.exhausted:
             self.stop_reason = "early stopping"
-        elif self.is_hopeless(self.rows):
+        elif self.should_prune(self.rows):
             self.stop_reason = "pruned"
         if self.stop_reason:
-            self.best["terminal"] = Best(self.epoch, self.learner.weights())
+            self.best["terminal"] = BestWeights(self.epoch, self.learner.weights())
         self.tracker.epoch(self.rows)
 
     def _keep_best(self, validation: dict[str, float]) -> None:
@@ -239,7 +239,7 @@ class Trainer:
             "best_val_loss": self.stopping.update(validation["val_loss"]),
         }
         if any(improved.values()):
-            now = Best(self.epoch, self.learner.weights())
+            now = BestWeights(self.epoch, self.learner.weights())
             self.best |= {kind: now for kind, better in improved.items() if better}
         self.best_val_accuracy = max(self.best_val_accuracy, validation["val_accuracy"])
 
@@ -272,9 +272,9 @@ class Trainer:
             "images_per_second": round(images / max(self.seconds["train"], 1e-9), 1),
             "test_images": len(self.learner.test_samples),
             "parameters": self.learner.parameters,
-            "precision": self.arithmetic.precision,
-            "memory_format": self.arithmetic.memory_format,
-            "convolution": self.arithmetic.convolution,
+            "precision": self.compute_format.precision,
+            "memory_format": self.compute_format.memory_format,
+            "convolution": self.compute_format.convolution,
             **last,
         }
 
@@ -286,7 +286,7 @@ class Trainer:
         """Do `work`, counting its seconds; those between its steps only if it goes on in them."""
         ended = started = time.perf_counter()
         while True:
-            if not self.lane.concurrent:
+            if not self.graph_runner.concurrent:
                 started = time.perf_counter()
             try:
                 next(work)
@@ -306,7 +306,7 @@ class Trainer:
             "format": _STATE_FORMAT,
             "id": self.config.id,
             "device": device_name(self.data.device),
-            "arithmetic": list(astuple(self.arithmetic)),
+            "arithmetic": list(astuple(self.compute_format)),
             "epoch": self.epoch,
             "step": self.step,
             "learner": {**learner, "model": ended.weights} if ended else learner,
@@ -326,22 +326,24 @@ class Trainer:
             return None
         return state
 
-    def _arithmetic(self, state: dict[str, Any] | None) -> Arithmetic:
+    def _compute_format(self, state: dict[str, Any] | None) -> ComputeFormat:
         """What a run was begun with on such a device it goes on with."""
         if state and state["device"] == device_name(self.data.device):
-            return Arithmetic(*state["arithmetic"])
-        return pick_arithmetic(self.config, self.data.device)
+            return ComputeFormat(*state["arithmetic"])
+        return select_compute_format(self.config, self.data.device)
 
     def _resume(self, state: dict[str, Any]) -> None:
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
         self.learner.load(state["learner"])
-        self.best = {kind: Best(epoch, weights) for kind, (epoch, weights) in state["best"].items()}
+        self.best = {
+            kind: BestWeights(epoch, weights) for kind, (epoch, weights) in state["best"].items()
+        }
         self.best_val_accuracy = state["best_val_accuracy"]
         self.stopping.lowest = state["lowest_loss"]
         self.stopping.without_gain = state["without_gain"]
         self.stop_reason = state["stop_reason"]
         self.seconds = state["seconds"]
-        if self.stop_reason == "pruned" and not self.is_hopeless(self.rows):
+        if self.stop_reason == "pruned" and not self.should_prune(self.rows):
             self.stop_reason = None  # nobody prunes now, or by other rungs
             del self.best["terminal"]
 

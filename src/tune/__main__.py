@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from src.cli.entry_point import dispatch, door
+from src.cli.entry_point import run_main, run_subcommand
 from src.common.errors import ExitStatus
 
 COMMANDS = {
@@ -14,8 +14,8 @@ COMMANDS = {
 
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Pass on to the command that the first argument names."""
-    return dispatch("src.tune", "Tuning from the command line.", COMMANDS, arguments)
+    return run_subcommand("src.tune", "Tuning from the command line.", COMMANDS, arguments)
 
 
 if __name__ == "__main__":
-    door(main)
+    run_main(main)

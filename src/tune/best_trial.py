@@ -13,13 +13,13 @@ from src.common import files
 from src.common.paths import shown
 from src.config import RunConfig
 from src.runs.run_folder import RunFolder
-from src.tune.study import Search
+from src.tune.study import TrialStudy
 
 _MACHINE = ("base_dataset_path", "parent_weights", "device")
 """Settings of where a run happens, which are no part of a recipe."""
 
 
-def best(search: Search) -> dict[str, Any] | None:
+def best(search: TrialStudy) -> dict[str, Any] | None:
     """The trial with the lowest validation loss and how the search stands; None without one."""
     trial = search.best()
     if trial is None:
@@ -36,7 +36,7 @@ def best(search: Search) -> dict[str, Any] | None:
     }
 
 
-def counts(search: Search) -> dict[str, int]:
+def counts(search: TrialStudy) -> dict[str, int]:
     """How many trials are complete, pruned, failed and still running."""
     found = Counter(trial.state.name for trial in search.trials())
     words = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL", "running": "RUNNING"}
@@ -68,7 +68,7 @@ def as_text(found: Mapping[str, Any], recipe: Path) -> str:
     )
 
 
-def write_recipe(search: Search, found: Mapping[str, Any], out: Path) -> Path:
+def write_recipe(search: TrialStudy, found: Mapping[str, Any], out: Path) -> Path:
     """Write <out>/<stem of the search>_best.yaml, with which src/main.py repeats the best run."""
     config, path = search.space.config(found["parameters"]), out / f"{search.space.stem}_best.yaml"
     count = sum(found["trials"].values())

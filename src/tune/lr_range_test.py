@@ -18,14 +18,14 @@ import torch
 from src import data, models
 from src.common import files, paths
 from src.common.errors import InvalidValue, Stopped, UserError
-from src.common.signals import StopRequest
+from src.common.signals import StopSignal
 from src.config import RunConfig
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.data.split import check_split
-from src.training.cuda_graphs import Lane
+from src.training.cuda_graphs import GraphRunner
 from src.training.device import pick_device
 from src.training.learner import Learner
-from src.training.precision import pick_arithmetic
+from src.training.precision import select_compute_format
 
 _SMOOTHING = 0.05  # the weight of the newest loss
 _DIVERGED = 5.0  # times the lowest smoothed loss
@@ -34,7 +34,7 @@ LEAST_STEPS = _SKIPPED_FIRST + _SKIPPED_LAST + 2
 
 
 @dataclass(frozen=True)
-class Sweep:
+class RateSweep:
     """Rates from `start` to `end` in `steps` equal ratios."""
 
     start: float = 1e-7
@@ -53,7 +53,7 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class Curve:
+class RangeTestCurve:
     """Learning rates, and the smoothed training loss of the batch trained with each."""
 
     rates: tuple[float, ...]
@@ -79,7 +79,7 @@ class Curve:
 class _RangeTest(Learner):
     """A learner with the rates of a sweep in place of its schedule."""
 
-    sweep: Sweep
+    sweep: RateSweep
 
     def rate_of(self, epoch: int, step: int) -> float:
         return self.sweep.rate(epoch * len(self.bounds) + step)
@@ -99,21 +99,21 @@ class _RangeTest(Learner):
 
 def range_test(
     config: RunConfig,
-    resident: ResidentData,
-    sweep: Sweep,
+    resident: DeviceDataset,
+    sweep: RateSweep,
     stop: Callable[[], bool] = lambda: False,
-) -> Curve:
+) -> RangeTestCurve:
     """Train a fresh model of `config` through `sweep`, or until its loss diverges.
 
     Raises Stopped once stop() is true.
     """
-    lane = Lane(resident.device, graphs=False)
+    graph_runner = GraphRunner(resident.device, graphs=False)
     rates: list[float] = []
     losses: list[float] = []
-    gpus = [torch.cuda.current_device()] if lane.concurrent else []
-    with torch.random.fork_rng(gpus), lane.entered():
-        arithmetic = pick_arithmetic(config, resident.device)
-        learner = _RangeTest(config.canonical(), resident, lane, arithmetic)
+    gpus = [torch.cuda.current_device()] if graph_runner.concurrent else []
+    with torch.random.fork_rng(gpus), graph_runner.activated():
+        compute_format = select_compute_format(config, resident.device)
+        learner = _RangeTest(config.canonical(), resident, graph_runner, compute_format)
         learner.sweep = sweep
         for loss in islice(learner.raw_losses(), sweep.steps):
             if stop():
@@ -126,23 +126,23 @@ def range_test(
             losses.append(loss)
             if loss > _DIVERGED * min(losses):
                 break
-    return Curve(tuple(rates), tuple(losses))
+    return RangeTestCurve(tuple(rates), tuple(losses))
 
 
-def measure(config: RunConfig, sweep: Sweep) -> Curve:
+def measure(config: RunConfig, sweep: RateSweep) -> RangeTestCurve:
     """`range_test` on the data of `config`.
 
     Raises UserError where the config cannot work, and Stopped when a signal asks for the end.
     """
-    stop = StopRequest().install()
+    stop = StopSignal().install()
     models.check_options(config.model_type, models.options_of(config))
     dataset = data.load(config.base_dataset_path)
     check_split(dataset, config)
-    resident = ResidentData.put(dataset, pick_device(config.device))
+    resident = DeviceDataset.put(dataset, pick_device(config.device))
     return range_test(config, resident, sweep, stop)
 
 
-def save_csv(curve: Curve, path: Path) -> None:
+def save_csv(curve: RangeTestCurve, path: Path) -> None:
     """Write a line for each step: its rate, and the smoothed loss."""
     rows = zip(curve.rates, curve.losses, strict=True)
     files.write_text(path, "learning_rate,loss\n" + "".join(f"{r},{v}\n" for r, v in rows))
@@ -158,7 +158,7 @@ def with_found_rate(config: RunConfig, runs_dir: Path, quiet: bool = False) -> R
     path = paths.found_rate(runs_dir, config.model_type, unrated.id)
     known = files.read_json(path)
     if not known:
-        curve = measure(config, Sweep())
+        curve = measure(config, RateSweep())
         found = {"learning_rate": curve.suggestion, **asdict(curve), "config": unrated.as_dict()}
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_once(path, files.to_json(found).encode())

@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, Scal
 
 from src.config import RunConfig
 from src.report.charts import save
-from src.tune.lr_range_test import Curve
-from src.tune.search_data import Numbers, Trial, axis, place
+from src.tune.lr_range_test import RangeTestCurve
+from src.tune.search_data import SearchData, Trial, axis, place
 from src.tune.search_space import Range
 
 _WIDTH = 9.0
@@ -22,7 +22,7 @@ _SPREAD = 5.0  # losses that differ by more than this factor are drawn on a log 
 _BEST, _PRUNED, _FAILED = "#c44e52", "0.6", "#dd8452"
 
 
-def draw(numbers: Numbers, stem: str, folder: Path) -> list[Path]:
+def draw(numbers: SearchData, stem: str, folder: Path) -> list[Path]:
     """Save <stem>_history, <stem>_parallel and, if it can be told, <stem>_importance."""
     written = save(_history(numbers), folder / f"{stem}_history")
     written += save(_parallel(numbers), folder / f"{stem}_parallel")
@@ -31,7 +31,7 @@ def draw(numbers: Numbers, stem: str, folder: Path) -> list[Path]:
     return written
 
 
-def draw_curve(curve: Curve, config: RunConfig, path: Path) -> list[Path]:
+def draw_curve(curve: RangeTestCurve, config: RunConfig, path: Path) -> list[Path]:
     """Save the curve of a range test as <path>.png and .svg, the suggestion marked."""
     figure, axes = _canvas(4.8)
     axes.plot(curve.rates, curve.losses, lw=2)
@@ -49,7 +49,7 @@ def draw_curve(curve: Curve, config: RunConfig, path: Path) -> list[Path]:
     return save(_titled(figure, axes, "Learning-rate range test", subtitle), path)
 
 
-def _history(numbers: Numbers) -> Figure:
+def _history(numbers: SearchData) -> Figure:
     """Validation loss of each trial, and the best so far."""
     figure, axes = _canvas(4.8)
     for pruned, marker, color, label in (
@@ -76,7 +76,7 @@ def _history(numbers: Numbers) -> Figure:
     return _titled(figure, axes, f"Search history: {numbers.study}", subtitle)
 
 
-def _importance(numbers: Numbers) -> Figure:
+def _importance(numbers: SearchData) -> Figure:
     """Bars of the settings' importances."""
     assert numbers.importances
     names, shares = list(numbers.importances), list(numbers.importances.values())
@@ -94,7 +94,7 @@ def _importance(numbers: Numbers) -> Figure:
     return _titled(figure, axes, f"What mattered: {numbers.study}", subtitle)
 
 
-def _parallel(numbers: Numbers) -> Figure:
+def _parallel(numbers: SearchData) -> Figure:
     """A line for each trial across the axes of all settings and of the loss."""
     figure, axes = _canvas(5.2)
     losses = sorted(trial.loss for trial in numbers.trials)
@@ -121,7 +121,7 @@ def _parallel(numbers: Numbers) -> Figure:
     return _titled(figure, axes, f"Settings and what came of them: {numbers.study}", subtitle)
 
 
-def _stroke(trial: Trial, numbers: Numbers, losses: list[float]) -> dict[str, Any]:
+def _stroke(trial: Trial, numbers: SearchData, losses: list[float]) -> dict[str, Any]:
     """How a trial's line looks: colour by the rank of its loss."""
     if trial is numbers.best:
         return {"color": _BEST, "linewidth": 2.5, "zorder": 5}
@@ -158,7 +158,7 @@ def _is_wide(losses: Sequence[float]) -> bool:
     return max(losses) > _SPREAD * min(losses)
 
 
-def _counted(numbers: Numbers) -> str:
+def _counted(numbers: SearchData) -> str:
     pruned = sum(trial.pruned for trial in numbers.trials)
     counts = {
         "complete": len(numbers.trials) - pruned,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from src.tune.search_space import Choice, Dimension, Space
+from src.tune.search_space import Choice, Dimension, SearchSpace
 
 if TYPE_CHECKING:
     import optuna
@@ -26,7 +26,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Axis:
+class SearchAxis:
     """An axis of parallel coordinates: its ticks by their places on it, 0 to 1."""
 
     name: str
@@ -35,7 +35,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Numbers:
+class SearchData:
     """What a search's charts show. failed: numbers of the trials that have no loss."""
 
     study: str
@@ -45,7 +45,7 @@ class Numbers:
     failed: tuple[int, ...]
     best_so_far: tuple[float, ...]
     """The lowest loss of a complete trial up to each of `trials`; infinite before the first."""
-    axes: tuple[Axis, ...]
+    axes: tuple[SearchAxis, ...]
     importances: dict[str, float] | None
     """Shares that sum to 1, highest first; None with too few trials to tell."""
 
@@ -55,7 +55,7 @@ class Numbers:
         return min((t for t in self.trials if not t.pruned), key=lambda t: (t.loss, t.number))
 
 
-def collect(space: Space, study: "optuna.Study") -> Numbers:
+def collect(space: SearchSpace, study: "optuna.Study") -> SearchData:
     """The numbers of a study that has a complete trial."""
     ended = []
     for trial in study.get_trials(deepcopy=False):
@@ -67,7 +67,7 @@ def collect(space: Space, study: "optuna.Study") -> Numbers:
     failed = [t.number for t in study.get_trials(deepcopy=False) if t.state.name == "FAIL"]
     complete = [math.inf if trial.pruned else trial.loss for trial in ended]
     base = space.base
-    return Numbers(
+    return SearchData(
         study=space.name,
         what=f"{base.model_type} on {base.dataset}, {base.num_epochs} epochs",
         trials=tuple(ended),
@@ -101,11 +101,11 @@ def place(dimension: Dimension, value: object) -> float:
     return (here - low) / (high - low) if high > low else 0.5
 
 
-def axis(name: str, dimension: Dimension) -> Axis:
+def axis(name: str, dimension: Dimension) -> SearchAxis:
     """The axis of a setting: every choice, powers of ten, or both ends and three between them."""
     if isinstance(dimension, Choice):
         values = _ordered(dimension)
-        return Axis(name, {_even(i, len(values)): str(v) for i, v in enumerate(values)})
+        return SearchAxis(name, {_even(i, len(values)): str(v) for i, v in enumerate(values)})
     low, high = dimension.low, dimension.high
     inner: Sequence[float] = [low + (high - low) * part / 4 for part in (1, 2, 3)]
     if dimension.log:
@@ -113,7 +113,7 @@ def axis(name: str, dimension: Dimension) -> Axis:
         inner = [10.0**power for power in powers]
     apart = [value for value in inner if _APART < place(dimension, value) < 1 - _APART]
     ticks = {place(dimension, value): f"{value:.3g}" for value in (low, *apart, high)}
-    return Axis(name, ticks, dimension.log)
+    return SearchAxis(name, ticks, dimension.log)
 
 
 def _ordered(choice: Choice) -> list[object]:

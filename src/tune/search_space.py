@@ -60,7 +60,7 @@ Dimension = Range | Choice
 
 
 @dataclass(frozen=True)
-class Space:
+class SearchSpace:
     """A search: `base` with the fields of `dimensions` varied."""
 
     stem: str
@@ -88,7 +88,7 @@ class Space:
         return self.config({name: d.suggest(trial, name) for name, d in self.dimensions.items()})
 
 
-def read(path: Path, flags: Mapping[str, object]) -> Space:
+def read(path: Path, flags: Mapping[str, object]) -> SearchSpace:
     """The search in a YAML file; `flags` win over its fixed settings.
 
     Raises UserError that names the file or flag and what is wrong with it.
@@ -111,7 +111,7 @@ def read(path: Path, flags: Mapping[str, object]) -> Space:
     from_mapping(file, str(path))  # its own mistakes, under its own name
     first = {name: dimension.examples[0] for name, dimension in dimensions.items()}
     base = from_mapping({**file, **flags, **first}, "flags")
-    space = Space(path.stem, base, dimensions)
+    space = SearchSpace(path.stem, base, dimensions)
     _require_effect(space, source)
     _require_models(space)
     return space
@@ -174,7 +174,7 @@ def _step(name: str, low: float, high: float, step: Any) -> float:
     return float(step)
 
 
-def _require_effect(space: Space, source: str) -> None:
+def _require_effect(space: SearchSpace, source: str) -> None:
     """Raise UserError for a field that matters with none of the values of those it depends on."""
     for name in space.dimensions:
         for other, values in _SPECS[name].metadata["matters_if"].items():
@@ -185,7 +185,7 @@ def _require_effect(space: Space, source: str) -> None:
                 raise UserError(f"{source}: {name} has no effect without {other} {needed}")
 
 
-def _require_models(space: Space) -> None:
+def _require_models(space: SearchSpace) -> None:
     """Raise UserError where an architecture lacks an option that is set or searched."""
     from src import models
 

@@ -10,22 +10,22 @@ from pathlib import Path
 from src.common import files
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import shown
-from src.common.signals import StopRequest
+from src.common.signals import StopSignal
 from src.sweep.launch import local_workers, sbatch, submission_record
 from src.sweep.launch.sbatch import Resources
-from src.tracking.wandb_process import Mirror
+from src.tracking.wandb_process import WandbProcess
 from src.training import console
-from src.tune.search_space import Space
-from src.tune.study import Search
+from src.tune.search_space import SearchSpace
+from src.tune.study import TrialStudy
 
 _NAME = "search"
 
 
 @dataclass(frozen=True)
-class Order:
+class SearchJob:
     """A search to work on, until it has so many trials."""
 
-    space: Space
+    space: SearchSpace
     runs_dir: Path
     trials: int
     pruner: str
@@ -37,15 +37,17 @@ class Order:
         if not self.quiet:
             console.note(line)
 
-    def mirror(self, stop: Callable[[], bool]) -> Mirror:
+    def mirror(self, stop: Callable[[], bool]) -> WandbProcess:
         """What tells wandb of its trials."""
-        return Mirror(self.wandb, self.runs_dir, sweep=self.space.name, say=self.say, stop=stop)
+        return WandbProcess(
+            self.wandb, self.runs_dir, sweep=self.space.name, say=self.say, stop=stop
+        )
 
     def search(
-        self, stop: Callable[[], bool] = lambda: False, mirror: Mirror | None = None
-    ) -> Search:
+        self, stop: Callable[[], bool] = lambda: False, mirror: WandbProcess | None = None
+    ) -> TrialStudy:
         """The search, opened or begun."""
-        return Search(
+        return TrialStudy(
             self.space,
             self.runs_dir,
             pruner=self.pruner,
@@ -56,9 +58,9 @@ class Order:
         )
 
 
-def work(order: Order) -> str | None:
+def work(order: SearchJob) -> str | None:
     """Work on a search in this process; None, or why it was given up."""
-    stop = StopRequest().install()
+    stop = StopSignal().install()
     with order.mirror(stop) as mirror:
         search = order.search(stop, mirror)
         done = len(search.trials("COMPLETE", "PRUNED", "FAIL"))
@@ -67,7 +69,7 @@ def work(order: Order) -> str | None:
         return search.work(order.trials)
 
 
-def prepare(order: Order, workers: int, resources: Resources, words: Sequence[str]) -> Path:
+def prepare(order: SearchJob, workers: int, resources: Resources, words: Sequence[str]) -> Path:
     """Write the script of an array of workers into the search's folder, with a copy of the code.
 
     words: of the command that each of them is, after `python -m src.tune`.
@@ -92,7 +94,7 @@ def run_here(script: Path, workers: int) -> str | None:
 
     Raises Stopped, once they have, when asked to stop.
     """
-    stop = StopRequest().install()
+    stop = StopSignal().install()
     log = sbatch.log(script.parent, array(workers))
     started = local_workers.start(script, workers, log)
     console.note(f"{workers} workers: {shown(script.parent)}/logs")

@@ -13,10 +13,10 @@ from src.data import Dataset
 from src.run import Outcome, run
 from src.runs import leases
 from src.runs.run_folder import RunFolder, State
-from src.tracking.wandb_process import Mirror
-from src.training.console import Progress, Silence
-from src.tune.search_space import Space
-from src.tune.trial_pruner import PRUNERS, TrialJudge, lowest_loss, make_pruner, make_sampler
+from src.tracking.wandb_process import WandbProcess
+from src.training.console import ProgressDisplay, SilentDisplay
+from src.tune.search_space import SearchSpace
+from src.tune.trial_pruner import PRUNERS, TrialPruner, lowest_loss, make_pruner, make_sampler
 
 if TYPE_CHECKING:
     import optuna
@@ -26,15 +26,15 @@ _PATIENCE = 3  # trials in a row that break for another reason than a loss that 
 
 
 @dataclass(frozen=True)
-class _Held:
+class _LeasedTrial:
     """A trial that is ours to train."""
 
     trial: "optuna.Trial"
-    claim: leases.Claim
-    judge: TrialJudge
+    lease: leases.Lease
+    judge: TrialPruner
 
 
-class Search:
+class TrialStudy:
     """The study of a space, kept in <runs>/searches: a log of it, and who works on which trial.
 
     The objective is the lowest validation loss of a run. What trial n is, given the trials before
@@ -44,14 +44,14 @@ class Search:
 
     def __init__(
         self,
-        space: Space,
+        space: SearchSpace,
         runs_dir: Path,
         *,
         pruner: str = PRUNERS[0],
         stop: Callable[[], bool] = lambda: False,
-        progress: Callable[[int], Progress] = lambda total: Silence(),
+        progress: Callable[[int], ProgressDisplay] = lambda total: SilentDisplay(),
         say: Callable[[str], object] = lambda line: None,
-        mirror: Mirror | None = None,
+        mirror: WandbProcess | None = None,
     ) -> None:
         import optuna
         from optuna.storages import journal
@@ -95,23 +95,23 @@ class Search:
             try:
                 outcome = self._train(held, wanted)
             finally:
-                held.claim.end("over")
+                held.lease.end("over")
             failure = outcome.failure if outcome.state == State.FAILED else None
             broken = broken + 1 if failure and failure.get("retry", True) else 0
             if failure and broken == _PATIENCE:
                 return f"{broken} trials in a row broke: {failure['kind']}: {failure['message']}"
         return None
 
-    def _next(self, wanted: int) -> _Held | None:
+    def _next(self, wanted: int) -> _LeasedTrial | None:
         """A trial to train; None where all are finished, or others are at what is left."""
         if self.stop():
             raise Stopped
         if held := self._take(wanted, {}):
             return held
         running = [self._folder(trial.number) for trial in self.trials("RUNNING")]
-        return self._take(wanted, leases.standing_still(running, self.stop)) if running else None
+        return self._take(wanted, leases.wait_for_stalled(running, self.stop)) if running else None
 
-    def _take(self, wanted: int, dead: Mapping[Path, leases.Record]) -> _Held | None:
+    def _take(self, wanted: int, dead: Mapping[Path, leases.Record]) -> _LeasedTrial | None:
         """Take over a trial that nobody is at, or ask for a new one. dead: attempts that are."""
         with self._turn():
             for trial in self.trials("RUNNING"):
@@ -122,23 +122,23 @@ class Search:
                 return None
             self.study.sampler = make_sampler(self.space.base.seed, number)
             new = self.study.ask()
-            claim = self._claim(new.number, dead)
-            return _Held(new, claim, TrialJudge(new, [])) if claim else None
+            lease = self._claim(new.number, dead)
+            return _LeasedTrial(new, lease, TrialPruner(new, [])) if lease else None
 
-    def _take_over(self, number: int, dead: Mapping[Path, leases.Record]) -> _Held | None:
+    def _take_over(self, number: int, dead: Mapping[Path, leases.Record]) -> _LeasedTrial | None:
         """A running trial as ask() gave it to its worker; None where that may be at it still."""
         import optuna
 
-        claim = self._claim(number, dead)
-        if claim is None:
+        lease = self._claim(number, dead)
+        if lease is None:
             return None
         known = self.trials()[number]
         if known.state.is_finished():  # since we looked
-            claim.end("over")
+            lease.end("over")
             return None
         self.study.sampler = make_sampler(self.space.base.seed, number)
         trial = optuna.Trial(self.study, known._trial_id)
-        return _Held(trial, claim, TrialJudge(trial, [*known.intermediate_values]))
+        return _LeasedTrial(trial, lease, TrialPruner(trial, [*known.intermediate_values]))
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -152,12 +152,12 @@ class Search:
     def _folder(self, number: int) -> Path:
         return self.folder / "trials" / str(number)
 
-    def _claim(self, number: int, dead: Mapping[Path, leases.Record]) -> leases.Claim | None:
+    def _claim(self, number: int, dead: Mapping[Path, leases.Record]) -> leases.Lease | None:
         folder = self._folder(number)
         (folder / paths.ATTEMPTS).mkdir(parents=True, exist_ok=True)
-        return leases.claim(folder, known_dead=dead.get(folder))
+        return leases.acquire(folder, known_dead=dead.get(folder))
 
-    def _train(self, held: _Held, wanted: int) -> Outcome:
+    def _train(self, held: _LeasedTrial, wanted: int) -> Outcome:
         """Train the run of a trial, whoever else is at the same run, and tell the study."""
         config, number = self.space.suggest(held.trial), held.trial.number
         settings = ", ".join(f"{name} {_short(v)}" for name, v in held.trial.params.items())
@@ -179,7 +179,7 @@ class Search:
         self.say(f"trial {number}: {self._tell(held, outcome)}")
         return outcome
 
-    def _tell(self, held: _Held, outcome: Outcome) -> str:
+    def _tell(self, held: _LeasedTrial, outcome: Outcome) -> str:
         """Tell the study how a trial ended; a line about it."""
         from optuna.trial import TrialState
 

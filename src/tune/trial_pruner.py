@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 PRUNERS = ("median", "halving", "none")
 
 
-class TrialJudge:
+class TrialPruner:
     """Reports a run to its trial, each epoch once, and lets the study's pruner judge it."""
 
     def __init__(self, trial: "optuna.Trial", reported: Sequence[int]) -> None:
         self.trial, self.reported = trial, set(reported)
 
-    def is_hopeless(self, config: RunConfig, rows: Sequence[dict[str, Any]]) -> bool:
+    def should_prune(self, config: RunConfig, rows: Sequence[dict[str, Any]]) -> bool:
         """Whether the pruner would stop the trial after the last of `rows`."""
         self.report(rows)
         return "val_loss" in rows[-1] and self.trial.should_prune()

@@ -14,7 +14,7 @@ from benchmarks.ours import Ours
 from src.common.errors import UserError
 from src.config import RunConfig
 from src.data.dataset import Dataset
-from src.data.device_dataset import ResidentData, normalization_table
+from src.data.device_dataset import DeviceDataset, normalization_table
 
 CPU = torch.device("cpu")
 BATCH = 60  # divides the training images of the small data
@@ -54,14 +54,14 @@ def test_conventional_begins_anew(small_dataset: Dataset, endless: RunConfig) ->
 
 
 @pytest.mark.parametrize("slots", [1, 3])
-def test_ours(small_data: ResidentData, endless: RunConfig, slots: int) -> None:
+def test_ours(small_data: DeviceDataset, endless: RunConfig, slots: int) -> None:
     arm = Ours([replace(endless, seed=seed) for seed in range(slots)], small_data)
     trainers = set(arm.trainers)
     train(arm)
     assert len(trainers) == slots
 
 
-def test_slots_take_turns(small_data: ResidentData, endless: RunConfig) -> None:
+def test_slots_take_turns(small_data: DeviceDataset, endless: RunConfig) -> None:
     arm = Ours([replace(endless, seed=seed) for seed in range(3)], small_data)
     slots = list(arm.trainers)
     for _ in range(4):
@@ -71,7 +71,7 @@ def test_slots_take_turns(small_data: ResidentData, endless: RunConfig) -> None:
     assert [slot.step for slot in slots] == [2, 2, 2]
 
 
-def test_no_validation_falls_into_a_spell(small_data: ResidentData, endless: RunConfig) -> None:
+def test_no_validation_falls_into_a_spell(small_data: DeviceDataset, endless: RunConfig) -> None:
     arm = Ours([endless], small_data)
     [trainer] = arm.trainers
     steps = len(trainer.learner.bounds) + 3
@@ -94,7 +94,7 @@ def test_lightning_avoids_emulated_bfloat16(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_all_arms_see_the_same_pixels_and_weights(
-    small_dataset: Dataset, small_data: ResidentData, endless: RunConfig
+    small_dataset: Dataset, small_data: DeviceDataset, endless: RunConfig
 ) -> None:
     plain = replace(endless, data_augmentation=False)
     pictures = Pictures(small_dataset.train_images, small_dataset.train_labels, plain)
@@ -111,7 +111,7 @@ def test_all_arms_see_the_same_pixels_and_weights(
 
 
 def test_without_augmentation_the_loss_is_the_same(
-    small_dataset: Dataset, small_data: ResidentData, endless: RunConfig
+    small_dataset: Dataset, small_data: DeviceDataset, endless: RunConfig
 ) -> None:
     """The first step on all training images at once, in whatever order: the same mean loss."""
     count = 480  # the training part of 600

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.record import RESULTS, machine
 from src.cli.arguments import Parser
-from src.cli.entry_point import door
+from src.cli.entry_point import run_main
 from src.common import files
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import ROOT, shown
@@ -143,4 +143,4 @@ def _write(told: Mapping[str, Figures]) -> None:
 
 
 if __name__ == "__main__":
-    door(main)
+    run_main(main)

@@ -234,7 +234,7 @@ def claims(folder: Path, *, rounds: int) -> Figures:
     def claimant(me: int) -> None:
         for place in folders:
             barrier.wait(_PATIENCE_SECONDS)
-            claim = leases.claim(place)
+            claim = leases.acquire(place)
             if claim:
                 (place / f"winner-{me}").touch()
             barrier.wait(_PATIENCE_SECONDS)

@@ -18,7 +18,7 @@ import torch
 from src.cli import entry_point
 from src.common import files, processes
 from src.common.errors import ExitStatus
-from src.common.signals import StopRequest
+from src.common.signals import StopSignal
 from src.runs import leases
 from src.training import checkpoint
 from tests.chaos import monkeys
@@ -69,7 +69,7 @@ def no_atomic_rename() -> AbstractContextManager[object]:
 def unlink_style_claims() -> AbstractContextManager[object]:
     """A stale claim is removed and made anew with O_EXCL."""
 
-    def claim(folder: Path, *, known_dead: object = None) -> leases.Claim | None:
+    def acquire(folder: Path, *, known_dead: object = None) -> leases.Lease | None:
         before = leases.last(folder)
         if before and leases.may_be_alive(before):
             return None
@@ -82,9 +82,9 @@ def unlink_style_claims() -> AbstractContextManager[object]:
         record = {"attempt": 1, "process": processes.identity(), "heartbeat": 0}
         os.write(descriptor, files.to_json(record).encode())
         os.close(descriptor)
-        return leases.Claim(folder, 1, record)
+        return leases.Lease(folder, 1, record)
 
-    return mock.patch.object(leases, "claim", claim)
+    return mock.patch.object(leases, "acquire", acquire)
 
 
 def zero_on_sigterm() -> AbstractContextManager[object]:
@@ -96,13 +96,13 @@ def zero_on_sigterm() -> AbstractContextManager[object]:
 def work_in_the_handler() -> AbstractContextManager[object]:
     """The signal handler itself tells what it does."""
 
-    def note(self: StopRequest, number: int, frame: FrameType | None) -> None:
+    def note(self: StopSignal, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
         for _ in range(200):
             print(f"signal {number}: stopping at the next step", file=sys.stderr)
             sys.stderr.flush()
 
-    return mock.patch.object(StopRequest, "_note", note)
+    return mock.patch.object(StopSignal, "_note", note)
 
 
 def is_caught(variant: Variant, monkey: Callable[[], object]) -> bool:

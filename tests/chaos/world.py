@@ -22,7 +22,7 @@ from unittest import mock
 import torch
 
 from src import data, models
-from src.cli.entry_point import door
+from src.cli.entry_point import run_main
 from src.common import files, paths
 from src.common.git import git_commit
 from src.config import RunConfig
@@ -184,7 +184,7 @@ def worker(configs: Sequence[RunConfig], runs_dir: Path) -> Work:
         wandb="disabled",
         quiet=True,
     )
-    return lambda: door(lambda _: train(configs, asked))
+    return lambda: run_main(lambda _: train(configs, asked))
 
 
 def finish(configs: Sequence[RunConfig], log: Path, *runs_dirs: Path) -> None:

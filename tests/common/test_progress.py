@@ -24,7 +24,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_lines_in_a_log_tell_what_is_left(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     items = list(range(2000))
     seen = []
-    for item in progress.track(items, "runs read"):
+    for item in progress.show_progress(items, "runs read"):
         seen.append(item)
         clock.now += 1 / 64
     assert seen == items
@@ -40,8 +40,8 @@ def test_lines_in_a_log_tell_what_is_left(clock: Clock, capsys: pytest.CaptureFi
 def test_what_is_done_at_once_needs_no_line(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert list(progress.track([1, 2, 3], "runs read")) == [1, 2, 3]
-    assert list(progress.untold([1, 2], "runs read")) == [1, 2]
+    assert list(progress.show_progress([1, 2, 3], "runs read")) == [1, 2, 3]
+    assert list(progress.silent([1, 2], "runs read")) == [1, 2]
     assert capsys.readouterr() == ("", "")
 
 
@@ -50,5 +50,5 @@ def test_a_terminal_has_a_bar(
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    assert list(progress.track([1, 2, 3], "runs read")) == [1, 2, 3]
+    assert list(progress.show_progress([1, 2, 3], "runs read")) == [1, 2, 3]
     assert "runs read" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from src import models
 from src.config import RunConfig
 from src.cpu.convolutions import specialise
 from src.cpu.whole_map import WholeMapConv2d, count_parameters, decay_dead_taps
-from src.data.device_dataset import ResidentData, normalization_table
+from src.data.device_dataset import DeviceDataset, normalization_table
 from src.training.trainer import Trainer
 
 
@@ -99,7 +99,7 @@ def test_dead_taps_stay_parameters_where_the_optimizer_moves_them() -> None:
 
 
 def test_trained_it_is_the_full_network_trained(
-    config: RunConfig, small_data: ResidentData
+    config: RunConfig, small_data: DeviceDataset
 ) -> None:
     """The golden twin: the published network with every tap and its optimizer state."""
     run = replace(
@@ -141,7 +141,7 @@ def test_trained_it_is_the_full_network_trained(
 
 
 def test_a_run_with_dead_taps_goes_on_where_it_stopped(
-    config: RunConfig, small_data: ResidentData, tmp_path: Path
+    config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
     run = replace(config, model_type="resnet", batch_size=20, max_images=40, weight_decay=0.1)
     undisturbed = Trainer(run, small_data)

@@ -12,7 +12,7 @@ from src import models
 from src.config import RunConfig
 from src.cpu.convolutions import specialise
 from src.cpu.winograd import WinogradConv2d, suits
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.training.trainer import Trained, Trainer
 
 CHANNELS_LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
@@ -119,7 +119,7 @@ def test_which_are_replaced(name: str, count: int) -> None:
     assert all(torch.equal(expected[key], state[key]) for key in expected)
 
 
-def trained(run: RunConfig, data: ResidentData) -> Trained:
+def trained(run: RunConfig, data: DeviceDataset) -> Trained:
     trainer = Trainer(run, data)
     while trainer.advance():
         pass
@@ -127,7 +127,7 @@ def trained(run: RunConfig, data: ResidentData) -> Trained:
     return trainer.trained
 
 
-def test_trained_with_it_a_run_is_the_same(config: RunConfig, small_data: ResidentData) -> None:
+def test_trained_with_it_a_run_is_the_same(config: RunConfig, small_data: DeviceDataset) -> None:
     run = replace(
         config,
         model_type="tinyvgg",

@@ -20,7 +20,7 @@ from src.config import RunConfig
 from src.data.augmentation import ANGLES, Augmentation, Draws, hashed
 from src.data.color_jitter import JitterDraws, turned
 from src.data.dataset import Dataset, packed
-from src.data.device_dataset import Images, ResidentData, normalization_table
+from src.data.device_dataset import DeviceDataset, DeviceImages, normalization_table
 
 CPU = torch.device("cpu")
 AUGMENTED = RunConfig(data_augmentation=True)
@@ -72,7 +72,7 @@ def jittered(pixels: torch.Tensor, draws: JitterDraws, i: int) -> torch.Tensor:
     ],
 )
 def test_the_same_draws_give_torchvisions_pixels(
-    small_dataset: Dataset, small_data: ResidentData, settings: dict
+    small_dataset: Dataset, small_data: DeviceDataset, settings: dict
 ) -> None:
     augmentation = Augmentation(replace(AUGMENTED, **settings), CPU)
     samples = torch.arange(600)
@@ -96,7 +96,7 @@ def test_the_same_draws_give_torchvisions_pixels(
     ],
 )
 def test_the_same_draws_give_torchvisions_colours(
-    small_dataset: Dataset, small_data: ResidentData, settings: dict
+    small_dataset: Dataset, small_data: DeviceDataset, settings: dict
 ) -> None:
     augmentation = Augmentation(replace(AUGMENTED, **settings), CPU)
     samples = torch.arange(300)
@@ -107,7 +107,7 @@ def test_the_same_draws_give_torchvisions_colours(
         torch.testing.assert_close(batch[i], expected, atol=2e-5, rtol=1e-4)
 
 
-def test_turning_all_hues_is_turning_those_that_are_due(small_data: ResidentData) -> None:
+def test_turning_all_hues_is_turning_those_that_are_due(small_data: DeviceDataset) -> None:
     augmentation = Augmentation(replace(AUGMENTED, hue=0.5, contrast=0.5), CPU)
     assert augmentation.jitter
     samples = torch.arange(200)
@@ -151,7 +151,7 @@ def test_what_is_added_leaves_the_other_draws_alone() -> None:
 def test_every_angle_gives_torchvisions_pixels() -> None:
     image = np.arange(1, 1025, dtype=np.float64).reshape(32, 32) / 1024 * 255
     rgb = np.stack([image, image.T, 255 - image], axis=2).astype(np.uint8)
-    one = Images.put(packed(rgb[None]), np.zeros(1, np.int64), CPU)
+    one = DeviceImages.put(packed(rgb[None]), np.zeros(1, np.int64), CPU)
     augmentation = Augmentation(AUGMENTED, CPU)
     angle = torch.arange(ANGLES)
     centred = torch.full((ANGLES,), 4)
@@ -228,9 +228,9 @@ GOLDEN_HASHES = [2375917947, 3328087894, 2557313468]
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_makes_the_same_batch(small_dataset: Dataset, small_data: ResidentData) -> None:
+def test_a_gpu_makes_the_same_batch(small_dataset: Dataset, small_data: DeviceDataset) -> None:
     device = torch.device("cuda")
-    there = ResidentData.put(small_dataset, device)
+    there = DeviceDataset.put(small_dataset, device)
     samples = torch.arange(600)
     here, _ = small_data.train.batch(samples, TABLE, Augmentation(AUGMENTED, CPU), 3)
     batch, _ = there.train.batch(

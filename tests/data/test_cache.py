@@ -20,7 +20,7 @@ from src.common.paths import ROOT, TEMPORARY_PREFIX, cache_dir, cache_file
 from src.data import cache
 from src.data import cifar10 as reader
 from src.data.dataset import Dataset
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 
 SMALL = np.dtype(
     [
@@ -71,7 +71,7 @@ def test_a_second_load_is_the_first_and_decodes_nothing(
     for _ in range(3):
         started = time.perf_counter()
         second = data.load(str(batches))
-        resident = ResidentData.put(second, torch.device("cpu"))
+        resident = DeviceDataset.put(second, torch.device("cpu"))
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 1
     assert same(first, second)

@@ -7,7 +7,7 @@ import torchvision.transforms.functional as F
 from PIL import Image
 
 from src.data.dataset import Dataset
-from src.data.device_dataset import ResidentData, normalization_table
+from src.data.device_dataset import DeviceDataset, normalization_table
 
 CONSTANTS = {
     "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
@@ -17,7 +17,7 @@ CONSTANTS = {
 
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_a_plain_batch_is_torchvisions(
-    small_dataset: Dataset, small_data: ResidentData, name: str
+    small_dataset: Dataset, small_data: DeviceDataset, name: str
 ) -> None:
     samples = torch.tensor([5, 0, 599])
     batch, labels = small_data.train.batch(
@@ -31,7 +31,7 @@ def test_a_plain_batch_is_torchvisions(
 
 
 def test_measured_normalisation_gives_mean_0_and_std_1(
-    small_dataset: Dataset, small_data: ResidentData
+    small_dataset: Dataset, small_data: DeviceDataset
 ) -> None:
     table = normalization_table("measured", small_dataset.train_images)
     batch, _ = small_data.train.batch(torch.arange(600), table)

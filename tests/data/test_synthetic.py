@@ -8,7 +8,7 @@ import torch
 
 from src.config import RunConfig
 from src.data import load, synthetic
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.training import group
 from src.training.trainer import Trainer
 
@@ -34,7 +34,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_a_tiny_model_reaches_60_to_90_percent_in_two_epochs() -> None:
-    data = ResidentData.put(load("synthetic"), torch.device("cpu"))
+    data = DeviceDataset.put(load("synthetic"), torch.device("cpu"))
     config = RunConfig(
         base_dataset_path="synthetic",
         model_type="cifar10net",

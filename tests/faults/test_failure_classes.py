@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from src.common.errors import DiskFull, NonFiniteLoss, OutOfMemory, UserError
-from src.faults.failure_classes import Cause, cause_of, cause_written, is_shared
+from src.faults.failure_classes import FailureClass, affects_every_run, classify, recorded_class
 
 
 def os_error(number: int) -> OSError:
@@ -19,33 +19,39 @@ def os_error(number: int) -> OSError:
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (MemoryError(), Cause.MEMORY),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), Cause.MEMORY),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), Cause.MEMORY),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), Cause.MEMORY),
-        (OutOfMemory("alone"), Cause.MEMORY),
-        (os_error(errno.ENOMEM), Cause.MEMORY),
-        (os_error(errno.ENOSPC), Cause.DISK),
-        (os_error(errno.EDQUOT), Cause.DISK),
-        (DiskFull(errno.ENOSPC, "/x", 1, 2), Cause.DISK),
-        (os_error(errno.EIO), Cause.NODE),
-        (os_error(errno.ESTALE), Cause.NODE),
-        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), Cause.NODE),
-        (RuntimeError("CUDA error: no CUDA-capable device is detected"), Cause.NODE),
-        (RuntimeError("NCCL error in: x.cpp:1, unhandled system error"), Cause.NODE),
-        (RuntimeError("The NVIDIA driver: CUDA driver initialization failed"), Cause.NODE),
-        (NonFiniteLoss("the training loss became nan in epoch 1"), Cause.DIVERGED),
-        (RuntimeError("CUDA error: device-side assert triggered"), Cause.OTHER),
-        (os_error(errno.ENOENT), Cause.OTHER),
-        (KeyError("x"), Cause.OTHER),
-        (UserError("/data/ECC/out of memory: no such folder"), Cause.OTHER),
+        (MemoryError(), FailureClass.MEMORY),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+            FailureClass.MEMORY,
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"),
+            FailureClass.MEMORY,
+        ),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), FailureClass.MEMORY),
+        (OutOfMemory("alone"), FailureClass.MEMORY),
+        (os_error(errno.ENOMEM), FailureClass.MEMORY),
+        (os_error(errno.ENOSPC), FailureClass.DISK),
+        (os_error(errno.EDQUOT), FailureClass.DISK),
+        (DiskFull(errno.ENOSPC, "/x", 1, 2), FailureClass.DISK),
+        (os_error(errno.EIO), FailureClass.NODE),
+        (os_error(errno.ESTALE), FailureClass.NODE),
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), FailureClass.NODE),
+        (RuntimeError("CUDA error: no CUDA-capable device is detected"), FailureClass.NODE),
+        (RuntimeError("NCCL error in: x.cpp:1, unhandled system error"), FailureClass.NODE),
+        (RuntimeError("The NVIDIA driver: CUDA driver initialization failed"), FailureClass.NODE),
+        (NonFiniteLoss("the training loss became nan in epoch 1"), FailureClass.DIVERGED),
+        (RuntimeError("CUDA error: device-side assert triggered"), FailureClass.OTHER),
+        (os_error(errno.ENOENT), FailureClass.OTHER),
+        (KeyError("x"), FailureClass.OTHER),
+        (UserError("/data/ECC/out of memory: no such folder"), FailureClass.OTHER),
     ],
 )
-def test_the_cause_of_an_exception(error: Exception, cause: Cause) -> None:
-    assert cause_of(error) is cause
+def test_the_cause_of_an_exception(error: Exception, cause: FailureClass) -> None:
+    assert classify(error) is cause
     wrapped = RuntimeError("a step cannot be captured")
     wrapped.__cause__ = error
-    assert cause_of(wrapped) is cause
+    assert classify(wrapped) is cause
 
 
 def test_real_errors_of_memory() -> None:
@@ -53,23 +59,25 @@ def test_real_errors_of_memory() -> None:
         torch.empty(2**50)
     with pytest.raises(MemoryError) as of_numpy:
         np.empty(2**50)
-    assert cause_of(of_torch.value) is cause_of(of_numpy.value) is Cause.MEMORY
+    assert classify(of_torch.value) is classify(of_numpy.value) is FailureClass.MEMORY
 
 
 def test_the_cause_that_is_written() -> None:
-    assert cause_written({"cause": "node trouble", "kind": "x"}) is Cause.NODE
-    assert cause_written({"kind": "OutOfMemoryError", "message": "CUDA out"}) is Cause.MEMORY
-    assert cause_written({"kind": "non-finite loss", "message": "nan"}) is Cause.DIVERGED
-    assert cause_written({"cause": "unheard of", "kind": "KeyError"}) is Cause.OTHER
-    assert cause_written({}) is Cause.OTHER
+    assert recorded_class({"cause": "node trouble", "kind": "x"}) is FailureClass.NODE
+    assert (
+        recorded_class({"kind": "OutOfMemoryError", "message": "CUDA out"}) is FailureClass.MEMORY
+    )
+    assert recorded_class({"kind": "non-finite loss", "message": "nan"}) is FailureClass.DIVERGED
+    assert recorded_class({"cause": "unheard of", "kind": "KeyError"}) is FailureClass.OTHER
+    assert recorded_class({}) is FailureClass.OTHER
 
 
 def test_what_the_next_run_would_meet_as_well() -> None:
-    assert is_shared(os_error(errno.ENOSPC))
-    assert is_shared(os_error(errno.EACCES))
-    assert is_shared(UserError("x"))
-    assert not is_shared(os_error(errno.EIO))
-    assert not is_shared(RuntimeError("No space left on device"))
+    assert affects_every_run(os_error(errno.ENOSPC))
+    assert affects_every_run(os_error(errno.EACCES))
+    assert affects_every_run(UserError("x"))
+    assert not affects_every_run(os_error(errno.EIO))
+    assert not affects_every_run(RuntimeError("No space left on device"))
 
 
 def test_there_is_one_classification() -> None:
@@ -81,4 +89,4 @@ def test_there_is_one_classification() -> None:
         for path in src.rglob("*.py")
         if any(word in path.read_text() for word in words)
     }
-    assert knowing == {"causes.py", "training/lane.py"}
+    assert knowing == {"faults/failure_classes.py", "training/cuda_graphs.py"}

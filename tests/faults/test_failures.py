@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from src import data
-from src.cli.entry_point import door
+from src.cli.entry_point import run_main
 from src.common import files
-from src.common.errors import DiskFull, ExitStatus, NodeTrouble, Stopped, SweepStopped
+from src.common.errors import DiskFull, ExitStatus, NodeFailure, Stopped, SweepStopped
 from src.config import RunConfig
 from src.data.dataset import Dataset
-from src.faults.circuit_breaker import repeated
-from src.faults.node_health import troubled_nodes
+from src.faults.circuit_breaker import find_repeated_failure
+from src.faults.node_health import bad_nodes
 from src.run import run
 from src.runs import leases
 from src.runs.run_folder import RunFolder, State
@@ -27,7 +27,7 @@ from src.sweep import sets
 from src.sweep.commands import retry, submit
 from src.sweep.status.failures import kind_of
 from src.training import device
-from src.training.console import Silence
+from src.training.console import SilentDisplay
 from src.training.learner import Learner
 from src.training.trainer import Trainer
 from tests.conftest import Run
@@ -63,7 +63,7 @@ def left(runs: Path) -> list[str]:
     return [path.name for path in runs.rglob(".writing-*")]
 
 
-class Notes(Silence):
+class Notes(SilentDisplay):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -231,7 +231,7 @@ def test_node_trouble_stops_the_worker_and_is_counted(
     first, second, third = (RunFolder.of(one, tmp_path) for one in runs)
     with monkeypatch.context() as patch:
         failing(patch, {0: error})
-        with pytest.raises(NodeTrouble, match="trouble of node n7: ") as once:
+        with pytest.raises(NodeFailure, match="trouble of node n7: ") as once:
             run(runs, runs_dir=tmp_path, slots=2, retries=2)
         assert isinstance(once.value, Stopped)
         assert once.value.exclude == ()
@@ -248,10 +248,10 @@ def test_node_trouble_stops_the_worker_and_is_counted(
             *("failed", "node trouble"),
             "n7",
         )
-        with pytest.raises(NodeTrouble) as twice:
+        with pytest.raises(NodeFailure) as twice:
             run(runs, runs_dir=tmp_path, slots=2, retries=2)
         assert twice.value.exclude == ("n7",)
-        with pytest.raises(NodeTrouble):
+        with pytest.raises(NodeFailure):
             run(runs, runs_dir=tmp_path, slots=2, retries=2)
         outcomes = run(runs, runs_dir=tmp_path, slots=2, retries=2)
     assert [one.state for one in outcomes] == [State.FAILED, State.DONE, State.DONE]
@@ -268,11 +268,11 @@ def test_trouble_that_no_run_can_tell_of_counts_as_repeated(
 
     monkeypatch.setattr(RunFolder, "write_failure", broken)
     failing(monkeypatch, {0: OSError(errno.EIO, "Input/output error")})
-    with pytest.raises(NodeTrouble) as ended:
+    with pytest.raises(NodeFailure) as ended:
         run([tiny], runs_dir=tmp_path)
     assert ended.value.exclude == ("n7",)
     assert RunFolder.of(tiny, tmp_path).state() == State.INTERRUPTED
-    assert troubled_nodes(tmp_path) == []
+    assert bad_nodes(tmp_path) == []
 
 
 def test_a_gpu_that_slurm_gave_and_that_is_not_there(
@@ -285,7 +285,7 @@ def test_a_gpu_that_slurm_gave_and_that_is_not_there(
     assert device.pick_device("auto").type == "cpu"
     monkeypatch.setenv("SLURM_JOB_GPUS", "0")
     assert device.pick_device("cpu").type == "cpu"
-    with pytest.raises(NodeTrouble, match="no GPU of this job") as ended:
+    with pytest.raises(NodeFailure, match="no GPU of this job") as ended:
         device.pick_device("auto")
     assert ended.value.exclude == ("n7",)
     monkeypatch.setattr(device, "_NVIDIA_DRIVER", tmp_path / "none")
@@ -318,7 +318,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
 
 def ended(main: Callable[..., ExitStatus]) -> int:
     with pytest.raises(SystemExit) as exit_:
-        door(main)
+        run_main(main)
     return int(exit_.value.code or 0)
 
 
@@ -340,7 +340,7 @@ def test_the_job_goes_on_but_not_on_nodes_that_failed_repeatedly(
     asked = job(before)
 
     def main(words: object) -> ExitStatus:
-        raise NodeTrouble("trouble of node n7: ECC", exclude)
+        raise NodeFailure("trouble of node n7: ECC", exclude)
 
     assert ended(main) == ExitStatus.STOPPED
     said = [line for line in asked.read_text().splitlines() if "show" not in line]
@@ -446,7 +446,9 @@ def test_neither_divergence_nor_tracebacks_that_differ_stop_a_sweep(
     assert {one.state for one in run(bad, runs_dir=tmp_path / "a")} == {State.FAILED}
     failing(monkeypatch, {0: KeyError(), 1: ValueError(), 2: TypeError(), 3: IndexError()})
     assert {one.state for one in run(seeds(tiny, 4), runs_dir=tmp_path / "b")} == {State.FAILED}
-    assert repeated(RunFolder.of(one, tmp_path / "b") for one in seeds(tiny, 4)) is None
+    assert (
+        find_repeated_failure(RunFolder.of(one, tmp_path / "b") for one in seeds(tiny, 4)) is None
+    )
 
 
 def test_submit_refuses_until_the_failures_are_forgotten(

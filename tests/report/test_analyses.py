@@ -109,13 +109,13 @@ def test_samples_are_balanced() -> None:
 
 def test_images_of_a_class_lie_together() -> None:
     found = made_up(200, features=60)
-    laid_out = embedding.embed(found, seed=0)
-    assert laid_out.perplexity == 30
-    assert np.array_equal(laid_out.points, embedding.embed(found, seed=0).points)
-    distances = np.linalg.norm(laid_out.points[:, None] - laid_out.points, axis=2)
+    to_memory_format = embedding.embed(found, seed=0)
+    assert to_memory_format.perplexity == 30
+    assert np.array_equal(to_memory_format.points, embedding.embed(found, seed=0).points)
+    distances = np.linalg.norm(to_memory_format.points[:, None] - to_memory_format.points, axis=2)
     np.fill_diagonal(distances, np.inf)
-    neighbours = laid_out.labels[distances.argmin(axis=1)]
-    assert np.mean(neighbours == laid_out.labels) > 0.8
+    neighbours = to_memory_format.labels[distances.argmin(axis=1)]
+    assert np.mean(neighbours == to_memory_format.labels) > 0.8
     assert embedding.embed(found.at(np.arange(31)), seed=0).perplexity == 10
 
 
@@ -277,12 +277,12 @@ def test_training_features_are_those_of_the_runs_weights(trained: Path, tmp_path
     """On the test images they would be what predictions.npz has."""
     import torch
 
-    from src.data.device_dataset import Images
+    from src.data.device_dataset import DeviceImages
     from src.runs.restore import evaluate_saved, of_run, table_of
 
     for run in all_runs(trained):
         saved, dataset = of_run(run.path).on("cpu"), synthetic.generate()
-        images = Images.put(dataset.test_pixels, dataset.test_labels, torch.device("cpu"))
+        images = DeviceImages.put(dataset.test_pixels, dataset.test_labels, torch.device("cpu"))
         table = table_of(saved.config, dataset)
         evaluation = evaluate_saved(saved, images, torch.arange(300), table)
         found = predictions.of_evaluation(dataset.test_labels[:300], evaluation)

@@ -246,11 +246,11 @@ def test_damaged_folders_are_named(sweep: Path, tmp_path: Path) -> None:
 
 
 def test_pictures_are_stored_once() -> None:
-    pictures = details.Pictures()
+    pictures = details.LabelledImages()
     tile = np.full((32, 32, 3), 7, np.uint8)
     assert [pictures.place("a", number, tile) for number in (5, 6, 5)] == [0, 1, 0]
     assert base64.b64decode(pictures.png())[1:4] == b"PNG"
-    assert details.Pictures().png() == ""
+    assert details.LabelledImages().png() == ""
 
 
 def test_keys_are_all_different() -> None:

@@ -285,7 +285,7 @@ def test_the_keyboard_does_it_all(opened: Open) -> None:
     assert first.evaluate("button => button === document.activeElement")
     page.keyboard.press("ArrowDown")
     assert page.evaluate(where) == keys[1]
-    page.keyboard.press("Space")
+    page.keyboard.press("SearchSpace")
     assert page.locator(f'tr[data-key="{keys[1]}"] input').is_checked()
     page.keyboard.press("End")
     assert page.evaluate(where) == keys[-1]

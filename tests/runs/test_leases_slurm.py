@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from src.common import files
-from src.common.errors import Superseded
+from src.common.errors import LeaseLost
 from src.config import RunConfig
 from src.runs import leases
 from src.runs.history import HistoryFile
@@ -26,12 +26,12 @@ def away(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     task = dict(zip(NAMES, ("15", "12", "3", "1", "rehearsal"), strict=True))
     for name, value in task.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    claim = leases.claim(folder.path)
-    assert claim
-    claim._over.set()
-    claim._thread.join()
-    claim.record["process"]["machine"] = "another"
-    files.write_json(folder.path / "attempts" / "1.json", claim.record)
+    lease = leases.acquire(folder.path)
+    assert lease
+    lease._over.set()
+    lease._thread.join()
+    lease.record["process"]["machine"] = "another"
+    files.write_json(folder.path / "attempts" / "1.json", lease.record)
     for name in task:
         monkeypatch.delenv(f"SLURM_{name}")
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "rehearsal")
@@ -51,11 +51,11 @@ def away(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_what_squeue_tells(away: RunFolder, squeue: Fake, told: str, is_over: bool) -> None:
     squeue(f"echo '{told}'")
-    claim = leases.claim(away.path)
-    assert (claim is not None) == is_over
-    if claim:
-        assert claim.number == 2
-        claim.end("stopped")
+    lease = leases.acquire(away.path)
+    assert (lease is not None) == is_over
+    if lease:
+        assert lease.number == 2
+        lease.end("stopped")
 
 
 def test_no_answer_is_not_a_no(
@@ -65,13 +65,13 @@ def test_no_answer_is_not_a_no(
     monkeypatch.setattr(client, "ANSWER_SECONDS", 0.3)
     asked = squeue("exec sleep 60")
     started = time.monotonic()
-    assert leases.claim(away.path) is None
-    assert leases.claim(away.path) is None
+    assert leases.acquire(away.path) is None
+    assert leases.acquire(away.path) is None
     assert time.monotonic() - started < 5
     assert len(asked.read_text().splitlines()) == 1
-    monkeypatch.setattr(job_poller, "shared", job_poller.Watch())
+    monkeypatch.setattr(job_poller, "shared", job_poller.JobPoller())
     squeue("echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1")
-    assert leases.claim(away.path) is None
+    assert leases.acquire(away.path) is None
 
 
 def test_jobs_of_others_are_not_asked_about(away: RunFolder, squeue: Fake) -> None:
@@ -87,7 +87,7 @@ def test_jobs_of_others_are_not_asked_about(away: RunFolder, squeue: Fake) -> No
 
 def test_one_query_is_for_all(squeue: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was looked at before a job began does not make it look gone."""
-    asked, ours = squeue(f"echo '{line('1')}'"), job_poller.Watch()
+    asked, ours = squeue(f"echo '{line('1')}'"), job_poller.JobPoller()
     hour_ago = time.time() - 3600
     assert ours.is_over("2", 0, time.time()), "squeue was asked after this was known"
     assert not ours.is_over("1", 0, hour_ago)
@@ -101,12 +101,12 @@ def test_one_query_is_for_all(squeue: Fake, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_first_writer_notices_where_both_live(away: RunFolder, squeue: Fake) -> None:
     """As after a slurmd died: the job runs again while its first process still does."""
-    first = leases.Claim(away.path, 1, files.read_json(away.path / "attempts/1.json") or {})
+    first = leases.Lease(away.path, 1, files.read_json(away.path / "attempts/1.json") or {})
     squeue(f"echo '{line('12_3', restarts=2)}'")
-    second = leases.claim(away.path)
+    second = leases.acquire(away.path)
     assert second
     HistoryFile(away, second).epoch([{"epoch": 1}])
-    with pytest.raises(Superseded):
+    with pytest.raises(LeaseLost):
         HistoryFile(away, first).epoch([{"epoch": 9}])
     assert away.history() == [{"epoch": 1}]
     first.end("superseded")
@@ -118,9 +118,9 @@ def test_waiting_ends_when_slurm_says_so(
 ) -> None:
     monkeypatch.setattr(job_poller, "_ASK_EVERY_SECONDS", 0.0)
     squeue(f"echo '{line('12_3', restarts=1)}'")
-    assert leases.claim(away.path) is None
+    assert leases.acquire(away.path) is None
     squeue("true")
     started = time.monotonic()
-    dead = leases.standing_still([away.path], lambda: False)
+    dead = leases.wait_for_stalled([away.path], lambda: False)
     assert list(dead) == [away.path]
     assert time.monotonic() - started < leases.HEARTBEAT_SECONDS / 2

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from src.common import files
-from src.common.errors import Superseded, UserError
+from src.common.errors import LeaseLost, UserError
 from src.config import RunConfig
 from src.runs import leases
 from src.runs.history import HistoryFile
@@ -42,10 +42,10 @@ def test_cells_of_one_training_share_a_folder(config: RunConfig, tmp_path: Path)
 
 def test_state_is_derived_from_the_files(folder: RunFolder) -> None:
     assert folder.state() == State.PENDING
-    claim = leases.claim(folder.path)
-    assert claim
+    lease = leases.acquire(folder.path)
+    assert lease
     assert folder.state() == State.RUNNING
-    claim.end("stopped")
+    lease.end("stopped")
     assert folder.state() == State.INTERRUPTED
     folder.write_failure({"kind": "x"})
     assert folder.state() == State.FAILED
@@ -66,10 +66,10 @@ def test_a_damaged_result_is_none(folder: RunFolder) -> None:
 def test_failed_runs_are_given_up(folder: RunFolder) -> None:
     for number in (1, 2):
         assert not folder.is_given_up(retries=1)
-        claim = leases.claim(folder.path)
-        assert claim
+        lease = leases.acquire(folder.path)
+        assert lease
         folder.write_failure({"kind": "OSError", "retry": True, "attempt": number})
-        claim.end("failed")
+        lease.end("failed")
     assert folder.is_given_up(retries=1)
     assert not folder.is_given_up(retries=2)
     assert not folder.is_given_up()
@@ -78,15 +78,15 @@ def test_failed_runs_are_given_up(folder: RunFolder) -> None:
 
 
 def test_a_run_has_one_writer(folder: RunFolder) -> None:
-    first = leases.claim(folder.path)
+    first = leases.acquire(folder.path)
     assert first
-    assert leases.claim(folder.path) is None
+    assert leases.acquire(folder.path) is None
     first.end("stopped")
-    second = leases.claim(folder.path)
+    second = leases.acquire(folder.path)
     assert second
     assert second.number == 2
     first_again = HistoryFile(folder, first)
-    with pytest.raises(Superseded):
+    with pytest.raises(LeaseLost):
         first_again.epoch([{"epoch": 1}])
     assert folder.history() == []
     HistoryFile(folder, second).epoch([{"epoch": 1}])
@@ -96,22 +96,22 @@ def test_a_run_has_one_writer(folder: RunFolder) -> None:
 
 def test_an_attempt_whose_process_is_gone_is_taken_over(folder: RunFolder) -> None:
     code = (
-        "import sys, os; from pathlib import Path; from src.runs import attempts\n"
-        "attempts.claim(Path(sys.argv[1])); os._exit(9)"
+        "import sys, os; from pathlib import Path; from src.runs import leases\n"
+        "leases.acquire(Path(sys.argv[1])); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", code, folder.path], check=False)
     assert folder.state() == State.INTERRUPTED
-    claim = leases.claim(folder.path)
-    assert claim
-    assert claim.number == 2
-    claim.end("done")
+    lease = leases.acquire(folder.path)
+    assert lease
+    assert lease.number == 2
+    lease.end("done")
 
 
 def test_who_is_alive(monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> None:
-    claim = leases.claim(folder.path)
-    assert claim
+    lease = leases.acquire(folder.path)
+    assert lease
     record = leases.last(folder.path)
-    claim.end("stopped")
+    lease.end("stopped")
     assert record
     assert leases.may_be_alive(record)
     assert not leases.may_be_alive({**record, "ended": "stopped"})
@@ -132,7 +132,7 @@ def test_a_heartbeat_that_stands_still_is_found_out(
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     living = RunFolder.of(replace(config, seed=1), tmp_path)
     living.register(config)
-    claims = [leases.claim(f.path) for f in (folder, living)]
+    claims = [leases.acquire(f.path) for f in (folder, living)]
     assert claims[0]
     assert claims[1]
     claims[0]._over.set()  # as if its machine had died
@@ -141,25 +141,25 @@ def test_a_heartbeat_that_stands_still_is_found_out(
     assert record
     record["process"]["machine"] = "another"
     files.write_json(folder.path / "attempts" / "1.json", record)
-    assert leases.claim(folder.path) is None
-    dead = leases.standing_still([folder.path, living.path], lambda: False)
+    assert leases.acquire(folder.path) is None
+    dead = leases.wait_for_stalled([folder.path, living.path], lambda: False)
     assert dead == {folder.path: record}
-    assert leases.standing_still([folder.path], lambda: True) == {}
-    taken = leases.claim(folder.path, known_dead=dead[folder.path])
+    assert leases.wait_for_stalled([folder.path], lambda: True) == {}
+    taken = leases.acquire(folder.path, known_dead=dead[folder.path])
     assert taken
     assert taken.number == 2
-    assert leases.claim(folder.path, known_dead=dead[folder.path]) is None
+    assert leases.acquire(folder.path, known_dead=dead[folder.path]) is None
     taken.end("done")
     claims[1].end("done")
 
 
 def test_the_heartbeat_advances(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.01)
-    claim = leases.claim(folder.path)
-    assert claim
+    lease = leases.acquire(folder.path)
+    assert lease
     while not (leases.last(folder.path) or {}).get("heartbeat"):
         pass
-    claim.end("done")
+    lease.end("done")
     assert sorted(os.listdir(folder.path / "attempts")) == ["1.json"]
 
 
@@ -167,8 +167,8 @@ def _try(
     path: Path, start: "multiprocessing.synchronize.Barrier", won: "multiprocessing.Queue"
 ) -> None:
     start.wait()
-    claim = leases.claim(path)
-    won.put(claim is not None)
+    lease = leases.acquire(path)
+    won.put(lease is not None)
     start.wait()  # nobody ends before everybody has tried
 
 

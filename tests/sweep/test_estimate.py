@@ -9,15 +9,15 @@ import torch
 
 from src.config import RunConfig
 from src.sweep import estimate, grid
-from src.sweep.estimate import Speed, cost, kind, one_of_each_kind
-from src.sweep.pruner import Halving
+from src.sweep.estimate import TrainingSpeed, cost, kind, one_of_each_kind
+from src.sweep.pruner import SuccessiveHalving
 from tests.conftest import Run
 
-SPEED = Speed(images_per_second=1000, slots=4, parameters=1_000_000, features=64)
+SPEED = TrainingSpeed(images_per_second=1000, slots=4, parameters=1_000_000, features=64)
 
 
 def costs(configs: list[RunConfig]) -> estimate.Cost:
-    return cost(configs, dict.fromkeys(map(kind, configs), SPEED), Halving(5, 3))
+    return cost(configs, dict.fromkeys(map(kind, configs), SPEED), SuccessiveHalving(5, 3))
 
 
 def test_a_run_is_its_images() -> None:
@@ -43,9 +43,9 @@ def test_equal_cells_are_counted_once() -> None:
 
 
 def test_pruning_saves_what_its_rungs_say() -> None:
-    assert estimate.share_with(Halving(5, 3), 5) == 1
+    assert estimate.share_with(SuccessiveHalving(5, 3), 5) == 1
     thirds = (5 + (15 - 5) / 3 + (45 - 15) / 9 + (80 - 45) / 27) / 80
-    assert estimate.share_with(Halving(5, 3), 80) == pytest.approx(thirds)
+    assert estimate.share_with(SuccessiveHalving(5, 3), 80) == pytest.approx(thirds)
     one = costs([RunConfig()])
     assert one.pruned_device_seconds == pytest.approx(one.device_seconds * thirds)
 

@@ -14,9 +14,9 @@ from src.report import numbers, table
 from src.run import run
 from src.runs.aggregate import collect
 from src.runs.run_folder import RunFolder, State
-from src.sweep.pruner import Halving, Pruner
+from src.sweep.pruner import SuccessiveHalving, SuccessiveHalvingPruner
 
-HALVING = Halving(first_rung=2, reduction=2)
+HALVING = SuccessiveHalving(first_rung=2, reduction=2)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def peer(config: RunConfig, folder: Path, losses: Sequence[float | None]) -> Non
 
 
 def test_rungs() -> None:
-    assert Halving().rungs(80) == [5, 15, 45]
+    assert SuccessiveHalving().rungs(80) == [5, 15, 45]
     assert HALVING.rungs(9) == [2, 4, 8]
     assert HALVING.rungs(2) == []  # a run that is at its end is not judged
 
@@ -47,23 +47,23 @@ def test_rungs() -> None:
 def test_the_worse_half_stops_at_a_rung(long: RunConfig, tmp_path: Path) -> None:
     for seed, loss in enumerate([1.0, 1.2, 1.4, 1.6], 1):
         peer(replace(long, seed=seed), tmp_path, [3.0, loss, loss])
-    pruner = Pruner(HALVING, tmp_path)
-    assert not pruner.is_hopeless(long, rows([9.0]))  # no rung yet
-    assert not pruner.is_hopeless(long, rows([9.0, 1.1]))
-    assert pruner.is_hopeless(long, rows([9.0, 1.5]))
-    assert not pruner.is_hopeless(long, rows([9.0, 1.5, 1.5]))  # judged once a rung
-    assert not pruner.is_hopeless(long, rows([1.1, 1.5]))  # by the lowest so far
-    assert not pruner.is_hopeless(long, rows([9.0, 1.1, 1.1, 7.0]))  # nobody else is that far
+    pruner = SuccessiveHalvingPruner(HALVING, tmp_path)
+    assert not pruner.should_prune(long, rows([9.0]))  # no rung yet
+    assert not pruner.should_prune(long, rows([9.0, 1.1]))
+    assert pruner.should_prune(long, rows([9.0, 1.5]))
+    assert not pruner.should_prune(long, rows([9.0, 1.5, 1.5]))  # judged once a rung
+    assert not pruner.should_prune(long, rows([1.1, 1.5]))  # by the lowest so far
+    assert not pruner.should_prune(long, rows([9.0, 1.1, 1.1, 7.0]))  # nobody else is that far
     peer(replace(long, seed=9), tmp_path, [9.0, 1.0, 0.9, 0.8])
-    assert pruner.is_hopeless(long, rows([9.0, 1.1, 1.1, 1.1]))
+    assert pruner.should_prune(long, rows([9.0, 1.1, 1.1, 1.1]))
 
 
 def test_the_first_validation_after_a_rung_counts(long: RunConfig, tmp_path: Path) -> None:
     peer(replace(long, seed=1), tmp_path, [None, None, 1.0])
-    pruner = Pruner(HALVING, tmp_path)
-    assert not pruner.is_hopeless(long, rows([None, None]))
-    assert pruner.is_hopeless(long, rows([None, None, 2.0]))
-    assert not pruner.is_hopeless(long, rows([None, None, 2.0, None]))
+    pruner = SuccessiveHalvingPruner(HALVING, tmp_path)
+    assert not pruner.should_prune(long, rows([None, None]))
+    assert pruner.should_prune(long, rows([None, None, 2.0]))
+    assert not pruner.should_prune(long, rows([None, None, 2.0, None]))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,9 @@ def test_only_runs_of_the_same_schedule_compete(
     long: RunConfig, tmp_path: Path, setting: dict, competes: bool
 ) -> None:
     peer(replace(long, **setting), tmp_path, [1.0, 1.0])
-    assert Pruner(HALVING, tmp_path).is_hopeless(long, rows([2.0, 2.0])) == competes
+    assert (
+        SuccessiveHalvingPruner(HALVING, tmp_path).should_prune(long, rows([2.0, 2.0])) == competes
+    )
 
 
 @pytest.fixture
@@ -98,7 +100,7 @@ def sweep(
 def test_a_pruned_run_is_marked_everywhere_and_never_complete(
     sweep: list[RunConfig], tmp_path: Path
 ) -> None:
-    outcomes = run(sweep, runs_dir=tmp_path, judge=Pruner(HALVING, tmp_path))
+    outcomes = run(sweep, runs_dir=tmp_path, judge=SuccessiveHalvingPruner(HALVING, tmp_path))
     assert [outcome.state for outcome in outcomes[2:]] == [State.PRUNED] * 2
     assert outcomes[0].state == State.DONE
     for outcome in outcomes[2:]:
@@ -124,8 +126,8 @@ def test_a_pruned_run_is_marked_everywhere_and_never_complete(
 def test_pruned_runs_rest_with_prune_and_are_finished_without(
     sweep: list[RunConfig], tmp_path: Path
 ) -> None:
-    first = run(sweep, runs_dir=tmp_path, judge=Pruner(HALVING, tmp_path))
-    again = run(sweep, runs_dir=tmp_path, judge=Pruner(HALVING, tmp_path))
+    first = run(sweep, runs_dir=tmp_path, judge=SuccessiveHalvingPruner(HALVING, tmp_path))
+    again = run(sweep, runs_dir=tmp_path, judge=SuccessiveHalvingPruner(HALVING, tmp_path))
     assert [o.result for o in first] == [o.result for o in again]
     whole = run(sweep, runs_dir=tmp_path)
     assert [outcome.state for outcome in whole] == [State.DONE] * 4

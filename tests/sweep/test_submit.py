@@ -249,7 +249,7 @@ def test_retries_are_bounded(submit: Submit, tmp_path: Path, grid_file: Path) ->
     for _ in range(2):
         _fail(folders[0], retry=True)
     _fail(folders[1], retry=False)
-    claim = leases.claim(folders[2].path)
+    claim = leases.acquire(folders[2].path)
     assert claim
 
     def cifar10net(*words: object) -> tuple[int, int, int]:
@@ -264,7 +264,7 @@ def test_retries_are_bounded(submit: Submit, tmp_path: Path, grid_file: Path) ->
 
 
 def _fail(folder: RunFolder, *, retry: bool) -> None:
-    claim = leases.claim(folder.path)
+    claim = leases.acquire(folder.path)
     assert claim
     folder.write_failure({"kind": "x", "retry": retry, "attempt": claim.number})
     claim.end("failed")

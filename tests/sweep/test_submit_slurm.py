@@ -65,23 +65,23 @@ def test_a_sweep_is_submitted_once_and_survives_a_requeue(
 def test_an_attempt_whose_job_is_gone_is_taken_over_at_once(
     cluster: Path, tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_poller, "shared", job_poller.Watch())
+    monkeypatch.setattr(job_poller, "shared", job_poller.JobPoller())
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "rehearsal")
     words = ["sbatch", "--parsable", "--array=0-0", "--output=/dev/null", "--wrap=sleep 60"]
     job = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
     folder = RunFolder.of(config, tmp_path)
     folder.register(config)
-    claim = leases.claim(folder.path)
+    claim = leases.acquire(folder.path)
     assert claim
     claim._over.set()
     claim._thread.join()
     claim.record |= {"slurm_job": f"{job}_0", "slurm_cluster": "rehearsal"}
     claim.record["process"]["machine"] = "another"
     files.write_json(folder.path / "attempts" / "1.json", claim.record)
-    assert leases.claim(folder.path) is None
+    assert leases.acquire(folder.path) is None
     subprocess.run(["scancel", "--signal=KILL", "--full", f"{job}_0"], check=True)
     until(lambda: queue.jobs() == {})
     monkeypatch.setattr(job_poller.shared, "_ask_at", 0.0)
-    taken = leases.claim(folder.path)
+    taken = leases.acquire(folder.path)
     assert taken
     taken.end("done")

@@ -19,7 +19,7 @@ from src.data.dataset import Dataset
 from src.run import Outcome, run
 from src.runs.run_folder import RunFolder, State
 from src.tracking import wandb_process
-from src.tracking.wandb_process import Mirror
+from src.tracking.wandb_process import WandbProcess
 from tests.conftest import Run
 from tests.tracking import offline
 
@@ -55,7 +55,7 @@ def mirrored(
 ) -> tuple[list[Outcome], list[str]]:
     """Train with a mirror; the outcomes, and what it had to say."""
     said: list[str] = []
-    with Mirror(mode, runs_dir, sweep="tests", say=said.append) as mirror:
+    with WandbProcess(mode, runs_dir, sweep="tests", say=said.append) as mirror:
         return run(configs, runs_dir=runs_dir, mirror=mirror, **more), said
 
 
@@ -159,7 +159,7 @@ def test_a_broken_wandb_is_not_felt(
     for how in BROKEN:
         monkeypatch.setenv("FAKE_WANDB", how)
         said: list[str] = []
-        with Mirror("offline", tmp_path / how, sweep="tests", say=said.append) as mirror:
+        with WandbProcess("offline", tmp_path / how, sweep="tests", say=said.append) as mirror:
             outcomes = run(configs, runs_dir=tmp_path / how, mirror=mirror)
             trained = time.monotonic()
         waited = time.monotonic() - trained
@@ -246,7 +246,7 @@ def test_online_without_a_key_is_offline(
 
 
 @pytest.fixture
-def untold(
+def silent(
     config: RunConfig,
     tmp_path: Path,
     fake: Callable[..., list[dict[str, Any]]],
@@ -262,9 +262,9 @@ def untold(
 
 
 def test_sync_sends_what_has_ended_once(
-    untold: Path, fake: Callable[..., list[dict[str, Any]]], command: Run
+    silent: Path, fake: Callable[..., list[dict[str, Any]]], command: Run
 ) -> None:
-    sync = ("python", "-m", "src.sweep", "sync", "--runs", untold, "--per_minute", 1000)
+    sync = ("python", "-m", "src.sweep", "sync", "--runs", silent, "--per_minute", 1000)
     done = command(*sync, "--dry_run")
     assert done.stdout.splitlines()[-1] == (
         "3 runs would be sent; 0 are there already, 1 not over yet"
@@ -277,7 +277,7 @@ def test_sync_sends_what_has_ended_once(
     assert sorted(one["exit_code"] for one in fake("finish")) == [0, 0, 1]
     told = {one["summary"].get("failure_kind") for one in fake("finish")}
     assert told == {None, "non-finite loss"}
-    for folder in (RunFolder(path) for path in untold.glob("cifar10net/*")):
+    for folder in (RunFolder(path) for path in silent.glob("cifar10net/*")):
         wandb_id = (files.read_json(folder.path / paths.WANDB) or {}).get("id")
         rows = [one["row"] for one in fake("log") if one["run"] == wandb_id]
         assert rows == folder.history()
@@ -287,13 +287,13 @@ def test_sync_sends_what_has_ended_once(
 
 
 def test_sync_keeps_to_a_rate_and_is_patient(
-    untold: Path,
+    silent: Path,
     fake: Callable[..., list[dict[str, Any]]],
     command: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FAKE_WANDB", "1 times raise in init")
-    done = command("python", "-m", "src.sweep", "sync", "--runs", untold, "--per_minute", 30)
+    done = command("python", "-m", "src.sweep", "sync", "--runs", silent, "--per_minute", 30)
     assert done.stdout.startswith("3 of 3 runs were sent")
     assert "HTTP 429: rate limit exceeded" in done.stderr
     times = [one["time"] for one in fake("init")]
@@ -303,12 +303,12 @@ def test_sync_keeps_to_a_rate_and_is_patient(
 
 
 def test_sync_refuses_what_it_cannot_do(
-    untold: Path,
+    silent: Path,
     fake: Callable[..., list[dict[str, Any]]],
     command: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sync = ("python", "-m", "src.sweep", "sync", "--runs", untold)
+    sync = ("python", "-m", "src.sweep", "sync", "--runs", silent)
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert "WANDB_MODE 'offline': expected online" in command(*sync, check=2).stderr
     monkeypatch.delenv("WANDB_MODE")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from src.training import concurrency
-from src.training.concurrency import FixedSlots, MeasuredSlots, slots_for
+from src.training.concurrency import FixedConcurrency, MeasuredConcurrency, concurrency_for
 
 GIB = 2**30
 
@@ -21,7 +21,7 @@ class Device:
 
     def settled(self, runs: int = 1000) -> list[int]:
         """The limits that were tried, in order."""
-        chosen = MeasuredSlots(self.memory, lambda: self.now)
+        chosen = MeasuredConcurrency(self.memory, lambda: self.now)
         tried = [chosen.limit]
         for _ in range(1000):
             self.open = min(chosen.limit, runs)
@@ -52,11 +52,11 @@ def test_slots_that_no_run_is_left_for_are_not_judged() -> None:
 
 
 def test_less_after_the_memory_ran_out() -> None:
-    for chosen in (FixedSlots(8), FixedSlots(1)):
+    for chosen in (FixedConcurrency(8), FixedConcurrency(1)):
         before = chosen.limit
         chosen.out_of_memory(before)
         assert chosen.limit == max(1, before // 2)
-    measured = MeasuredSlots(lambda: (GIB, GIB))
+    measured = MeasuredConcurrency(lambda: (GIB, GIB))
     measured.limit = 8
     measured.out_of_memory(8)
     assert measured.limit == 4
@@ -65,8 +65,8 @@ def test_less_after_the_memory_ran_out() -> None:
 
 
 def test_what_is_meant_by_auto(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert slots_for(None, torch.device("cpu")).limit == 1
-    assert slots_for(6, torch.device("cpu")).limit == 6
+    assert concurrency_for(None, torch.device("cpu")).limit == 1
+    assert concurrency_for(6, torch.device("cpu")).limit == 6
     monkeypatch.setattr(concurrency.torch.cuda, "mem_get_info", lambda device: (GIB, GIB))
-    assert isinstance(slots_for(None, torch.device("cuda")), MeasuredSlots)
-    assert slots_for(6, torch.device("cuda")).limit == 6
+    assert isinstance(concurrency_for(None, torch.device("cuda")), MeasuredConcurrency)
+    assert concurrency_for(6, torch.device("cuda")).limit == 6

@@ -12,9 +12,9 @@ from torch.utils._pytree import tree_leaves
 
 from src.config import RunConfig
 from src.data import color_jitter
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.training import trainer as trainer_module
-from src.training.cuda_graphs import Lane
+from src.training.cuda_graphs import GraphRunner
 from src.training.trainer import Trainer
 
 
@@ -49,7 +49,7 @@ class Recording(TorchDispatchMode):
                     old.copy_(new)
 
 
-class ImitatedLane(Lane):
+class ImitatedGraphRunner(GraphRunner):
     def __init__(self, device: torch.device, *, graphs: bool = True) -> None:
         super().__init__(device, graphs=graphs)
         self._graphs_wanted = True
@@ -58,7 +58,7 @@ class ImitatedLane(Lane):
         return Recording(step, size)
 
 
-def trained(config: RunConfig, data: ResidentData) -> Trainer:
+def trained(config: RunConfig, data: DeviceDataset) -> Trainer:
     trainer = Trainer(config, data)
     while trainer.advance():
         pass
@@ -78,7 +78,7 @@ def trained(config: RunConfig, data: ResidentData) -> Trainer:
 )
 def test_a_replayed_step_does_what_the_step_does(
     config: RunConfig,
-    small_data: ResidentData,
+    small_data: DeviceDataset,
     monkeypatch: pytest.MonkeyPatch,
     settings: dict,
 ) -> None:
@@ -89,9 +89,9 @@ def test_a_replayed_step_does_what_the_step_does(
         color_jitter, "_turned_where", color_jitter._turned_everywhere
     )  # as on a GPU
     plain = trained(run, small_data)
-    monkeypatch.setattr(trainer_module, "Lane", ImitatedLane)
+    monkeypatch.setattr(trainer_module, "GraphRunner", ImitatedGraphRunner)
     replayed = trained(run, small_data)
-    graphs: Any = replayed.lane._graphs
+    graphs: Any = replayed.graph_runner._graphs
     assert graphs["train", 10].replays > 2
     assert {name for name, _ in graphs} >= {"train", "validate"}
     assert plain.rows != []
@@ -106,7 +106,7 @@ def test_a_replayed_step_does_what_the_step_does(
 def test_the_imitation_notices_what_python_decides() -> None:
     """The twin of the test above: a step with a baked-in number differs when it is replayed."""
     total, calls = torch.zeros(()), iter(range(100))
-    lane = ImitatedLane(torch.device("cpu"))
+    graph_runner = ImitatedGraphRunner(torch.device("cpu"))
 
     def count(size: int) -> None:
         total.add_(next(calls))
@@ -115,9 +115,9 @@ def test_the_imitation_notices_what_python_decides() -> None:
         total.item()
 
     for _ in range(6):
-        lane.repeat("count", count, 1)
+        graph_runner.repeat("count", count, 1)
     assert total.item() == 0 + 1 + 2 + 2 + 2 + 2
-    lane.repeat("read", read, 1)
-    lane.repeat("read", read, 1)
+    graph_runner.repeat("read", read, 1)
+    graph_runner.repeat("read", read, 1)
     with pytest.raises(AssertionError, match="waits for the device"):
-        lane.repeat("read", read, 1)
+        graph_runner.repeat("read", read, 1)

@@ -8,7 +8,7 @@ import torch
 from torchvision.models import resnet18
 
 from src.config import RunConfig
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.models.classifier import Classifier
 from src.training import feature_cache
 from src.training.learner import Learner
@@ -35,7 +35,7 @@ def transfer(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     return replace(SHORT, weights=str(file))
 
 
-def trained(config: RunConfig, data: ResidentData) -> Trainer:
+def trained(config: RunConfig, data: DeviceDataset) -> Trainer:
     trainer = Trainer(config, data)
     while trainer.advance():
         pass
@@ -43,7 +43,7 @@ def trained(config: RunConfig, data: ResidentData) -> Trainer:
 
 
 def test_the_twin_that_makes_them_each_time_learns_the_same(
-    transfer: RunConfig, small_data: ResidentData, monkeypatch: pytest.MonkeyPatch
+    transfer: RunConfig, small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast = trained(transfer, small_data)
     monkeypatch.setattr(Learner, "prepare", lambda self: iter(()))
@@ -61,7 +61,7 @@ def test_the_twin_that_makes_them_each_time_learns_the_same(
 
 def test_a_second_run_finds_them(
     transfer: RunConfig,
-    small_data: ResidentData,
+    small_data: DeviceDataset,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -76,7 +76,7 @@ def test_a_second_run_finds_them(
     assert trained(replace(transfer, learning_rate=0.02), small_data).rows != first.rows
 
 
-def test_augmented_images_are_seen_anew(transfer: RunConfig, small_data: ResidentData) -> None:
+def test_augmented_images_are_seen_anew(transfer: RunConfig, small_data: DeviceDataset) -> None:
     trainer = Trainer(replace(transfer, data_augmentation=True, max_images=8), small_data)
     next(trainer.learner.prepare(), None)
     assert trainer.learner.train_images is small_data.train
@@ -84,9 +84,9 @@ def test_augmented_images_are_seen_anew(transfer: RunConfig, small_data: Residen
 
 def test_features_are_in_place_of_the_images() -> None:
     features = torch.arange(6.0).view(3, 2)
-    kept = feature_cache.Features(features, torch.tensor([0, 2, 0, 1, 0]), torch.arange(5))
+    kept = feature_cache.CachedFeatures(features, torch.tensor([0, 2, 0, 1, 0]), torch.arange(5))
     batch, labels = kept.batch(torch.tensor([3, 1]), torch.empty(0))
     assert batch.tolist() == [[2, 3], [4, 5]]
     assert labels.tolist() == [3, 1]
-    head: Classifier = feature_cache.LastLayer(torch.nn.Linear(2, 10))
+    head: Classifier = feature_cache.HeadOnly(torch.nn.Linear(2, 10))
     assert head(batch).shape == (2, 10)

@@ -10,9 +10,9 @@ import torch
 from src.common.errors import NonFiniteLoss, Stopped
 from src.config import RunConfig
 from src.data import synthetic
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.training import group
-from src.training.concurrency import FixedSlots, slots_for
+from src.training.concurrency import FixedConcurrency, concurrency_for
 from src.training.trainer import Trainer
 
 pytestmark = [
@@ -22,8 +22,8 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def data() -> ResidentData:
-    return ResidentData.put(synthetic.generate(train=3000, test=500), torch.device("cuda"))
+def data() -> DeviceDataset:
+    return DeviceDataset.put(synthetic.generate(train=3000, test=500), torch.device("cuda"))
 
 
 @pytest.fixture
@@ -42,13 +42,13 @@ def losses(trainer: Trainer) -> list[float]:
     return [row[name] for row in trainer.rows for name in ("train_loss", "val_loss")]
 
 
-def alone(config: RunConfig, data: ResidentData) -> list[float]:
+def alone(config: RunConfig, data: DeviceDataset) -> list[float]:
     [finished] = group.train(iter([Trainer(config, data)]))
     assert finished.error is None
     return losses(finished.trainer)
 
 
-def spread(config: RunConfig, data: ResidentData) -> float:
+def spread(config: RunConfig, data: DeviceDataset) -> float:
     """How far two solo runs are apart, or a rounding error where they are not."""
     pairs = zip(alone(config, data), alone(config, data), strict=True)
     return max(0.002, 2 * max(abs(a - b) for a, b in pairs))
@@ -65,14 +65,14 @@ def spread(config: RunConfig, data: ResidentData) -> float:
     ],
 )
 def test_a_graph_does_what_its_kernels_do(
-    run: RunConfig, data: ResidentData, settings: dict
+    run: RunConfig, data: DeviceDataset, settings: dict
 ) -> None:
     config = replace(run, **settings)
     eager = alone(replace(config, cuda_graphs=False), data)
     assert alone(config, data) == pytest.approx(eager, abs=spread(config, data))
 
 
-def test_slots_change_nothing(run: RunConfig, data: ResidentData) -> None:
+def test_slots_change_nothing(run: RunConfig, data: DeviceDataset) -> None:
     """Five runs in three slots, one of which diverges: the others are as they are alone."""
     configs = [replace(run, seed=seed) for seed in range(4)]
     configs.insert(2, replace(run, learning_rate=1e30, precision="float32"))
@@ -84,7 +84,7 @@ def test_slots_change_nothing(run: RunConfig, data: ResidentData) -> None:
             opened.append(Trainer(config, data))
             yield opened[-1]
 
-    ended = list(group.train(queue(), slots=FixedSlots(3)))
+    ended = list(group.train(queue(), slots=FixedConcurrency(3)))
     assert len(ended) == len(opened) == 5
     for finished in ended:
         if finished.trainer.config.learning_rate > 1:
@@ -95,7 +95,7 @@ def test_slots_change_nothing(run: RunConfig, data: ResidentData) -> None:
 
 
 def test_stopped_in_the_middle_of_a_group_and_resumed(
-    run: RunConfig, data: ResidentData, tmp_path: Path
+    run: RunConfig, data: DeviceDataset, tmp_path: Path
 ) -> None:
     folders = [tmp_path / str(seed) for seed in range(2)]
     for folder in folders:
@@ -107,8 +107,8 @@ def test_stopped_in_the_middle_of_a_group_and_resumed(
 
     turns = iter(range(10_000))
     with pytest.raises(Stopped):
-        list(group.train(trainers(), slots=FixedSlots(2), stop=lambda: next(turns) > 60))
-    ended = list(group.train(trainers(), slots=FixedSlots(2)))
+        list(group.train(trainers(), slots=FixedConcurrency(2), stop=lambda: next(turns) > 60))
+    ended = list(group.train(trainers(), slots=FixedConcurrency(2)))
     for finished in ended:
         assert finished.trainer.resumed
         config = finished.trainer.config
@@ -116,9 +116,9 @@ def test_stopped_in_the_middle_of_a_group_and_resumed(
         assert losses(finished.trainer) == pytest.approx(expected, abs=spread(config, data))
 
 
-def test_how_many_slots_are_worth_it_is_found(run: RunConfig, data: ResidentData) -> None:
+def test_how_many_slots_are_worth_it_is_found(run: RunConfig, data: DeviceDataset) -> None:
     small = replace(run, model_type="cifar10net", num_epochs=10_000)
-    slots = slots_for(None, data.device)
+    slots = concurrency_for(None, data.device)
     trainers = (Trainer(replace(small, seed=seed), data) for seed in range(64))
     with pytest.raises(Stopped):
         list(group.train(trainers, slots=slots, stop=lambda: slots.settled))

@@ -12,9 +12,9 @@ import torch
 
 from src.common.errors import NonFiniteLoss, OutOfMemory, Stopped
 from src.config import RunConfig
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.training import group, memory
-from src.training.concurrency import FixedSlots
+from src.training.concurrency import FixedConcurrency
 from src.training.learner import Learner
 from src.training.trainer import Trainer
 
@@ -33,7 +33,7 @@ def configs(config: RunConfig) -> list[RunConfig]:
 
 
 def test_neighbours_change_nothing(
-    configs: list[RunConfig], small_data: ResidentData, monkeypatch: pytest.MonkeyPatch
+    configs: list[RunConfig], small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = {}
     for config in configs:
@@ -49,7 +49,7 @@ def test_neighbours_change_nothing(
     ended = 0
     trimmed: list[int] = []
     monkeypatch.setattr(memory, "trim", lambda: trimmed.append(ended))
-    for finished in group.train(queue(), slots=FixedSlots(3)):
+    for finished in group.train(queue(), slots=FixedConcurrency(3)):
         ended += 1
         assert len(opened) <= 3 + ended
         solo = alone[finished.trainer.config.id]
@@ -66,7 +66,7 @@ def test_neighbours_change_nothing(
 
 
 def test_a_stop_saves_every_open_run(
-    config: RunConfig, small_data: ResidentData, tmp_path: Path
+    config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
     folders = [tmp_path / str(i) for i in range(3)]
     trainers = []
@@ -75,11 +75,11 @@ def test_a_stop_saves_every_open_run(
         trainers.append(Trainer(replace(config, seed=seed), small_data, folder=folder))
     steps = iter(range(100))
     with pytest.raises(Stopped):
-        list(group.train(iter(trainers), slots=FixedSlots(2), stop=lambda: next(steps) > 9))
+        list(group.train(iter(trainers), slots=FixedConcurrency(2), stop=lambda: next(steps) > 9))
     assert [len(list(folder.iterdir())) for folder in folders] == [1, 1, 0]
 
 
-def test_a_stop_before_the_start_takes_nothing(small_data: ResidentData) -> None:
+def test_a_stop_before_the_start_takes_nothing(small_data: DeviceDataset) -> None:
     def queue() -> Iterator[Trainer]:
         raise AssertionError("nothing was to be opened")
         yield
@@ -89,7 +89,7 @@ def test_a_stop_before_the_start_takes_nothing(small_data: ResidentData) -> None
 
 
 def test_a_full_disk_is_nobodys_own_trouble(
-    config: RunConfig, small_data: ResidentData, monkeypatch: pytest.MonkeyPatch
+    config: RunConfig, small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: Trainer) -> None:
         raise OSError(28, "No space left on device")
@@ -129,18 +129,18 @@ class Starved:
         monkeypatch.setattr(Learner, "train_batch", starving)
 
 
-def waiting(config: RunConfig, data: ResidentData, count: int) -> Iterator[Trainer]:
+def waiting(config: RunConfig, data: DeviceDataset, count: int) -> Iterator[Trainer]:
     runs = (replace(config, seed=seed) for seed in range(count))
     return (Trainer(run, data, opened=False) for run in runs)
 
 
 def test_a_run_without_memory_is_put_back_and_fewer_go_on(
-    config: RunConfig, small_data: ResidentData, monkeypatch: pytest.MonkeyPatch
+    config: RunConfig, small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = group.train(waiting(config, small_data, 4))
     expected = {done.trainer.config.seed: done.trainer.rows for done in alone}
     starved = Starved(monkeypatch, 1, 3)
-    slots = FixedSlots(4)
+    slots = FixedConcurrency(4)
     ended = {
         done.trainer.config.seed: (done.error, done.trainer.rows)
         for done in group.train(waiting(config, small_data, 4), slots=slots)
@@ -155,7 +155,7 @@ def test_a_run_without_memory_is_put_back_and_fewer_go_on(
 
 
 def test_a_run_put_back_goes_on_from_its_last_state(
-    config: RunConfig, small_data: ResidentData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: RunConfig, small_data: DeviceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Starved(monkeypatch, 1)
     often = replace(config, checkpoint_minutes=0)
@@ -171,19 +171,19 @@ def test_a_run_put_back_goes_on_from_its_last_state(
             opened=False,
         ),
     ]
-    ended = list(group.train(iter(trainers), slots=FixedSlots(2)))
+    ended = list(group.train(iter(trainers), slots=FixedConcurrency(2)))
     assert [done.error for done in ended] == [None, None]
     [(epochs, steps)] = went_on
     assert (epochs, steps) > (0, 0)
 
 
 def test_alone_and_without_memory_it_ends_and_says_how_much_it_needed(
-    config: RunConfig, small_data: ResidentData, monkeypatch: pytest.MonkeyPatch
+    config: RunConfig, small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starved = Starved(monkeypatch, 1, ever=True)
     ended = {
         done.trainer.config.seed: done.error
-        for done in group.train(waiting(config, small_data, 3), slots=FixedSlots(2))
+        for done in group.train(waiting(config, small_data, 3), slots=FixedConcurrency(2))
     }
     assert [ended[0], ended[2]] == [None, None]
     assert isinstance(ended[1], OutOfMemory)
@@ -194,7 +194,7 @@ def test_alone_and_without_memory_it_ends_and_says_how_much_it_needed(
 
 
 def test_what_a_run_held_is_given_back_before_the_next_begins(
-    config: RunConfig, small_data: ResidentData
+    config: RunConfig, small_data: DeviceDataset
 ) -> None:
     learners: list[weakref.ref[Learner]] = []
     alive: list[int] = []
@@ -215,7 +215,7 @@ def test_what_a_run_held_is_given_back_before_the_next_begins(
 
 
 def test_node_trouble_ends_a_run_without_waiting_for_the_device(
-    config: RunConfig, small_data: ResidentData, monkeypatch: pytest.MonkeyPatch
+    config: RunConfig, small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dead(self: object, *_: object) -> None:
         raise RuntimeError("CUDA error: uncorrectable ECC error encountered")

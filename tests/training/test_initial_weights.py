@@ -71,7 +71,7 @@ def test_without_imagenets_weights_there_is_one_clear_line(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody answers there
     with pytest.raises(UserError, match=r"--weights imagenet: resnet18-.*--weights none") as error:
-        initial_weights.check_given(replace(TRANSFER, weights="imagenet"))
+        initial_weights.check_initial_weights(replace(TRANSFER, weights="imagenet"))
     assert "\n" not in str(error.value)
 
 
@@ -85,11 +85,11 @@ def test_weights_that_cannot_be_are_one_clear_line(tmp_path: Path) -> None:
         ("number.pt", "not a state dict"),
     ):
         with pytest.raises(UserError, match=message):
-            initial_weights.check_given(replace(TRANSFER, weights=str(tmp_path / name)))
+            initial_weights.check_initial_weights(replace(TRANSFER, weights=str(tmp_path / name)))
     with pytest.raises(UserError, match="do not fit the model: Missing key"):
         build_model(replace(TRANSFER, weights=str(tmp_path / "other.pt")), CPU)
 
 
 def test_a_parent_needs_its_weights() -> None:
     with pytest.raises(UserError, match="--continue sets them"):
-        initial_weights.check_given(RunConfig(parent="467eb8d1f4/best_val_acc"))
+        initial_weights.check_initial_weights(RunConfig(parent="467eb8d1f4/best_val_acc"))

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from src import models
 from src.common.errors import NonFiniteLoss
 from src.config import RunConfig
-from src.data.device_dataset import ResidentData, normalization_table
+from src.data.device_dataset import DeviceDataset, normalization_table
 from src.training.tracker import Row
 from src.training.trainer import Trained, Trainer
 
@@ -42,7 +42,7 @@ def assert_same(a: Trained, b: Trained) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"data_augmentation": True, "precision": "float32"}])
-def test_twice_is_the_same(config: RunConfig, small_data: ResidentData, settings: dict) -> None:
+def test_twice_is_the_same(config: RunConfig, small_data: DeviceDataset, settings: dict) -> None:
     run = replace(config, **settings)
     assert_same(finish(Trainer(run, small_data)), finish(Trainer(run, small_data)))
     other = finish(Trainer(replace(run, seed=1), small_data))
@@ -50,7 +50,7 @@ def test_twice_is_the_same(config: RunConfig, small_data: ResidentData, settings
 
 
 def test_stopped_anywhere_and_resumed_is_the_same(
-    config: RunConfig, small_data: ResidentData, tmp_path: Path
+    config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
     """With augmentation and rare validation, after every unit of work."""
     run = replace(
@@ -70,7 +70,7 @@ def test_stopped_anywhere_and_resumed_is_the_same(
 
 
 def test_dropout_goes_on_where_it_stopped(
-    config: RunConfig, small_data: ResidentData, tmp_path: Path
+    config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
     tiny = replace(config, model_type="tinyvgg", hidden_units=4, num_epochs=1)
     run = replace(tiny, max_images=20, batch_size=5, dropout=0.5)
@@ -85,7 +85,7 @@ def test_dropout_goes_on_where_it_stopped(
 
 
 def test_a_checkpoint_of_another_run_is_ignored(
-    config: RunConfig, small_data: ResidentData, tmp_path: Path
+    config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
     trainer = Trainer(config, small_data, folder=tmp_path)
     trainer.advance()
@@ -94,7 +94,7 @@ def test_a_checkpoint_of_another_run_is_ignored(
     assert not Trainer(replace(config, seed=9), small_data, folder=tmp_path).resumed
 
 
-def test_it_is_the_plain_training_loop(config: RunConfig, small_data: ResidentData) -> None:
+def test_it_is_the_plain_training_loop(config: RunConfig, small_data: DeviceDataset) -> None:
     """The golden twin: the same run written out in ten lines of plain torch."""
     run = replace(config, precision="float32", num_epochs=1, scheduler="none", max_images=200)
     trainer = Trainer(run, small_data)
@@ -122,7 +122,7 @@ def test_it_is_the_plain_training_loop(config: RunConfig, small_data: ResidentDa
     assert trainer.rows[0]["val_loss"] == pytest.approx(expected, rel=1e-3)
 
 
-def test_golden_losses(config: RunConfig, small_data: ResidentData) -> None:
+def test_golden_losses(config: RunConfig, small_data: DeviceDataset) -> None:
     """Guards the training path: a change of these is a change of everybody's results."""
     trainer = Trainer(replace(config, precision="float32", data_augmentation=True), small_data)
     finish(trainer)
@@ -134,7 +134,7 @@ GOLDEN_LOSSES = [2.3087308406829834, 2.2796671390533447, 2.1709423462549844, 2.2
 
 
 def test_validation_every_f_epochs_and_at_the_end(
-    config: RunConfig, small_data: ResidentData
+    config: RunConfig, small_data: DeviceDataset
 ) -> None:
     run = replace(config, num_epochs=5, val_freq=2, max_images=100)
     trainer = Trainer(run, small_data)
@@ -146,7 +146,7 @@ def test_validation_every_f_epochs_and_at_the_end(
 
 
 def test_early_stopping_and_the_three_checkpoints(
-    config: RunConfig, small_data: ResidentData
+    config: RunConfig, small_data: DeviceDataset
 ) -> None:
     run = replace(config, num_epochs=40, early_stopping_patience=2, learning_rate=0.02)
     run = replace(run, precision="float32")
@@ -171,7 +171,9 @@ def test_early_stopping_and_the_three_checkpoints(
         assert trained.numbers[f"test_accuracy_{kind}"] == pytest.approx(accuracy)
 
 
-def test_a_loss_that_is_no_number_ends_the_run(config: RunConfig, small_data: ResidentData) -> None:
+def test_a_loss_that_is_no_number_ends_the_run(
+    config: RunConfig, small_data: DeviceDataset
+) -> None:
     trainer = Trainer(replace(config, learning_rate=1e30, precision="float32"), small_data)
     with pytest.raises(NonFiniteLoss, match=r"loss became (nan|inf) in epoch 1"):
         finish(trainer)
@@ -179,7 +181,7 @@ def test_a_loss_that_is_no_number_ends_the_run(config: RunConfig, small_data: Re
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_the_other_optimizers_learn(
-    config: RunConfig, small_data: ResidentData, optimizer: str
+    config: RunConfig, small_data: DeviceDataset, optimizer: str
 ) -> None:
     rate = {"adam": 0.001, "sgd": 0.02}[optimizer]
     trainer = Trainer(replace(config, optimizer=optimizer, learning_rate=rate), small_data)
@@ -189,7 +191,7 @@ def test_the_other_optimizers_learn(
     assert last < first
 
 
-def test_metrics_of_all_images(config: RunConfig, small_data: ResidentData) -> None:
+def test_metrics_of_all_images(config: RunConfig, small_data: DeviceDataset) -> None:
     trained = finish(Trainer(replace(config, max_images=0, num_epochs=1), small_data))
     assert trained.numbers["test_images"] == len(trained.test_labels) == 200
     assert trained.test.logits.shape == (200, 10)
@@ -199,7 +201,7 @@ def test_metrics_of_all_images(config: RunConfig, small_data: ResidentData) -> N
 
 
 def test_checkpoints_are_written_while_training_goes_on(
-    config: RunConfig, small_data: ResidentData, tmp_path: Path
+    config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
     """With one due after every step: the run is not held up, and ends as it would have."""
     often = replace(config, checkpoint_minutes=0)
@@ -215,7 +217,7 @@ def test_checkpoints_are_written_while_training_goes_on(
 
 
 def test_a_compiled_step_is_the_step(
-    config: RunConfig, small_data: ResidentData, monkeypatch: pytest.MonkeyPatch
+    config: RunConfig, small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With dynamo's capture of it, but without the minute that its C++ takes to compile."""
     whole = torch.compile
@@ -227,18 +229,18 @@ def test_a_compiled_step_is_the_step(
 
 
 def test_a_run_stopped_while_it_was_pruned_goes_on_where_nobody_prunes(
-    config: RunConfig, small_data: ResidentData, tmp_path: Path
+    config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
     run = replace(config, num_epochs=3, max_images=100)
 
     def hopeless(rows: Sequence[Row]) -> bool:
         return len(rows) == 2
 
-    trainer = Trainer(run, small_data, folder=tmp_path, is_hopeless=hopeless)
+    trainer = Trainer(run, small_data, folder=tmp_path, should_prune=hopeless)
     while trainer.stop_reason is None:
         assert trainer.advance()
     trainer.save()
-    pruned = Trainer(run, small_data, folder=tmp_path, is_hopeless=hopeless)
+    pruned = Trainer(run, small_data, folder=tmp_path, should_prune=hopeless)
     assert finish(pruned).numbers["stop_reason"] == "pruned"
     whole = Trainer(run, small_data, folder=tmp_path)
     assert_same(finish(whole), finish(Trainer(run, small_data)))

@@ -6,7 +6,7 @@ import pytest
 from _pytest.capture import CaptureResult
 
 from src import data
-from src.common.signals import StopRequest
+from src.common.signals import StopSignal
 from src.data.dataset import Dataset
 from src.tune.__main__ import main
 
@@ -16,7 +16,7 @@ Tune = Callable[..., CaptureResult[str]]
 @pytest.fixture
 def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     """No signal handlers, which would outlive a test."""
-    monkeypatch.setattr(StopRequest, "install", lambda self, *further: self)
+    monkeypatch.setattr(StopSignal, "install", lambda self, *further: self)
 
 
 @pytest.fixture

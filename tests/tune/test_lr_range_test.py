@@ -10,18 +10,18 @@ import torch
 
 from src.common.errors import Stopped, UserError
 from src.config import RunConfig
-from src.data.device_dataset import ResidentData
+from src.data.device_dataset import DeviceDataset
 from src.main import main
 from src.runs.run_folder import RunFolder
-from src.training.cuda_graphs import Lane
+from src.training.cuda_graphs import GraphRunner
 from src.training.learner import Learner
-from src.training.precision import pick_arithmetic
+from src.training.precision import select_compute_format
 from src.tune import lr_range_test
-from src.tune.lr_range_test import Curve, Sweep, range_test
+from src.tune.lr_range_test import RangeTestCurve, RateSweep, range_test
 from tests.conftest import Run
 from tests.tune.conftest import Tune
 
-SWEEP = Sweep(start=1e-5, end=10, steps=60)
+SWEEP = RateSweep(start=1e-5, end=10, steps=60)
 
 
 @pytest.fixture
@@ -29,14 +29,18 @@ def augmented(config: RunConfig) -> RunConfig:
     return replace(config, data_augmentation=True)
 
 
-def library(config: RunConfig, small: ResidentData, sweep: Sweep) -> tuple[Curve, float]:
+def library(
+    config: RunConfig, small: DeviceDataset, sweep: RateSweep
+) -> tuple[RangeTestCurve, float]:
     """The same test by torch-lr-finder, on the same batches; and the rate it suggests."""
     import matplotlib.pyplot as plt
     from torch_lr_finder import LRFinder, TrainDataLoaderIter
 
-    learner = Learner(config, small, Lane(small.device), pick_arithmetic(config, small.device))
+    learner = Learner(
+        config, small, GraphRunner(small.device), select_compute_format(config, small.device)
+    )
 
-    class Batches(TrainDataLoaderIter):
+    class BatchSource(TrainDataLoaderIter):
         def __init__(self) -> None:
             self.step = 0
 
@@ -46,18 +50,18 @@ def library(config: RunConfig, small: ResidentData, sweep: Sweep) -> tuple[Curve
             self.step += 1
             at = torch.tensor(epoch)
             images, labels = small.train.batch(samples, learner.table, learner.augmentation, at)
-            return images.contiguous(memory_format=learner.arithmetic.layout), labels
+            return images.contiguous(memory_format=learner.compute_format.layout), labels
 
     finder = LRFinder(learner.model, learner.optimizer, torch.nn.CrossEntropyLoss())
-    finder.range_test(Batches(), start_lr=sweep.start, end_lr=sweep.end, num_iter=sweep.steps)
+    finder.range_test(BatchSource(), start_lr=sweep.start, end_lr=sweep.end, num_iter=sweep.steps)
     figure, axes = plt.subplots()
     _, suggestion = finder.plot(ax=axes)
     plt.close(figure)
-    return Curve(tuple(finder.history["lr"]), tuple(finder.history["loss"])), suggestion
+    return RangeTestCurve(tuple(finder.history["lr"]), tuple(finder.history["loss"])), suggestion
 
 
 @pytest.mark.filterwarnings("ignore")  # of tqdm and of the library itself
-def test_it_is_the_test_of_torch_lr_finder(augmented: RunConfig, small_data: ResidentData) -> None:
+def test_it_is_the_test_of_torch_lr_finder(augmented: RunConfig, small_data: DeviceDataset) -> None:
     ours = range_test(augmented, small_data, SWEEP)
     theirs, suggestion = library(augmented, small_data, SWEEP)
     np.testing.assert_allclose(ours.rates, theirs.rates, rtol=1e-9)
@@ -65,7 +69,7 @@ def test_it_is_the_test_of_torch_lr_finder(augmented: RunConfig, small_data: Res
     assert ours.suggestion == float(f"{suggestion:.3g}")
 
 
-def test_it_is_deterministic_and_sensible(augmented: RunConfig, small_data: ResidentData) -> None:
+def test_it_is_deterministic_and_sensible(augmented: RunConfig, small_data: DeviceDataset) -> None:
     before = torch.get_rng_state()
     curve = range_test(augmented, small_data, SWEEP)
     assert curve == range_test(augmented, small_data, SWEEP)
@@ -76,11 +80,11 @@ def test_it_is_deterministic_and_sensible(augmented: RunConfig, small_data: Resi
     assert curve.rates[losses.argmin()] > curve.suggestion
 
 
-def test_it_ends_where_the_loss_diverges(config: RunConfig, small_data: ResidentData) -> None:
-    curve = range_test(config, small_data, Sweep(1e-4, 1e9, 100))
+def test_it_ends_where_the_loss_diverges(config: RunConfig, small_data: DeviceDataset) -> None:
+    curve = range_test(config, small_data, RateSweep(1e-4, 1e9, 100))
     assert 17 <= len(curve.losses) < 100
     with pytest.raises(UserError, match="too soon"):
-        _ = range_test(config, small_data, Sweep(1e6, 1e9, 100)).suggestion
+        _ = range_test(config, small_data, RateSweep(1e6, 1e9, 100)).suggestion
     with pytest.raises(Stopped):
         range_test(config, small_data, SWEEP, stop=lambda: True)
 
@@ -88,7 +92,7 @@ def test_it_ends_where_the_loss_diverges(config: RunConfig, small_data: Resident
 def test_the_steepest_descent_is_suggested() -> None:
     losses = [2.3] * 30 + [2.0, 1.8, 1.75] + [1.75] * 20
     rates = [float(f"{10 ** (i / 10 - 6):.8g}") for i in range(len(losses))]
-    curve = Curve(tuple(rates), tuple(losses))
+    curve = RangeTestCurve(tuple(rates), tuple(losses))
     assert curve.suggested == 30
     assert curve.suggestion == 0.001
 

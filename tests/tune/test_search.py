@@ -22,8 +22,8 @@ from src.common.paths import ROOT
 from src.config import RunConfig
 from src.runs.run_folder import RunFolder, State
 from src.tune import best_trial, search_data
-from src.tune.search_space import Choice, Range, Space
-from src.tune.study import Search
+from src.tune.search_space import Choice, Range, SearchSpace
+from src.tune.study import TrialStudy
 from tests.conftest import until
 from tests.tune.conftest import Tune
 
@@ -40,11 +40,11 @@ FILE = {
 
 
 @pytest.fixture
-def space(config: RunConfig, small_synthetic: None) -> Space:
+def space(config: RunConfig, small_synthetic: None) -> SearchSpace:
     """A search of learning rates and dense layers, in a second a trial."""
     small = replace(config, num_epochs=2, max_images=100, batch_size=25)
     rates = Range(1e-4, 1.0, log=True)
-    return Space("small", small, {"learning_rate": rates, "fc1": Choice((8, 9))})
+    return SearchSpace("small", small, {"learning_rate": rates, "fc1": Choice((8, 9))})
 
 
 def write(folder: Path, **changes: Any) -> Path:
@@ -53,13 +53,13 @@ def write(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def parameters(search: Search) -> list[dict[str, Any]]:
+def parameters(search: TrialStudy) -> list[dict[str, Any]]:
     return [trial.params for trial in search.trials()]
 
 
-def test_trials_are_runs(space: Space, tmp_path: Path) -> None:
+def test_trials_are_runs(space: SearchSpace, tmp_path: Path) -> None:
     said: list[str] = []
-    search = Search(space, tmp_path, say=said.append)
+    search = TrialStudy(space, tmp_path, say=said.append)
     assert search.work(4) is None
     assert best_trial.counts(search) == {"complete": 4, "pruned": 0, "failed": 0, "running": 0}
     for trial in search.trials():
@@ -73,32 +73,32 @@ def test_trials_are_runs(space: Space, tmp_path: Path) -> None:
 
 
 def test_a_search_that_goes_on_is_the_search_that_never_stopped(
-    space: Space, tmp_path: Path
+    space: SearchSpace, tmp_path: Path
 ) -> None:
-    whole, parts = Search(space, tmp_path / "whole"), tmp_path / "parts"
+    whole, parts = TrialStudy(space, tmp_path / "whole"), tmp_path / "parts"
     whole.work(4)
-    Search(space, parts).work(1)
-    Search(space, parts).work(1)  # nothing is left to do
-    again = Search(space, parts)
+    TrialStudy(space, parts).work(1)
+    TrialStudy(space, parts).work(1)  # nothing is left to do
+    again = TrialStudy(space, parts)
     assert len(again.trials()) == 1
     again.work(4)
     assert parameters(again) == parameters(whole)
     assert [t.value for t in again.trials()] == [t.value for t in whole.trials()]
     rates = {values["learning_rate"] for values in parameters(whole)}
     assert len(rates) == 4
-    other = Search(replace(space, base=replace(space.base, seed=1)), parts)
+    other = TrialStudy(replace(space, base=replace(space.base, seed=1)), parts)
     other.work(1)
     assert parameters(other)[0] not in parameters(whole)
 
 
-def test_a_trial_that_was_stopped_goes_on(space: Space, tmp_path: Path) -> None:
+def test_a_trial_that_was_stopped_goes_on(space: SearchSpace, tmp_path: Path) -> None:
     asked = iter([False] * 8)
-    first = Search(space, tmp_path, stop=lambda: next(asked, True))
+    first = TrialStudy(space, tmp_path, stop=lambda: next(asked, True))
     with pytest.raises(Stopped):
         first.work(2)
     [left] = first.trials()
     assert left.state.name == "RUNNING"
-    second = Search(space, tmp_path)
+    second = TrialStudy(space, tmp_path)
     second.work(2)
     trials = second.trials()
     assert trials[0].params == left.params
@@ -108,21 +108,21 @@ def test_a_trial_that_was_stopped_goes_on(space: Space, tmp_path: Path) -> None:
 
 
 def test_what_is_done_already_answers_at_once(
-    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Search(space, tmp_path / "a").work(2)
+    TrialStudy(space, tmp_path / "a").work(2)
     (tmp_path / "a" / "searches").rename(tmp_path / "old")
     monkeypatch.setattr(run, "Trainer", None)
-    search = Search(space, tmp_path / "a")
+    search = TrialStudy(space, tmp_path / "a")
     search.work(2)
     assert [len(trial.intermediate_values) for trial in search.trials()] == [2, 2]
 
 
-def test_the_median_prunes(space: Space, tmp_path: Path) -> None:
+def test_the_median_prunes(space: SearchSpace, tmp_path: Path) -> None:
     """Five good trials, then ones that hardly learn."""
     epochs = replace(space.base, num_epochs=3)
     good = replace(space, base=epochs, dimensions={"learning_rate": Choice((0.003,))})
-    search = Search(good, tmp_path)
+    search = TrialStudy(good, tmp_path)
     search.work(5)
     search.space = replace(good, dimensions={"weight_decay": Choice((1e-4,))})
     search.space = replace(search.space, base=replace(epochs, learning_rate=1e-7))
@@ -137,43 +137,43 @@ def test_the_median_prunes(space: Space, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pruner", ["halving", "none"])
-def test_other_pruners(space: Space, tmp_path: Path, pruner: str) -> None:
-    search = Search(space, tmp_path, pruner=pruner)
+def test_other_pruners(space: SearchSpace, tmp_path: Path, pruner: str) -> None:
+    search = TrialStudy(space, tmp_path, pruner=pruner)
     assert search.work(2) is None
     assert len(search.trials("COMPLETE", "PRUNED")) == 2
     assert pruner != "none" or best_trial.counts(search)["complete"] == 2
 
 
-def test_a_trial_that_diverges_is_a_failed_one(space: Space, tmp_path: Path) -> None:
+def test_a_trial_that_diverges_is_a_failed_one(space: SearchSpace, tmp_path: Path) -> None:
     wild = {"learning_rate": Choice((1e30,)), "fc1": Choice((8, 9))}
     base = replace(space.base, optimizer="sgd")
-    search = Search(replace(space, base=base, dimensions=wild), tmp_path)
+    search = TrialStudy(replace(space, base=base, dimensions=wild), tmp_path)
     assert search.work(5) is None
     assert best_trial.counts(search)["failed"] == 5
     assert best_trial.best(search) is None
 
 
 def test_what_breaks_again_and_again_is_given_up(
-    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("out of luck")
 
     monkeypatch.setattr(run.Trainer, "open", broken)
-    search = Search(space, tmp_path)
+    search = TrialStudy(space, tmp_path)
     assert search.work(30) == "3 trials in a row broke: RuntimeError: out of luck"
     assert len(search.trials("FAIL")) == 3
 
 
-def test_a_run_that_cannot_work_ends_the_search(space: Space, tmp_path: Path) -> None:
+def test_a_run_that_cannot_work_ends_the_search(space: SearchSpace, tmp_path: Path) -> None:
     tiny = replace(space.base, val_split="random", val_size=10**6)
-    search = Search(replace(space, base=tiny), tmp_path)
+    search = TrialStudy(replace(space, base=tiny), tmp_path)
     with pytest.raises(UserError, match="val_size"):
         search.work(3)
 
 
-def test_the_recipe_is_the_best_run(space: Space, tmp_path: Path) -> None:
-    search = Search(space, tmp_path)
+def test_the_recipe_is_the_best_run(space: SearchSpace, tmp_path: Path) -> None:
+    search = TrialStudy(space, tmp_path)
     search.work(3)
     found = best_trial.best(search)
     assert found
@@ -183,14 +183,14 @@ def test_the_recipe_is_the_best_run(space: Space, tmp_path: Path) -> None:
     parsed = Parser()
     parsed.add_argument("--config", type=Path)
     add_config_flags(parsed)
-    repeated = config_from(parsed.parse(["--config", str(recipe), "-d", "synthetic"]))
-    assert repeated.id == found["run_id"]
-    assert Path(found["run"]).name.endswith(repeated.id)
-    assert RunFolder.of(repeated, tmp_path).state() == State.DONE
+    find_repeated_failure = config_from(parsed.parse(["--config", str(recipe), "-d", "synthetic"]))
+    assert find_repeated_failure.id == found["run_id"]
+    assert Path(found["run"]).name.endswith(find_repeated_failure.id)
+    assert RunFolder.of(find_repeated_failure, tmp_path).state() == State.DONE
 
 
-def test_the_numbers_of_the_charts(space: Space, tmp_path: Path) -> None:
-    search = Search(space, tmp_path)
+def test_the_numbers_of_the_charts(space: SearchSpace, tmp_path: Path) -> None:
+    search = TrialStudy(space, tmp_path)
     for values, losses, state in (
         ((1e-4, 8), [3.0, 2.0], "COMPLETE"),
         ((1.0, 9), [4.0], "PRUNED"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from src.common.errors import UserError
-from src.common.progress import Follow
+from src.common.progress import ShowProgress
 from src.data.dataset import CLASSES
 from src.report import charts, command, numbers, table
 from src.report.chosen import Chosen
@@ -43,10 +43,10 @@ def content(report: "Report", watch: float | None = None) -> Content:
     shown = rows.measures(runs, report.column)
     columns = rows.columns(runs, varied, shown)
     models = table.architectures(runs)
-    pictures = details.Pictures()
+    pictures = details.LabelledImages()
     best = _best(report, models)
-    of_runs = _of_runs(runs, columns["key"], ids, found, report.follow)
-    _add_pictures(of_runs, found, best, pictures, left_out, report.follow)
+    of_runs = _of_runs(runs, columns["key"], ids, found, report.show_progress)
+    _add_pictures(of_runs, found, best, pictures, left_out, report.show_progress)
     core = {
         "title": "Sweep on CIFAR-10",
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
@@ -176,13 +176,13 @@ def _of_runs(
     keys: Sequence[str],
     ids: Sequence[str | None],
     found: Mapping[str, Chosen],
-    follow: Follow,
+    show_progress: ShowProgress,
 ) -> dict[str, Any]:
     """What is shown of each row: of its run folder, or of the row alone."""
     of_runs: dict[str, Any] = {}
     known: dict[str, dict[str, Any]] = {}
     rows_of = list(zip(keys, ids, runs.to_dict("records"), strict=True))
-    for key, run_id, row in follow(rows_of, "runs of the page"):
+    for key, run_id, row in show_progress(rows_of, "runs of the page"):
         if run_id and run_id in known:
             of_runs[key] = {"same_as": run_id}
             continue
@@ -213,12 +213,12 @@ def _add_pictures(
     of_runs: dict[str, Any],
     found: Mapping[str, Chosen],
     best: Mapping[str, pd.DataFrame],
-    pictures: details.Pictures,
+    pictures: details.LabelledImages,
     left_out: list[str],
-    follow: Follow,
+    show_progress: ShowProgress,
 ) -> None:
     """Mistakes of the best runs of each architecture, and the t-SNE of the best one."""
-    for top in follow(list(best.values()), "mistakes and t-SNE of architectures"):
+    for top in show_progress(list(best.values()), "mistakes and t-SNE of architectures"):
         ids = [run_id for run_id in told(top, "run_id") if run_id in found]
         for place, run_id in enumerate(ids):
             run = found[str(run_id)]

@@ -30,7 +30,7 @@ _CURVES = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 
 
 @dataclass
-class Pictures:
+class LabelledImages:
     """Test images, each once, in one picture of tiles."""
 
     tiles: list[ImageArray] = field(default_factory=list)
@@ -88,7 +88,7 @@ def of_run(run: Chosen) -> dict[str, Any]:
     return found | _confusion(path, _stamp(path / PREDICTIONS))
 
 
-def mistakes(run: Chosen, pictures: Pictures) -> list[dict[str, Any]]:
+def mistakes(run: Chosen, pictures: LabelledImages) -> list[dict[str, Any]]:
     """The most confident mistakes of a run. Raises UserError where there are no pictures of it."""
     source = _source(run.config)
     found, images = predictions.read(run.folder, features=False), _images(source)
@@ -118,13 +118,13 @@ def _plane(path: Path, stamp: int) -> dict[str, Any]:
     del stamp  # what is remembered is of that file
     found = predictions.read(RunFolder(path))
     found = found.at(embedding.balanced(found.labels, _PLANE, seed=0))
-    laid_out = embedding.embed(found, seed=0)
+    to_memory_format = embedding.embed(found, seed=0)
     return {
-        "x": [round(float(x), 2) for x in laid_out.points[:, 0]],
-        "y": [round(float(y), 2) for y in laid_out.points[:, 1]],
-        "label": laid_out.labels.tolist(),
-        "predicted": laid_out.predictions.tolist(),
-        "perplexity": laid_out.perplexity,
+        "x": [round(float(x), 2) for x in to_memory_format.points[:, 0]],
+        "y": [round(float(y), 2) for y in to_memory_format.points[:, 1]],
+        "label": to_memory_format.labels.tolist(),
+        "predicted": to_memory_format.predictions.tolist(),
+        "perplexity": to_memory_format.perplexity,
     }
 
 

@@ -12,7 +12,7 @@ from src.common.paths import SETS_DIR, shown
 from src.config import RunConfig
 from src.report.numbers import SETTINGS
 from src.report.settings import MODEL, settings
-from src.report.table import is_pruned
+from src.report.table import is_pruned, trainings
 
 Sets = Mapping[str, Sequence[RunConfig]]
 

@@ -6,7 +6,7 @@ from src.cli.arguments import Parser, positive
 from src.common.errors import ExitStatus
 from src.config import DEVICES
 from src.sweep.command_options import add_grid_option, add_sets_options, by_set
-from src.train import add_halving_options, add_slots_option, halving_of
+from src.train import add_halving_options, add_slots_option, halving_from
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     wanted = by_set(parsed)
     from src.sweep.estimate import report  # torch, which takes seconds
 
-    halving = halving_of(parsed)
+    halving = halving_from(parsed)
     print(report(wanted, parsed.device, parsed.slots, parsed.seconds, halving, parsed.json))
     return ExitStatus.DONE
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from src.cli.arguments import Parser, positive
 from src.common.errors import ExitStatus
 from src.common.paths import SETS_DIR, shown
-from src.common.progress import track
+from src.common.progress import show_progress
 from src.sweep import grid, sets
 
 
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parsed = _parser().parse(arguments)
     source = "reference grid" if parsed.grid is None else str(parsed.grid)
     values = dict(grid.REFERENCE) if parsed.grid is None else grid.read(parsed.grid)
-    configs = grid.expand(values, source, track)
+    configs = grid.expand(values, source, show_progress)
     cut = list(grid.by_set(configs, parsed.per_file))
     written = [] if parsed.dry_run else sets.write(cut, parsed.out)
     trainings = len({config.id for config in configs})

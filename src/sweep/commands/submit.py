@@ -13,15 +13,15 @@ from typing import Any
 from src.common import paths, processes
 from src.common.errors import ExitStatus, UserError
 from src.common.git import git_commit
-from src.common.signals import StopRequest
+from src.common.signals import StopSignal
 from src.config import RunConfig
-from src.faults.circuit_breaker import repeated
+from src.faults.circuit_breaker import find_repeated_failure
 from src.runs.run_folder import RunFolder
 from src.slurm import client, queue
 from src.sweep.command_options import wanted
 from src.sweep.launch import local_workers, sbatch
 from src.sweep.launch import submission_record as submissions
-from src.sweep.launch.plan import Team, Workers, limited, standing, team
+from src.sweep.launch.plan import QueuedWorkers, WorkerPool, limited, standing, team
 from src.sweep.launch.plan_output import show
 from src.sweep.launch.submit_options import parser, resources_of, work_words
 from src.train import train
@@ -36,7 +36,7 @@ class Batch:
 
     array: sbatch.Array
     text: str
-    team: Team
+    team: WorkerPool
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
@@ -71,23 +71,23 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 
 def _refuse_the_broken(configs: Sequence[RunConfig], runs_dir: Path) -> None:
     """Raise SweepStopped where run after run broke in the same way: more would."""
-    if alike := repeated(RunFolder.of(config, runs_dir) for config in configs):
+    if alike := find_repeated_failure(RunFolder.of(config, runs_dir) for config in configs):
         raise alike.stopped()
 
 
-def _note(teams: Sequence[Team], runs_dir: Path) -> None:
+def _note(teams: Sequence[WorkerPool], runs_dir: Path) -> None:
     """Let folders that need no training know of all grid cells that they answer."""
     for cell in (cell for one in teams for cell in one.standing.unnoted):
         RunFolder.of(cell, runs_dir).register(cell)
 
 
-def _decide(asked: Namespace, configs: Sequence[RunConfig]) -> list[Team]:
+def _decide(asked: Namespace, configs: Sequence[RunConfig]) -> list[WorkerPool]:
     """How many workers each group gets. Touches nothing."""
     groups: dict[str, list[RunConfig]] = {}
     for config in configs:
         by_model = asked.executor == "slurm"
         groups.setdefault(config.model_type if by_model else ALL, []).append(config)
-    there: list[Workers] = submissions.workers(asked.runs)
+    there: list[QueuedWorkers] = submissions.workers(asked.runs)
     judged = {"retries": asked.retries, "retry_failed": asked.retry_failed, "prune": asked.prune}
     stands = [standing(name, runs, asked.runs, **judged) for name, runs in groups.items()]
     teams = [team(stand, asked.workers, there) for stand in stands]
@@ -96,7 +96,7 @@ def _decide(asked: Namespace, configs: Sequence[RunConfig]) -> list[Team]:
     return _admitted(teams)
 
 
-def _admitted(teams: Sequence[Team]) -> list[Team]:
+def _admitted(teams: Sequence[WorkerPool]) -> list[WorkerPool]:
     """As many workers as Slurm admits now."""
     most = sbatch.most_jobs()
     ours = queue.distinct(queue.jobs(quiet=True) or {})
@@ -107,7 +107,7 @@ def _admitted(teams: Sequence[Team]) -> list[Team]:
     return limited(teams, free)
 
 
-def _batches(asked: Namespace, teams: Sequence[Team], folder: Path) -> Iterator[Batch]:
+def _batches(asked: Namespace, teams: Sequence[WorkerPool], folder: Path) -> Iterator[Batch]:
     """The arrays of a submission, each with its script."""
     largest = sbatch.largest_array() if asked.executor == "slurm" else None
     if asked.executor == "slurm" and largest is None:
@@ -125,10 +125,10 @@ def _batches(asked: Namespace, teams: Sequence[Team], folder: Path) -> Iterator[
 
 
 def _commit(
-    asked: Namespace, teams: Sequence[Team], batches: Sequence[Batch], folder: Path
+    asked: Namespace, teams: Sequence[WorkerPool], batches: Sequence[Batch], folder: Path
 ) -> ExitStatus:
     """Do what was decided, and note what came of it, however far it came."""
-    stop = StopRequest().install() if asked.executor == "local" else None
+    stop = StopSignal().install() if asked.executor == "local" else None
     arrays: list[dict[str, Any]] = []
     workers = []
     try:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from src.cli.arguments import Parser, positive
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import shown
-from src.common.progress import track
+from src.common.progress import show_progress
 from src.runs.run_folder import RunFolder
 from src.sweep.command_options import add_run_words, add_runs_option, chosen
 from src.tracking import wandb_run
@@ -77,7 +77,7 @@ def _require_wandb() -> None:
 def _send_all(runs: Sequence[RunFolder], sweep: str, *, pause: float) -> int:
     """Send runs, each at least `pause` seconds after the one before; how many arrived."""
     sent = in_vain = 0
-    for run in track(runs, "runs sent"):
+    for run in show_progress(runs, "runs sent"):
         began = time.monotonic()
         if _send(run, sweep):
             sent, in_vain = sent + 1, 0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.common.errors import ExitStatus, Stopped
-from src.common.signals import StopRequest
+from src.common.signals import StopSignal
 
 _POLL_SECONDS = 0.2
 
@@ -38,7 +38,7 @@ def start(script: Path, workers: int, log: str) -> list["subprocess.Popen[bytes]
     return started
 
 
-def wait(workers: Sequence["subprocess.Popen[bytes]"], stop: StopRequest) -> ExitStatus:
+def wait(workers: Sequence["subprocess.Popen[bytes]"], stop: StopSignal) -> ExitStatus:
     """Wait for workers; whether all did all. Raises Stopped once they have, if asked to stop.
 
     One that is asked too early, before it listens, is asked again.

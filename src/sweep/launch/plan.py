@@ -10,7 +10,7 @@ from src.runs.run_folder import RunFolder, State
 
 
 @dataclass(frozen=True)
-class Standing:
+class PendingRuns:
     """Where the trainings of a group stand; `todo` are those that nobody is at."""
 
     name: str
@@ -28,7 +28,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Workers:
+class QueuedWorkers:
     """Those of an earlier submission that are queued or running, and the ids of their runs."""
 
     group: str
@@ -37,10 +37,10 @@ class Workers:
 
 
 @dataclass(frozen=True)
-class Team:
+class WorkerPool:
     """Workers to submit for the runs of a group."""
 
-    standing: Standing
+    standing: PendingRuns
     workers: int
 
     @property
@@ -57,7 +57,7 @@ def standing(
     retries: int | None,
     retry_failed: bool = False,
     prune: bool = False,
-) -> Standing:
+) -> PendingRuns:
     """Look where the trainings of `configs` stand.
 
     A failed one is to be trained unless it diverged, or more than `retries` attempts failed.
@@ -78,10 +78,10 @@ def standing(
             unnoted += [cell for cell in cells if not folder.answers(cell)]
         else:
             todo[id_] = tuple(cells)
-    return Standing(name, todo, tuple(unnoted), counts, given_up)
+    return PendingRuns(name, todo, tuple(unnoted), counts, given_up)
 
 
-def team(standing: Standing, most: int, there: Sequence[Workers]) -> Team:
+def team(standing: PendingRuns, most: int, there: Sequence[QueuedWorkers]) -> WorkerPool:
     """How many workers to add to those that are `there`, for at most `most` in all.
 
     Runs on nobody's list get workers of their own, however many are at other lists.
@@ -90,10 +90,10 @@ def team(standing: Standing, most: int, there: Sequence[Workers]) -> Team:
     listed = frozenset[str]().union(*(workers.runs for workers in ours))
     unlisted = len(standing.todo.keys() - listed)
     short = min(most, standing.unfinished) - sum(workers.count for workers in ours)
-    return Team(standing, min(len(standing.todo), max(short, min(most, unlisted), 0)))
+    return WorkerPool(standing, min(len(standing.todo), max(short, min(most, unlisted), 0)))
 
 
-def limited(teams: Sequence[Team], most: int) -> list[Team]:
+def limited(teams: Sequence[WorkerPool], most: int) -> list[WorkerPool]:
     """The teams with at most `most` workers in all, as evenly as they can be given out."""
     shares = [0] * len(teams)
     for _ in range(min(most, sum(team.workers for team in teams))):

@@ -9,7 +9,7 @@ from typing import Any
 
 from src.common.paths import shown
 from src.runs.run_folder import State
-from src.sweep.launch.plan import Team
+from src.sweep.launch.plan import WorkerPool
 from src.sweep.launch.submit_options import resources_of
 
 _COLUMNS = ("", "runs", "done", "running", "given up", "to train", "workers", "minutes", "jobs")
@@ -17,7 +17,7 @@ _COLUMNS = ("", "runs", "done", "running", "given up", "to train", "workers", "m
 
 def show(
     asked: Namespace,
-    teams: Sequence[Team],
+    teams: Sequence[WorkerPool],
     folder: Path,
     *,
     arrays: Sequence[Mapping[str, Any]] = (),
@@ -49,7 +49,7 @@ def show(
             print(f"\n--- {label}.sh\n{text.rstrip()}")
 
 
-def _row(asked: Namespace, team: Team, arrays: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _row(asked: Namespace, team: WorkerPool, arrays: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     stand, resources = team.standing, resources_of(asked)
     ours = [array for array in arrays if array["name"] == stand.name]
     finished = [State.DONE, State.PRUNED] if asked.prune else [State.DONE]
@@ -89,7 +89,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join([name.ljust(widths[0]), *right, jobs]).rstrip()
 
 
-def _nothing(teams: Sequence[Team]) -> str:
+def _nothing(teams: Sequence[WorkerPool]) -> str:
     left = sum(team.standing.unfinished for team in teams)
     given_up = sum(team.standing.given_up for team in teams)
     why = f"enough workers for the {left} runs that are left" if left else "no run is left to train"

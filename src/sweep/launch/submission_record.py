@@ -19,7 +19,7 @@ from src.common.git import git_commit
 from src.config import RunConfig
 from src.slurm import client, queue
 from src.sweep import sets
-from src.sweep.launch.plan import Workers
+from src.sweep.launch.plan import QueuedWorkers
 
 _MAKING_SECONDS = 120.0  # at most, of a submission on a machine that we cannot look into
 _POLL_SECONDS = 0.2
@@ -80,14 +80,14 @@ def close(folder: Path, record: Mapping[str, Any]) -> None:
     files.write_once(folder / paths.SUBMISSION, files.to_json(record).encode())
 
 
-def workers(runs_dir: Path) -> list[Workers]:
+def workers(runs_dir: Path) -> list[QueuedWorkers]:
     """Workers of all submissions that are still queued or running.
 
     Raises UserError where Slurm does not tell: unknown is neither enough nor none.
     """
     tasks = cache(_queued)  # asked for when first needed
     return [
-        Workers(array["name"], count, frozenset(array["runs"]))
+        QueuedWorkers(array["name"], count, frozenset(array["runs"]))
         for record in _records(runs_dir)
         for array in record["arrays"]
         if (count := _alive(record, array, tasks))

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 
 from src.common import files
 from src.common.paths import FAILURE
-from src.faults.failure_classes import Cause, cause_written
+from src.faults.failure_classes import FailureClass, recorded_class
 from src.runs.leases import Record
 from src.runs.snapshot import Snapshot
 
 _UNREADABLE = "unreadable failure.json"
 _HINTS = {
-    Cause.MEMORY: "a smaller batch size, or a device or jobs with more memory",
-    Cause.DISK: "free disk space, or --keep_checkpoints none; then work goes on by itself",
-    Cause.NODE: "tried again elsewhere; nodes: python -m src.sweep logs {run_id}",
-    Cause.DIVERGED: "it diverged, and is only tried again after `retry`: a lower learning rate "
-    "helps",
+    FailureClass.MEMORY: "a smaller batch size, or a device or jobs with more memory",
+    FailureClass.DISK: "free disk space, or --keep_checkpoints none; then work goes on by itself",
+    FailureClass.NODE: "tried again elsewhere; nodes: python -m src.sweep logs {run_id}",
+    FailureClass.DIVERGED: "it diverged, and is only tried again after `retry`: a lower learning "
+    "rate helps",
 }
 _LOOK = "look at the traceback: python -m src.sweep logs {run_id}"
 
@@ -48,13 +48,13 @@ def kind_of(failure: Record) -> str:
     """The cause that a failure.json tells of."""
     if "kind" not in failure:
         return _UNREADABLE
-    cause = cause_written(failure)
-    return str(failure["kind"]) if cause is Cause.OTHER else cause.value
+    cause = recorded_class(failure)
+    return str(failure["kind"]) if cause is FailureClass.OTHER else cause.value
 
 
 def _group(kind: str, members: list[tuple[Snapshot, Record]]) -> Failures:
     run, failure = members[0]
-    hint = _HINTS.get(cause_written(failure), _LOOK)
+    hint = _HINTS.get(recorded_class(failure), _LOOK)
     run_id = run.path.name.rpartition("-")[2]
     message = " ".join(str(failure.get("message", "")).split())
     return Failures(kind, len(members), str(run.path), message, hint.format(run_id=run_id))

@@ -9,16 +9,16 @@ from src.data.sizes import images_of
 from src.runs import leases
 from src.runs.snapshot import State
 from src.slurm.queue import Job, JobState, distinct
-from src.sweep.status.eta import Left, left, until_done
+from src.sweep.status.eta import RemainingWork, left, until_done
 from src.sweep.status.failures import Failures, failures
-from src.sweep.status.run_states import Training
+from src.sweep.status.run_states import SweepRun
 from src.sweep.status.wasted_time import wasted_seconds
 
 _RECENT_EPOCHS = 5
 
 
 @dataclass(frozen=True)
-class Tally:
+class StateCounts:
     """How many stand where: grid cells, and trainings, which cells may share."""
 
     cells: dict[State, int]
@@ -26,7 +26,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Best:
+class BestRun:
     """The finished run of an architecture with the best validation accuracy; shares from 0 to 1."""
 
     model: str
@@ -37,7 +37,7 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Speed:
+class Throughput:
     """What trains now."""
 
     running: int
@@ -50,7 +50,7 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Queued:
+class QueueSummary:
     """The jobs of sweeps that this user has submitted from this repository."""
 
     active: int
@@ -65,16 +65,16 @@ class Queued:
 class Overview:
     """All that the status of a sweep shows."""
 
-    all: Tally
-    models: dict[str, Tally]
-    sets: dict[str, Tally]
-    best: list[Best]
-    speed: Speed
-    left: list[Left]
+    all: StateCounts
+    models: dict[str, StateCounts]
+    sets: dict[str, StateCounts]
+    best: list[BestRun]
+    speed: Throughput
+    left: list[RemainingWork]
     seconds_left: float | None
     """Until all is done, if as many train at a time as do now; None where that is not known."""
     failures: list[Failures]
-    queue: Queued | None
+    queue: QueueSummary | None
     """None where Slurm is absent or does not answer."""
     wasted_device_hours: float
     """As waste.py defines it."""
@@ -83,10 +83,10 @@ class Overview:
 
 
 def overview(
-    trainings: Sequence[Training], queued: Mapping[str, Job] | None, outside: int = 0
+    trainings: Sequence[SweepRun], queued: Mapping[str, Job] | None, outside: int = 0
 ) -> Overview:
     """Where `trainings` stand. queued: as `queue.jobs` tells."""
-    by_model: dict[str, list[Training]] = {}
+    by_model: dict[str, list[SweepRun]] = {}
     for one in trainings:
         by_model.setdefault(one.model, []).append(one)
     names = dict.fromkeys(name for one in trainings for name in one.cells if name)
@@ -107,26 +107,26 @@ def overview(
     )
 
 
-def _tally(trainings: Iterable[Training], cells: Callable[[Training], int]) -> Tally:
+def _tally(trainings: Iterable[SweepRun], cells: Callable[[SweepRun], int]) -> StateCounts:
     of_cells, of_trainings = Counter[State](), Counter[State]()
     for one in trainings:
         if count := cells(one):
             of_cells[one.state] += count
             of_trainings[one.state] += 1
-    return Tally(*({state: of[state] for state in State} for of in (of_cells, of_trainings)))
+    return StateCounts(*({state: of[state] for state in State} for of in (of_cells, of_trainings)))
 
 
-def _all_cells(training: Training) -> int:
+def _all_cells(training: SweepRun) -> int:
     return sum(training.cells.values())
 
 
-def _cells_of(name: str) -> Callable[[Training], int]:
+def _cells_of(name: str) -> Callable[[SweepRun], int]:
     return lambda training: training.cells.get(name, 0)
 
 
-def _best(model: str, members: Iterable[Training]) -> Best | None:
+def _best(model: str, members: Iterable[SweepRun]) -> BestRun | None:
     finished = [
-        Best(model, name, one.run_id, accuracy, one.found.result["test_accuracy_best_val_acc"])
+        BestRun(model, name, one.run_id, accuracy, one.found.result["test_accuracy_best_val_acc"])
         for one in members
         if one.found.result
         and isinstance(accuracy := one.found.result.get("best_val_accuracy"), float)
@@ -135,19 +135,19 @@ def _best(model: str, members: Iterable[Training]) -> Best | None:
     return max(finished, key=lambda run: run.val_accuracy, default=None)
 
 
-def _speed(trainings: Iterable[Training]) -> Speed:
+def _speed(trainings: Iterable[SweepRun]) -> Throughput:
     running = [one for one in trainings if one.state == State.RUNNING]
     live = [one for one in running if not _is_silent(one)]
     rates = [rate for one in live if (rate := _images_per_second(one))]
-    return Speed(len(running), len(running) - len(live), len(rates), sum(rates) or None)
+    return Throughput(len(running), len(running) - len(live), len(rates), sum(rates) or None)
 
 
-def _is_silent(training: Training) -> bool:
+def _is_silent(training: SweepRun) -> bool:
     age = time.time() - training.found.attempts[-1].written
-    return age > leases.SILENT_BEATS * leases.HEARTBEAT_SECONDS
+    return age > leases.MISSED_HEARTBEATS * leases.HEARTBEAT_SECONDS
 
 
-def _images_per_second(training: Training) -> float | None:
+def _images_per_second(training: SweepRun) -> float | None:
     config = training.config()
     recent = training.found.epoch_seconds[-_RECENT_EPOCHS:]
     if config is None or not sum(recent):
@@ -155,9 +155,9 @@ def _images_per_second(training: Training) -> float | None:
     return images_of(config)[0] * len(recent) / sum(recent)
 
 
-def _queued(queued: Mapping[str, Job]) -> Queued:
+def _queued(queued: Mapping[str, Job]) -> QueueSummary:
     ours = [job for job in distinct(queued) if job.is_ours]
     reasons = Counter(job.reason for job in ours if job.state == JobState.WAITING)
     active = sum(job.state == JobState.ACTIVE for job in ours)
     stranded = tuple(sorted(job.id for job in ours if job.is_stranded))
-    return Queued(active, reasons.total(), dict(reasons.most_common()), stranded)
+    return QueueSummary(active, reasons.total(), dict(reasons.most_common()), stranded)

@@ -18,7 +18,7 @@ _RUN_NAME = re.compile(r"-[0-9a-f]{10}$")
 
 
 @dataclass(frozen=True)
-class Training:
+class SweepRun:
     """One training, which one grid cell or more ask for."""
 
     model: str
@@ -47,7 +47,7 @@ class Training:
 
 def of_sets(
     by_set: Mapping[str, Sequence[RunConfig]], runs_dir: Path
-) -> tuple[list[Training], int]:
+) -> tuple[list[SweepRun], int]:
     """The trainings of sets, begun or not, and how many run folders belong to none of them."""
     there = {path.name.rpartition("-")[2]: path for path in _folders(runs_dir)}
     cells: dict[str, Counter[str]] = {}
@@ -57,7 +57,7 @@ def of_sets(
             configs.setdefault(config.id, config)
             cells.setdefault(config.id, Counter())[name] += 1
     found = [
-        Training(
+        SweepRun(
             config.model_type,
             run_id,
             config.num_epochs,
@@ -70,18 +70,18 @@ def of_sets(
     return found, len(there)
 
 
-def of_folders(runs_dir: Path) -> list[Training]:
+def of_folders(runs_dir: Path) -> list[SweepRun]:
     """The trainings of all run folders under `runs_dir`."""
     found = (_of_folder(path) for path in _folders(runs_dir))
     return [training for training in found if training]
 
 
-def _of_folder(path: Path) -> Training | None:
+def _of_folder(path: Path) -> SweepRun | None:
     found = Snapshot(path)
     if CONFIG not in found.names:
         return None
     run_id = path.name.rpartition("-")[2]
-    return Training(path.parent.name, run_id, _epochs(found), {"": _cells(path)}, found)
+    return SweepRun(path.parent.name, run_id, _epochs(found), {"": _cells(path)}, found)
 
 
 def _epochs(run: Snapshot) -> int | None:

@@ -11,7 +11,7 @@ from rich.text import Text
 from src.common.paths import shown
 from src.runs.snapshot import State
 from src.sweep.status.failures import Failures
-from src.sweep.status.overview import Best, Overview, Queued, Speed, Tally
+from src.sweep.status.overview import BestRun, Overview, QueueSummary, StateCounts, Throughput
 
 _WIDTH = 160  # where it is not a terminal that tells
 _SETS_IN_A_COLUMN = 9
@@ -54,7 +54,7 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-def _tallies(title: str, tallies: Mapping[str, Tally]) -> Table:
+def _tallies(title: str, tallies: Mapping[str, StateCounts]) -> Table:
     table = Table(title, box=None, padding=(0, 2, 0, 0))
     for state in State:
         table.add_column(state.value, justify="right", style=_COLORS[state])
@@ -73,7 +73,7 @@ def _count(trainings: int, cells: int) -> str:
     return str(trainings) if trainings == cells else f"{trainings} ({cells})"
 
 
-def _sets(tallies: Mapping[str, Tally]) -> RenderableType:
+def _sets(tallies: Mapping[str, StateCounts]) -> RenderableType:
     """The sets side by side, so many below one another."""
     names = list(tallies)
     grid = Table.grid(padding=(0, 3, 0, 0))
@@ -83,7 +83,7 @@ def _sets(tallies: Mapping[str, Tally]) -> RenderableType:
     return grid
 
 
-def _set_column(tallies: Mapping[str, Tally]) -> Table:
+def _set_column(tallies: Mapping[str, StateCounts]) -> Table:
     table = Table("set", box=None, padding=(0, 1, 0, 0))
     for state in State:
         title = "interr." if state is State.INTERRUPTED else state.value
@@ -95,7 +95,7 @@ def _set_column(tallies: Mapping[str, Tally]) -> Table:
     return table
 
 
-def _best(runs: Sequence[Best]) -> Table:
+def _best(runs: Sequence[BestRun]) -> Table:
     table = Table("best so far", "validation", "test", "run", box=None, padding=(0, 2, 0, 0))
     for run in runs:
         name = Text(f"{run.name}-{run.run_id}", overflow="fold")
@@ -136,7 +136,7 @@ def _lines(now: Overview) -> Iterator[str]:
         yield f"{now.outside} more run folders belong to none of these sets; --all shows them"
 
 
-def _speed(speed: Speed) -> str:
+def _speed(speed: Throughput) -> str:
     if not speed.running:
         return "speed: nothing is running"
     rate = speed.images_per_second
@@ -157,7 +157,7 @@ def _time_left(now: Overview) -> str:
     return "unknown: nothing is running"
 
 
-def _queue(queue: Queued | None) -> str:
+def _queue(queue: QueueSummary | None) -> str:
     if queue is None:
         return "Slurm: absent, or no answer: nothing is known of its jobs"
     text = f"Slurm: {queue.active} jobs running, {queue.waiting} waiting"

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     config = config_from(parsed)
     from src.tune import lr_range_test as finder
 
-    curve = finder.measure(config, finder.Sweep(parsed.start, parsed.end, parsed.steps))
+    curve = finder.measure(config, finder.RateSweep(parsed.start, parsed.end, parsed.steps))
     from src.tune import search_charts
 
     stem = parsed.config.stem if parsed.config else config.model_type

@@ -15,7 +15,7 @@ from src.train import add_wandb_option
 from src.tune.output_options import add_out_options
 
 if TYPE_CHECKING:
-    pass
+    from src.tune.search_workers import SearchJob
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     wanted = search_space.read(parsed.config, given_settings(parsed))
     from src.tune import search_workers
 
-    order = search_workers.Order(
+    order = search_workers.SearchJob(
         wanted, parsed.runs, parsed.trials, parsed.pruner, parsed.wandb, parsed.quiet
     )
     executor = parsed.executor or ("local" if parsed.workers > 1 else None)
@@ -60,7 +60,7 @@ def _words(parsed: Namespace) -> list[str]:
     return ["search", *words]
 
 
-def _conclude(order: "search_workers.Order", why: str | None, parsed: Namespace) -> ExitStatus:
+def _conclude(order: "SearchJob", why: str | None, parsed: Namespace) -> ExitStatus:
     """Print and write what the search has found."""
     from src.tune import best_trial, search_charts, search_data
 
