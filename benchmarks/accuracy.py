@@ -10,7 +10,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from benchmarks.record import RESULTS, Record
-from src.cli.arguments import Parser, above_zero, positive
+from src.cli.arguments import Parser, positive_float, positive_int
 from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import ROOT
@@ -50,16 +50,18 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     """Train what is missing, and write the table."""
     parsed = _parse(arguments)
     stop = StopSignal().install()
-    from src.run import run
+    from src.run import RunOptions, run
     from src.training import console
 
     plan = {arm: _configs(arm, parsed) for arm in parsed.arms}
     outcomes = run(
         [config for configs in plan.values() for config in configs],
         runs_dir=parsed.runs,
-        slots=parsed.slots,
-        stop=stop,
-        progress=lambda total: console.show(total, parsed.quiet),
+        options=RunOptions(
+            slots=parsed.slots,
+            stop=stop,
+            display=lambda total: console.make_display(total, parsed.quiet),
+        ),
     )
     done = {outcome.config.id: outcome.result for outcome in outcomes if outcome.result}
     results = {
@@ -81,10 +83,10 @@ def _parse(arguments: Sequence[str]) -> Namespace:
         "-d", "--data", default=default_dataset_path(), metavar="DIR", help="images"
     )
     parser.add_argument("--model", default="resnet", metavar="NAME", help="architecture [resnet]")
-    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="runs each [3]")
-    parser.add_argument("--epochs", type=positive, default=3, metavar="N", help="of a run [3]")
-    parser.add_argument("--batch_size", type=positive, default=256, metavar="N", help="[256]")
-    parser.add_argument("--learning_rate", type=above_zero, default=0.001, help="[0.001]")
+    parser.add_argument("--seeds", type=positive_int, default=3, metavar="N", help="runs each [3]")
+    parser.add_argument("--epochs", type=positive_int, default=3, metavar="N", help="of a run [3]")
+    parser.add_argument("--batch_size", type=positive_int, default=256, metavar="N", help="[256]")
+    parser.add_argument("--learning_rate", type=positive_float, default=0.001, help="[0.001]")
     parser.add_argument(
         "--arms",
         nargs="+",
@@ -93,9 +95,9 @@ def _parse(arguments: Sequence[str]) -> Namespace:
         help=f"to compare, of {', '.join(ARMS)} [all that this device is meant for]",
     )
     parser.add_argument(
-        "--max_images", type=positive, default=0, metavar="N", help="of a run [all]"
+        "--max_images", type=positive_int, default=0, metavar="N", help="of a run [all]"
     )
-    parser.add_argument("--slots", type=positive, default=1, metavar="K", help="at a time [1]")
+    parser.add_argument("--slots", type=positive_int, default=1, metavar="K", help="at a time [1]")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "accuracy", metavar="DIR")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="of the table")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")

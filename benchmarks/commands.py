@@ -19,7 +19,7 @@ from statistics import median
 import torch
 
 from benchmarks.record import RESULTS, Record, Table
-from src.cli.arguments import Parser, positive
+from src.cli.arguments import Parser, positive_int
 from src.cli.entry_point import run_main
 from src.common import paths
 from src.common.errors import ExitStatus
@@ -36,8 +36,8 @@ _SUBMIT_SECONDS, _AGAIN_SECONDS, _STATUS_SECONDS, _AGGREGATE_SECONDS = 5, 2, 3, 
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Measure all, and write the table."""
     parser = Parser(prog="python -m benchmarks.commands", description=__doc__)
-    parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="[3]")
-    parser.add_argument("--runs", type=positive, default=10_000, metavar="N", help="[10000]")
+    parser.add_argument("--rounds", type=positive_int, default=3, metavar="N", help="[3]")
+    parser.add_argument("--runs", type=positive_int, default=10_000, metavar="N", help="[10000]")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR")
     parsed = parser.parse(arguments)
     record = Record("commands", torch.device("cpu"), {"rounds": parsed.rounds}, parsed.out)

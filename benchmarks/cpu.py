@@ -28,7 +28,7 @@ from benchmarks.measure import (
 from benchmarks.ours import Ours
 from benchmarks.record import RESULTS, Record
 from benchmarks.workload import BATCHES, images, known_models, run_config
-from src.cli.arguments import Parser, above_zero, positive
+from src.cli.arguments import Parser, positive_float, positive_int
 from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import ROOT
@@ -60,11 +60,17 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parser.add_argument(
         "--parts", nargs="+", default=list(_PARTS), metavar="PART", help=_PARTS_HELP
     )
-    parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="of all arms [3]")
-    parser.add_argument("--seconds", type=above_zero, default=3.0, metavar="S", help="a spell [3]")
-    parser.add_argument("--steps", type=positive, default=2, metavar="N", help="in a spell [2]")
+    parser.add_argument(
+        "--rounds", type=positive_int, default=3, metavar="N", help="of all arms [3]"
+    )
+    parser.add_argument(
+        "--seconds", type=positive_float, default=3.0, metavar="S", help="a spell [3]"
+    )
+    parser.add_argument("--steps", type=positive_int, default=2, metavar="N", help="in a spell [2]")
     parser.add_argument("--images", type=flags.images, default=50_000, metavar="N", help="[50000]")
-    parser.add_argument("--runs", type=positive, default=48, metavar="N", help="for memory [48]")
+    parser.add_argument(
+        "--runs", type=positive_int, default=48, metavar="N", help="for memory [48]"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="of the tables")
     parsed = parser.parse(arguments)
     parsed.models = known_models(parsed.models)

@@ -31,7 +31,7 @@ from benchmarks.measure import (
 from benchmarks.processes import gpu_memory_in_use, mps, train_together
 from benchmarks.record import RESULTS, Record, Table
 from benchmarks.workload import GPU_BATCHES, images, known_models, run_config
-from src.cli.arguments import Parser, above_zero, positive
+from src.cli.arguments import Parser, positive_float, positive_int
 from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus
 from src.data.device_dataset import DeviceDataset
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parser.add_argument(
         "--slots",
         nargs="+",
-        type=positive,
+        type=positive_int,
         default=[1, 2, 4, 8, 16, 32, 48],
         metavar="K",
         help="runs at a time in one process [1 2 4 8 16 32 48]",
@@ -86,13 +86,17 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parser.add_argument(
         "--processes",
         nargs="*",
-        type=positive,
+        type=positive_int,
         default=[4, 8, 16],
         metavar="K",
         help="runs side by side, each in a process; nothing: none [4 8 16]",
     )
-    parser.add_argument("--seconds", type=above_zero, default=3.0, metavar="S", help="an arm [3]")
-    parser.add_argument("--minutes", type=above_zero, default=8.0, metavar="M", help="in all [8]")
+    parser.add_argument(
+        "--seconds", type=positive_float, default=3.0, metavar="S", help="an arm [3]"
+    )
+    parser.add_argument(
+        "--minutes", type=positive_float, default=8.0, metavar="M", help="in all [8]"
+    )
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="[cuda]")
     parser.add_argument("--images", type=flags.images, default=50_000, metavar="N", help="[50000]")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="of the table")

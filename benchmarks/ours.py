@@ -2,17 +2,16 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from benchmarks.measure import Amount, Spell, lead_steps, synchronize
-from src.common.errors import Stopped
 from src.config import RunConfig
 from src.data.device_dataset import DeviceDataset
-from src.training import group, memory
+from src.training import memory
 from src.training.concurrency import FixedConcurrency
+from src.training.group import TrainingGroup
 from src.training.precision import ComputeFormat
-from src.training.tracker import Row
-from src.training.trainer import Trainer
+from src.training.tracker import RunningMetrics, Tracker
+from src.training.trainer import Trainer, TrainerContext
 
 
 class Count:
@@ -22,24 +21,16 @@ class Count:
         self.steps = self.images = 0
 
 
-class Counting:
+class Counting(Tracker):
     """A slot's tracker, which counts what the slot does."""
 
     def __init__(self, count: Count) -> None:
         self.count, self.done = count, 0
 
-    def step(
-        self, epoch: int, done: int, total: int, running: Callable[[], tuple[float, float]]
-    ) -> None:
+    def step(self, epoch: int, done: int, total: int, running: RunningMetrics) -> None:
         self.count.steps += 1
         self.count.images += done - (self.done if done > self.done else 0)
         self.done = done
-
-    def epoch(self, rows: Sequence[Row]) -> None:
-        pass
-
-    def before_save(self) -> None:
-        pass
 
 
 class Ours:
@@ -50,7 +41,13 @@ class Ours:
 
     def __init__(self, configs: Sequence[RunConfig], data: DeviceDataset) -> None:
         self.count, self.device = Count(), data.device
-        self.trainers = [Trainer(config, data, tracker=Counting(self.count)) for config in configs]
+        self.trainers = [
+            Trainer(config, data, TrainerContext(tracker=Counting(self.count))).start()
+            for config in configs
+        ]
+        self.group = TrainingGroup(FixedConcurrency(len(configs)))
+        for trainer in self.trainers:
+            self.group.add(trainer)
         self._pace = float("inf")
 
     @property
@@ -94,7 +91,10 @@ class Ours:
 
     def close(self) -> None:
         """Forget the slots."""
+        for trainer in self.trainers:
+            trainer.stop()
         self.trainers.clear()
+        self.group = TrainingGroup()
 
     def _advance(self, enough: Callable[[int, float], bool]) -> None:
         """Advance the slots in turn until enough(steps, seconds)."""
@@ -103,9 +103,6 @@ class Ours:
         def stop() -> bool:
             return enough(self.count.steps - before, time.perf_counter() - started)
 
-        slots = FixedConcurrency(len(self.trainers))
-        with suppress(Stopped):
-            for finished in group.train(iter(self.trainers), slots=slots, stop=stop):
+        while not stop():
+            for finished in self.group.advance(stop):
                 raise RuntimeError("a run ended within a measurement") from finished.error
-        turn = (self.count.steps - before) % len(self.trainers)
-        self.trainers = self.trainers[turn:] + self.trainers[:turn]

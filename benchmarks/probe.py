@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from src.cli.arguments import Parser, positive
+from src.cli.arguments import Parser, positive_int
 from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus, UserError
 
@@ -21,13 +21,13 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parser = Parser(prog="python -m benchmarks.probe")
     parser.add_argument("what", help=" | ".join(_PROBES))
     parser.add_argument("--model", default="cifar10net")
-    parser.add_argument("--batch", type=positive, default=64)
-    parser.add_argument("--steps", type=positive, default=4)
-    parser.add_argument("--runs", type=positive, default=48)
+    parser.add_argument("--batch", type=positive_int, default=64)
+    parser.add_argument("--steps", type=positive_int, default=4)
+    parser.add_argument("--runs", type=positive_int, default=48)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--images", type=positive, default=50_000)
+    parser.add_argument("--images", type=positive_int, default=50_000)
     parsed = parser.parse(arguments)
     if parsed.what not in _PROBES:
         raise UserError(f"{parsed.what!r}: expected one of {', '.join(_PROBES)}")
@@ -49,7 +49,7 @@ def first_step(parsed: Any) -> dict[str, float]:
     device = pick_device(parsed.device)
     resident = DeviceDataset.put(data.load("synthetic"), device)
     times["loaded"] = time.time()
-    trainer = Trainer(config, resident)
+    trainer = Trainer(config, resident).start()
     times["built"] = time.time()
     trainer.advance()
     trainer.settle()
@@ -75,7 +75,7 @@ def growth(parsed: Any) -> dict[str, Any]:
 
     from benchmarks.measure import memory_now
     from src.config import RunConfig
-    from src.run import run
+    from src.run import RunOptions, run
     from src.training.console import SilentDisplay
 
     after: list[int] = []
@@ -97,7 +97,9 @@ def growth(parsed: Any) -> dict[str, Any]:
         for seed in range(parsed.runs)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        outcomes = run(configs, runs_dir=Path(folder), progress=lambda total: Memory())
+        outcomes = run(
+            configs, runs_dir=Path(folder), options=RunOptions(display=lambda total: Memory())
+        )
     unfinished = sum(outcome.result is None for outcome in outcomes)
     return {"after": after, "unfinished": unfinished, "state": _state_bytes(parsed)}
 

@@ -18,7 +18,7 @@ import torch
 from benchmarks.record import RESULTS
 from benchmarks.systems import MEASURES, SEARCH_TRIALS, SYSTEMS, System
 from src import models
-from src.cli.arguments import Parser, positive
+from src.cli.arguments import Parser, positive_int
 from src.cli.entry_point import run_main
 from src.common import files
 from src.common.errors import ExitStatus, UserError
@@ -80,7 +80,7 @@ def _parse(arguments: Sequence[str]) -> Namespace:
         "-d", "--data", default=default_dataset_path(), metavar="DIR", help="CIFAR-10"
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="recipes [all that can be had]")
-    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="runs each [1]")
+    parser.add_argument("--seeds", type=positive_int, default=1, metavar="N", help="runs each [1]")
     parser.add_argument("--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders")
     parser.add_argument("--recipes", type=Path, default=RECIPES, metavar="DIR", help="[run_config]")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help=f"for {FILE}")
@@ -103,14 +103,15 @@ def _chosen(only: Sequence[str] | None) -> list[System]:
 
 def _trained(system: System, plan: _Plan) -> Row | None:
     """The row of a training; None where not all of its seeds could be trained."""
-    from src.run import run
+    from src.run import RunOptions, run
     from src.training import console
 
     outcomes = run(
         plan.configs(system),
         runs_dir=plan.parsed.runs,
-        stop=plan.stop,
-        progress=lambda total: console.show(total, plan.parsed.quiet),
+        options=RunOptions(
+            stop=plan.stop, display=lambda total: console.make_display(total, plan.parsed.quiet)
+        ),
     )
     results = [outcome.result for outcome in outcomes if outcome.result]
     if len(results) < len(outcomes):

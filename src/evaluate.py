@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.cli.arguments import Parser, positive, seed
+from src.cli.arguments import Parser, positive_int, seed
 from src.cli.config_flags import add_config_flags, from_flags, given_settings
 from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus, UserError
@@ -56,7 +56,7 @@ def _parser() -> Parser:
         "'synthetic' [the run's own data, as many images as it was tested on; CIFAR10_DIR]",
     )
     parser.add_argument(
-        "--batch", type=positive, default=8, metavar="N", help="test images that are drawn [8]"
+        "--batch", type=positive_int, default=8, metavar="N", help="test images that are drawn [8]"
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="picks these images [0]")
     parser.add_argument("--confusion", action="store_true", help="draw the confusion matrix")

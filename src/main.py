@@ -11,7 +11,7 @@ from src.cli.arguments import Parser
 from src.cli.config_flags import add_config_flags, config_from, wants_rate
 from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus
-from src.train import add_training_options, train
+from src.train import TrainingOptions, add_training_options, train
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         from src.tune.lr_range_test import with_found_rate
 
         config = with_found_rate(config, parsed.runs, parsed.quiet)
-    return train([config], parsed)
+    return train([config], TrainingOptions.parsed(parsed))
 
 
 if __name__ == "__main__":

@@ -1,43 +1,81 @@
-"""The whole flow, on one page: configs -> data -> models -> training -> run folders."""
+"""The whole flow on one page: configs -> leases -> trainers -> training -> results.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+for each config that is not done and that no other process holds:
+    take its lease              runs/run_queue.py, runs/leases.py
+    build its trainer           training/trainer.py
+    train, many at a time       training/group.py
+    publish, or record failure  runs/publish.py
+    end the lease
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from src import data, models
-from src.common import files
-from src.common.errors import Stopped, SweepStopped
+from src.common.errors import Stopped
 from src.common.git import git_commit
 from src.common.paths import RUNS_DIR
 from src.config import RunConfig
-from src.data.device_dataset import DeviceDataset
-from src.data.split import check_split
-from src.faults.circuit_breaker import find_repeated_failure
-from src.faults.failure_classes import FailureClass, affects_every_run, classify
+from src.data.dataset import Dataset
+from src.faults.failure_classes import FailureClass, classify
 from src.faults.node_health import raise_if_node_failed, reporting_node_failures
-from src.runs import leases
 from src.runs.history import HistoryFile
-from src.runs.publish import fail, publish
+from src.runs.publish import publish_or_fail
 from src.runs.run_folder import RunFolder, State
-from src.sweep.pruner import Judge
-from src.tracking.wandb_process import WandbProcess
-from src.training import group, initial_weights
+from src.runs.run_queue import LeasedRun, RetryPolicy, RunQueue
 from src.training.concurrency import concurrency_for
 from src.training.console import ProgressDisplay, SilentDisplay
 from src.training.device import pick_device
-from src.training.tracker import Trackers
-from src.training.trainer import Trainer
+from src.training.group import Finished, TrainingGroup
+from src.training.preload import DataOf, load_data
+from src.training.tracker import Row, Tracker, Trackers
+from src.training.trainer import Trainer, TrainerContext
 
-_ABANDONED_SECONDS = 60.0  # that a half-written file of a run's earlier writer is not touched
+
+class Pruner(Protocol):
+    """Decides which runs are not worth training to their end."""
+
+    def should_prune(self, config: RunConfig, rows: Sequence[Row]) -> bool:
+        """Whether to stop a run, given the rows of its epochs so far."""
+
+
+class Tracking(Protocol):
+    """Mirrors run folders elsewhere, such as in Weights & Biases."""
+
+    def run(self, folder: RunFolder) -> Tracker:
+        """The tracker of a run that starts or continues."""
+
+    def finish(self, folder: RunFolder) -> None:
+        """The run of this folder has ended, and its files are written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How `run` trains. Nothing here changes a result."""
+
+    slots: int | None = None
+    """Runs in training at a time. None: measured on a GPU, one on a CPU."""
+    retries: int | None = None
+    """Leave a run alone once more than so many of its attempts have failed. None: no limit."""
+    retry_failed: bool = False
+    """Train every failed run again, those that diverged too."""
+    pruner: Pruner | None = None
+    """Ends runs early. None: runs that were pruned before are trained to their end."""
+    tracking: Tracking | None = None
+    display: Callable[[int], ProgressDisplay] = lambda total: SilentDisplay()
+    """Shows the progress of so many runs."""
+    stop: Callable[[], bool] = lambda: False
+    """Asked between steps. True: save everything and raise Stopped."""
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+    """Data sets that are already loaded, by path; `run` adds those that it loads."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a run stands after `run`: its numbers where it is done or pruned, or what broke it."""
+    """How a run ended: its metrics if it is done or pruned, its failure if it failed."""
 
     config: RunConfig
     folder: Path
@@ -46,245 +84,92 @@ class Outcome:
     failure: dict[str, Any] | None
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """A run that is to be trained, by its place in the queue (from 1)."""
-
-    number: int
-    config: RunConfig
-    folder: RunFolder
-    failure: dict[str, Any] | None
-    """What had broken it before."""
-
-
-@dataclass(frozen=True)
-class _Call:
-    """What all runs of a call have in common."""
-
-    resident: Callable[[RunConfig], DeviceDataset]
-    shown: ProgressDisplay
-    slots: int | None
-    stop: Callable[[], bool]
-    judge: Judge | None
-    mirror: WandbProcess | None
-    folders: Sequence[RunFolder]
-    """Of all of them, those that are done too."""
-    runs_dir: Path
-
-
 def run(
-    configs: Sequence[RunConfig],
-    *,
-    runs_dir: Path = RUNS_DIR,
-    slots: int | None = None,
-    progress: Callable[[int], ProgressDisplay] = lambda total: SilentDisplay(),
-    stop: Callable[[], bool] = lambda: False,
-    retry_failed: bool = False,
-    retries: int | None = None,
-    judge: Judge | None = None,
-    mirror: WandbProcess | None = None,
-    datasets: dict[str, data.Dataset] | None = None,
+    configs: Sequence[RunConfig], runs_dir: Path = RUNS_DIR, options: RunOptions | None = None
 ) -> list[Outcome]:
-    """Train what is not done yet of `configs`, `slots` runs at a time; one outcome for each config.
+    """Train what is not done of `configs`, and return one outcome for each.
 
-    slots: None for as many as is found to be worth it on a GPU; one on a CPU.
-    Configs with the same id are one training. A run that diverged, or of which more than
-    `retries` attempts failed, is not tried again unless retry_failed; nor is one that another
-    process fails meanwhile. judge: stop early the runs that it calls hopeless; without one, runs
-    that were stopped so are trained to their end. mirror: hears how each goes. datasets: by path,
-    those that need not be loaded again; what is loaded now is added. Raises UserError before
-    anything is trained or written where a config cannot work; Stopped, with everything saved, once
-    stop() is true; DiskFull where something does not fit; NodeTrouble where this machine fails
-    runs; and SweepStopped where several of `configs` break with the same traceback, also before
-    anything is trained unless retry_failed.
+    Raises UserError before anything is written if a config cannot work; Stopped, with everything
+    saved, once options.stop() is true; DiskFull if a file does not fit; NodeFailure if this
+    machine is at fault; SweepStopped if run after run fails with the same traceback.
     """
-    git_commit()  # that of the code as it is now
-    folders = [RunFolder.of(config, runs_dir) for config in configs]
-    given_up = [not retry_failed and folder.is_given_up(retries) for folder in folders]
-    todo = _jobs(configs, folders, given_up, skip_pruned=judge is not None)
-    if todo and not retry_failed and (alike := find_repeated_failure(folders)):
-        raise alike.stopped()
+    options = options or RunOptions()
+    git_commit()  # of the code as it is now: it may be edited while this process trains
+    policy = RetryPolicy(options.retries, options.retry_failed, options.pruner is not None)
+    queue = RunQueue(configs, runs_dir, policy)
+    if queue.pending and not options.retry_failed and (failure := queue.repeated_failure()):
+        raise failure.error()
     with reporting_node_failures(runs_dir):
-        resident = _load(todo, {} if datasets is None else datasets)
-        for config, folder in zip(configs, folders, strict=True):
-            folder.register(config)
-            folder.remove_leftovers()
-        if todo:
+        data_of = load_data((run.config for run in queue.pending), options.datasets)
+        queue.register()
+        if queue.pending:
             gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-            with torch.random.fork_rng(gpus), progress(len(todo)) as shown:
-                _train(todo, _Call(resident, shown, slots, stop, judge, mirror, folders, runs_dir))
-    return [_outcome(config, folder) for config, folder in zip(configs, folders, strict=True)]
+            with torch.random.fork_rng(gpus), options.display(len(queue.pending)) as display:
+                _train(queue, data_of, display, options, runs_dir)
+    return [_outcome(*pair) for pair in zip(configs, queue.folders, strict=True)]
 
 
-def _jobs(
-    configs: Sequence[RunConfig],
-    folders: Sequence[RunFolder],
-    given_up: Sequence[bool],
-    *,
-    skip_pruned: bool,
-) -> list[_Job]:
-    """What is to be trained, each training once, in the order given."""
-    unique = {item[0].id: item for item in zip(configs, folders, given_up, strict=True)}
-    waiting = [
-        (config.canonical(), folder, folder.failure())
-        for config, folder, hopeless in unique.values()
-        if not hopeless and folder.result() is None and not (skip_pruned and folder.pruned())
-    ]
-    return [_Job(number, *item) for number, item in enumerate(waiting, 1)]
-
-
-def _load(
-    jobs: list[_Job], datasets: dict[str, data.Dataset]
-) -> Callable[[RunConfig], DeviceDataset]:
-    """The data of every job, loaded once and checked against every config."""
-    resident: dict[tuple[str, str], DeviceDataset] = {}
-    for config in (job.config for job in jobs):
-        path, device = config.base_dataset_path, pick_device(config.device)
-        models.check_options(config.model_type, models.options_of(config))
-        initial_weights.check_initial_weights(config)
-        if path not in datasets:
-            datasets[path] = data.load(path)
-        check_split(datasets[path], config)
-        if (path, device.type) not in resident:
-            resident[path, device.type] = DeviceDataset.put(datasets[path], device)
-    return lambda config: resident[config.base_dataset_path, pick_device(config.device).type]
-
-
-def _train(jobs: list[_Job], call: _Call) -> None:
-    """Train what is free, then, as long as there is some, what others have left behind."""
-    before: list[_Job] = []
-    elsewhere = _train_free(jobs, {}, call)
-    while elsewhere and elsewhere != before:
-        dead = leases.wait_for_stalled([job.folder.path for job in elsewhere], call.stop)
-        before, elsewhere = elsewhere, _train_free(elsewhere, dead, call)
-    for job in elsewhere:
-        call.shown.ended(job.number, f"{job.config.name}: being trained by another process")
-
-
-def _train_free(jobs: list[_Job], dead: Mapping[Path, leases.Record], call: _Call) -> list[_Job]:
-    """Train the jobs that nobody else is at; the others. dead: attempts known to be over."""
-    claims: dict[_Job, leases.Lease] = {}
-    training: dict[Trainer, _Job] = {}
-    elsewhere: list[_Job] = []
-    alike: SweepStopped | None = None
-
-    def queue() -> Iterator[Trainer]:
-        for job in jobs:
-            lease = _claim(job, dead.get(job.folder.path), call.judge)
-            if lease is None:
-                if _is_over(job, call.judge):
-                    call.shown.ended(job.number, f"{job.config.name}: ended by another process")
-                else:
-                    elsewhere.append(job)
-                continue
-            claims[job] = lease
-            trainer = _trainer(job, lease, call)
-            training[trainer] = job
-            yield trainer
-
-    def stop() -> bool:
-        return alike is not None or call.stop()
-
-    width = concurrency_for(call.slots, _device(jobs))
+def _train(
+    queue: RunQueue,
+    data_of: DataOf,
+    display: ProgressDisplay,
+    options: RunOptions,
+    runs_dir: Path,
+) -> None:
+    """Train every run that the queue hands out, and end each on disk as it ends in training."""
+    queue.on_ended = display.ended
+    leased_by: dict[Trainer, LeasedRun] = {}
+    width = concurrency_for(options.slots, pick_device(queue.pending[0].config.device))
     try:
-        for finished in group.train(queue(), slots=width, stop=stop, say=call.shown.note):
-            job = training.pop(finished.trainer)
-            call.shown.ended(job.number, _close(job, claims[job], finished, call))
-            del claims[job]
-            alike = _alike(finished, call.folders)
-    except Stopped:
-        if alike and not call.stop():
-            raise alike from None
-        raise
+        with TrainingGroup(width, display.note) as group:
+            while True:
+                if options.stop():
+                    group.save()
+                    raise Stopped
+                while group.has_room() and (leased := queue.take()):
+                    trainer = _trainer(leased, data_of, display, options)
+                    leased_by[trainer] = leased
+                    group.add(trainer)
+                if not len(group) and not queue.wait_for_others(options.stop):
+                    return
+                for finished in group.advance(options.stop):
+                    leased = leased_by.pop(finished.trainer)
+                    display.ended(leased.run.number, _end(leased, finished, options, runs_dir))
+                    queue.release(leased)
+                    if _may_be_a_bug(finished) and (failure := queue.repeated_failure()):
+                        group.save()
+                        raise failure.error()
     finally:
-        for trainer in training:
-            trainer.close()
-        for lease in claims.values():
-            with suppress(OSError):  # it is seen by the process that is gone
-                lease.end("stopped")
-    return elsewhere
+        queue.release_all()
 
 
-def _alike(finished: group.Finished, folders: Sequence[RunFolder]) -> SweepStopped | None:
-    """Why to stop after a run that broke as others have."""
-    if finished.error is None or classify(finished.error) is not FailureClass.OTHER:
-        return None
-    found = find_repeated_failure(folders)
-    return found.stopped() if found else None
-
-
-def _device(jobs: list[_Job]) -> torch.device:
-    return pick_device(jobs[0].config.device if jobs else "cpu")
-
-
-def _is_over(job: _Job, judge: Judge | None) -> bool:
-    """Whether a run has ended, well or not, since we began or before."""
-    folder = job.folder
-    if folder.result() is not None or (judge is not None and folder.pruned() is not None):
-        return True
-    return folder.failure() not in (None, job.failure)
-
-
-def _claim(job: _Job, dead: leases.Record | None, judge: Judge | None) -> leases.Lease | None:
-    """Make a run ours; None where it is over, or another process may be at it."""
-    if _is_over(job, judge):
-        return None
-    lease = leases.acquire(job.folder.path, known_dead=dead)
-    if lease and _is_over(job, judge):  # since we looked
-        lease.end("unneeded")
-        return None
-    if lease:
-        files.remove_leftovers(job.folder.path, old_seconds=_ABANDONED_SECONDS)
-        job.folder.forget_outcome()
-    return lease
-
-
-def _trainer(job: _Job, lease: leases.Lease, call: _Call) -> Trainer:
-    shown, judge, name = call.shown, call.judge, job.config.name
-    mirrored = [call.mirror.run(job.folder)] if call.mirror else []
-    return Trainer(
-        job.config,
-        call.resident(job.config),
-        folder=job.folder.path,
-        tracker=Trackers(
-            HistoryFile(job.folder, lease), shown.run(job.config, job.number), *mirrored
-        ),
-        should_prune=lambda rows: judge is not None and judge.should_prune(job.config, rows),
-        on_resume=lambda epochs, steps: shown.note(
-            f"{name}: goes on after {epochs} epochs, {steps} steps"
-        ),
-        opened=False,
+def _trainer(
+    leased: LeasedRun, data_of: DataOf, display: ProgressDisplay, options: RunOptions
+) -> Trainer:
+    """The trainer of a leased run: it saves to the run's folder and tells every tracker."""
+    config, folder, pruner = leased.run.config, leased.run.folder, options.pruner
+    mirrors = [options.tracking.run(folder)] if options.tracking else []
+    shown = display.run(config, leased.run.number)
+    context = TrainerContext(
+        checkpoint_dir=folder.path,
+        tracker=Trackers(HistoryFile(folder, leased.lease), shown, *mirrors),
+        should_prune=lambda rows: pruner is not None and pruner.should_prune(config, rows),
     )
+    return Trainer(config, data_of(config), context)
 
 
-def _close(job: _Job, lease: leases.Lease, finished: group.Finished, call: _Call) -> str:
-    """Put on disk how a run ended; a line about it. Raises NodeTrouble where that is why."""
-    line = _published(job, lease, finished, call.runs_dir)
-    if call.mirror:
-        call.mirror.over(job.folder)
+def _end(leased: LeasedRun, finished: Finished, options: RunOptions, runs_dir: Path) -> str:
+    """Write how a run ended; returns a line about it. Raises NodeFailure if the node failed it."""
+    line, error = publish_or_fail(finished, leased.run.folder, leased.lease)
+    if error:
+        raise_if_node_failed(error, runs_dir)
+    if options.tracking:
+        options.tracking.finish(leased.run.folder)
     return line
 
 
-def _published(job: _Job, lease: leases.Lease, finished: group.Finished, runs_dir: Path) -> str:
-    error = finished.error
-    if error is None:
-        try:
-            return _told(job.config, publish(finished.trainer, job.folder, lease))
-        except Exception as failed:
-            if affects_every_run(failed):
-                raise
-            error = failed
-    line = fail(job.config, job.folder, lease, error)
-    raise_if_node_failed(error, runs_dir)
-    return line
-
-
-def _told(config: RunConfig, result: Mapping[str, Any]) -> str:
-    return (
-        f"{config.name}: validation accuracy {result['best_val_accuracy']:.2%}, "
-        f"test accuracy {result['test_accuracy_best_val_acc']:.2%} "
-        f"({result['epochs_run']} epochs, {result['stop_reason']})"
-    )
+def _may_be_a_bug(finished: Finished) -> bool:
+    return finished.error is not None and classify(finished.error) is FailureClass.OTHER
 
 
 def _outcome(config: RunConfig, folder: RunFolder) -> Outcome:

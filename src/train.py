@@ -1,136 +1,166 @@
-"""How commands train: their options, and what they print of what came of it."""
+"""Train configs from the command line: its options, its output and its exit status."""
 
 import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.cli.arguments import count, positive
+from src.cli.arguments import non_negative_int, positive_int
 from src.common.errors import ExitStatus
 from src.common.paths import RUNS_DIR, shown
 from src.config import RunConfig
+from src.sweep.halving import SuccessiveHalving
 from src.tracking import MODES
 
 if TYPE_CHECKING:
     from src.run import Outcome
-    from src.sweep.pruner import SuccessiveHalving
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The options of every command that trains runs."""
+
+    runs_dir: Path = RUNS_DIR
+    slots: int | None = None
+    retry_failed: bool = False
+    retries: int | None = None
+    prune: bool = False
+    halving: SuccessiveHalving = field(default_factory=SuccessiveHalving)
+    wandb: str | None = None
+    quiet: bool = False
+
+    @classmethod
+    def parsed(cls, arguments: argparse.Namespace) -> "TrainingOptions":
+        """The values of the flags that `add_training_options` added."""
+        return cls(
+            runs_dir=arguments.runs,
+            slots=arguments.slots,
+            retry_failed=arguments.retry_failed,
+            retries=arguments.retries,
+            prune=arguments.prune,
+            halving=parsed_halving(arguments),
+            wandb=arguments.wandb,
+            quiet=arguments.quiet,
+        )
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Where runs are kept and how they are trained: for commands that train."""
-    parser.add_argument(
+    """Add the flags of TrainingOptions, in groups of their own."""
+    group = parser.add_argument_group("how runs are trained")
+    group.add_argument(
         "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
     )
-    add_slots_option(parser)
-    parser.add_argument(
-        "--retry_failed", action="store_true", help="try runs again that diverged before"
+    add_slots_option(group)
+    group.add_argument(
+        "--retry_failed", action="store_true", help="train failed runs again, diverged ones too"
     )
-    parser.add_argument(
+    group.add_argument(
         "--retries",
-        type=count,
-        metavar="N",
-        help="do not try a run again of which more than N attempts failed [no limit]",
+        type=non_negative_int,
+        metavar="ATTEMPTS",
+        help="give a run up once more than so many attempts have failed [no limit]",
     )
-    parser.add_argument(
+    add_wandb_option(group)
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    pruning = parser.add_argument_group("pruning by successive halving")
+    pruning.add_argument(
         "--prune",
         action="store_true",
-        help="stop hopeless runs early: successive halving among runs of the same schedule",
+        help="end unpromising runs early, among runs with the same schedule",
     )
-    add_halving_options(parser)
-    add_wandb_option(parser)
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    add_halving_options(pruning)
 
 
-def add_slots_option(parser: argparse.ArgumentParser) -> None:
-    """How many runs train at a time."""
+def add_slots_option(parser: "argparse._ActionsContainer") -> None:
+    """Add --slots, the number of runs in training at a time."""
     parser.add_argument(
         "--slots",
         type=_slots,
         default=None,
-        metavar="auto|K",
-        help="runs at a time on the device; auto: measured on a GPU, 1 on a CPU [auto]",
+        metavar="auto|RUNS",
+        help="runs in training at a time; auto: measured on a GPU, 1 on a CPU [auto]",
     )
 
 
-def add_wandb_option(parser: argparse.ArgumentParser) -> None:
-    """Whether wandb is told."""
+def add_wandb_option(parser: "argparse._ActionsContainer") -> None:
+    """Add --wandb, whether runs are mirrored in Weights & Biases."""
     parser.add_argument(
         "--wandb",
         choices=MODES,
-        help="tell Weights & Biases how runs go, in a process that training never waits for "
-        "[WANDB_MODE, or else online where there is a key and offline without one]",
+        help="mirror runs in Weights & Biases, from a process of its own [WANDB_MODE; else online "
+        "if there is an API key, offline if not]",
     )
 
 
-def add_halving_options(parser: argparse.ArgumentParser) -> None:
-    """When successive halving judges, and how many go on."""
+def add_halving_options(parser: "argparse._ActionsContainer") -> None:
+    """Add the rungs of successive halving, and the share of runs that pass each."""
     parser.add_argument(
         "--first_rung",
-        type=positive,
+        type=positive_int,
         default=5,
         metavar="EPOCHS",
-        help="with --prune: runs are first judged after so many epochs, then after "
-        "--reduction times as many, and so on [5]",
+        help="compare runs after so many epochs first, then after --reduction times as many, "
+        "and so on [5]",
     )
     parser.add_argument(
         "--reduction",
         type=_reduction,
         default=3,
-        metavar="N",
-        help="with --prune: the best 1/N go on [3]",
+        metavar="FACTOR",
+        help="the best 1/FACTOR of the runs pass a rung [3]",
     )
 
 
-def halving_from(parsed: argparse.Namespace) -> "SuccessiveHalving":
-    """Successive halving as the options say."""
-    from src.sweep.pruner import SuccessiveHalving
-
-    return SuccessiveHalving(parsed.first_rung, parsed.reduction)
+def parsed_halving(arguments: argparse.Namespace) -> SuccessiveHalving:
+    """The values of the flags that `add_halving_options` added."""
+    return SuccessiveHalving(arguments.first_rung, arguments.reduction)
 
 
 def train(
-    configs: Sequence[RunConfig], parsed: argparse.Namespace, sweep: str | None = None
+    configs: Sequence[RunConfig], options: TrainingOptions, sweep: str | None = None
 ) -> ExitStatus:
-    """Train `configs` as the training options say, and print where each stands on stdout.
+    """Train `configs`, and print one line on stdout for each.
 
-    sweep: what wandb calls them together; None for the name of the runs' folder.
+    sweep: the group of these runs in Weights & Biases; None for the name of the runs folder.
     """
     from src.common.signals import StopSignal
 
-    stop = StopSignal().install()  # torch takes seconds to import: be ready before
-    from src.run import run
+    stop = StopSignal().install()  # before torch is imported, which takes seconds
+    from src.run import RunOptions, run
     from src.runs.run_folder import State
     from src.sweep.pruner import SuccessiveHalvingPruner
     from src.tracking.wandb_process import WandbProcess
-    from src.training import console
+    from src.training.console import SilentDisplay, log_line, make_display
 
-    sweep = sweep or parsed.runs.resolve().name
-    say = console.SilentDisplay().note if parsed.quiet else console.note
-    with WandbProcess(parsed.wandb, parsed.runs, sweep=sweep, say=say, stop=stop) as mirror:
+    runs_dir, quiet = options.runs_dir, options.quiet
+    pruner = SuccessiveHalvingPruner(options.halving, runs_dir) if options.prune else None
+    sweep = sweep or runs_dir.resolve().name
+    log = SilentDisplay().note if quiet else log_line
+    with WandbProcess(options.wandb, runs_dir, sweep=sweep, log=log, stop=stop) as tracking:
         outcomes = run(
             configs,
-            runs_dir=parsed.runs,
-            slots=parsed.slots,
-            stop=stop,
-            progress=lambda total: console.show(total, parsed.quiet),
-            retry_failed=parsed.retry_failed,
-            retries=parsed.retries,
-            judge=SuccessiveHalvingPruner(halving_from(parsed), parsed.runs)
-            if parsed.prune
-            else None,
-            mirror=mirror,
+            runs_dir,
+            RunOptions(
+                slots=options.slots,
+                retries=options.retries,
+                retry_failed=options.retry_failed,
+                pruner=pruner,
+                tracking=tracking,
+                display=lambda total: make_display(total, quiet),
+                stop=stop,
+            ),
         )
     for outcome in outcomes:
         print(_line(outcome))
-    wanted = (State.DONE, State.PRUNED) if parsed.prune else (State.DONE,)
-    unfinished = Counter(outcome.state.value for outcome in outcomes if outcome.state not in wanted)
+    complete = (State.DONE, State.PRUNED) if options.prune else (State.DONE,)
+    unfinished = Counter(o.state.value for o in outcomes if o.state not in complete)
     if not unfinished:
         return ExitStatus.DONE
     states = ", ".join(f"{number} {state}" for state, number in unfinished.items())
-    left = sum(unfinished.values())
-    print(f"{left} of {len(outcomes)} runs are not done: {states}", file=sys.stderr)
+    print(f"{unfinished.total()} of {len(outcomes)} runs are not done: {states}", file=sys.stderr)
     return ExitStatus.SOME_RUNS_FAILED
 
 
@@ -149,13 +179,13 @@ def _line(outcome: "Outcome") -> str:
 
 
 def _reduction(text: str) -> int:
-    if positive(text) < 2:
+    if positive_int(text) < 2:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 1")
     return int(text)
 
 
 def _slots(text: str) -> int | None:
     try:
-        return None if text == "auto" else positive(text)
+        return None if text == "auto" else positive_int(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{error}, or auto") from None

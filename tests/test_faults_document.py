@@ -23,7 +23,7 @@ from src.slurm import job_poller
 from src.sweep import sets
 from src.sweep.commands import submit
 from src.sweep.launch import sbatch
-from src.sweep.launch.submit_options import parser, resources_of
+from src.sweep.launch.submit_options import parse
 from tests.conftest import Fake
 from tests.slurm.squeue import line
 
@@ -105,7 +105,7 @@ def test_a_stale_listing_gives_no_second_owner(
     with monkeypatch.context() as patch:
         patch.setattr(leases, "last", lambda folder: None)
         assert leases.acquire(folder.path) is None
-    first.require()
+    first.ensure_held()
     first.end("stopped")
 
 
@@ -152,7 +152,7 @@ def test_code_that_is_edited_while_jobs_wait(tmp_path: Path) -> None:
     folder = tmp_path / "1"
     (folder / "code" / "src").mkdir(parents=True)
     (folder / "code" / "src" / "__init__.py").write_text("VERSION = 'as submitted'\n")
-    resources = resources_of(parser().parse([]))
+    resources = parse([]).resources
     text = sbatch.script(sbatch.Array("cnn", 1, 1), resources, folder, ROOT, ["src.sweep"])
     command = f"exec {sys.executable} -u -m src.sweep"
     assert command in text

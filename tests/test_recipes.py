@@ -57,7 +57,7 @@ def test_a_recipe_trains_for_a_few_steps(name: str, tmp_path: Path) -> None:
 def test_one_cycles_rate_is_torchs_step_by_step(small_data: DeviceDataset) -> None:
     config = replace(recipe("resnet9_onecycle"), model_type="cifar10net", dropout=None)
     config = replace(config, num_epochs=3, max_images=300, batch_size=64, val_size=100)
-    trainer = Trainer(config, small_data)
+    trainer = Trainer(config, small_data).start()
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     steps = config.num_epochs * len(trainer.learner.bounds)
     theirs = OneCycleLR(

@@ -21,7 +21,7 @@ from src.common.paths import ROOT
 from src.config import RunConfig
 from src.data.dataset import Dataset
 from src.models.classifier import Classifier
-from src.run import run
+from src.run import RunOptions, run
 from src.runs import leases
 from src.runs.run_folder import RunFolder, State
 from src.training.trainer import Trainer
@@ -94,7 +94,7 @@ def test_a_run_that_diverges_does_not_stop_the_others(config: RunConfig, tmp_pat
     assert not list(outcomes[0].folder.glob("*.pt"))
     run([bad], runs_dir=tmp_path)
     assert len(list((outcomes[0].folder / "attempts").iterdir())) == 1, "it would diverge again"
-    run([bad], runs_dir=tmp_path, retry_failed=True)
+    run([bad], runs_dir=tmp_path, options=RunOptions(retry_failed=True))
     assert len(list((outcomes[0].folder / "attempts").iterdir())) == 2
 
 
@@ -181,7 +181,7 @@ def test_a_living_process_elsewhere_is_left_alone(
         return False
 
     beat()
-    [outcome] = run([config], runs_dir=tmp_path, stop=beat)
+    [outcome] = run([config], runs_dir=tmp_path, options=RunOptions(stop=beat))
     assert outcome.state == State.RUNNING
     assert [p.name for p in path.parent.iterdir()] == ["1.json"]
 
@@ -216,7 +216,9 @@ def test_stopped_and_resumed_is_the_undisturbed_run(config: RunConfig, tmp_path:
     stops = 0
     while True:
         try:
-            [outcome] = run([config], runs_dir=tmp_path / "b", stop=stop_after(4))
+            [outcome] = run(
+                [config], runs_dir=tmp_path / "b", options=RunOptions(stop=stop_after(4))
+            )
             break
         except Stopped:
             stops += 1
@@ -248,11 +250,13 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 
 def test_slots_do_not_change_results(config: RunConfig, tmp_path: Path) -> None:
     runs = [replace(config, seed=seed, max_images=100) for seed in range(3)]
-    alone, beside = (run(runs, runs_dir=tmp_path / str(k), slots=k) for k in (1, 3))
+    alone, beside = (
+        run(runs, runs_dir=tmp_path / str(k), options=RunOptions(slots=k)) for k in (1, 3)
+    )
     with pytest.raises(Stopped):
-        run(runs, runs_dir=tmp_path / "stopped", slots=3, stop=stop_after(8))
+        run(runs, runs_dir=tmp_path / "stopped", options=RunOptions(slots=3, stop=stop_after(8)))
     assert len(list(tmp_path.glob("stopped/*/*/resume.pt"))) == 3
-    resumed = run(runs, runs_dir=tmp_path / "stopped", slots=2)
+    resumed = run(runs, runs_dir=tmp_path / "stopped", options=RunOptions(slots=2))
     for one, *others in zip(alone, beside, resumed, strict=True):
         assert one.result
         for other in others:

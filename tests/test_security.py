@@ -31,7 +31,7 @@ from src.sweep import grid, job_logs, sets
 from src.sweep.commands import submit, work
 from src.sweep.launch import sbatch
 from src.training import checkpoint
-from src.training.trainer import Trainer
+from src.training.trainer import Trainer, TrainerContext
 from src.tune.commands import search
 from tests.conftest import Run
 
@@ -80,12 +80,14 @@ def test_a_resume_checkpoint_made_to_harm_is_none(
     mark = b"sha256 "
     (folder / RESUME).write_bytes(data + mark + hashlib.sha256(data).digest())
     assert checkpoint.load(folder, CPU) is None
-    trainer = Trainer(config, small_data, folder=folder)
+    trainer = Trainer(config, small_data, TrainerContext(checkpoint_dir=folder)).start()
     assert not trainer.resumed
     for other in ([1, 2], {"epoch": 3}):
         data = hostile(other)
         (folder / RESUME).write_bytes(data + mark + hashlib.sha256(data).digest())
-        assert not Trainer(config, small_data, folder=folder).resumed
+        assert (
+            not Trainer(config, small_data, TrainerContext(checkpoint_dir=folder)).start().resumed
+        )
     trainer.save()
     assert checkpoint.load(folder, CPU), "what is ours is read"
 

@@ -40,16 +40,16 @@ def _underscored(word: str) -> str:
     return "--" + flag[2:].replace("-", "_") + equals + value
 
 
-def positive(text: str) -> int:
+def positive_int(text: str) -> int:
     """A whole number above 0, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 0")
     return int(text)
 
 
-def count(text: str) -> int:
+def non_negative_int(text: str) -> int:
     """A whole number from 0, for argparse."""
-    return 0 if text == "0" else positive(text)
+    return 0 if text == "0" else positive_int(text)
 
 
 def seed(text: str) -> int:
@@ -59,7 +59,7 @@ def seed(text: str) -> int:
     return int(text)
 
 
-def above_zero(text: str) -> float:
+def positive_float(text: str) -> float:
     """A number above 0, for argparse."""
     try:
         value = float(text)

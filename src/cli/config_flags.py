@@ -6,8 +6,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from src.common import files
 from src.common.errors import InvalidValue, UserError
 from src.common.option_fields import choices_of, kind_of
+from src.common.paths import CONFIG
 from src.common.paths import weights as weights_file
 from src.config import (
     FIND,
@@ -94,10 +96,8 @@ def from_flags(values: Mapping[str, Any]) -> RunConfig:
 
 def _of_parent(path: Path) -> dict[str, Any]:
     """The settings of the run that `path` is the folder or a weights file of, and what it gives."""
-    from src.runs.run_folder import RunFolder
-
     weights = path if path.suffix == ".pt" else path / weights_file("best_val_acc")
-    settings = RunFolder(weights.parent).config()
+    settings = files.read_json(weights.parent / CONFIG)
     if settings is None or not weights.is_file():
         raise UserError(
             f"--continue {str(path)!r}: expected a run folder with {weights.name}, or a weights "

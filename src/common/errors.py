@@ -1,5 +1,6 @@
 """What can end a command, and the exit status each ending has."""
 
+import errno
 import os
 from collections.abc import Sequence
 from enum import IntEnum
@@ -56,6 +57,11 @@ class DiskFull(OSError):
         needed = "more" if self.needed is None else f"about {amount(self.needed)}"
         free = "" if self.free is None else f", {amount(self.free)} is free there"
         return f"{self.filename}: {self.strerror}: {needed} is needed{free}"
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether a write failed because the file system or a quota is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class OutOfMemory(Exception):

@@ -16,9 +16,8 @@ from typing import IO, Any
 import psutil
 
 from src.common import processes
-from src.common.errors import DiskFull
+from src.common.errors import DiskFull, is_disk_full
 from src.common.paths import TEMPORARY_PREFIX
-from src.faults.failure_classes import FailureClass, classify
 
 _DAY_SECONDS = 86_400
 _UMASK = os.umask(0)  # it can only be read by setting it
@@ -77,12 +76,12 @@ def _full_said(path: Path, save: Callable[[IO[bytes]], object]) -> Iterator[None
     try:
         yield
     except OSError as error:
-        if error.errno is None or classify(error) is not FailureClass.DISK:
+        if not is_disk_full(error):
             raise
         counted = _Counted()
         save(counted)  # type: ignore[arg-type]
         free = shutil.disk_usage(path.parent).free
-        raise DiskFull(error.errno, str(path), counted.size, free) from error
+        raise DiskFull(error.errno or 0, str(path), counted.size, free) from error
 
 
 class _Watched:

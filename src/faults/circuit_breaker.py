@@ -1,4 +1,4 @@
-"""The same traceback in run after run: then it is not the runs that are broken."""
+"""Circuit breaker: stop a sweep whose runs all fail with the same traceback."""
 
 import hashlib
 import shlex
@@ -8,51 +8,51 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.common import paths
+from src.common import files, paths
 from src.common.errors import SweepStopped
 from src.faults.failure_classes import FailureClass, recorded_class
-from src.runs.run_folder import RunFolder
 
 THRESHOLD = 3
-"""Different runs with the same traceback, and none done since the first, stop a sweep."""
+"""Runs that fail with one traceback, with no success since the first, which open the breaker."""
 
 
 @dataclass(frozen=True)
 class RepeatedFailure:
-    """Runs that broke alike, and what they broke with: an exception's name, a traceback's end."""
+    """Runs that failed with one traceback: the exception's name and the traceback's last line."""
 
     kind: str
     last_line: str
     folders: tuple[Path, ...]
 
-    def stopped(self) -> SweepStopped:
-        """Why, which runs, and how to go on, in one line."""
+    def error(self) -> SweepStopped:
+        """One line: what failed, in which runs, and how to look at it and how to go on."""
         names = ", ".join(path.name for path in self.folders[:THRESHOLD])
         more = len(self.folders) - THRESHOLD
         where = f"--runs {shlex.quote(paths.shown(self.folders[0].parent.parent))}"
         run_id = self.folders[0].name.rpartition("-")[2]
         return SweepStopped(
-            f"{len(self.folders)} runs broke with the same traceback, and none was done since: "
+            f"{len(self.folders)} runs failed with the same traceback, and none was done since: "
             f"{self.last_line} ({names}{f' and {more} more' if more > 0 else ''}); look: "
             f"python -m src.sweep logs {run_id} {where}; to go on: "
             f"python -m src.sweep retry --all --kind {self.kind} {where}, or --retry-failed"
         )
 
 
-def find_repeated_failure(folders: Iterable[RunFolder]) -> RepeatedFailure | None:
-    """The failure that most of a sweep's runs share, where SAME or more do.
+def find_repeated_failure(folders: Iterable[Path]) -> RepeatedFailure | None:
+    """The failure that most runs in `folders` share. Returns None if fewer than THRESHOLD do.
 
-    Bugs alone are counted: runs that diverge do so at one place of the code, and a run's want of
-    memory or a node's trouble is dealt with by itself.
+    Only bugs count: runs that diverge do so at one line of code, and a lack of memory or a bad
+    node is handled by itself.
     """
-    runs = list({folder.path: folder for folder in folders}.values())
+    runs = list(dict.fromkeys(folders))
     last_success = max((_written(run, paths.RESULT, paths.PRUNED) for run in runs), default=0)
-    alike: dict[str, list[tuple[Path, dict[str, object]]]] = {}
+    groups: dict[str, list[tuple[Path, dict[str, object]]]] = {}
     for run in runs:
-        failure = run.failure() if _written(run, paths.FAILURE) > last_success else None
+        newer = _written(run, paths.FAILURE) > last_success
+        failure = files.read_json(run / paths.FAILURE) if newer else None
         if failure and failure.get("fingerprint") and recorded_class(failure) is FailureClass.OTHER:
-            alike.setdefault(str(failure["fingerprint"]), []).append((run.path, failure))
-    most = max(alike.values(), key=len, default=[])
+            groups.setdefault(str(failure["fingerprint"]), []).append((run, failure))
+    most = max(groups.values(), key=len, default=[])
     if len(most) < THRESHOLD:
         return None
     failure = most[-1][1]
@@ -61,17 +61,17 @@ def find_repeated_failure(folders: Iterable[RunFolder]) -> RepeatedFailure | Non
 
 
 def fingerprint(error: BaseException) -> str:
-    """The same for exceptions of one type that were raised along the same lines of code."""
+    """Ten hex digits, equal for exceptions of one type raised along the same lines of code."""
     frames: Sequence[traceback.FrameSummary] = traceback.extract_tb(error.__traceback__)
     steps = [f"{Path(step.filename).name} {step.name} {step.lineno}" for step in frames]
-    told = "\n".join([type(error).__qualname__, *steps])
-    return hashlib.sha256(told.encode()).hexdigest()[:10]
+    text = "\n".join([type(error).__qualname__, *steps])
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def _written(run: RunFolder, *names: str) -> int:
-    """When the newest of a run's files was written, in nanoseconds; 0 where there is none."""
+def _written(run: Path, *names: str) -> int:
+    """When the newest of these files of a run was written, in nanoseconds; 0 if there is none."""
     newest = 0
     for name in names:
         with suppress(FileNotFoundError):
-            newest = max(newest, (run.path / name).stat().st_mtime_ns)
+            newest = max(newest, (run / name).stat().st_mtime_ns)
     return newest

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
-from src.common.errors import UserError
+from src.common.errors import UserError, is_disk_full
 
 
 class FailureClass(StrEnum):
@@ -25,7 +25,6 @@ class FailureClass(StrEnum):
 
 
 _BY_NUMBER = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), FailureClass.DISK),
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.EREMOTEIO), FailureClass.NODE),
     errno.ENOMEM: FailureClass.MEMORY,
 }
@@ -66,7 +65,8 @@ def _own_cause(error: BaseException) -> FailureClass:
     if isinstance(error, UserError):
         return FailureClass.OTHER
     if isinstance(error, OSError) and error.errno is not None:  # its text names a path
-        return _BY_NUMBER.get(error.errno, FailureClass.OTHER)
+        full = FailureClass.DISK if is_disk_full(error) else FailureClass.OTHER
+        return _BY_NUMBER.get(error.errno, full)
     return _cause_of_text(f"{type(error).__name__}: {error}")
 
 

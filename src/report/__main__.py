@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.cli.arguments import Parser, positive, seconds, seed
+from src.cli.arguments import Parser, positive_int, seconds, seed
 from src.cli.config_flags import add_config_flags
 from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus, UserError
@@ -140,7 +140,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "-k",
-        type=positive,
+        type=positive_int,
         metavar="N",
         help=f"runs in a top-k [{commands.TOP}], or of each architecture in curves "
         f"[{analyses.CURVES}]; mistakes shown by images [{analyses.IMAGES}], and of a class by "
@@ -179,7 +179,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--images",
-        type=positive,
+        type=positive_int,
         default=analyses.SAMPLE,
         metavar="N",
         help=f"tsne: images, equally many of each class [{analyses.SAMPLE}]",

@@ -1,25 +1,21 @@
-"""What is written of a run while it trains."""
+"""history.jsonl: written after every epoch, as long as the run is leased to this process."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from src.runs.leases import Lease
 from src.runs.run_folder import RunFolder
-from src.training.tracker import Running
+from src.training.tracker import Row, Tracker
 
 
-class HistoryFile:
-    """Keeps history.jsonl, as long as the run is ours."""
+class HistoryFile(Tracker):
+    """Writes the history of one run. Raises LeaseLost once another process owns the run."""
 
     def __init__(self, folder: RunFolder, lease: Lease) -> None:
         self.folder, self.lease = folder, lease
 
-    def step(self, epoch: int, done: int, total: int, running: Running) -> None:
-        """Steps leave no trace."""
-
-    def epoch(self, rows: Sequence[dict[str, Any]]) -> None:
-        self.lease.require()
+    def epoch(self, rows: Sequence[Row]) -> None:
+        self.lease.ensure_held()
         self.folder.write_history(rows)
 
     def before_save(self) -> None:
-        self.lease.require()
+        self.lease.ensure_held()

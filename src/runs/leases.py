@@ -33,7 +33,7 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
 
-    def require(self) -> None:
+    def ensure_held(self) -> None:
         """Raise Superseded where another process has taken the run over."""
         if _file(self.folder, self.number + 1).exists():
             raise LeaseLost(f"attempt {self.number} of {self.folder.name} was taken over")
@@ -63,14 +63,14 @@ def acquire(folder: Path, *, known_dead: Record | None = None) -> Lease | None:
 
     known_dead: an attempt of which `wait_for_stalled` has told that it is over.
     """
-    before = last(folder)
+    before = latest(folder)
     if before and before != known_dead and may_be_alive(before):
         return None
     number = (before["attempt"] if before else 0) + 1
     record = {
         "attempt": number,
         "host": socket.gethostname(),
-        "node": node(),
+        "node": client.node_name(),
         "process": processes.identity(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "slurm_restart_count": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
@@ -85,7 +85,7 @@ def acquire(folder: Path, *, known_dead: Record | None = None) -> Lease | None:
     return Lease(folder, number, record)
 
 
-def last(folder: Path) -> Record | None:
+def latest(folder: Path) -> Record | None:
     """The newest attempt at a run; None where there was none."""
     numbers = [int(p.stem) for p in (folder / paths.ATTEMPTS).glob("*.json") if p.stem.isdigit()]
     if not numbers:
@@ -115,7 +115,7 @@ def wait_for_stalled(folders: Iterable[Path], stop: Callable[[], bool]) -> dict[
     Returns once each has advanced or ended, or stood still for ten intervals; at once when some
     are known to be over, with those, and when stop() is true, with none.
     """
-    seen = {folder: record for folder in folders if (record := last(folder))}
+    seen = {folder: record for folder in folders if (record := latest(folder))}
     give_up = time.monotonic() + MISSED_HEARTBEATS * HEARTBEAT_SECONDS
     while seen and time.monotonic() < give_up:
         if stop():
@@ -123,19 +123,14 @@ def wait_for_stalled(folders: Iterable[Path], stop: Callable[[], bool]) -> dict[
         if over := {folder: r for folder, r in seen.items() if not may_be_alive(r)}:
             return over
         time.sleep(HEARTBEAT_SECONDS / 30)
-        seen = {folder: record for folder, record in seen.items() if last(folder) == record}
+        seen = {folder: record for folder, record in seen.items() if latest(folder) == record}
     return seen
 
 
-def failures(folder: Path) -> int:
+def count_failed_attempts(folder: Path) -> int:
     """How many attempts at the run in `folder` have failed."""
     records = map(files.read_json, (folder / paths.ATTEMPTS).glob("*.json"))
     return sum(record is not None and record.get("ended") == "failed" for record in records)
-
-
-def node() -> str:
-    """This machine as Slurm calls it, or as it calls itself."""
-    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def _is_job_over(record: Record) -> bool:

@@ -1,7 +1,8 @@
-"""How a run ends on disk: published with everything it leaves, or with what broke it."""
+"""How a run ends on disk: its results are published, or its failure is recorded."""
 
 import platform
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,19 +11,39 @@ from src.common.errors import LeaseLost
 from src.common.git import git_commit
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.faults.circuit_breaker import fingerprint
-from src.faults.failure_classes import FailureClass, classify
+from src.faults.failure_classes import FailureClass, affects_every_run, classify
 from src.runs.leases import Lease
 from src.runs.run_folder import RunFolder
 from src.training import checkpoint
 from src.training.device import device_name
+from src.training.group import Finished
+from src.training.run_state import PRUNED
 from src.training.trainer import Trainer
 
 
-def publish(trainer: Trainer, folder: RunFolder, lease: Lease) -> dict[str, Any]:
-    """Write everything of a finished run; result.json last, which makes it done.
+def publish_or_fail(
+    finished: Finished, folder: RunFolder, lease: Lease
+) -> tuple[str, Exception | None]:
+    """Publish a run, or record why it failed. Returns a line about it, and the error if it failed.
 
-    Of a pruned run only its numbers are kept, apart from results: it is not done.
-    Raises Superseded where the run is no longer ours.
+    Raises what is not the run's own fault, such as a full disk: the run is then interrupted.
+    """
+    error, config = finished.error, finished.trainer.config
+    if error is None:
+        try:
+            return _summary(config, publish(finished.trainer, folder, lease)), None
+        except Exception as raised:
+            if affects_every_run(raised):
+                raise
+            error = raised
+    return record_failure(config, folder, lease, error), error
+
+
+def publish(trainer: Trainer, folder: RunFolder, lease: Lease) -> dict[str, Any]:
+    """Write everything that a finished run leaves. result.json comes last and makes it done.
+
+    A pruned run leaves pruned.json instead, with its numbers so far. Raises LeaseLost if another
+    process has taken the run over.
     """
     trained, config = trainer.trained, trainer.config
     assert trained
@@ -35,26 +56,28 @@ def publish(trainer: Trainer, folder: RunFolder, lease: Lease) -> dict[str, Any]
         "attempt": lease.number,
         **({} if config.parent == "none" else {"parent": config.parent}),
     }
-    lease.require()
-    if trainer.stop_reason == "pruned":
+    lease.ensure_held()
+    if trainer.state.stop_reason == PRUNED:
         folder.write_pruned(result)
         checkpoint.remove(folder.path)
         lease.end("pruned")
         return result
     kept = {"best": CHECKPOINT_KINDS[:1], "all": CHECKPOINT_KINDS, "none": ()}
     for kind in kept[config.keep_checkpoints]:
-        lease.require()
+        lease.ensure_held()
         weights = {name: tensor.cpu() for name, tensor in trained.weights[kind].items()}
         folder.write_weights(kind, weights)
     logits = trained.test.logits
-    lease.require()
+    lease.ensure_held()
     folder.write_predictions(
         labels=trained.test_labels.to(torch.uint8).cpu().numpy(),
         predictions=logits.argmax(dim=1).to(torch.uint8).cpu().numpy(),
         probabilities=logits.softmax(dim=1).half().cpu().numpy(),
         features=trained.test.features.half().cpu().numpy(),
     )
-    lease.require()
+    # result.json is the last file: whoever sees it may rely on all the others, and a process that
+    # is killed before it leaves a run that is resumed from its checkpoint
+    lease.ensure_held()
     if not folder.write_result(result):
         raise LeaseLost(f"{folder.path.name} was finished by another process")
     checkpoint.remove(folder.path)
@@ -62,21 +85,21 @@ def publish(trainer: Trainer, folder: RunFolder, lease: Lease) -> dict[str, Any]
     return result
 
 
-def fail(config: RunConfig, folder: RunFolder, lease: Lease, error: Exception) -> str:
-    """Note what broke a run, unless it is no longer ours; a line about it."""
+def record_failure(config: RunConfig, folder: RunFolder, lease: Lease, error: Exception) -> str:
+    """Write failure.json, unless another process owns the run by now. Returns a line about it."""
     try:
         if isinstance(error, LeaseLost):
             raise error
-        lease.require()
-    except LeaseLost as superseded:
+        lease.ensure_held()
+    except LeaseLost as lost:
         lease.end("superseded")
-        return f"{config.name}: {superseded}"
-    cause = classify(error)
-    diverged = cause is FailureClass.DIVERGED
+        return f"{config.name}: {lost}"
+    failure_class = classify(error)
+    diverged = failure_class is FailureClass.DIVERGED
     kind = "non-finite loss" if diverged else type(error).__name__
     folder.write_failure(
         {
-            "cause": cause,
+            "cause": failure_class,
             "kind": kind,
             "message": str(error),
             "retry": not diverged,  # it would diverge again
@@ -87,5 +110,13 @@ def fail(config: RunConfig, folder: RunFolder, lease: Lease, error: Exception) -
     )
     if diverged:
         checkpoint.remove(folder.path)
-    lease.end("failed", cause=cause, kind=kind, message=str(error))
+    lease.end("failed", cause=failure_class, kind=kind, message=str(error))
     return f"{config.name}: FAILED: {kind}: {error}"
+
+
+def _summary(config: RunConfig, result: Mapping[str, Any]) -> str:
+    return (
+        f"{config.name}: validation accuracy {result['best_val_accuracy']:.2%}, "
+        f"test accuracy {result['test_accuracy_best_val_acc']:.2%} "
+        f"({result['epochs_run']} epochs, {result['stop_reason']})"
+    )

@@ -78,7 +78,7 @@ class RunFolder:
         failure = self.failure()
         if failure is None:
             return False
-        too_often = retries is not None and leases.failures(self.path) > retries
+        too_often = retries is not None and leases.count_failed_attempts(self.path) > retries
         return too_often or not failure.get("retry", True)
 
     def history(self) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Slurm's commands, and what they and the environment tell about this job and this cluster."""
 
 import os
+import socket
 import subprocess
 import sys
 from functools import cache
@@ -31,6 +32,11 @@ def this_job() -> str | None:
     """
     array, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
+def node_name() -> str:
+    """The name that Slurm gives this machine, or else its own host name."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def this_cluster() -> str | None:

@@ -3,8 +3,8 @@
 import threading
 import time
 
-from src.slurm import queue
-from src.slurm.queue import Job, JobState
+from src.slurm import job_queue
+from src.slurm.job_queue import Job, JobState
 
 _ASK_EVERY_SECONDS = 5.0
 _ASK_AGAIN_SECONDS = 60.0  # after no answer: whoever waits for one may have a run to train
@@ -46,7 +46,7 @@ class JobPoller:
         if time.monotonic() < self._ask_at:
             return False
         self._told_at = time.time()
-        self._jobs = queue.jobs(seconds=seconds, quiet=True)
+        self._jobs = job_queue.jobs(seconds=seconds, quiet=True)
         pause = _ASK_AGAIN_SECONDS if self._jobs is None else _ASK_EVERY_SECONDS
         self._ask_at = time.monotonic() + pause
         return True

@@ -77,7 +77,7 @@ def add_overrides(parser: Parser) -> None:
     parser.add_argument("--device", choices=DEVICES, help="in place of the sets' own")
 
 
-def wanted(parsed: Namespace) -> list[RunConfig]:
+def selected_configs(parsed: Namespace) -> list[RunConfig]:
     """The runs of `by_set`, one after another, with the overrides that were given."""
     names = ("base_dataset_path", "device")
     given = {name: value for name in names if (value := getattr(parsed, name)) is not None}

@@ -17,7 +17,7 @@ from src.config import CHECKPOINT_KINDS, SYNTHETIC, RunConfig
 from src.data import synthetic
 from src.data.device_dataset import DeviceDataset
 from src.data.sizes import images_of
-from src.sweep.pruner import SuccessiveHalving
+from src.sweep.halving import SuccessiveHalving
 from src.training import group
 from src.training.concurrency import Concurrency, concurrency_for
 from src.training.device import device_name, pick_device
@@ -132,7 +132,7 @@ def measure(
     )
     if device.type == "cpu":
         run = replace(run, batch_size=_affordable_batch(run, data))
-    first = Trainer(run, data)
+    first = Trainer(run, data).start()
     with torch.no_grad():
         sample = torch.zeros(1, 3, 32, 32, device=device)
         features = first.learner.model.eval().features(sample).shape[1]
@@ -142,10 +142,10 @@ def measure(
     def queue() -> Iterator[Trainer]:
         yield first
         for seed in count(run.seed + 1):
-            yield Trainer(replace(run, seed=seed), data)
+            yield Trainer(replace(run, seed=seed), data).start()
 
     try:
-        for finished in group.train(queue(), slots=watched, stop=watched.is_done):
+        for finished in group.train(queue(), concurrency=watched, stop=watched.is_done):
             raise UserError(f"{run.model_type} cannot be measured: {finished.error}")
     except Stopped:
         pass
@@ -160,7 +160,7 @@ def _stand_in(device: torch.device) -> DeviceDataset:
 def _affordable_batch(run: RunConfig, data: DeviceDataset) -> int:
     """The batch size of `run`, or as much of it as takes a second a step."""
     batch = min(run.batch_size, _CPU_BATCH)
-    trainer = Trainer(replace(run, batch_size=batch), data)
+    trainer = Trainer(replace(run, batch_size=batch), data).start()
     trainer.advance()
     started = time.perf_counter()
     trainer.advance()
@@ -182,8 +182,8 @@ class _Watched:
     def limit(self) -> int:
         return self.slots.limit
 
-    def trained(self, images: int, slots: int) -> None:
-        self.slots.trained(images, slots)
+    def record(self, images: int, slots: int) -> None:
+        self.slots.record(images, slots)
         if slots != self.limit or not self.slots.settled or not images:
             self._window = None
             return

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from src.common.errors import UserError
 from src.config import RunConfig, from_mapping
 from src.runs.run_folder import RunFolder, all_runs
+from src.sweep.halving import SuccessiveHalving
 
 if TYPE_CHECKING:
     import optuna
@@ -19,33 +19,6 @@ _COMPARABLE = (
     *("pct_start", "div_factor", "final_div_factor", "anneal_strategy"),
 )
 """Runs compete only where these are equal: a slow schedule is not punished for being slow."""
-
-
-class Judge(Protocol):
-    """Decides which runs are not worth going on with."""
-
-    def should_prune(self, config: RunConfig, rows: Sequence[dict[str, Any]]) -> bool:
-        """Whether to stop a run, of which `rows` are the epochs so far."""
-
-
-@dataclass(frozen=True)
-class SuccessiveHalving:
-    """Asynchronous successive halving, Li et al. 2020, https://arxiv.org/abs/1810.05934.
-
-    A run goes on past epoch first_rung * reduction ** k, for k = 0, 1, ..., only if its lowest
-    validation loss is among the best 1 / reduction of the runs that have come that far.
-    """
-
-    first_rung: int = 5
-    reduction: int = 3
-
-    def rungs(self, num_epochs: int) -> list[int]:
-        """The epochs at which a run of `num_epochs` is judged."""
-        epochs, epoch = [], self.first_rung
-        while epoch < num_epochs:
-            epochs.append(epoch)
-            epoch *= self.reduction
-        return epochs
 
 
 class SuccessiveHalvingPruner:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Self
+from typing import Self
 
 from src.common import paths
 from src.runs.run_folder import RunFolder
 from src.tracking import MODES
-from src.training.tracker import Running, Tracker, Trackers
+from src.training.tracker import Row, Tracker
 
 DISABLED = MODES[-1]
 
@@ -37,7 +37,7 @@ class WandbProcess:
         runs_dir: Path,
         *,
         sweep: str,
-        say: Callable[[str], object],
+        log: Callable[[str], object],
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepare it.
@@ -48,14 +48,14 @@ class WandbProcess:
         """
         mode = asked or os.environ.get("WANDB_MODE")
         self._mode = mode or "auto"
-        self._runs_dir, self._sweep, self._say, self._stop = runs_dir, sweep, say, stop
+        self._runs_dir, self._sweep, self._log, self._stop = runs_dir, sweep, log, stop
         self._lines: SimpleQueue[str | None] = SimpleQueue()
         self._process: subprocess.Popen[str] | None = None
         self._threads: list[threading.Thread] = []
         self._seen = 0.0
         if self._mode != DISABLED and not importlib.util.find_spec("wandb"):
             if mode:
-                say(f"wandb: not installed, so nothing is told it; {_LATER}")
+                log(f"wandb: not installed, so nothing is told it; {_LATER}")
             self._mode = DISABLED
 
     def __enter__(self) -> Self:
@@ -70,7 +70,7 @@ class WandbProcess:
         if not self._ends(self._process, patience):
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._say(f"wandb: gave no answer and was left behind; {_LATER}")
+            self._log(f"wandb: gave no answer and was left behind; {_LATER}")
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_LEAST_SECONDS)
         for thread in self._threads:
@@ -90,18 +90,18 @@ class WandbProcess:
     def run(self, folder: RunFolder) -> Tracker:
         """The tracker of a run that begins or goes on."""
         if self._mode == DISABLED:
-            return Trackers()
+            return Tracker()
         if self._process is None:
             try:
                 self._start()
             except (OSError, RuntimeError) as error:  # no process or thread to be had
-                self._say(f"wandb: {error}; {_LATER}")
+                self._log(f"wandb: {error}; {_LATER}")
                 self._mode = DISABLED
-                return Trackers()
+                return Tracker()
         self._tell(folder)
         return _RunTracker(lambda: self._tell(folder))
 
-    def over(self, folder: RunFolder) -> None:
+    def finish(self, folder: RunFolder) -> None:
         """That run has ended, and its folder tells how."""
         if self._mode != DISABLED:
             self._tell(folder, over=True)
@@ -141,23 +141,17 @@ class WandbProcess:
             for line in stdout:
                 self._seen = time.monotonic()
                 if line.strip():
-                    self._say(f"wandb: {line.strip()}; {_LATER}")
+                    self._log(f"wandb: {line.strip()}; {_LATER}")
 
 
-class _RunTracker:
-    """Tells of every epoch."""
+class _RunTracker(Tracker):
+    """Reports every epoch."""
 
-    def __init__(self, tell: Callable[[], object]) -> None:
-        self.tell = tell
+    def __init__(self, report: Callable[[], object]) -> None:
+        self.report = report
 
-    def step(self, epoch: int, done: int, total: int, running: Running) -> None:
-        """Steps are not mirrored."""
-
-    def epoch(self, rows: Sequence[dict[str, Any]]) -> None:
-        self.tell()
-
-    def before_save(self) -> None:
-        pass
+    def epoch(self, rows: Sequence[Row]) -> None:
+        self.report()
 
 
 _LATER = "`python -m src.sweep sync` sends it later"

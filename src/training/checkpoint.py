@@ -22,7 +22,7 @@ _DIGEST_BYTES = 32
 _thread = ThreadPoolExecutor(1, "checkpoint")  # one for all runs: they share a disk
 
 
-class Writer:
+class CheckpointWriter:
     """Writes the checkpoints of one run off the thread that trains, one after the other."""
 
     def __init__(self, folder: Path) -> None:

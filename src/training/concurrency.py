@@ -23,7 +23,7 @@ class Concurrency(Protocol):
     def settled(self) -> bool:
         """Whether `limit` stays as it is, as far as anybody knows."""
 
-    def trained(self, images: int, slots: int) -> None:
+    def record(self, images: int, slots: int) -> None:
         """Hear how many images were trained so far by all runs, and that `slots` are open."""
 
     def out_of_memory(self, slots: int) -> None:
@@ -38,7 +38,7 @@ class FixedConcurrency:
     def __init__(self, count: int) -> None:
         self.limit = count
 
-    def trained(self, images: int, slots: int) -> None:
+    def record(self, images: int, slots: int) -> None:
         """Nothing is to be found out."""
 
     def out_of_memory(self, slots: int) -> None:
@@ -64,7 +64,7 @@ class MeasuredConcurrency:
         self._opened = clock()
         self._window: tuple[float, int] | None = None
 
-    def trained(self, images: int, slots: int) -> None:
+    def record(self, images: int, slots: int) -> None:
         if self.settled or slots < self.limit:  # not filled: runs are ending, or still opened
             self._window, self._opened = None, self._clock()
             return

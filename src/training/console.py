@@ -1,4 +1,4 @@
-"""How a sweep goes, told while it goes: bars on a terminal, a line an epoch in a log."""
+"""Progress of training on the console: bars on a terminal, one line per epoch in a log."""
 
 import sys
 import time
@@ -6,42 +6,42 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
 from src.config import RunConfig
-from src.training.tracker import Running, Tracker, Trackers
+from src.training.tracker import Row, RunningMetrics, Tracker
 
 _REFRESH_SECONDS = 0.5
 
 
 class ProgressDisplay(Protocol):
-    """Follows `total` runs; one tracker each. A context manager."""
+    """Shows the progress of many runs. A context manager."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
 
     def run(self, config: RunConfig, number: int) -> Tracker:
-        """The tracker of the `number`th run (from 1)."""
+        """The tracker of a run, given its number (from 1)."""
 
     def note(self, line: str) -> None:
-        """Something worth a line."""
+        """Show a line that belongs to no epoch."""
 
     def ended(self, number: int, line: str) -> None:
-        """That run has left its slot."""
+        """Show how the run of this number ended."""
 
 
-def note(line: str) -> None:
-    """A line with its time on stderr, above the bars where there are some."""
+def log_line(line: str) -> None:
+    """Print a line with the current time to stderr."""
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
-def show(total: int, quiet: bool = False) -> ProgressDisplay:
-    """Bars where stderr is a terminal, lines where it is a log, nothing where quiet."""
+def make_display(total: int, quiet: bool = False) -> ProgressDisplay:
+    """A display of `total` runs: bars on a terminal, lines in a log, nothing if quiet."""
     if quiet:
         return SilentDisplay()
     return BarDisplay(total) if sys.stderr.isatty() else LogDisplay(total)
 
 
 class SilentDisplay:
-    """Tells nothing."""
+    """Shows nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -50,7 +50,7 @@ class SilentDisplay:
         pass
 
     def run(self, config: RunConfig, number: int) -> Tracker:
-        return Trackers()
+        return Tracker()
 
     def note(self, line: str) -> None:
         pass
@@ -60,7 +60,7 @@ class SilentDisplay:
 
 
 class LogDisplay(SilentDisplay):
-    """A line an epoch, with its time, on stderr."""
+    """Prints one line per epoch, with the time, to stderr."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -72,18 +72,21 @@ class LogDisplay(SilentDisplay):
         self.note(f"[{number}/{self.total}] {line}")
 
     def note(self, line: str) -> None:
-        note(line)
+        log_line(line)
 
 
-class _LogTracker:
+class _LogTracker(Tracker):
     def __init__(self, config: RunConfig, write: Callable[[str], None], prefix: str) -> None:
         self.config, self.write, self.prefix = config, write, prefix
         self.images = 0
 
-    def step(self, epoch: int, done: int, total: int, running: Running) -> None:
+    def resumed(self, epochs: int, steps: int) -> None:
+        self.write(_resumed(self.config, epochs, steps))
+
+    def step(self, epoch: int, done: int, total: int, running: RunningMetrics) -> None:
         self.images = total
 
-    def epoch(self, rows: Sequence[dict[str, Any]]) -> None:
+    def epoch(self, rows: Sequence[Row]) -> None:
         row = rows[-1]
         seconds = sum(r["seconds"] for r in rows) / len(rows)
         left = (self.config.num_epochs - len(rows)) * seconds
@@ -97,12 +100,9 @@ class _LogTracker:
         parts.append(f"{speed:,.0f} images/s, at most {_duration(left)} left")
         self.write(" | ".join(parts))
 
-    def before_save(self) -> None:
-        pass
-
 
 class BarDisplay(SilentDisplay):
-    """A bar for all runs and one for each that is training."""
+    """Shows a bar for all runs, and one for each run in training."""
 
     def __init__(self, total: int) -> None:
         from rich import progress
@@ -132,7 +132,7 @@ class BarDisplay(SilentDisplay):
         name = f"{config.model_type} {config.scheduler} lr {config.learning_rate:g}"
         name += " aug" if config.data_augmentation else ""
         self.tasks[number] = self.bars.add_task(name, total=None, numbers="")
-        return _BarTracker(config, self.bars, self.tasks[number])
+        return _BarTracker(config, self.bars, self.tasks[number], self.note)
 
     def ended(self, number: int, line: str) -> None:
         if number in self.tasks:
@@ -146,13 +146,18 @@ class BarDisplay(SilentDisplay):
         self.bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-class _BarTracker:
-    def __init__(self, config: RunConfig, bars: Any, task: Any) -> None:
-        self.config, self.bars, self.task = config, bars, task
+class _BarTracker(Tracker):
+    def __init__(
+        self, config: RunConfig, bars: Any, task: Any, write: Callable[[str], None]
+    ) -> None:
+        self.config, self.bars, self.task, self.write = config, bars, task, write
         self.shown_at, self.shown_images = time.monotonic(), -1
         self.speed = 0.0
 
-    def step(self, epoch: int, done: int, total: int, running: Running) -> None:
+    def resumed(self, epochs: int, steps: int) -> None:
+        self.write(_resumed(self.config, epochs, steps))
+
+    def step(self, epoch: int, done: int, total: int, running: RunningMetrics) -> None:
         now = time.monotonic()
         if now - self.shown_at < _REFRESH_SECONDS:
             return
@@ -168,11 +173,9 @@ class _BarTracker:
         )
         self.shown_at, self.shown_images = time.monotonic(), images
 
-    def epoch(self, rows: Sequence[dict[str, Any]]) -> None:
-        pass
 
-    def before_save(self) -> None:
-        pass
+def _resumed(config: RunConfig, epochs: int, steps: int) -> str:
+    return f"{config.name}: resumed after {epochs} epochs, {steps} steps"
 
 
 def _duration(seconds: float) -> str:

@@ -71,7 +71,7 @@ class GraphRunner:
             self._queued.popleft()
         return len(self._queued) >= _AHEAD
 
-    def wait(self) -> None:
+    def synchronize(self) -> None:
         """Until everything queued is done."""
         if self._stream is not None:
             self._stream.synchronize()

@@ -1,4 +1,4 @@
-"""Many runs on one device: slots that advance in turn and are refilled from a queue."""
+"""Train many runs on one device: slots that advance in turn, each with one run."""
 
 import traceback
 from collections import deque
@@ -15,104 +15,145 @@ from src.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that left its slot: trained to the end, or broken by `error`."""
+    """A run that has left its slot: trained to its end, or failed with `error`."""
 
     trainer: Trainer
     error: Exception | None = None
 
 
+class TrainingGroup:
+    """The runs in training on one device, as many as `concurrency` allows (default: one).
+
+    A run gives the same result in a group as alone. A run that is out of memory beside others is
+    stopped, and goes on from its last checkpoint once fewer are open; alone, it fails with
+    OutOfMemory. A context manager: leaving it stops every run, without saving.
+    """
+
+    def __init__(
+        self,
+        concurrency: Concurrency | None = None,
+        log: Callable[[str], object] = lambda line: None,
+    ) -> None:
+        """log: receives a line about each run that was out of memory."""
+        self._concurrency = concurrency or FixedConcurrency(1)
+        self._log = log
+        self._open: deque[Trainer] = deque()  # the one whose turn it is comes first
+        self._waiting: deque[Trainer] = deque()  # out of memory beside others: to be started again
+        self._images_of_closed = 0
+
+    def __enter__(self) -> "TrainingGroup":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for trainer in (*self._open, *self._waiting):
+            trainer.stop()
+
+    def __len__(self) -> int:
+        return len(self._open) + len(self._waiting)
+
+    def has_room(self) -> bool:
+        """Whether another run may be added."""
+        return len(self) < self._concurrency.limit
+
+    def add(self, trainer: Trainer) -> None:
+        """Train a run in a free slot. Its memory is taken by the next `advance`."""
+        self._open.append(trainer)
+
+    def save(self) -> None:
+        """Write every checkpoint that can be written, then raise the first error, if any."""
+        errors = []
+        for trainer in self._open:
+            try:
+                with suppress(LeaseLost):
+                    trainer.save()
+            except OSError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def advance(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Finished]:
+        """Do a unit of work in every slot, until one run ends or stop() is true.
+
+        Yields the run that ended, at most one. Its memory is freed when the iterator goes on.
+        """
+        while self._waiting and len(self._open) < self._concurrency.limit:
+            self._open.append(self._waiting.popleft())
+        for _ in range(len(self._open)):
+            trainer = self._open[0]
+            self._open.rotate(-1)
+            finished = self._advance_one(trainer)
+            if finished:
+                try:
+                    yield finished
+                finally:
+                    trainer.stop()
+                    memory.trim()
+            if finished or stop() or trainer not in self._open:
+                break
+        images = sum(trainer.images_trained for trainer in self._open)
+        self._concurrency.record(self._images_of_closed + images, len(self._open))
+
+    def _advance_one(self, trainer: Trainer) -> Finished | None:
+        """Returns the run if it has ended, and None while it goes on or waits for memory."""
+        try:
+            if trainer.advance():
+                trainer.save_if_due()
+                return None
+            error = None
+        except Exception as raised:
+            if affects_every_run(raised):
+                raise
+            error = self._settled(trainer, raised)
+        alone = len(self._open) == 1
+        self._open.remove(trainer)
+        self._images_of_closed += trainer.images_trained
+        if error and not alone and classify(error) is FailureClass.MEMORY:
+            self._put_back(trainer)
+            return None
+        return Finished(trainer, error)
+
+    def _put_back(self, trainer: Trainer) -> None:
+        self._concurrency.out_of_memory(len(self._open) + 1)
+        limit = self._concurrency.limit
+        self._log(f"{trainer.config.name}: out of memory, put back; from now on {limit} at a time")
+        trainer.stop()
+        memory.give_back()
+        self._waiting.append(trainer)
+
+    def _settled(self, trainer: Trainer, error: Exception) -> Exception:
+        """The error of a failed run, after everything that it had queued has come to its end."""
+        failure = classify(error)
+        if failure is FailureClass.MEMORY and len(self._open) == 1:
+            short = memory.shortage(error, trainer.data.device)
+            short.__cause__ = error
+            error = short
+        if failure is not FailureClass.NODE:  # a broken device may never come to an end
+            trainer.settle()
+        for one in (error, error.__cause__):
+            if one is not None:
+                traceback.clear_frames(one.__traceback__)  # they hold the step's tensors
+        return error
+
+
 def train(
     queue: Iterator[Trainer],
     *,
-    slots: Concurrency | None = None,
+    concurrency: Concurrency | None = None,
     stop: Callable[[], bool] = lambda: False,
-    say: Callable[[str], object] = lambda line: None,
+    log: Callable[[str], object] = lambda line: None,
 ) -> Iterator[Finished]:
-    """Train every run of `queue`, as many at a time as `slots` allows (one), yielding each ended.
+    """Train every run of `queue` in a group, yielding each as it ends.
 
-    A Trainer is taken from the queue when a slot is free for it. A run alone is a group of one,
-    and a run in a group gives the result that it gives alone. A run that has ended is closed when
-    the next is asked for. One that runs out of memory beside others gives its own back, and goes
-    on from its last checkpoint once fewer are open; alone, it ends with OutOfMemory. say hears a
-    line of that. Raises Stopped, with every open run saved, once stop() is true.
+    A Trainer is taken from the queue when a slot is free for it. Raises Stopped, with every open
+    run saved, once stop() is true.
     """
-    slots = slots or FixedConcurrency(1)
-    open_slots: list[Trainer] = []
-    put_back: deque[Trainer] = deque()
-    images_of_ended = 0
-    while True:
-        if stop():
-            _save_all(open_slots)
-            raise Stopped
-        while len(open_slots) < slots.limit and (more := _next(put_back, queue)):
-            open_slots.append(more)
-        if not open_slots:
-            return
-        for trainer in tuple(open_slots):
-            finished = _advance(trainer, alone=len(open_slots) == 1)
-            if finished:
-                open_slots.remove(trainer)
-                images_of_ended += trainer.images_trained
-                if (
-                    open_slots
-                    and finished.error
-                    and classify(finished.error) is FailureClass.MEMORY
-                ):
-                    slots.out_of_memory(len(open_slots) + 1)
-                    name, fewer = trainer.config.name, slots.limit
-                    say(f"{name}: out of memory, put back; from now on {fewer} at a time")
-                    trainer.release()
-                    memory.give_back()
-                    put_back.append(trainer)
-                else:
-                    yield finished
-                    trainer.close()
-                    memory.trim()
-            if finished or stop():
-                break
-        images = sum(trainer.images_trained for trainer in open_slots)
-        slots.trained(images_of_ended + images, len(open_slots))
-
-
-def _next(put_back: deque[Trainer], queue: Iterator[Trainer]) -> Trainer | None:
-    return put_back.popleft() if put_back else next(queue, None)
-
-
-def _save_all(trainers: list[Trainer]) -> None:
-    """Save what can be saved, then raise the first error that there was."""
-    errors = []
-    for trainer in trainers:
-        try:
-            with suppress(LeaseLost):
-                trainer.save()
-        except OSError as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]
-
-
-def _advance(trainer: Trainer, *, alone: bool) -> Finished | None:
-    try:
-        if not trainer.advance():
-            return Finished(trainer)
-        trainer.save_if_due()
-    except Exception as error:
-        if affects_every_run(error):
-            raise
-        return Finished(trainer, _settled(trainer, error, alone))
-    return None
-
-
-def _settled(trainer: Trainer, error: Exception, alone: bool) -> Exception:
-    """What broke a run, in the end: nothing of it is at work any more."""
-    cause = classify(error)
-    if cause is FailureClass.MEMORY and alone:
-        short = memory.shortage(error, trainer.data.device)
-        short.__cause__ = error
-        error = short
-    if cause is not FailureClass.NODE:  # after that nothing is sure to come to an end
-        trainer.settle()
-    for one in (error, error.__cause__):
-        if one is not None:
-            traceback.clear_frames(one.__traceback__)  # they hold the step's tensors
-    return error
+    with TrainingGroup(concurrency, log) as group:
+        while True:
+            if stop():
+                group.save()
+                raise Stopped
+            while group.has_room() and (trainer := next(queue, None)):
+                group.add(trainer)
+            if not len(group):
+                return
+            yield from group.advance(stop)

@@ -25,8 +25,7 @@ from src.training.metrics import Metrics, MetricTotals
 from src.training.model_setup import batch_bounds, build_model, step_seed
 from src.training.optimizers import build_optimizer
 from src.training.precision import ComputeFormat
-
-Weights = dict[str, Tensor]
+from src.training.run_state import Weights
 
 
 class Learner:

@@ -1,35 +1,42 @@
-"""Who is told how a run goes. The trainer never asks whether anybody is."""
+"""Trackers: what is told about a run while it trains. The trainer never asks if there is one."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 Row = dict[str, Any]
-Running = Callable[[], tuple[float, float]]
+"""The metrics of one epoch, as history.jsonl holds them."""
+
+RunningMetrics = Callable[[], tuple[float, float]]
+"""Returns mean loss and accuracy of the current epoch so far. May wait for the device."""
 
 
-class Tracker(Protocol):
-    """Hears of a run as it trains."""
+class Tracker:
+    """Receives the events of one run. Every method does nothing unless it is overridden."""
 
-    def step(self, epoch: int, done: int, total: int, running: Running) -> None:
-        """After each step: epoch (from 1), images done and in all in it.
+    def resumed(self, epochs: int, steps: int) -> None:
+        """The run continues from a checkpoint after so many whole epochs and further steps."""
 
-        running() reads the epoch's mean loss and accuracy, and waits for the device to do so.
-        """
+    def step(self, epoch: int, done: int, total: int, running: RunningMetrics) -> None:
+        """A training step ended: epoch (from 1), and images done and in total in that epoch."""
 
     def epoch(self, rows: Sequence[Row]) -> None:
-        """After each epoch: the rows of all epochs so far."""
+        """An epoch ended: one row for each epoch so far."""
 
     def before_save(self) -> None:
-        """Before a resume checkpoint is written; what it raises prevents that."""
+        """A resume checkpoint is about to be written. An exception prevents it."""
 
 
-class Trackers:
-    """Passes everything on to several trackers, or to none."""
+class Trackers(Tracker):
+    """Passes every event on to several trackers, in order."""
 
     def __init__(self, *trackers: Tracker) -> None:
         self.trackers = trackers
 
-    def step(self, epoch: int, done: int, total: int, running: Running) -> None:
+    def resumed(self, epochs: int, steps: int) -> None:
+        for tracker in self.trackers:
+            tracker.resumed(epochs, steps)
+
+    def step(self, epoch: int, done: int, total: int, running: RunningMetrics) -> None:
         for tracker in self.trackers:
             tracker.step(epoch, done, total, running)
 

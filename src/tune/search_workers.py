@@ -32,19 +32,19 @@ class SearchJob:
     wandb: str | None
     quiet: bool
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Tell how it goes, unless that is not wanted."""
         if not self.quiet:
-            console.note(line)
+            console.log_line(line)
 
-    def mirror(self, stop: Callable[[], bool]) -> WandbProcess:
+    def tracking(self, stop: Callable[[], bool]) -> WandbProcess:
         """What tells wandb of its trials."""
         return WandbProcess(
-            self.wandb, self.runs_dir, sweep=self.space.name, say=self.say, stop=stop
+            self.wandb, self.runs_dir, sweep=self.space.name, log=self.log, stop=stop
         )
 
     def search(
-        self, stop: Callable[[], bool] = lambda: False, mirror: WandbProcess | None = None
+        self, stop: Callable[[], bool] = lambda: False, tracking: WandbProcess | None = None
     ) -> TrialStudy:
         """The search, opened or begun."""
         return TrialStudy(
@@ -52,20 +52,20 @@ class SearchJob:
             self.runs_dir,
             pruner=self.pruner,
             stop=stop,
-            progress=lambda total: console.show(total, self.quiet),
-            say=self.say,
-            mirror=mirror,
+            display=lambda total: console.make_display(total, self.quiet),
+            log=self.log,
+            tracking=tracking,
         )
 
 
 def work(order: SearchJob) -> str | None:
     """Work on a search in this process; None, or why it was given up."""
     stop = StopSignal().install()
-    with order.mirror(stop) as mirror:
-        search = order.search(stop, mirror)
+    with order.tracking(stop) as tracking:
+        search = order.search(stop, tracking)
         done = len(search.trials("COMPLETE", "PRUNED", "FAIL"))
         if done:
-            search.say(f"{search.space.name} goes on after {done} of {order.trials} trials")
+            search.log(f"{search.space.name} goes on after {done} of {order.trials} trials")
         return search.work(order.trials)
 
 
@@ -97,7 +97,7 @@ def run_here(script: Path, workers: int) -> str | None:
     stop = StopSignal().install()
     log = sbatch.log(script.parent, array(workers))
     started = local_workers.start(script, workers, log)
-    console.note(f"{workers} workers: {shown(script.parent)}/logs")
+    console.log_line(f"{workers} workers: {shown(script.parent)}/logs")
     if local_workers.wait(started, stop) == ExitStatus.DONE:
         return None
     return f"a worker failed; see {shown(script.parent)}/logs"

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from src.common import paths
 from src.common.errors import Stopped
 from src.data import Dataset
-from src.run import Outcome, run
+from src.run import Outcome, RunOptions, Tracking, run
 from src.runs import leases
 from src.runs.run_folder import RunFolder, State
-from src.tracking.wandb_process import WandbProcess
 from src.training.console import ProgressDisplay, SilentDisplay
 from src.tune.search_space import SearchSpace
 from src.tune.trial_pruner import PRUNERS, TrialPruner, lowest_loss, make_pruner, make_sampler
@@ -31,7 +30,7 @@ class _LeasedTrial:
 
     trial: "optuna.Trial"
     lease: leases.Lease
-    judge: TrialPruner
+    pruner: TrialPruner
 
 
 class TrialStudy:
@@ -49,24 +48,26 @@ class TrialStudy:
         *,
         pruner: str = PRUNERS[0],
         stop: Callable[[], bool] = lambda: False,
-        progress: Callable[[int], ProgressDisplay] = lambda total: SilentDisplay(),
-        say: Callable[[str], object] = lambda line: None,
-        mirror: WandbProcess | None = None,
+        display: Callable[[int], ProgressDisplay] = lambda total: SilentDisplay(),
+        log: Callable[[str], object] = lambda line: None,
+        tracking: Tracking | None = None,
     ) -> None:
         import optuna
         from optuna.storages import journal
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.runs_dir = space, runs_dir
-        self.stop, self.progress, self.say, self.mirror = stop, progress, say, mirror
+        self.stop, self.display, self.log, self.tracking = stop, display, log, tracking
         self._datasets: dict[str, Dataset] = {}
         self.folder = paths.searches_dir(runs_dir) / space.name
         self.folder.mkdir(parents=True, exist_ok=True)
-        log = str(paths.search_log(self.folder))
+        journal_file = str(paths.search_log(self.folder))
         self._turns = journal.JournalFileOpenLock(str(self.folder / "turn"))
         self.study = optuna.create_study(
             storage=journal.JournalStorage(
-                journal.JournalFileBackend(log, lock_obj=journal.JournalFileOpenLock(log))
+                journal.JournalFileBackend(
+                    journal_file, lock_obj=journal.JournalFileOpenLock(journal_file)
+                )
             ),
             study_name=space.name,
             pruner=make_pruner(pruner),
@@ -161,22 +162,24 @@ class TrialStudy:
         """Train the run of a trial, whoever else is at the same run, and tell the study."""
         config, number = self.space.suggest(held.trial), held.trial.number
         settings = ", ".join(f"{name} {_short(v)}" for name, v in held.trial.params.items())
-        self.say(f"trial {number} ({number + 1} of {wanted}): {settings}")
+        self.log(f"trial {number} ({number + 1} of {wanted}): {settings}")
         while True:
             [outcome] = run(
                 [config],
-                runs_dir=self.runs_dir,
-                slots=1,
-                progress=self.progress,
-                stop=self.stop,
-                judge=held.judge,
-                mirror=self.mirror,
-                datasets=self._datasets,
+                self.runs_dir,
+                RunOptions(
+                    slots=1,
+                    display=self.display,
+                    stop=self.stop,
+                    pruner=held.pruner,
+                    tracking=self.tracking,
+                    datasets=self._datasets,
+                ),
             )
             if outcome.state in (State.DONE, State.PRUNED, State.FAILED):
                 break
             time.sleep(_POLL_SECONDS)
-        self.say(f"trial {number}: {self._tell(held, outcome)}")
+        self.log(f"trial {number}: {self._tell(held, outcome)}")
         return outcome
 
     def _tell(self, held: _LeasedTrial, outcome: Outcome) -> str:
@@ -188,7 +191,7 @@ class TrialStudy:
             self.study.tell(held.trial, state=TrialState.FAIL, skip_if_finished=True)
             failure = outcome.failure or {}
             return f"failed: {failure.get('kind')}: {failure.get('message')}"
-        held.judge.report(rows)
+        held.pruner.report(rows)
         loss = lowest_loss(rows)
         if outcome.state == State.PRUNED:
             self.study.tell(held.trial, state=TrialState.PRUNED, skip_if_finished=True)

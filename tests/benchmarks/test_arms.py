@@ -66,9 +66,9 @@ def test_slots_take_turns(small_data: DeviceDataset, endless: RunConfig) -> None
     slots = list(arm.trainers)
     for _ in range(4):
         assert arm.step() == BATCH
-    assert [slot.step for slot in slots] == [2, 1, 1]
+    assert [slot.state.step for slot in slots] == [2, 1, 1]
     arm.spell(Amount(0, 2))
-    assert [slot.step for slot in slots] == [2, 2, 2]
+    assert [slot.state.step for slot in slots] == [2, 2, 2]
 
 
 def test_no_validation_falls_into_a_spell(small_data: DeviceDataset, endless: RunConfig) -> None:
@@ -76,8 +76,8 @@ def test_no_validation_falls_into_a_spell(small_data: DeviceDataset, endless: Ru
     [trainer] = arm.trainers
     steps = len(trainer.learner.bounds) + 3
     assert arm.spell(Amount(0, steps)).images == 480 + 3 * BATCH
-    assert trainer.epoch == 1
-    assert "val_loss" not in trainer.rows[0]
+    assert trainer.state.epoch == 1
+    assert "val_loss" not in trainer.state.rows[0]
 
 
 def test_lightning(small_dataset: Dataset, endless: RunConfig) -> None:

@@ -70,7 +70,7 @@ def unlink_style_claims() -> AbstractContextManager[object]:
     """A stale claim is removed and made anew with O_EXCL."""
 
     def acquire(folder: Path, *, known_dead: object = None) -> leases.Lease | None:
-        before = leases.last(folder)
+        before = leases.latest(folder)
         if before and leases.may_be_alive(before):
             return None
         path = folder / "attempts" / "1.json"

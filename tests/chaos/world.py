@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +27,7 @@ from src.common.git import git_commit
 from src.config import RunConfig
 from src.runs import aggregate, leases
 from src.runs.run_folder import RunFolder
-from src.train import train
+from src.train import TrainingOptions, train
 from src.training import trainer
 from src.training.trainer import Trainer
 
@@ -77,7 +76,7 @@ def prepared() -> Iterator[None]:
     def save_if_due(self: Trainer) -> None:
         self.advances = getattr(self, "advances", 0) + 1  # type: ignore[attr-defined]
         if self.advances % ADVANCES == 0:  # type: ignore[attr-defined]
-            self._start_saving()
+            self._begin_saving()
 
     stopped = SimpleNamespace(perf_counter=lambda: 0.0, monotonic=lambda: 0.0)
     load = cache(data.load)
@@ -175,16 +174,8 @@ def _live(work: Work, begun: int, log: Path) -> None:
 
 def worker(configs: Sequence[RunConfig], runs_dir: Path) -> Work:
     """What `python -m src.sweep work` does, without its interpreter's start."""
-    asked = Namespace(
-        runs=runs_dir,
-        slots=1,
-        retry_failed=False,
-        retries=None,
-        prune=False,
-        wandb="disabled",
-        quiet=True,
-    )
-    return lambda: run_main(lambda _: train(configs, asked))
+    options = TrainingOptions(runs_dir=runs_dir, slots=1, wandb="disabled", quiet=True)
+    return lambda: run_main(lambda _: train(configs, options))
 
 
 def finish(configs: Sequence[RunConfig], log: Path, *runs_dirs: Path) -> None:

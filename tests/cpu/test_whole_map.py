@@ -14,7 +14,7 @@ from src.config import RunConfig
 from src.cpu.convolutions import specialise
 from src.cpu.whole_map import WholeMapConv2d, count_parameters, decay_dead_taps
 from src.data.device_dataset import DeviceDataset, normalization_table
-from src.training.trainer import Trainer
+from src.training.trainer import Trainer, TrainerContext
 
 
 def replaced(model: nn.Module) -> list[WholeMapConv2d]:
@@ -112,7 +112,7 @@ def test_trained_it_is_the_full_network_trained(
         learning_rate=1e-4,
         weight_decay=0.5,
     )
-    trainer = Trainer(run, small_data)
+    trainer = Trainer(run, small_data).start()
     torch.manual_seed(run.seed)
     model = models.create("resnet")
     start = model.state_dict()["blocks.7.residual.0.weight"].clone()
@@ -144,15 +144,15 @@ def test_a_run_with_dead_taps_goes_on_where_it_stopped(
     config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
     run = replace(config, model_type="resnet", batch_size=20, max_images=40, weight_decay=0.1)
-    undisturbed = Trainer(run, small_data)
+    undisturbed = Trainer(run, small_data).start()
     while undisturbed.advance():
         pass
-    trainer = Trainer(run, small_data, folder=tmp_path)
+    trainer = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     for _ in range(4):  # into the second epoch
         assert trainer.advance()
     trainer.save()
-    resumed = Trainer(run, small_data, folder=tmp_path)
-    assert (resumed.resumed, resumed.epoch) == (True, 1)
+    resumed = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
+    assert (resumed.resumed, resumed.state.epoch) == (True, 1)
     while resumed.advance():
         pass
     assert undisturbed.trained

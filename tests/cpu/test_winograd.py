@@ -13,7 +13,7 @@ from src.config import RunConfig
 from src.cpu.convolutions import specialise
 from src.cpu.winograd import WinogradConv2d, suits
 from src.data.device_dataset import DeviceDataset
-from src.training.trainer import Trained, Trainer
+from src.training.trainer import Trainer, TrainingResult
 
 CHANNELS_LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
 
@@ -119,8 +119,8 @@ def test_which_are_replaced(name: str, count: int) -> None:
     assert all(torch.equal(expected[key], state[key]) for key in expected)
 
 
-def trained(run: RunConfig, data: DeviceDataset) -> Trained:
-    trainer = Trainer(run, data)
+def trained(run: RunConfig, data: DeviceDataset) -> TrainingResult:
+    trainer = Trainer(run, data).start()
     while trainer.advance():
         pass
     assert trainer.trained

@@ -42,7 +42,7 @@ def test_a_tiny_model_reaches_60_to_90_percent_in_two_epochs() -> None:
         batch_size=64,
         learning_rate=0.001,
     )
-    [finished] = group.train(iter([Trainer(config, data)]))
+    [finished] = group.train(iter([Trainer(config, data).start()]))
     assert finished.trainer.trained
     accuracy = finished.trainer.trained.numbers["test_accuracy_best_val_acc"]
     assert 0.6 < accuracy < 0.92, accuracy

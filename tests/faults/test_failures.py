@@ -20,7 +20,7 @@ from src.config import RunConfig
 from src.data.dataset import Dataset
 from src.faults.circuit_breaker import find_repeated_failure
 from src.faults.node_health import bad_nodes
-from src.run import run
+from src.run import RunOptions, run
 from src.runs import leases
 from src.runs.run_folder import RunFolder, State
 from src.sweep import sets
@@ -52,7 +52,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, errors: dict[int, Exception]) -> No
     step = Trainer.advance
 
     def advance(trainer: Trainer) -> bool:
-        if trainer.config.seed in errors and trainer.step == 1:
+        if trainer.config.seed in errors and trainer.state.step == 1:
             raise errors[trainer.config.seed]
         return step(trainer)
 
@@ -80,7 +80,9 @@ def test_a_model_that_fits_nowhere_is_put_back_then_fails_with_the_amounts(
     """Really: its second layer would take 3.6 TB."""
     huge = replace(tiny, model_type="tinyvgg", hidden_units=300_000)
     notes = Notes()
-    broken, fine = run([huge, tiny], runs_dir=tmp_path, slots=2, progress=lambda total: notes)
+    broken, fine = run(
+        [huge, tiny], runs_dir=tmp_path, options=RunOptions(slots=2, display=lambda total: notes)
+    )
     assert (broken.state, fine.state) == (State.FAILED, State.DONE)
     assert notes.lines == [f"{huge.name}: out of memory, put back; from now on 1 at a time"]
     failure = broken.failure
@@ -90,8 +92,8 @@ def test_a_model_that_fits_nowhere_is_put_back_then_fails_with_the_amounts(
     assert "were free" in failure["message"]
     assert "can't allocate memory" in failure["traceback"], "the cause is told too"
     assert kind_of(failure) == "out of memory"
-    assert leases.failures(broken.folder) == 1, "what was put back has not failed"
-    again = run([huge], runs_dir=tmp_path, retries=0)
+    assert leases.count_failed_attempts(broken.folder) == 1, "what was put back has not failed"
+    again = run([huge], runs_dir=tmp_path, options=RunOptions(retries=0))
     assert again[0].failure == failure, "retries are bounded"
 
 
@@ -108,7 +110,7 @@ def test_a_run_put_back_gives_the_result_that_it_gives_alone(
         step(learner, epoch, number)
 
     monkeypatch.setattr(Learner, "train_batch", starving)
-    beside = run(seeds(config, 2), runs_dir=tmp_path / "beside", slots=2)
+    beside = run(seeds(config, 2), runs_dir=tmp_path / "beside", options=RunOptions(slots=2))
     assert starved
     for one, other in zip(alone, beside, strict=True):
         assert one.result
@@ -141,12 +143,12 @@ def test_a_full_disk_stops_the_worker_and_says_what_is_needed(
     with monkeypatch.context() as patch:
         full_after(patch, 50_000, number)
         with pytest.raises(DiskFull, match=r"resume.pt: .+ is needed, .+ MB is free") as full:
-            run(often, runs_dir=tmp_path, slots=2)
+            run(often, runs_dir=tmp_path, options=RunOptions(slots=2))
     folders = [RunFolder.of(one, tmp_path) for one in often]
     assert [folder.state() for folder in folders] == [State.INTERRUPTED] * 2
-    assert [leases.last(folder.path) for folder in folders] != [None, None]
+    assert [leases.latest(folder.path) for folder in folders] != [None, None]
     for folder in folders:
-        assert (leases.last(folder.path) or {})["ended"] == "stopped"
+        assert (leases.latest(folder.path) or {})["ended"] == "stopped"
         assert not folder.failure()
     assert not left(tmp_path)
     outcomes = run(often, runs_dir=tmp_path)
@@ -232,7 +234,7 @@ def test_node_trouble_stops_the_worker_and_is_counted(
     with monkeypatch.context() as patch:
         failing(patch, {0: error})
         with pytest.raises(NodeFailure, match="trouble of node n7: ") as once:
-            run(runs, runs_dir=tmp_path, slots=2, retries=2)
+            run(runs, runs_dir=tmp_path, options=RunOptions(slots=2, retries=2))
         assert isinstance(once.value, Stopped)
         assert once.value.exclude == ()
         assert [folder.state() for folder in (first, second, third)] == [
@@ -243,19 +245,19 @@ def test_node_trouble_stops_the_worker_and_is_counted(
         failure = first.failure()
         assert failure
         assert (failure["cause"], failure["retry"]) == ("node trouble", True)
-        record = leases.last(first.path) or {}
+        record = leases.latest(first.path) or {}
         assert (record["ended"], record["cause"], record["node"]) == (
             *("failed", "node trouble"),
             "n7",
         )
         with pytest.raises(NodeFailure) as twice:
-            run(runs, runs_dir=tmp_path, slots=2, retries=2)
+            run(runs, runs_dir=tmp_path, options=RunOptions(slots=2, retries=2))
         assert twice.value.exclude == ("n7",)
         with pytest.raises(NodeFailure):
-            run(runs, runs_dir=tmp_path, slots=2, retries=2)
-        outcomes = run(runs, runs_dir=tmp_path, slots=2, retries=2)
+            run(runs, runs_dir=tmp_path, options=RunOptions(slots=2, retries=2))
+        outcomes = run(runs, runs_dir=tmp_path, options=RunOptions(slots=2, retries=2))
     assert [one.state for one in outcomes] == [State.FAILED, State.DONE, State.DONE]
-    assert leases.failures(first.path) == 3, "retries are bounded"
+    assert leases.count_failed_attempts(first.path) == 3, "retries are bounded"
 
 
 def test_trouble_that_no_run_can_tell_of_counts_as_repeated(
@@ -372,7 +374,7 @@ def bug(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def begin(*broken: int) -> None:
         def save_if_due(trainer: Trainer) -> None:
-            if trainer.config.seed in broken and trainer.step == 2:
+            if trainer.config.seed in broken and trainer.state.step == 2:
                 raise KeyError(f"layer {trainer.config.seed}")
             step(trainer)
 
@@ -392,7 +394,7 @@ def test_the_same_traceback_over_three_runs_stops_the_sweep(
     states = [folder.state() for folder in folders]
     assert states == [State.FAILED] * 3 + [State.PENDING] * 3
     [line] = str(stopped.value).splitlines()
-    assert "3 runs broke with the same traceback" in line
+    assert "3 runs failed with the same traceback" in line
     assert "KeyError: 'layer " in line
     for folder in folders[:3]:
         assert folder.path.name in line
@@ -402,7 +404,7 @@ def test_the_same_traceback_over_three_runs_stops_the_sweep(
         run(runs, runs_dir=tmp_path / "my runs")
     assert [folder.state() for folder in folders] == states
     bug()
-    outcomes = run(runs, runs_dir=tmp_path / "my runs", retry_failed=True)
+    outcomes = run(runs, runs_dir=tmp_path / "my runs", options=RunOptions(retry_failed=True))
     assert [one.state for one in outcomes] == [State.DONE] * 6
 
 
@@ -412,7 +414,7 @@ def test_other_open_runs_are_saved_when_the_sweep_stops(
     runs = seeds(config, 5)
     bug(0, 1, 2)
     with pytest.raises(SweepStopped):
-        run(runs, runs_dir=tmp_path, slots=5)
+        run(runs, runs_dir=tmp_path, options=RunOptions(slots=5))
     states = [RunFolder.of(one, tmp_path).state() for one in runs]
     assert states == [State.FAILED] * 3 + [State.INTERRUPTED] * 2
     assert len(list(tmp_path.glob("*/*/resume.pt"))) == 2
@@ -434,7 +436,7 @@ def test_failures_of_other_workers_are_seen(
     run(runs[:1], runs_dir=tmp_path)
     run(runs[1:2], runs_dir=tmp_path)
     with pytest.raises(SweepStopped):
-        run(runs, runs_dir=tmp_path, retries=0)
+        run(runs, runs_dir=tmp_path, options=RunOptions(retries=0))
     failed = [RunFolder.of(one, tmp_path).state() == State.FAILED for one in runs]
     assert failed == [True] * 3 + [False] * 2
 
@@ -447,7 +449,8 @@ def test_neither_divergence_nor_tracebacks_that_differ_stop_a_sweep(
     failing(monkeypatch, {0: KeyError(), 1: ValueError(), 2: TypeError(), 3: IndexError()})
     assert {one.state for one in run(seeds(tiny, 4), runs_dir=tmp_path / "b")} == {State.FAILED}
     assert (
-        find_repeated_failure(RunFolder.of(one, tmp_path / "b") for one in seeds(tiny, 4)) is None
+        find_repeated_failure(RunFolder.of(one, tmp_path / "b").path for one in seeds(tiny, 4))
+        is None
     )
 
 
@@ -470,7 +473,7 @@ def test_submit_refuses_until_the_failures_are_forgotten(
     assert ended(submit.main) == ExitStatus.SOME_RUNS_FAILED
     [line] = capsys.readouterr().err.splitlines()
     assert line in first
-    assert line.startswith("error: 3 runs broke with the same traceback")
+    assert line.startswith("error: 3 runs failed with the same traceback")
     assert len(list(tmp_path.glob("runs/*/*/attempts/*.json"))) == 3
 
     bug()

@@ -110,7 +110,7 @@ def test_an_attempt_whose_process_is_gone_is_taken_over(folder: RunFolder) -> No
 def test_who_is_alive(monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> None:
     lease = leases.acquire(folder.path)
     assert lease
-    record = leases.last(folder.path)
+    record = leases.latest(folder.path)
     lease.end("stopped")
     assert record
     assert leases.may_be_alive(record)
@@ -137,7 +137,7 @@ def test_a_heartbeat_that_stands_still_is_found_out(
     assert claims[1]
     claims[0]._over.set()  # as if its machine had died
     claims[0]._thread.join()
-    record = leases.last(folder.path)
+    record = leases.latest(folder.path)
     assert record
     record["process"]["machine"] = "another"
     files.write_json(folder.path / "attempts" / "1.json", record)
@@ -157,7 +157,7 @@ def test_the_heartbeat_advances(folder: RunFolder, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.01)
     lease = leases.acquire(folder.path)
     assert lease
-    while not (leases.last(folder.path) or {}).get("heartbeat"):
+    while not (leases.latest(folder.path) or {}).get("heartbeat"):
         pass
     lease.end("done")
     assert sorted(os.listdir(folder.path / "attempts")) == ["1.json"]

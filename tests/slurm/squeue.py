@@ -1,4 +1,4 @@
-"""What the real squeue prints when src.slurm.queue asks it."""
+"""What the real squeue prints when src.slurm.job_queue asks it."""
 
 
 def line(

@@ -11,7 +11,7 @@ from src import data
 from src.config import RunConfig
 from src.data.dataset import Dataset
 from src.report import numbers, table
-from src.run import run
+from src.run import RunOptions, run
 from src.runs.aggregate import collect
 from src.runs.run_folder import RunFolder, State
 from src.sweep.pruner import SuccessiveHalving, SuccessiveHalvingPruner
@@ -100,7 +100,11 @@ def sweep(
 def test_a_pruned_run_is_marked_everywhere_and_never_complete(
     sweep: list[RunConfig], tmp_path: Path
 ) -> None:
-    outcomes = run(sweep, runs_dir=tmp_path, judge=SuccessiveHalvingPruner(HALVING, tmp_path))
+    outcomes = run(
+        sweep,
+        runs_dir=tmp_path,
+        options=RunOptions(pruner=SuccessiveHalvingPruner(HALVING, tmp_path)),
+    )
     assert [outcome.state for outcome in outcomes[2:]] == [State.PRUNED] * 2
     assert outcomes[0].state == State.DONE
     for outcome in outcomes[2:]:
@@ -126,8 +130,16 @@ def test_a_pruned_run_is_marked_everywhere_and_never_complete(
 def test_pruned_runs_rest_with_prune_and_are_finished_without(
     sweep: list[RunConfig], tmp_path: Path
 ) -> None:
-    first = run(sweep, runs_dir=tmp_path, judge=SuccessiveHalvingPruner(HALVING, tmp_path))
-    again = run(sweep, runs_dir=tmp_path, judge=SuccessiveHalvingPruner(HALVING, tmp_path))
+    first = run(
+        sweep,
+        runs_dir=tmp_path,
+        options=RunOptions(pruner=SuccessiveHalvingPruner(HALVING, tmp_path)),
+    )
+    again = run(
+        sweep,
+        runs_dir=tmp_path,
+        options=RunOptions(pruner=SuccessiveHalvingPruner(HALVING, tmp_path)),
+    )
     assert [o.result for o in first] == [o.result for o in again]
     whole = run(sweep, runs_dir=tmp_path)
     assert [outcome.state for outcome in whole] == [State.DONE] * 4

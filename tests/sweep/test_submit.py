@@ -21,7 +21,7 @@ from src.slurm import client
 from src.sweep import grid, sets
 from src.sweep.__main__ import main
 from src.sweep.launch import sbatch
-from src.sweep.launch.submit_options import parser, resources_of
+from src.sweep.launch.submit_options import parse
 from tests.conftest import Run
 from tests.slurm.squeue import line
 
@@ -109,7 +109,7 @@ def test_the_text_of_a_script(tmp_path: Path) -> None:
         "8G",
     )
     more = ("--sbatch", "comment=two words", "--sbatch", "exclusive", "--gres", "none")
-    resources = resources_of(parser().parse([*map(str, (*words, *more))]))
+    resources = parse([*map(str, (*words, *more).resources]))
     array = sbatch.Array("cnn", 1, 3)
     folder = tmp_path / "a 100% $(touch x)" / "7"
     text = sbatch.script(

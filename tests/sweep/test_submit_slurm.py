@@ -11,7 +11,7 @@ from src.common import files
 from src.config import RunConfig
 from src.runs import leases
 from src.runs.run_folder import RunFolder
-from src.slurm import job_poller, queue
+from src.slurm import job_poller, job_queue
 from tests.conftest import Run, until
 
 pytestmark = pytest.mark.slurm
@@ -49,7 +49,7 @@ def test_a_sweep_is_submitted_once_and_survives_a_requeue(
     subprocess.run(["scontrol", "requeue", f"{job}_0"], check=True)
     until(lambda: "restart 1" in said(0))
     assert submit()["workers"] == 0, "they are at it"
-    until(lambda: queue.jobs() == {})
+    until(lambda: job_queue.jobs() == {})
 
     assert len(list(runs.glob("*/*/result.json"))) == 3, said(0) + said(1)
     assert "everything is saved" in said(0)
@@ -80,7 +80,7 @@ def test_an_attempt_whose_job_is_gone_is_taken_over_at_once(
     files.write_json(folder.path / "attempts" / "1.json", claim.record)
     assert leases.acquire(folder.path) is None
     subprocess.run(["scancel", "--signal=KILL", "--full", f"{job}_0"], check=True)
-    until(lambda: queue.jobs() == {})
+    until(lambda: job_queue.jobs() == {})
     monkeypatch.setattr(job_poller.shared, "_ask_at", 0.0)
     taken = leases.acquire(folder.path)
     assert taken

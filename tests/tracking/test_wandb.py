@@ -16,7 +16,7 @@ from src.common import files, paths
 from src.common.errors import Stopped
 from src.config import RunConfig
 from src.data.dataset import Dataset
-from src.run import Outcome, run
+from src.run import Outcome, RunOptions, run
 from src.runs.run_folder import RunFolder, State
 from src.tracking import wandb_process
 from src.tracking.wandb_process import WandbProcess
@@ -55,8 +55,8 @@ def mirrored(
 ) -> tuple[list[Outcome], list[str]]:
     """Train with a mirror; the outcomes, and what it had to say."""
     said: list[str] = []
-    with WandbProcess(mode, runs_dir, sweep="tests", say=said.append) as mirror:
-        return run(configs, runs_dir=runs_dir, mirror=mirror, **more), said
+    with WandbProcess(mode, runs_dir, sweep="tests", log=said.append) as tracking:
+        return run(configs, runs_dir, RunOptions(tracking=tracking, **more)), said
 
 
 def seeds(config: RunConfig, count: int) -> list[RunConfig]:
@@ -159,8 +159,8 @@ def test_a_broken_wandb_is_not_felt(
     for how in BROKEN:
         monkeypatch.setenv("FAKE_WANDB", how)
         said: list[str] = []
-        with WandbProcess("offline", tmp_path / how, sweep="tests", say=said.append) as mirror:
-            outcomes = run(configs, runs_dir=tmp_path / how, mirror=mirror)
+        with WandbProcess("offline", tmp_path / how, sweep="tests", log=said.append) as tracking:
+            outcomes = run(configs, runs_dir=tmp_path / how, options=RunOptions(tracking=tracking))
             trained = time.monotonic()
         waited = time.monotonic() - trained
         for outcome in outcomes:

@@ -112,7 +112,7 @@ def test_a_writer_keeps_the_state_as_it_was_and_lets_training_go_on(
 
     monkeypatch.setattr(checkpoint, "save", slow)
     state = {"weights": torch.zeros(5), "rows": [{"loss": 0.5}], "best": {"x": [1, torch.ones(2)]}}
-    writer = checkpoint.Writer(tmp_path)
+    writer = checkpoint.CheckpointWriter(tmp_path)
     writer.start(state)
     state["weights"].fill_(7)  # type: ignore[attr-defined]
     state["best"]["x"][1].fill_(7)  # type: ignore[index]
@@ -129,7 +129,7 @@ def test_a_writer_keeps_the_state_as_it_was_and_lets_training_go_on(
 
 
 def test_a_writer_tells_that_it_could_not(tmp_path: Path) -> None:
-    writer = checkpoint.Writer(tmp_path / "gone")
+    writer = checkpoint.CheckpointWriter(tmp_path / "gone")
     writer.start(STATE)
     with pytest.raises(FileNotFoundError):
         writer.wait()

@@ -27,7 +27,7 @@ class Device:
             self.open = min(chosen.limit, runs)
             self.now += 0.1
             self.images += 0.1 * self.rate.get(self.open, max(self.rate.values()))
-            chosen.trained(int(self.images), self.open)
+            chosen.record(int(self.images), self.open)
             if chosen.limit != tried[-1]:
                 tried.append(chosen.limit)
         return tried

@@ -59,7 +59,7 @@ class ImitatedGraphRunner(GraphRunner):
 
 
 def trained(config: RunConfig, data: DeviceDataset) -> Trainer:
-    trainer = Trainer(config, data)
+    trainer = Trainer(config, data).start()
     while trainer.advance():
         pass
     return trainer
@@ -91,11 +91,11 @@ def test_a_replayed_step_does_what_the_step_does(
     plain = trained(run, small_data)
     monkeypatch.setattr(trainer_module, "GraphRunner", ImitatedGraphRunner)
     replayed = trained(run, small_data)
-    graphs: Any = replayed.graph_runner._graphs
+    graphs: Any = replayed.learner.graph_runner._graphs
     assert graphs["train", 10].replays > 2
     assert {name for name, _ in graphs} >= {"train", "validate"}
-    assert plain.rows != []
-    for one, other in zip(plain.rows, replayed.rows, strict=True):
+    assert plain.state.rows != []
+    for one, other in zip(plain.state.rows, replayed.state.rows, strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
     assert plain.trained
     assert replayed.trained

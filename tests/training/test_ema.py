@@ -10,7 +10,7 @@ from torch import nn
 from src.config import RunConfig
 from src.data.device_dataset import DeviceDataset
 from src.training.ema import ExponentialMovingAverage, update_share
-from src.training.trainer import Trainer
+from src.training.trainer import Trainer, TrainerContext
 
 
 def test_it_is_the_exponential_moving_average() -> None:
@@ -38,7 +38,7 @@ def test_the_average_is_what_is_evaluated_and_kept(
     small_data: DeviceDataset, config: RunConfig, tmp_path: Path
 ) -> None:
     run = replace(config, ema=0.99)
-    whole = Trainer(run, small_data)
+    whole = Trainer(run, small_data).start()
     while whole.advance():
         pass
     learner, trained = whole.learner, whole.trained
@@ -47,18 +47,18 @@ def test_the_average_is_what_is_evaluated_and_kept(
     kept = trained.weights["terminal"]
     assert not torch.equal(kept["head.weight"], learner.model.state_dict()["head.weight"])
 
-    stopped = Trainer(run, small_data, folder=tmp_path)
+    stopped = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     for _ in range(9):  # into the second epoch
         stopped.advance()
     stopped.save()
-    resumed = Trainer(run, small_data, folder=tmp_path)
+    resumed = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     assert resumed.resumed
     while resumed.advance():
         pass
     assert resumed.trained
     for name, tensor in resumed.trained.weights["terminal"].items():
         assert torch.equal(tensor, kept[name]), name
-    assert resumed.rows[-1]["val_loss"] == whole.rows[-1]["val_loss"]
+    assert resumed.state.rows[-1]["val_loss"] == whole.state.rows[-1]["val_loss"]
 
 
 def test_smoothed_labels_train_on_another_loss(
@@ -66,8 +66,10 @@ def test_smoothed_labels_train_on_another_loss(
 ) -> None:
     losses = []
     for smoothing in (0.0, 0.2):
-        trainer = Trainer(replace(config, label_smoothing=smoothing, num_epochs=1), small_data)
+        trainer = Trainer(
+            replace(config, label_smoothing=smoothing, num_epochs=1), small_data
+        ).start()
         while trainer.advance():
             pass
-        losses.append(trainer.rows[0]["train_loss"])
+        losses.append(trainer.state.rows[0]["train_loss"])
     assert losses[1] > losses[0]

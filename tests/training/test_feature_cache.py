@@ -36,7 +36,7 @@ def transfer(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 
 
 def trained(config: RunConfig, data: DeviceDataset) -> Trainer:
-    trainer = Trainer(config, data)
+    trainer = Trainer(config, data).start()
     while trainer.advance():
         pass
     return trainer
@@ -50,7 +50,7 @@ def test_the_twin_that_makes_them_each_time_learns_the_same(
     slow = trained(transfer, small_data)
     assert fast.trained
     assert slow.trained
-    for row, twin in zip(fast.rows, slow.rows, strict=True):
+    for row, twin in zip(fast.state.rows, slow.state.rows, strict=True):
         assert row["train_loss"] == pytest.approx(twin["train_loss"], rel=1e-4)
         assert row["val_loss"] == pytest.approx(twin["val_loss"], rel=1e-4)
     before = torch.load(transfer.weights, weights_only=True)
@@ -73,11 +73,11 @@ def test_a_second_run_finds_them(
         raise AssertionError("the features were made again")
 
     monkeypatch.setattr(feature_cache, "features_of", again)
-    assert trained(replace(transfer, learning_rate=0.02), small_data).rows != first.rows
+    assert trained(replace(transfer, learning_rate=0.02), small_data).state.rows != first.state.rows
 
 
 def test_augmented_images_are_seen_anew(transfer: RunConfig, small_data: DeviceDataset) -> None:
-    trainer = Trainer(replace(transfer, data_augmentation=True, max_images=8), small_data)
+    trainer = Trainer(replace(transfer, data_augmentation=True, max_images=8), small_data).start()
     next(trainer.learner.prepare(), None)
     assert trainer.learner.train_images is small_data.train
 

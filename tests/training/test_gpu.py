@@ -13,7 +13,7 @@ from src.data import synthetic
 from src.data.device_dataset import DeviceDataset
 from src.training import group
 from src.training.concurrency import FixedConcurrency, concurrency_for
-from src.training.trainer import Trainer
+from src.training.trainer import Trainer, TrainerContext
 
 pytestmark = [
     pytest.mark.gpu,
@@ -39,11 +39,11 @@ def run() -> RunConfig:
 
 
 def losses(trainer: Trainer) -> list[float]:
-    return [row[name] for row in trainer.rows for name in ("train_loss", "val_loss")]
+    return [row[name] for row in trainer.state.rows for name in ("train_loss", "val_loss")]
 
 
 def alone(config: RunConfig, data: DeviceDataset) -> list[float]:
-    [finished] = group.train(iter([Trainer(config, data)]))
+    [finished] = group.train(iter([Trainer(config, data).start()]))
     assert finished.error is None
     return losses(finished.trainer)
 
@@ -81,10 +81,10 @@ def test_slots_change_nothing(run: RunConfig, data: DeviceDataset) -> None:
 
     def queue() -> Iterator[Trainer]:
         for config in configs:
-            opened.append(Trainer(config, data))
+            opened.append(Trainer(config, data).start())
             yield opened[-1]
 
-    ended = list(group.train(queue(), slots=FixedConcurrency(3)))
+    ended = list(group.train(queue(), concurrency=FixedConcurrency(3)))
     assert len(ended) == len(opened) == 5
     for finished in ended:
         if finished.trainer.config.learning_rate > 1:
@@ -103,12 +103,16 @@ def test_stopped_in_the_middle_of_a_group_and_resumed(
 
     def trainers() -> Iterator[Trainer]:
         for seed, folder in enumerate(folders):
-            yield Trainer(replace(run, seed=seed), data, folder=folder)
+            yield Trainer(
+                replace(run, seed=seed), data, TrainerContext(checkpoint_dir=folder)
+            ).start()
 
     turns = iter(range(10_000))
     with pytest.raises(Stopped):
-        list(group.train(trainers(), slots=FixedConcurrency(2), stop=lambda: next(turns) > 60))
-    ended = list(group.train(trainers(), slots=FixedConcurrency(2)))
+        list(
+            group.train(trainers(), concurrency=FixedConcurrency(2), stop=lambda: next(turns) > 60)
+        )
+    ended = list(group.train(trainers(), concurrency=FixedConcurrency(2)))
     for finished in ended:
         assert finished.trainer.resumed
         config = finished.trainer.config
@@ -119,7 +123,7 @@ def test_stopped_in_the_middle_of_a_group_and_resumed(
 def test_how_many_slots_are_worth_it_is_found(run: RunConfig, data: DeviceDataset) -> None:
     small = replace(run, model_type="cifar10net", num_epochs=10_000)
     slots = concurrency_for(None, data.device)
-    trainers = (Trainer(replace(small, seed=seed), data) for seed in range(64))
+    trainers = (Trainer(replace(small, seed=seed), data).start() for seed in range(64))
     with pytest.raises(Stopped):
-        list(group.train(trainers, slots=slots, stop=lambda: slots.settled))
+        list(group.train(trainers, concurrency=slots, stop=lambda: slots.settled))
     assert slots.limit > 1  # a network this small leaves most of any GPU idle

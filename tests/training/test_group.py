@@ -16,7 +16,8 @@ from src.data.device_dataset import DeviceDataset
 from src.training import group, memory
 from src.training.concurrency import FixedConcurrency
 from src.training.learner import Learner
-from src.training.trainer import Trainer
+from src.training.tracker import Tracker
+from src.training.trainer import Trainer, TrainerContext
 
 
 @pytest.fixture
@@ -37,19 +38,19 @@ def test_neighbours_change_nothing(
 ) -> None:
     alone = {}
     for config in configs:
-        [finished] = group.train(iter([Trainer(config, small_data)]))
+        [finished] = group.train(iter([Trainer(config, small_data).start()]))
         alone[config.id] = finished
     opened: list[Trainer] = []
 
     def queue() -> Iterator[Trainer]:
         for config in configs:
-            opened.append(Trainer(config, small_data))
+            opened.append(Trainer(config, small_data).start())
             yield opened[-1]
 
     ended = 0
     trimmed: list[int] = []
     monkeypatch.setattr(memory, "trim", lambda: trimmed.append(ended))
-    for finished in group.train(queue(), slots=FixedConcurrency(3)):
+    for finished in group.train(queue(), concurrency=FixedConcurrency(3)):
         ended += 1
         assert len(opened) <= 3 + ended
         solo = alone[finished.trainer.config.id]
@@ -72,10 +73,18 @@ def test_a_stop_saves_every_open_run(
     trainers = []
     for seed, folder in enumerate(folders):
         folder.mkdir()
-        trainers.append(Trainer(replace(config, seed=seed), small_data, folder=folder))
+        trainers.append(
+            Trainer(
+                replace(config, seed=seed), small_data, TrainerContext(checkpoint_dir=folder)
+            ).start()
+        )
     steps = iter(range(100))
     with pytest.raises(Stopped):
-        list(group.train(iter(trainers), slots=FixedConcurrency(2), stop=lambda: next(steps) > 9))
+        list(
+            group.train(
+                iter(trainers), concurrency=FixedConcurrency(2), stop=lambda: next(steps) > 9
+            )
+        )
     assert [len(list(folder.iterdir())) for folder in folders] == [1, 1, 0]
 
 
@@ -96,7 +105,7 @@ def test_a_full_disk_is_nobodys_own_trouble(
 
     monkeypatch.setattr(Trainer, "save_if_due", full)
     with pytest.raises(OSError, match="No space"):
-        list(group.train(iter([Trainer(config, small_data)])))
+        list(group.train(iter([Trainer(config, small_data).start()])))
 
 
 class Starved:
@@ -106,44 +115,45 @@ class Starved:
         self.open: set[Trainer] = set()
         self.starts: list[tuple[int, int]] = []
         """Of each run that was opened: its seed, and how many were open then."""
-        real_open, real_close, step = Trainer.open, Trainer.close, Learner.train_batch
+        real_start, real_stop, step = Trainer.start, Trainer.stop, Learner.train_batch
         seeds_of = {}
 
-        def opened(trainer: Trainer) -> None:
-            real_open(trainer)
+        def started(trainer: Trainer) -> Trainer:
+            real_start(trainer)
             self.open.add(trainer)
             seeds_of[trainer.learner] = trainer.config.seed
             self.starts.append((trainer.config.seed, len(self.open)))
+            return trainer
 
-        def closed(trainer: Trainer) -> None:
+        def stopped(trainer: Trainer) -> None:
             self.open.discard(trainer)
-            real_close(trainer)
+            real_stop(trainer)
 
         def starving(learner: Learner, epoch: int, number: int) -> None:
             if seeds_of[learner] in seeds and number == 3 and (ever or len(self.open) > 1):
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
             step(learner, epoch, number)
 
-        monkeypatch.setattr(Trainer, "open", opened)
-        monkeypatch.setattr(Trainer, "close", closed)
+        monkeypatch.setattr(Trainer, "start", started)
+        monkeypatch.setattr(Trainer, "stop", stopped)
         monkeypatch.setattr(Learner, "train_batch", starving)
 
 
 def waiting(config: RunConfig, data: DeviceDataset, count: int) -> Iterator[Trainer]:
     runs = (replace(config, seed=seed) for seed in range(count))
-    return (Trainer(run, data, opened=False) for run in runs)
+    return (Trainer(run, data) for run in runs)
 
 
 def test_a_run_without_memory_is_put_back_and_fewer_go_on(
     config: RunConfig, small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = group.train(waiting(config, small_data, 4))
-    expected = {done.trainer.config.seed: done.trainer.rows for done in alone}
+    expected = {done.trainer.config.seed: done.trainer.state.rows for done in alone}
     starved = Starved(monkeypatch, 1, 3)
     slots = FixedConcurrency(4)
     ended = {
-        done.trainer.config.seed: (done.error, done.trainer.rows)
-        for done in group.train(waiting(config, small_data, 4), slots=slots)
+        done.trainer.config.seed: (done.error, done.trainer.state.rows)
+        for done in group.train(waiting(config, small_data, 4), concurrency=slots)
     }
     assert slots.limit == 1
     assert [error for error, _ in ended.values()] == [None] * 4
@@ -161,17 +171,23 @@ def test_a_run_put_back_goes_on_from_its_last_state(
     often = replace(config, checkpoint_minutes=0)
     went_on: list[tuple[int, int]] = []
     (tmp_path / "1").mkdir()
+
+    class Resumed(Tracker):
+        def resumed(self, epochs: int, steps: int) -> None:
+            went_on.append((epochs, steps))
+
     trainers = [
-        Trainer(often, small_data, opened=False),
+        Trainer(often, small_data),
         Trainer(
             replace(often, seed=1),
             small_data,
-            folder=tmp_path / "1",
-            on_resume=lambda epochs, steps: went_on.append((epochs, steps)),
-            opened=False,
+            TrainerContext(
+                checkpoint_dir=tmp_path / "1",
+                tracker=Resumed(),
+            ),
         ),
     ]
-    ended = list(group.train(iter(trainers), slots=FixedConcurrency(2)))
+    ended = list(group.train(iter(trainers), concurrency=FixedConcurrency(2)))
     assert [done.error for done in ended] == [None, None]
     [(epochs, steps)] = went_on
     assert (epochs, steps) > (0, 0)
@@ -183,7 +199,7 @@ def test_alone_and_without_memory_it_ends_and_says_how_much_it_needed(
     starved = Starved(monkeypatch, 1, ever=True)
     ended = {
         done.trainer.config.seed: done.error
-        for done in group.train(waiting(config, small_data, 3), slots=FixedConcurrency(2))
+        for done in group.train(waiting(config, small_data, 3), concurrency=FixedConcurrency(2))
     }
     assert [ended[0], ended[2]] == [None, None]
     assert isinstance(ended[1], OutOfMemory)
@@ -205,7 +221,7 @@ def test_what_a_run_held_is_given_back_before_the_next_begins(
             run = replace(config, seed=seed, learning_rate=rate, precision="float32")
             gc.collect()
             alive.append(sum(learner() is not None for learner in learners))
-            trainer = Trainer(run, small_data)
+            trainer = Trainer(run, small_data).start()
             learners.append(weakref.ref(trainer.learner))
             yield trainer
 

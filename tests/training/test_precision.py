@@ -12,7 +12,7 @@ from src.config import RunConfig
 from src.data.device_dataset import DeviceDataset
 from src.training import precision
 from src.training.precision import ComputeFormat, choose, select_compute_format
-from src.training.trainer import Trainer
+from src.training.trainer import Trainer, TrainerContext
 
 CPU = torch.device("cpu")
 FLOAT32_CONTIGUOUS = ComputeFormat("float32", "contiguous")
@@ -186,10 +186,13 @@ def test_a_run_goes_on_in_what_it_began_with(
     run = replace(config, model_type="tinyvgg", max_images=100)
     begun = ComputeFormat("float32", "channels_last", "winograd")
     answer(monkeypatch, {begun: 0.1})
-    trainer = Trainer(run, small_data, folder=folder)
+    trainer = Trainer(run, small_data, TrainerContext(checkpoint_dir=folder)).start()
     trainer.advance()
     trainer.save()
     answer(monkeypatch, {FLOAT32_CONTIGUOUS: 0.1})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
-    assert Trainer(run, small_data).compute_format == FLOAT32_CONTIGUOUS
-    assert Trainer(run, small_data, folder=folder).compute_format == begun
+    assert Trainer(run, small_data).start().compute_format == FLOAT32_CONTIGUOUS
+    assert (
+        Trainer(run, small_data, TrainerContext(checkpoint_dir=folder)).start().compute_format
+        == begun
+    )

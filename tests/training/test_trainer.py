@@ -15,23 +15,23 @@ from src.common.errors import NonFiniteLoss
 from src.config import RunConfig
 from src.data.device_dataset import DeviceDataset, normalization_table
 from src.training.tracker import Row
-from src.training.trainer import Trained, Trainer
+from src.training.trainer import Trainer, TrainerContext, TrainingResult
 
 TIMES = ("train_seconds", "images_per_second")
 
 
-def finish(trainer: Trainer) -> Trained:
+def finish(trainer: Trainer) -> TrainingResult:
     while trainer.advance():
         pass
     assert trainer.trained
     return trainer.trained
 
 
-def numbers(trained: Trained) -> dict[str, Any]:
+def numbers(trained: TrainingResult) -> dict[str, Any]:
     return {name: value for name, value in trained.numbers.items() if name not in TIMES}
 
 
-def assert_same(a: Trained, b: Trained) -> None:
+def assert_same(a: TrainingResult, b: TrainingResult) -> None:
     assert numbers(a) == numbers(b)
     assert a.weights.keys() == b.weights.keys() == {"best_val_acc", "best_val_loss", "terminal"}
     for kind, weights in a.weights.items():
@@ -44,9 +44,9 @@ def assert_same(a: Trained, b: Trained) -> None:
 @pytest.mark.parametrize("settings", [{}, {"data_augmentation": True, "precision": "float32"}])
 def test_twice_is_the_same(config: RunConfig, small_data: DeviceDataset, settings: dict) -> None:
     run = replace(config, **settings)
-    assert_same(finish(Trainer(run, small_data)), finish(Trainer(run, small_data)))
-    other = finish(Trainer(replace(run, seed=1), small_data))
-    assert numbers(other) != numbers(finish(Trainer(run, small_data)))
+    assert_same(finish(Trainer(run, small_data).start()), finish(Trainer(run, small_data).start()))
+    other = finish(Trainer(replace(run, seed=1), small_data).start())
+    assert numbers(other) != numbers(finish(Trainer(run, small_data).start()))
 
 
 def test_stopped_anywhere_and_resumed_is_the_same(
@@ -57,16 +57,19 @@ def test_stopped_anywhere_and_resumed_is_the_same(
         config, data_augmentation=True, max_images=60, batch_size=25, num_epochs=3, val_freq=2
     )
     run = replace(run, scheduler="onecycle")
-    undisturbed = finish(Trainer(run, small_data))
-    trainer, stops = Trainer(run, small_data, folder=tmp_path), 0
+    undisturbed = finish(Trainer(run, small_data).start())
+    trainer, stops = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start(), 0
     while trainer.advance():
         trainer.save()
-        trainer, stops = Trainer(run, small_data, folder=tmp_path), stops + 1
+        trainer, stops = (
+            Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start(),
+            stops + 1,
+        )
         assert trainer.resumed
     assert stops == 3 * 3 + 3
     assert trainer.trained
     assert_same(trainer.trained, undisturbed)
-    assert [row["epoch"] for row in trainer.rows] == [1, 2, 3]
+    assert [row["epoch"] for row in trainer.state.rows] == [1, 2, 3]
 
 
 def test_dropout_goes_on_where_it_stopped(
@@ -74,30 +77,39 @@ def test_dropout_goes_on_where_it_stopped(
 ) -> None:
     tiny = replace(config, model_type="tinyvgg", hidden_units=4, num_epochs=1)
     run = replace(tiny, max_images=20, batch_size=5, dropout=0.5)
-    undisturbed = finish(Trainer(run, small_data))
-    trainer = Trainer(run, small_data, folder=tmp_path)
+    undisturbed = finish(Trainer(run, small_data).start())
+    trainer = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     trainer.advance()
     trainer.advance()
     trainer.save()
     torch.manual_seed(1234)
-    assert_same(finish(Trainer(run, small_data, folder=tmp_path)), undisturbed)
-    assert numbers(finish(Trainer(replace(run, dropout=0.0), small_data))) != numbers(undisturbed)
+    assert_same(
+        finish(Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()),
+        undisturbed,
+    )
+    assert numbers(finish(Trainer(replace(run, dropout=0.0), small_data).start())) != numbers(
+        undisturbed
+    )
 
 
 def test_a_checkpoint_of_another_run_is_ignored(
     config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
-    trainer = Trainer(config, small_data, folder=tmp_path)
+    trainer = Trainer(config, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     trainer.advance()
     trainer.save()
-    assert Trainer(config, small_data, folder=tmp_path).resumed
-    assert not Trainer(replace(config, seed=9), small_data, folder=tmp_path).resumed
+    assert Trainer(config, small_data, TrainerContext(checkpoint_dir=tmp_path)).start().resumed
+    assert (
+        not Trainer(replace(config, seed=9), small_data, TrainerContext(checkpoint_dir=tmp_path))
+        .start()
+        .resumed
+    )
 
 
 def test_it_is_the_plain_training_loop(config: RunConfig, small_data: DeviceDataset) -> None:
     """The golden twin: the same run written out in ten lines of plain torch."""
     run = replace(config, precision="float32", num_epochs=1, scheduler="none", max_images=200)
-    trainer = Trainer(run, small_data)
+    trainer = Trainer(run, small_data).start()
     order = trainer.learner.order(0)
     finish(trainer)
 
@@ -115,18 +127,20 @@ def test_it_is_the_plain_training_loop(config: RunConfig, small_data: DeviceData
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert trainer.rows[0]["train_loss"] == pytest.approx(sum(losses) / 4, rel=1e-4)
+    assert trainer.state.rows[0]["train_loss"] == pytest.approx(sum(losses) / 4, rel=1e-4)
     model.eval()
     images, labels = small_data.train.batch(trainer.learner.val_samples, table)
     expected = cross_entropy(model(images), labels).item()
-    assert trainer.rows[0]["val_loss"] == pytest.approx(expected, rel=1e-3)
+    assert trainer.state.rows[0]["val_loss"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_golden_losses(config: RunConfig, small_data: DeviceDataset) -> None:
     """Guards the training path: a change of these is a change of everybody's results."""
-    trainer = Trainer(replace(config, precision="float32", data_augmentation=True), small_data)
+    trainer = Trainer(
+        replace(config, precision="float32", data_augmentation=True), small_data
+    ).start()
     finish(trainer)
-    losses = [row[name] for row in trainer.rows for name in ("train_loss", "val_loss")]
+    losses = [row[name] for row in trainer.state.rows for name in ("train_loss", "val_loss")]
     assert losses == pytest.approx(GOLDEN_LOSSES, rel=0.01)
 
 
@@ -137,11 +151,11 @@ def test_validation_every_f_epochs_and_at_the_end(
     config: RunConfig, small_data: DeviceDataset
 ) -> None:
     run = replace(config, num_epochs=5, val_freq=2, max_images=100)
-    trainer = Trainer(run, small_data)
+    trainer = Trainer(run, small_data).start()
     trained = finish(trainer)
-    assert [row["epoch"] for row in trainer.rows if "val_loss" in row] == [2, 4, 5]
-    assert trained.numbers["val_loss"] == trainer.rows[-1]["val_loss"]
-    rare = Trainer(replace(run, num_epochs=1, val_freq=10), small_data)
+    assert [row["epoch"] for row in trainer.state.rows if "val_loss" in row] == [2, 4, 5]
+    assert trained.numbers["val_loss"] == trainer.state.rows[-1]["val_loss"]
+    rare = Trainer(replace(run, num_epochs=1, val_freq=10), small_data).start()
     assert finish(rare).numbers["best_epoch"] == 1
 
 
@@ -150,17 +164,17 @@ def test_early_stopping_and_the_three_checkpoints(
 ) -> None:
     run = replace(config, num_epochs=40, early_stopping_patience=2, learning_rate=0.02)
     run = replace(run, precision="float32")
-    trainer = Trainer(run, small_data)
+    trainer = Trainer(run, small_data).start()
     trained = finish(trainer)
     assert trained.numbers["stop_reason"] == "early stopping"
-    losses = [row["val_loss"] for row in trainer.rows]
-    accuracies = [row["val_accuracy"] for row in trainer.rows]
+    losses = [row["val_loss"] for row in trainer.state.rows]
+    accuracies = [row["val_accuracy"] for row in trainer.state.rows]
     lowest = losses.index(min(losses))
     assert len(losses) == lowest + 3 == trained.numbers["epochs_run"] < 40
     assert trained.numbers["best_epoch"] == accuracies.index(max(accuracies)) + 1
     assert trained.numbers["best_val_accuracy"] == max(accuracies)
-    assert trainer.best["best_val_loss"].epoch == lowest + 1
-    assert trainer.best["terminal"].epoch == len(losses)
+    assert trainer.state.best["best_val_loss"].epoch == lowest + 1
+    assert trainer.state.best["terminal"].epoch == len(losses)
 
     model = models.create("cifar10net").eval()
     for kind in ("best_val_loss", "terminal"):
@@ -174,7 +188,7 @@ def test_early_stopping_and_the_three_checkpoints(
 def test_a_loss_that_is_no_number_ends_the_run(
     config: RunConfig, small_data: DeviceDataset
 ) -> None:
-    trainer = Trainer(replace(config, learning_rate=1e30, precision="float32"), small_data)
+    trainer = Trainer(replace(config, learning_rate=1e30, precision="float32"), small_data).start()
     with pytest.raises(NonFiniteLoss, match=r"loss became (nan|inf) in epoch 1"):
         finish(trainer)
 
@@ -184,15 +198,15 @@ def test_the_other_optimizers_learn(
     config: RunConfig, small_data: DeviceDataset, optimizer: str
 ) -> None:
     rate = {"adam": 0.001, "sgd": 0.02}[optimizer]
-    trainer = Trainer(replace(config, optimizer=optimizer, learning_rate=rate), small_data)
+    trainer = Trainer(replace(config, optimizer=optimizer, learning_rate=rate), small_data).start()
     finish(trainer)
-    first, last = (trainer.rows[i]["train_loss"] for i in (0, -1))
+    first, last = (trainer.state.rows[i]["train_loss"] for i in (0, -1))
     assert math.isfinite(last)
     assert last < first
 
 
 def test_metrics_of_all_images(config: RunConfig, small_data: DeviceDataset) -> None:
-    trained = finish(Trainer(replace(config, max_images=0, num_epochs=1), small_data))
+    trained = finish(Trainer(replace(config, max_images=0, num_epochs=1), small_data).start())
     assert trained.numbers["test_images"] == len(trained.test_labels) == 200
     assert trained.test.logits.shape == (200, 10)
     assert trained.test.features.shape == (200, 64)
@@ -205,15 +219,15 @@ def test_checkpoints_are_written_while_training_goes_on(
 ) -> None:
     """With one due after every step: the run is not held up, and ends as it would have."""
     often = replace(config, checkpoint_minutes=0)
-    trainer = Trainer(often, small_data, folder=tmp_path)
+    trainer = Trainer(often, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     for _ in range(3):
         assert trainer.advance()
         trainer.save_if_due()
     trainer.settle()
     assert (tmp_path / "resume.pt").exists()
-    resumed = Trainer(often, small_data, folder=tmp_path)
+    resumed = Trainer(often, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     assert resumed.resumed
-    assert_same(finish(resumed), finish(Trainer(config, small_data)))
+    assert_same(finish(resumed), finish(Trainer(config, small_data).start()))
 
 
 def test_a_compiled_step_is_the_step(
@@ -224,7 +238,8 @@ def test_a_compiled_step_is_the_step(
     monkeypatch.setattr(torch, "compile", lambda model: whole(model, backend="eager"))
     run = replace(config, max_images=100, num_epochs=1)
     assert_same(
-        finish(Trainer(replace(run, compile=True), small_data)), finish(Trainer(run, small_data))
+        finish(Trainer(replace(run, compile=True), small_data).start()),
+        finish(Trainer(run, small_data).start()),
     )
 
 
@@ -236,11 +251,15 @@ def test_a_run_stopped_while_it_was_pruned_goes_on_where_nobody_prunes(
     def hopeless(rows: Sequence[Row]) -> bool:
         return len(rows) == 2
 
-    trainer = Trainer(run, small_data, folder=tmp_path, should_prune=hopeless)
-    while trainer.stop_reason is None:
+    trainer = Trainer(
+        run, small_data, TrainerContext(checkpoint_dir=tmp_path, should_prune=hopeless)
+    ).start()
+    while trainer.state.stop_reason is None:
         assert trainer.advance()
     trainer.save()
-    pruned = Trainer(run, small_data, folder=tmp_path, should_prune=hopeless)
+    pruned = Trainer(
+        run, small_data, TrainerContext(checkpoint_dir=tmp_path, should_prune=hopeless)
+    ).start()
     assert finish(pruned).numbers["stop_reason"] == "pruned"
-    whole = Trainer(run, small_data, folder=tmp_path)
-    assert_same(finish(whole), finish(Trainer(run, small_data)))
+    whole = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
+    assert_same(finish(whole), finish(Trainer(run, small_data).start()))

@@ -59,7 +59,7 @@ def parameters(search: TrialStudy) -> list[dict[str, Any]]:
 
 def test_trials_are_runs(space: SearchSpace, tmp_path: Path) -> None:
     said: list[str] = []
-    search = TrialStudy(space, tmp_path, say=said.append)
+    search = TrialStudy(space, tmp_path, log=said.append)
     assert search.work(4) is None
     assert best_trial.counts(search) == {"complete": 4, "pruned": 0, "failed": 0, "running": 0}
     for trial in search.trials():
@@ -183,10 +183,10 @@ def test_the_recipe_is_the_best_run(space: SearchSpace, tmp_path: Path) -> None:
     parsed = Parser()
     parsed.add_argument("--config", type=Path)
     add_config_flags(parsed)
-    find_repeated_failure = config_from(parsed.parse(["--config", str(recipe), "-d", "synthetic"]))
-    assert find_repeated_failure.id == found["run_id"]
-    assert Path(found["run"]).name.endswith(find_repeated_failure.id)
-    assert RunFolder.of(find_repeated_failure, tmp_path).state() == State.DONE
+    repeated = config_from(parsed.parse(["--config", str(recipe), "-d", "synthetic"]))
+    assert repeated.id == found["run_id"]
+    assert Path(found["run"]).name.endswith(repeated.id)
+    assert RunFolder.of(repeated, tmp_path).state() == State.DONE
 
 
 def test_the_numbers_of_the_charts(space: SearchSpace, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from src.common.errors import ExitStatus
 from src.runs.leases import Record
 from src.runs.run_folder import all_runs
 from src.runs.snapshot import Snapshot, State
-from src.slurm import client, job_poller, queue
-from src.slurm.queue import Job, JobState
+from src.slurm import client, job_poller, job_queue
+from src.slurm.job_queue import Job, JobState
 from src.sweep.command_options import add_run_words, add_runs_option, chosen
 
 
@@ -81,7 +81,7 @@ def decide(
     if every_job:
         theirs |= {
             job.id: _names(jobs.get(job.id, []))
-            for job in queue.distinct(queued or {})
+            for job in job_queue.distinct(queued or {})
             if job.is_ours and job.state != JobState.OVER
         }
     ours = {worker: _names(runs) for worker, runs in here.items() if _any(runs, wanted)}

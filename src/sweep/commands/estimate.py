@@ -2,21 +2,21 @@
 
 from collections.abc import Sequence
 
-from src.cli.arguments import Parser, positive
+from src.cli.arguments import Parser, positive_int
 from src.common.errors import ExitStatus
 from src.config import DEVICES
 from src.sweep.command_options import add_grid_option, add_sets_options, by_set
-from src.train import add_halving_options, add_slots_option, halving_from
+from src.train import add_halving_options, add_slots_option, parsed_halving
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Measure, and print the costs."""
     parsed = _parser().parse(arguments)
-    wanted = by_set(parsed)
+    configs_by_set = by_set(parsed)
     from src.sweep.estimate import report  # torch, which takes seconds
 
-    halving = halving_from(parsed)
-    print(report(wanted, parsed.device, parsed.slots, parsed.seconds, halving, parsed.json))
+    halving = parsed_halving(parsed)
+    print(report(configs_by_set, parsed.device, parsed.slots, parsed.seconds, halving, parsed.json))
     return ExitStatus.DONE
 
 
@@ -30,7 +30,11 @@ def _parser() -> Parser:
     add_grid_option(parser)
     parser.add_argument("--device", choices=DEVICES, default="auto", help="[auto]")
     parser.add_argument(
-        "--seconds", type=positive, default=3, metavar="S", help="to measure each kind of run [3]"
+        "--seconds",
+        type=positive_int,
+        default=3,
+        metavar="S",
+        help="to measure each kind of run [3]",
     )
     add_slots_option(parser)
     add_halving_options(parser)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.cli.arguments import Parser, positive
+from src.cli.arguments import Parser, positive_int
 from src.common.errors import ExitStatus
 from src.common.paths import SETS_DIR, shown
 from src.common.progress import show_progress
@@ -38,7 +38,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--per_file",
-        type=positive,
+        type=positive_int,
         metavar="N",
         help="runs in a file [those of one model, scheduler and augmentation]",
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from src.cli.arguments import Parser, positive
+from src.cli.arguments import Parser, positive_int
 from src.common.errors import ExitStatus
 from src.common.paths import shown
 from src.runs.run_folder import RunFolder
@@ -83,7 +83,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "-n",
-        type=positive,
+        type=positive_int,
         default=_LINES,
         metavar="LINES",
         help=f"the last so many epochs, and lines of the log [{_LINES}]",

@@ -11,7 +11,7 @@ from src.cli.arguments import Parser, seconds
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import SETS_DIR
 from src.slurm import job_poller
-from src.slurm.queue import Job
+from src.slurm.job_queue import Job
 from src.sweep import sets
 from src.sweep.command_options import add_grid_option, add_runs_option, add_sets_options, by_set
 from src.sweep.status import run_states, screen
@@ -72,11 +72,11 @@ def _looking(parsed: Namespace) -> Callable[[], Overview]:
             return overview(run_states.of_folders(runs_dir), queued)
 
         return look_at_all
-    wanted = by_set(parsed)
+    configs_by_set = by_set(parsed)
 
     def look() -> Overview:
         queued = _jobs()
-        found, outside = run_states.of_sets(wanted, runs_dir)
+        found, outside = run_states.of_sets(configs_by_set, runs_dir)
         return overview(found, queued, outside)
 
     return look

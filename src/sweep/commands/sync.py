@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from src.cli.arguments import Parser, positive
+from src.cli.arguments import Parser, positive_int
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import shown
 from src.common.progress import show_progress
@@ -45,7 +45,7 @@ def _parser() -> Parser:
         prog="python -m src.sweep sync",
         description="Send runs to Weights & Biases that have ended and are not there in full, from "
         "their folders: those trained with --wandb offline or disabled too. What is there already "
-        "is not sent again. WANDB_PROJECT, WANDB_ENTITY and WANDB_BASE_URL say where to.",
+        "is not sent again. WANDB_PROJECT, WANDB_ENTITY and WANDB_BASE_URL log where to.",
     )
     add_run_words(parser)
     parser.add_argument(
@@ -53,7 +53,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--per_minute",
-        type=positive,
+        type=positive_int,
         default=60,
         metavar="N",
         help="send at most N a minute: a server limits how many may begin [60]",

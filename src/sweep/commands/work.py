@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 from src.cli.arguments import Parser
 from src.common.errors import ExitStatus
-from src.sweep.command_options import add_overrides, add_sets_options, wanted
-from src.train import add_training_options, train
+from src.sweep.command_options import add_overrides, add_sets_options, selected_configs
+from src.train import TrainingOptions, add_training_options, train
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Train what is not done of the sets."""
     parsed = _parser().parse(arguments)
-    return train(wanted(parsed), parsed, parsed.sets.resolve().name)
+    options = TrainingOptions.parsed(parsed)
+    return train(selected_configs(parsed), options, parsed.sets.resolve().name)
 
 
 def _parser() -> Parser:

@@ -1,4 +1,4 @@
-"""What a sweep still needs: runs to train, and workers for them. Decides, and touches nothing."""
+"""Plan a submission: which runs are to be trained, and how many workers to add. No side effects."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,16 +11,16 @@ from src.runs.run_folder import RunFolder, State
 
 @dataclass(frozen=True)
 class PendingRuns:
-    """Where the trainings of a group stand; `todo` are those that nobody is at."""
+    """The runs of a group of configs: how many are in each state, and which are to be trained."""
 
     name: str
     todo: Mapping[str, tuple[RunConfig, ...]]
-    """By id, each with all of its grid cells."""
-    unnoted: tuple[RunConfig, ...]
-    """Cells of the other trainings, whose folders do not tell yet that they answer them."""
+    """Runs that no process is training, by id, each with all of its grid cells."""
+    unregistered: tuple[RunConfig, ...]
+    """Grid cells of the other runs that are not yet recorded in their folders."""
     counts: Mapping[State, int]
     given_up: int
-    """Of those that failed: not to be tried again."""
+    """Failed runs that are not to be tried again."""
 
     @property
     def unfinished(self) -> int:
@@ -29,7 +29,7 @@ class PendingRuns:
 
 @dataclass(frozen=True)
 class QueuedWorkers:
-    """Those of an earlier submission that are queued or running, and the ids of their runs."""
+    """Workers of an earlier submission, queued or running, and the ids of their runs."""
 
     group: str
     count: int
@@ -40,16 +40,16 @@ class QueuedWorkers:
 class WorkerPool:
     """Workers to submit for the runs of a group."""
 
-    standing: PendingRuns
+    pending: PendingRuns
     workers: int
 
     @property
     def cells(self) -> list[RunConfig]:
-        """What they are to train: every grid cell, of which equal ones are trained once."""
-        return [cell for cells in self.standing.todo.values() for cell in cells]
+        """All grid cells to be trained; equal ones are trained once."""
+        return [cell for cells in self.pending.todo.values() for cell in cells]
 
 
-def standing(
+def find_pending_runs(
     name: str,
     configs: Iterable[RunConfig],
     runs_dir: Path,
@@ -58,15 +58,15 @@ def standing(
     retry_failed: bool = False,
     prune: bool = False,
 ) -> PendingRuns:
-    """Look where the trainings of `configs` stand.
+    """Read the state of every run of `configs`.
 
-    A failed one is to be trained unless it diverged, or more than `retries` attempts failed.
-    prune: those that were stopped as hopeless are as good as done.
+    A failed run is to be trained unless it diverged, or more than `retries` of its attempts
+    failed. prune: a pruned run counts as done.
     """
     by_id: dict[str, list[RunConfig]] = {}
     for config in configs:
         by_id.setdefault(config.id, []).append(config)
-    todo, unnoted, counts, given_up = {}, [], Counter[State](), 0
+    todo, unregistered, counts, given_up = {}, [], Counter[State](), 0
     for id_, cells in by_id.items():
         folder = RunFolder.of(cells[0], runs_dir)
         state = folder.state()
@@ -75,28 +75,30 @@ def standing(
         left = state == State.FAILED and not retry_failed and folder.is_given_up(retries)
         given_up += left
         if over or left:
-            unnoted += [cell for cell in cells if not folder.answers(cell)]
+            unregistered += [cell for cell in cells if not folder.answers(cell)]
         else:
             todo[id_] = tuple(cells)
-    return PendingRuns(name, todo, tuple(unnoted), counts, given_up)
+    return PendingRuns(name, todo, tuple(unregistered), counts, given_up)
 
 
-def team(standing: PendingRuns, most: int, there: Sequence[QueuedWorkers]) -> WorkerPool:
-    """How many workers to add to those that are `there`, for at most `most` in all.
+def plan_worker_pool(
+    pending: PendingRuns, most: int, existing: Sequence[QueuedWorkers]
+) -> WorkerPool:
+    """How many workers to add to the existing ones, for at most `most` in total.
 
-    Runs on nobody's list get workers of their own, however many are at other lists.
+    Runs that no existing worker was given get workers of their own, even beyond that.
     """
-    ours = [workers for workers in there if workers.group == standing.name and workers.count]
-    listed = frozenset[str]().union(*(workers.runs for workers in ours))
-    unlisted = len(standing.todo.keys() - listed)
-    short = min(most, standing.unfinished) - sum(workers.count for workers in ours)
-    return WorkerPool(standing, min(len(standing.todo), max(short, min(most, unlisted), 0)))
+    ours = [workers for workers in existing if workers.group == pending.name and workers.count]
+    assigned = frozenset[str]().union(*(workers.runs for workers in ours))
+    unassigned = len(pending.todo.keys() - assigned)
+    short = min(most, pending.unfinished) - sum(workers.count for workers in ours)
+    return WorkerPool(pending, min(len(pending.todo), max(short, min(most, unassigned), 0)))
 
 
-def limited(teams: Sequence[WorkerPool], most: int) -> list[WorkerPool]:
-    """The teams with at most `most` workers in all, as evenly as they can be given out."""
-    shares = [0] * len(teams)
-    for _ in range(min(most, sum(team.workers for team in teams))):
-        short = [n for n, team in enumerate(teams) if shares[n] < team.workers]
+def distribute_evenly(pools: Sequence[WorkerPool], most: int) -> list[WorkerPool]:
+    """The pools with at most `most` workers in total, given out in turn."""
+    shares = [0] * len(pools)
+    for _ in range(min(most, sum(pool.workers for pool in pools))):
+        short = [n for n, pool in enumerate(pools) if shares[n] < pool.workers]
         shares[min(short, key=lambda n: shares[n])] += 1
-    return [replace(team, workers=share) for team, share in zip(teams, shares, strict=True)]
+    return [replace(pool, workers=share) for pool, share in zip(pools, shares, strict=True)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from src.common.errors import UserError
 from src.common.paths import CODE
 from src.slurm import client
-from src.slurm.queue import JOB_NAME
+from src.slurm.job_queue import JOB_NAME
 
 _WARNING_SECONDS = 120  # before the end of a job's time or, with grace, before a preemption
 _SBATCH_SECONDS = 60

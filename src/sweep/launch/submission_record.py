@@ -17,7 +17,7 @@ from src.common import files, paths, processes
 from src.common.errors import UserError
 from src.common.git import git_commit
 from src.config import RunConfig
-from src.slurm import client, queue
+from src.slurm import client, job_queue
 from src.sweep import sets
 from src.sweep.launch.plan import QueuedWorkers
 
@@ -96,10 +96,10 @@ def workers(runs_dir: Path) -> list[QueuedWorkers]:
 
 def _queued() -> Counter[str]:
     """How many tasks of each of our arrays are in the queue, and will run."""
-    jobs = queue.jobs(quiet=True)
+    jobs = job_queue.jobs(quiet=True)
     if jobs is None:
         raise UserError("Slurm does not answer (squeue): nothing is submitted")
-    return Counter(job.array for job in queue.distinct(jobs) if not job.is_stranded)
+    return Counter(job.array for job in job_queue.distinct(jobs) if not job.is_stranded)
 
 
 def _alive(record: Record, array: Record, tasks: Callable[[], Counter[str]]) -> int:

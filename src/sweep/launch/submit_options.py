@@ -1,76 +1,145 @@
-"""The flags of `python -m src.sweep submit`, checked."""
+"""The flags of `python -m src.sweep submit`."""
 
 import argparse
-from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from src.cli.arguments import Parser, positive
+from src.cli.arguments import Parser, positive_int
 from src.common.option_fields import did_you_mean
-from src.config import model_types
-from src.sweep.command_options import add_grid_option, add_overrides, add_sets_options
+from src.config import RunConfig, model_types
+from src.sweep.command_options import (
+    add_grid_option,
+    add_overrides,
+    add_sets_options,
+    selected_configs,
+)
 from src.sweep.launch.sbatch import Resources, key_value, reader
-from src.train import add_training_options
+from src.train import TrainingOptions, add_training_options
 
 EXECUTORS = ("slurm", "local", "inline")
-_MINUTES = 1440
-_FEWEST_MINUTES = 5  # the warning comes up to three minutes before the end
+_DEFAULT_MINUTES = 1440
+_MIN_MINUTES = 5  # Slurm warns a worker up to three minutes before its time limit
+_DEFAULT_WORKERS = {"slurm": 4, "local": 1, "inline": 1}
 
 
-def parser() -> Parser:
-    """The flags, none of which can hold what a shell would take for a command."""
-    made = Parser(
-        prog="python -m src.sweep submit",
-        description="Submit workers for what is missing, was interrupted, or failed and may be "
-        "tried again. Nothing that is done or being trained is touched; called again, it submits "
-        "nothing as long as enough workers are queued or running.",
+@dataclass(frozen=True)
+class SubmitOptions:
+    """What to submit, to whom, and how its workers train."""
+
+    configs: list[RunConfig]
+    sweep: str
+    """Name of the sweep: that of the folder of its set files."""
+    executor: str
+    workers: int
+    """Workers per architecture; in total for `local`."""
+    dry_run: bool
+    json: bool
+    resources: Resources
+    training: TrainingOptions
+    arguments: tuple[str, ...]
+    """The command line, for the record of the submission."""
+
+    @property
+    def on_slurm(self) -> bool:
+        """Whether workers are Slurm jobs."""
+        return self.executor == "slurm"
+
+
+def parse(arguments: Sequence[str]) -> SubmitOptions:
+    """Read the command line. Raises UserError naming what is wrong with it."""
+    parsed = _parser().parse(arguments)
+    parsed.runs = parsed.runs.resolve()
+    return SubmitOptions(
+        configs=selected_configs(parsed),
+        sweep=parsed.sets.resolve().name,
+        executor=parsed.executor,
+        workers=parsed.workers or _DEFAULT_WORKERS[parsed.executor],
+        dry_run=parsed.dry_run,
+        json=parsed.json,
+        resources=_resources(parsed),
+        training=TrainingOptions.parsed(parsed),
+        arguments=tuple(arguments),
     )
-    add_sets_options(made)
-    add_grid_option(made)
-    add_overrides(made)
-    made.add_argument(
+
+
+def work_arguments(options: SubmitOptions, sets_dir: Path) -> list[str]:
+    """Arguments of `python -m src.sweep work` for a worker, after the number of its set."""
+    training = options.training
+    words = ["--sets", str(sets_dir), "--runs", str(training.runs_dir)]
+    words += ["--retries", str(training.retries), "--slots", str(training.slots or "auto")]
+    if training.retry_failed:
+        words.append("--retry-failed")
+    if training.wandb:
+        words += ["--wandb", training.wandb]
+    if training.prune:
+        first, reduction = training.halving.first_rung, training.halving.reduction
+        words += ["--prune", "--first-rung", str(first), "--reduction", str(reduction)]
+    return words
+
+
+def _parser() -> Parser:
+    """A parser none of whose values can hold what a shell would run as a command."""
+    parser = Parser(
+        prog="python -m src.sweep submit",
+        description="Submit workers for the runs that are missing, interrupted, or failed with "
+        "retries left.\nRuns that are done or in training are left alone. Called again, it submits "
+        "nothing as\nlong as enough workers are queued or running.",
+    )
+    add_sets_options(parser)
+    add_grid_option(parser)
+    add_overrides(parser)
+    parser.add_argument(
         "--executor",
         choices=EXECUTORS,
         default="slurm",
-        help="where the workers are: an array of jobs for each architecture, processes of this "
-        "machine, or this process [slurm]",
+        help="slurm: a job array for each architecture; local: processes of this machine; inline: "
+        "this process [slurm]",
     )
-    made.add_argument(
+    parser.add_argument(
         "--workers",
-        type=positive,
-        default=None,
-        metavar="K",
-        help="for each architecture; of local, in all [4; local 1]",
+        type=positive_int,
+        metavar="COUNT",
+        help="workers for each architecture, or in total for local [slurm 4, local 1]",
     )
-    made.add_argument("--dry_run", action="store_true", help="show it, and submit nothing")
-    made.add_argument("--json", action="store_true", help="machine-readable")
-    add_training_options(made)
-    made.set_defaults(retries=2)
-    _add_resources(made.add_argument_group("what is asked of Slurm for each worker"))
-    return made
+    parser.add_argument("--dry_run", action="store_true", help="show the scripts, submit nothing")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    add_training_options(parser)
+    parser.set_defaults(retries=2)
+    _add_resources(parser.add_argument_group("what each worker asks of Slurm"))
+    return parser
 
 
 def _add_resources(group: "argparse._ArgumentGroup") -> None:
     name = reader("a name")
     for flag in ("partition", "account", "qos"):
-        group.add_argument(f"--{flag}", type=name, metavar="NAME")
-    group.add_argument("--constraint", type=reader("features"), metavar="FEATURES")
+        group.add_argument(f"--{flag}", type=name, metavar="NAME", help="as for sbatch")
+    group.add_argument(
+        "--constraint", type=reader("features"), metavar="FEATURES", help="as for sbatch"
+    )
     group.add_argument(
         "--gres",
         type=reader("generic resources"),
         default="gpu:1",
+        metavar="LIST",
         help="generic resources, or none [gpu:1]",
     )
-    group.add_argument("--cpus", type=positive, default=4, metavar="N", help="[4]")
-    group.add_argument("--mem", type=reader("memory"), metavar="SIZE", help="megabytes, or 8G")
+    group.add_argument(
+        "--cpus", type=positive_int, default=4, metavar="CORES", help="CPU cores per worker [4]"
+    )
+    group.add_argument(
+        "--mem", type=reader("memory"), metavar="SIZE", help="memory: megabytes, or such as 8G"
+    )
     group.add_argument(
         "--time",
         type=_minutes,
         action="append",
         default=[],
         metavar="[MODEL=]MINUTES",
-        help="after which a worker is requeued and goes on; also for single architectures [1440]",
+        help="time limit, after which a worker is requeued; may be given per architecture [1440]",
     )
     group.add_argument(
-        "--throttle", type=positive, metavar="N", help="run at most N of an array at a time"
+        "--throttle", type=positive_int, metavar="TASKS", help="tasks of an array run at a time"
     )
     group.add_argument(
         "--sbatch",
@@ -78,47 +147,34 @@ def _add_resources(group: "argparse._ArgumentGroup") -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any other long option of sbatch",
+        help="any other long option of sbatch; may be repeated",
     )
 
 
-def resources_of(asked: Namespace) -> Resources:
-    """What is asked of Slurm. Of what is given twice, the last counts."""
-    minutes = dict(asked.time)
+def _resources(parsed: argparse.Namespace) -> Resources:
+    """The resources that were asked for. Of an option given twice, the last counts."""
+    minutes = dict(parsed.time)
     return Resources(
-        partition=asked.partition,
-        account=asked.account,
-        qos=asked.qos,
-        constraint=asked.constraint,
-        gres=None if asked.gres == "none" else asked.gres,
-        cpus=asked.cpus,
-        mem=asked.mem,
-        minutes=minutes.pop(None, _MINUTES),
+        partition=parsed.partition,
+        account=parsed.account,
+        qos=parsed.qos,
+        constraint=parsed.constraint,
+        gres=None if parsed.gres == "none" else parsed.gres,
+        cpus=parsed.cpus,
+        mem=parsed.mem,
+        minutes=minutes.pop(None, _DEFAULT_MINUTES),
         minutes_of=minutes,
-        throttle=asked.throttle,
-        further=dict(asked.sbatch),
+        throttle=parsed.throttle,
+        further=dict(parsed.sbatch),
     )
-
-
-def work_words(asked: Namespace) -> list[str]:
-    """The training options, as words of `python -m src.sweep work`."""
-    words = ["--retries", str(asked.retries), "--slots", str(asked.slots or "auto")]
-    if asked.retry_failed:
-        words.append("--retry-failed")
-    if asked.wandb:
-        words += ["--wandb", asked.wandb]
-    if asked.prune:
-        rungs = ["--first-rung", str(asked.first_rung), "--reduction", str(asked.reduction)]
-        words += ["--prune", *rungs]
-    return words
 
 
 def _minutes(text: str) -> tuple[str | None, int]:
-    """MINUTES, or MODEL=MINUTES."""
+    """Read MINUTES, or MODEL=MINUTES."""
     model, equals, minutes = text.rpartition("=")
     if equals and model not in model_types():
         hint = did_you_mean(model, list(model_types()))
         raise argparse.ArgumentTypeError(f"{text!r}: unknown architecture {model!r}{hint}")
-    if positive(minutes) < _FEWEST_MINUTES:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected {_FEWEST_MINUTES} minutes or more")
+    if positive_int(minutes) < _MIN_MINUTES:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {_MIN_MINUTES} minutes or more")
     return (model if equals else None), int(minutes)

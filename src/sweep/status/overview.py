@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from src.data.sizes import images_of
 from src.runs import leases
 from src.runs.snapshot import State
-from src.slurm.queue import Job, JobState, distinct
+from src.slurm.job_queue import Job, JobState, distinct
 from src.sweep.status.eta import RemainingWork, left, until_done
 from src.sweep.status.failures import Failures, failures
 from src.sweep.status.run_states import SweepRun

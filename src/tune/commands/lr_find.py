@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.cli.arguments import Parser, above_zero, positive
+from src.cli.arguments import Parser, positive_float, positive_int
 from src.cli.config_flags import add_config_flags, config_from
 from src.common.errors import ExitStatus
 from src.common.paths import shown
@@ -20,10 +20,14 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file; flags win over it")
     parser.add_argument(
-        "--start", type=above_zero, default=1e-7, metavar="RATE", help="first [1e-7]"
+        "--start", type=positive_float, default=1e-7, metavar="RATE", help="first [1e-7]"
     )
-    parser.add_argument("--end", type=above_zero, default=10.0, metavar="RATE", help="last [10]")
-    parser.add_argument("--steps", type=positive, default=100, metavar="N", help="batches [100]")
+    parser.add_argument(
+        "--end", type=positive_float, default=10.0, metavar="RATE", help="last [10]"
+    )
+    parser.add_argument(
+        "--steps", type=positive_int, default=100, metavar="N", help="batches [100]"
+    )
     add_out_options(parser, "the curve goes, as chart and table")
     add_config_flags(parser)
     parsed = parser.parse(arguments)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.cli.arguments import Parser, count, positive
+from src.cli.arguments import Parser, non_negative_int, positive_int
 from src.cli.config_flags import add_config_flags, given_settings
 from src.common.errors import ExitStatus
 from src.common.paths import RUNS_DIR
@@ -93,7 +93,7 @@ def _search_parser() -> Parser:
         "--config", type=Path, required=True, metavar="FILE", help="YAML settings and 'search:'"
     )
     parser.add_argument(
-        "--trials", type=positive, default=30, metavar="N", help="trials in total [30]"
+        "--trials", type=positive_int, default=30, metavar="N", help="trials in total [30]"
     )
     parser.add_argument(
         "--pruner",
@@ -120,14 +120,22 @@ def _add_worker_options(parser: Parser) -> None:
         help="where workers run: here, or as jobs, of which the ids are printed [local]",
     )
     parser.add_argument(
-        "--workers", type=positive, default=1, metavar="K", help="processes on the same search [1]"
+        "--workers",
+        type=positive_int,
+        default=1,
+        metavar="K",
+        help="processes on the same search [1]",
     )
     parser.add_argument(
         "--partition", type=reader("a name"), metavar="NAME", help="of Slurm [its default]"
     )
     parser.add_argument(
-        "--time", type=positive, default=1440, metavar="MINUTES", help="of such a worker [1440]"
+        "--time", type=positive_int, default=1440, metavar="MINUTES", help="of such a worker [1440]"
     )
     parser.add_argument(
-        "--gpus", type=count, default=1, metavar="N", help="of a worker of an executor [1]"
+        "--gpus",
+        type=non_negative_int,
+        default=1,
+        metavar="N",
+        help="of a worker of an executor [1]",
     )

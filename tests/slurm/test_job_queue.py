@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from src.common.paths import ROOT
-from src.slurm import queue
-from src.slurm.queue import JobState
+from src.slurm import job_queue
+from src.slurm.job_queue import JobState
 from tests.conftest import Fake
 from tests.slurm.squeue import line
 
@@ -22,9 +22,9 @@ SAID = (
 
 def test_all_jobs_by_one_query(squeue: Fake) -> None:
     asked = squeue("cat <<'E'\n" + "\n".join(SAID) + "\nE")
-    found = queue.jobs()
+    found = job_queue.jobs()
     assert found is not None
-    assert {job.id for job in queue.distinct(found)} == {"1_1", "1_2", "1_4", "2", "9"}
+    assert {job.id for job in job_queue.distinct(found)} == {"1_1", "1_2", "1_4", "2", "9"}
     waiting, running = found["1_2"], found["1_1"]
     assert (waiting.state, waiting.reason, waiting.node) == (
         JobState.WAITING,
@@ -40,7 +40,7 @@ def test_all_jobs_by_one_query(squeue: Fake) -> None:
     assert found["1"] is found["1_4"], "a raw id names the task that started, not those that wait"
     assert found["9"].state == JobState.ACTIVE, "unknown is not dead"
     assert "7" not in found
-    assert [job.id for job in queue.distinct(found) if job.is_ours] == ["2"]
+    assert [job.id for job in job_queue.distinct(found) if job.is_ours] == ["2"]
     [words] = asked.read_text().splitlines()
     assert "--me" in words
 
@@ -48,14 +48,14 @@ def test_all_jobs_by_one_query(squeue: Fake) -> None:
 @pytest.mark.parametrize("body", ["exit 1", "echo slurm_load_jobs error >&2; exit 1"])
 def test_an_error_is_unknown(squeue: Fake, body: str, capfd: pytest.CaptureFixture[str]) -> None:
     squeue(body)
-    assert queue.jobs() is None
+    assert job_queue.jobs() is None
     assert "squeue" in capfd.readouterr().err
 
 
 def test_a_hanging_squeue_is_unknown_soon(squeue: Fake) -> None:
     squeue("exec sleep 60")
     started = time.monotonic()
-    assert queue.jobs(seconds=0.3) is None
+    assert job_queue.jobs(seconds=0.3) is None
     assert time.monotonic() - started < 5
 
 
@@ -63,10 +63,10 @@ def test_without_slurm_all_is_unknown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert queue.jobs() is None
+    assert job_queue.jobs() is None
     assert not capfd.readouterr().err
 
 
 def test_an_empty_queue_is_known(squeue: Fake) -> None:
     squeue("exit 0")
-    assert queue.jobs() == {}
+    assert job_queue.jobs() == {}

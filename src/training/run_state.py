@@ -1,0 +1,81 @@
+"""The state of one run in training, apart from the model: counters, history and best weights."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from src.training.early_stopping import EarlyStopping
+from src.training.tracker import Row
+
+Weights = dict[str, Tensor]
+
+PRUNED = "pruned"
+"""The stop reason of a run that the pruner ended."""
+
+
+@dataclass(frozen=True)
+class BestWeights:
+    """A copy of the weights, and the epoch (from 1) after which they were copied."""
+
+    epoch: int
+    weights: Weights
+
+
+@dataclass
+class RunState:
+    """How far a run is. A new one is at the beginning of the run."""
+
+    stopping: EarlyStopping
+    epoch: int = 0
+    """The current epoch, from 0, or the number of epochs once the run has ended."""
+    step: int = 0
+    """The next step of that epoch, from 0."""
+    rows: list[Row] = field(default_factory=list)
+    best: dict[str, BestWeights] = field(default_factory=dict)
+    """By checkpoint kind: best_val_acc, best_val_loss, terminal."""
+    best_val_accuracy: float = -math.inf
+    stop_reason: str | None = None
+    seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "validation": 0.0})
+
+    @classmethod
+    def start(cls, patience: int) -> "RunState":
+        """The beginning of a run. patience: validations without a lower loss before it stops."""
+        return cls(EarlyStopping(patience))
+
+    @classmethod
+    def load(cls, saved: dict[str, Any], patience: int) -> "RunState":
+        """The state that `save` returned."""
+        best = {
+            kind: BestWeights(epoch, weights) for kind, (epoch, weights) in saved["best"].items()
+        }
+        return cls(
+            EarlyStopping(patience, saved["lowest_loss"], saved["without_gain"]),
+            saved["epoch"],
+            saved["step"],
+            saved["rows"],
+            best,
+            saved["best_val_accuracy"],
+            saved["stop_reason"],
+            saved["seconds"],
+        )
+
+    def save(self) -> dict[str, Any]:
+        """Numbers, lists and tensors for a resume checkpoint."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "rows": self.rows,
+            "best": {kind: [best.epoch, best.weights] for kind, best in self.best.items()},
+            "best_val_accuracy": self.best_val_accuracy,
+            "lowest_loss": self.stopping.lowest,
+            "without_gain": self.stopping.without_gain,
+            "stop_reason": self.stop_reason,
+            "seconds": self.seconds,
+        }
+
+    def unprune(self) -> None:
+        """Let a pruned run continue: nobody prunes it now, or the pruner judges otherwise."""
+        self.stop_reason = None
+        del self.best["terminal"]
