@@ -109,7 +109,7 @@ def test_the_text_of_a_script(tmp_path: Path) -> None:
         "8G",
     )
     more = ("--sbatch", "comment=two words", "--sbatch", "exclusive", "--gres", "none")
-    resources = parse([*map(str, (*words, *more).resources]))
+    resources = parse([*map(str, (*words, *more))]).resources
     array = sbatch.Array("cnn", 1, 3)
     folder = tmp_path / "a 100% $(touch x)" / "7"
     text = sbatch.script(
