@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from src import models
 from src.config import RunConfig
-from src.training import memory
 from src.training.device import has_fast_bfloat16
 
 _LEAD_STEPS, _LEAD_SECONDS = 8, 1.0
@@ -97,7 +96,7 @@ def allocate_as_usual() -> None:
     Our engine has it keep what is freed, for the whole process: the other arms shall not profit.
     """
     for parameter, value in _USUAL.items():
-        memory.of_libc("mallopt", parameter, value)
+        allocator.call_libc("mallopt", parameter, value)
 
 
 def lead_steps(amount: Amount, pace: float) -> int:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.measure import Amount, Spell, lead_steps, synchronize
 from src.config import RunConfig
+from src.cpu.allocator import keep_freed_memory
 from src.data.device_dataset import DeviceDataset
-from src.training import memory
 from src.training.concurrency import FixedConcurrency
 from src.training.group import TrainingGroup
 from src.training.precision import ComputeFormat
@@ -64,7 +64,7 @@ class Ours:
     def spell(self, amount: Amount) -> Spell:
         """Train for an amount of time, after a few steps of each slot that are not counted."""
         if self.device.type == "cpu":
-            memory.keep()  # as where a run begins: another arm may have undone it
+            keep_freed_memory()  # as where a run begins: another arm may have undone it
         lead = lead_steps(amount, self._pace * len(self.trainers)) * len(self.trainers)
         if lead:
             self._advance(lambda steps, seconds: steps >= lead)

@@ -41,6 +41,11 @@ MODEL_OPTIONS = ("dropout", "hidden_units", "batch_norm", "fc1", "fc2")
 FIND = "find"
 """In place of a learning rate, where a range test is to find it."""
 
+FIELD_GROUPS = (
+    *("run", "data", "optimiser and schedule", "augmentation", "model", "arithmetic", "output"),
+)
+"""Headings of the fields in --help, in this order."""
+
 CHECKPOINT_KINDS = ("best_val_acc", "best_val_loss", "terminal")
 
 
@@ -64,84 +69,197 @@ class RunConfig:
 
     base_dataset_path: str = option(
         "./cifar-10",
-        "folder with the CIFAR-10 python batches, or holding cifar-10-batches-py/; "
-        "'synthetic' for the built-in stand-in; the environment variable CIFAR10_DIR "
-        "sets the default",
+        "folder that is or holds cifar-10-batches-py/; downloaded if missing; 'synthetic': "
+        "the built-in stand-in; CIFAR10_DIR sets the default",
         short="d",
         changes_result=False,
+        group="data",
+        metavar="DIR",
     )
-    num_epochs: int = option(80, "epochs", short="e", minimum=1)
-    batch_size: int = option(256, "images a step", short="b", minimum=2)
-    model_type: str = option("resnet", "architecture", short="m", choices=model_types)
-    scheduler: str = option("exponential", "learning-rate schedule", short="s", choices=SCHEDULERS)
+    num_epochs: int = option(
+        80,
+        "epochs to train",
+        short="e",
+        minimum=1,
+        group="run",
+        metavar="EPOCHS",
+    )
+    batch_size: int = option(
+        256,
+        "images per training step",
+        short="b",
+        minimum=2,
+        group="run",
+        metavar="IMAGES",
+    )
+    model_type: str = option(
+        "resnet",
+        "architecture",
+        short="m",
+        choices=model_types,
+        group="run",
+        metavar="MODEL",
+    )
+    scheduler: str = option(
+        "exponential",
+        "learning-rate schedule",
+        short="s",
+        choices=SCHEDULERS,
+        group="optimiser and schedule",
+        metavar="NAME",
+    )
     data_augmentation: bool = option(
-        False, "augment the training images: flip, rotation, padded crop", short="a"
+        False,
+        "augment the training images: flip, rotate, pad and crop",
+        short="a",
+        group="augmentation",
     )
     learning_rate: float = option(
         0.0001,
-        "initial learning rate; the peak under onecycle; 'find': by a range test, once",
+        "initial learning rate, or the peak of onecycle; 'find': the one that a range test "
+        "suggests",
         short="l",
         above=0,
+        group="optimiser and schedule",
+        metavar="RATE",
     )
-    weight_decay: float = option(0.0001, "weight decay", short="w", minimum=0)
+    weight_decay: float = option(
+        0.0001,
+        "weight decay",
+        short="w",
+        minimum=0,
+        group="optimiser and schedule",
+        metavar="DECAY",
+    )
     gamma: float = option(
         0.99,
-        "decay factor of the exponential and step schedules",
+        "decay factor of exponential (each epoch) and step",
         short="g",
         above=0,
         maximum=1,
         matters_if=_per_scheduler("exponential", "step"),
+        group="optimiser and schedule",
+        metavar="FACTOR",
     )
-    val_freq: int = option(1, "validate every so many epochs", short="f", minimum=1)
+    val_freq: int = option(
+        1,
+        "epochs between two validations",
+        short="f",
+        minimum=1,
+        group="run",
+        metavar="EPOCHS",
+    )
     early_stopping_patience: int = option(
-        20, "stop after so many validations in a row without a lower loss", short="p", minimum=1
+        20,
+        "stop after so many validations in a row without a lower loss",
+        short="p",
+        minimum=1,
+        group="run",
+        metavar="COUNT",
     )
 
-    optimizer: str = option("adamw", "optimizer", choices=OPTIMIZERS)
+    optimizer: str = option(
+        "adamw",
+        "optimizer",
+        choices=OPTIMIZERS,
+        group="optimiser and schedule",
+        metavar="NAME",
+    )
     amsgrad: bool = option(
-        True, "AMSGrad variant of adam and adamw", matters_if={"optimizer": ("adamw", "adam")}
+        True,
+        "adam and adamw without AMSGrad",
+        matters_if={"optimizer": ("adamw", "adam")},
+        group="optimiser and schedule",
     )
     momentum: float = option(
-        0.9, "momentum of sgd", minimum=0, below=1, matters_if={"optimizer": ("sgd",)}
+        0.9,
+        "momentum of sgd",
+        minimum=0,
+        below=1,
+        matters_if={"optimizer": ("sgd",)},
+        group="optimiser and schedule",
+        metavar="FACTOR",
     )
-    nesterov: bool = option(False, "Nesterov momentum of sgd", matters_if={"optimizer": ("sgd",)})
+    nesterov: bool = option(
+        False,
+        "sgd with Nesterov momentum",
+        matters_if={"optimizer": ("sgd",)},
+        group="optimiser and schedule",
+    )
     step_size: int = option(
-        3, "epochs between two decays of step", minimum=1, matters_if=_per_scheduler("step")
+        3,
+        "epochs between two decays of step",
+        minimum=1,
+        matters_if=_per_scheduler("step"),
+        group="optimiser and schedule",
+        metavar="EPOCHS",
     )
     t_max: int = option(
-        10, "epochs of half a period of cosine", minimum=1, matters_if=_per_scheduler("cosine")
+        10,
+        "epochs of half a cosine period",
+        minimum=1,
+        matters_if=_per_scheduler("cosine"),
+        group="optimiser and schedule",
+        metavar="EPOCHS",
     )
     eta_min: float = option(
-        0.0, "lowest learning rate of cosine", minimum=0, matters_if=_per_scheduler("cosine")
+        0.0,
+        "lowest learning rate of cosine",
+        minimum=0,
+        matters_if=_per_scheduler("cosine"),
+        group="optimiser and schedule",
+        metavar="RATE",
     )
     pct_start: float = option(
         0.3,
-        "share of the steps in which onecycle rises",
+        "share of the steps in which onecycle rises, 0 to 1",
         above=0,
         below=1,
         matters_if=_per_scheduler("onecycle"),
+        group="optimiser and schedule",
+        metavar="SHARE",
     )
     div_factor: float = option(
-        25.0, "onecycle starts at peak / this", above=0, matters_if=_per_scheduler("onecycle")
+        25.0,
+        "onecycle starts at its peak divided by this",
+        above=0,
+        matters_if=_per_scheduler("onecycle"),
+        group="optimiser and schedule",
+        metavar="FACTOR",
     )
     final_div_factor: float = option(
-        10000.0, "onecycle ends at start / this", above=0, matters_if=_per_scheduler("onecycle")
+        10000.0,
+        "onecycle ends at its start divided by this",
+        above=0,
+        matters_if=_per_scheduler("onecycle"),
+        group="optimiser and schedule",
+        metavar="FACTOR",
     )
     anneal_strategy: str = option(
         "cos",
-        "shape of onecycle",
+        "shape of onecycle's ramps",
         choices=("cos", "linear"),
         matters_if=_per_scheduler("onecycle"),
+        group="optimiser and schedule",
+        metavar="SHAPE",
     )
     flip: float = option(
-        0.5, "probability of a horizontal flip", minimum=0, maximum=1, matters_if=_AUGMENTED
+        0.5,
+        "probability of a horizontal flip",
+        minimum=0,
+        maximum=1,
+        matters_if=_AUGMENTED,
+        group="augmentation",
+        metavar="PROB",
     )
     rotation: float = option(
         15.0,
-        "rotate by up to so many degrees either way",
+        "rotate by up to so many degrees in either direction",
         minimum=0,
         maximum=180,
         matters_if=_AUGMENTED,
+        group="augmentation",
+        metavar="DEGREES",
     )
     crop_padding: int = option(
         4,
@@ -149,128 +267,251 @@ class RunConfig:
         minimum=0,
         maximum=31,
         matters_if=_AUGMENTED,
+        group="augmentation",
+        metavar="PIXELS",
     )
     vertical_flip: float = option(
-        0.0, "probability of a vertical flip", minimum=0, maximum=1, matters_if=_AUGMENTED
+        0.0,
+        "probability of a vertical flip",
+        minimum=0,
+        maximum=1,
+        matters_if=_AUGMENTED,
+        group="augmentation",
+        metavar="PROB",
     )
     brightness: float = option(
-        0.0, "vary brightness by up to this factor", minimum=0, matters_if=_AUGMENTED
+        0.0,
+        "vary brightness by up to this factor",
+        minimum=0,
+        matters_if=_AUGMENTED,
+        group="augmentation",
+        metavar="FACTOR",
     )
     contrast: float = option(
-        0.0, "vary contrast by up to this factor", minimum=0, matters_if=_AUGMENTED
+        0.0,
+        "vary contrast by up to this factor",
+        minimum=0,
+        matters_if=_AUGMENTED,
+        group="augmentation",
+        metavar="FACTOR",
     )
     saturation: float = option(
-        0.0, "vary saturation by up to this factor", minimum=0, matters_if=_AUGMENTED
+        0.0,
+        "vary saturation by up to this factor",
+        minimum=0,
+        matters_if=_AUGMENTED,
+        group="augmentation",
+        metavar="FACTOR",
     )
     hue: float = option(
-        0.0, "turn the hue by up to this share", minimum=0, maximum=0.5, matters_if=_AUGMENTED
+        0.0,
+        "shift the hue by up to this share of the colour circle",
+        minimum=0,
+        maximum=0.5,
+        matters_if=_AUGMENTED,
+        group="augmentation",
+        metavar="SHARE",
     )
     cutout: int = option(
-        0, "side of a square that is blanked out", minimum=0, maximum=32, matters_if=_AUGMENTED
+        0,
+        "side of a square that is set to 0 after normalisation",
+        minimum=0,
+        maximum=32,
+        matters_if=_AUGMENTED,
+        group="augmentation",
+        metavar="PIXELS",
     )
     normalization: str = option(
         "imagenet",
-        "mean and std: of ImageNet, of CIFAR-10, 0.5, or measured on the training split",
+        "mean and standard deviation to normalise with (half: 0.5 and 0.5; measured: on "
+        "the training split)",
         choices=NORMALIZATIONS,
+        group="data",
+        metavar="NAME",
     )
     val_split: str = option(
         "last_batch",
-        "validation images: data_batch_5, or a random or stratified share of the training set",
+        "validation images: data_batch_5, or a share of all training images",
         choices=SPLITS,
+        group="data",
+        metavar="NAME",
     )
     val_size: int = option(
         5000,
         "validation images of a random or stratified split",
         minimum=1,
         matters_if={"val_split": ("random", "stratified")},
+        group="data",
+        metavar="IMAGES",
     )
     split_seed: int = option(
         0,
         "seed of a random or stratified split",
         minimum=0,
         matters_if={"val_split": ("random", "stratified")},
+        group="data",
+        metavar="SEED",
     )
     max_images: int = option(
-        0, "use at most so many training, validation and test images each; 0: all", minimum=0
+        0,
+        "use at most so many training, validation and test images each; 0 for all",
+        minimum=0,
+        group="data",
+        metavar="IMAGES",
     )
     dropout: float | None = option(
-        None, "dropout probability; none: the architecture's own", minimum=0, below=1
+        None,
+        "dropout probability",
+        minimum=0,
+        below=1,
+        group="model",
+        metavar="PROB",
     )
     hidden_units: int | None = option(
-        None, "channels of the convolutions; none: the architecture's own", minimum=1
+        None,
+        "channels of the convolutions",
+        minimum=1,
+        group="model",
+        metavar="CHANNELS",
     )
     batch_norm: bool | None = option(
-        None, "batch norm after the convolutions; none: the architecture's own"
+        None,
+        "batch norm after the convolutions; --no_batch_norm for none",
+        group="model",
     )
     fc1: int | None = option(
-        None, "units of the first fully connected layer; none: the architecture's own", minimum=1
+        None,
+        "units of the first fully connected layer",
+        minimum=1,
+        group="model",
+        metavar="UNITS",
     )
     fc2: int | None = option(
-        None, "units of the second fully connected layer; none: the architecture's own", minimum=1
+        None,
+        "units of the second fully connected layer",
+        minimum=1,
+        group="model",
+        metavar="UNITS",
     )
     initialization: str = option(
         "default",
-        "weights of convolutions and dense layers: PyTorch's, or normal with He's variance",
+        "initial weights of convolutions and dense layers: PyTorch's, or He's normal",
         choices=INITIALIZATIONS,
+        group="model",
+        metavar="NAME",
     )
     weights: str = option(
         "imagenet",
-        "where the backbone's weights come from: imagenet (torchvision's, downloaded once), "
-        "a state-dict file, or none to train from scratch",
+        "backbone weights: imagenet (downloaded once), a state-dict file, or none",
         matters_if={"model_type": PRETRAINED},
+        group="model",
+        metavar="SOURCE",
     )
     freeze_backbone: bool = option(
         True,
-        "train the last layer alone, where the backbone has weights",
+        "train a pretrained backbone too, not the last layer alone",
         matters_if={"model_type": PRETRAINED},
+        group="model",
     )
     label_smoothing: float = option(
-        0.0, "share of each training label spread over all classes", minimum=0, below=1
+        0.0,
+        "share of each training label that is spread over all classes",
+        minimum=0,
+        below=1,
+        group="optimiser and schedule",
+        metavar="SHARE",
     )
     ema: float = option(
         0.0,
-        "evaluate and keep an exponential moving average of the weights, with this decay a step",
+        "evaluate and keep an exponential moving average of the weights, with this decay "
+        "per step; 0 for none",
         minimum=0,
         below=1,
+        group="optimiser and schedule",
+        metavar="DECAY",
     )
-    seed: int = option(0, "seed of weights, image order and augmentation", minimum=0)
+    seed: int = option(
+        0,
+        "seed of weights, image order and augmentation",
+        minimum=0,
+        group="run",
+        metavar="SEED",
+    )
     precision: str = option(
         "auto",
-        "arithmetic of images and weights; auto: what a short measurement finds fastest for the "
-        "architecture on this device",
+        "number format of images and weights; auto: the fastest on this device, measured once",
         choices=PRECISIONS,
+        group="arithmetic",
+        metavar="TYPE",
     )
     memory_format: str = option(
-        "auto", "order of an image in memory; auto: measured as well", choices=MEMORY_FORMATS
+        "auto",
+        "memory format of images and weights; auto: measured with the precision",
+        choices=MEMORY_FORMATS,
+        group="arithmetic",
+        metavar="ORDER",
     )
     convolution: str = option(
         "auto",
-        "how 3x3 convolutions are computed; auto: on a CPU measured as well, else direct",
+        "algorithm of 3x3 convolutions on a CPU; auto: measured with the precision",
         choices=CONVOLUTIONS,
+        group="arithmetic",
+        metavar="WAY",
     )
 
+    cpu_kernels: bool = option(
+        True,
+        "turn off this project's own CPU kernels, to check a result against PyTorch's",
+        group="arithmetic",
+    )
     compile: bool = option(
-        False, "let torch.compile fuse the training step: a minute once for an architecture"
+        False,
+        "fuse the training step with torch.compile, which takes a minute per architecture",
+        group="arithmetic",
     )
 
-    parent: str = option("none", "the run whose weights this one begins with: see --continue")
+    parent: str = option(
+        "none",
+        "run whose weights this one starts with; set by --continue",
+        group="run",
+        metavar="RUN",
+    )
     parent_weights: str = option(
-        "none", "the state-dict file of those weights: see --continue", changes_result=False
+        "none",
+        "state-dict file of those weights; set by --continue",
+        changes_result=False,
+        group="run",
+        metavar="FILE",
     )
     device: str = option(
-        "auto", "auto: a GPU where there is one", choices=DEVICES, changes_result=False
+        "auto",
+        "where to train; auto: a GPU if there is one",
+        choices=DEVICES,
+        changes_result=False,
+        group="run",
+        metavar="DEVICE",
     )
     cuda_graphs: bool = option(
-        True, "on a GPU, capture each training step once and replay it", changes_result=False
+        True,
+        "launch each training step on a GPU kernel by kernel, not as a CUDA graph",
+        changes_result=False,
+        group="arithmetic",
     )
     keep_checkpoints: str = option(
         "best",
-        "weights kept of a finished run: best_val_acc.pt, all three, or none",
+        "weights to keep of a finished run: best_val_acc.pt, all three files, or none",
         choices=CHECKPOINTS_KEPT,
         changes_result=False,
+        group="output",
+        metavar="WHICH",
     )
     checkpoint_minutes: float = option(
-        5.0, "time between two resume checkpoints", minimum=0, changes_result=False
+        5.0,
+        "minutes between two resume checkpoints",
+        minimum=0,
+        changes_result=False,
+        group="output",
+        metavar="MINUTES",
     )
 
     def __post_init__(self) -> None:
@@ -279,6 +520,8 @@ class RunConfig:
             if value is default or (type(value) is type(default) and value == default):
                 continue  # thousands of runs are read at a time
             object.__setattr__(self, spec.name, checked(spec, value))
+        if self.convolution == "winograd" and not self.cpu_kernels:
+            raise InvalidValue("convolution", "winograd", "auto or direct with --no_cpu_kernels")
 
     @property
     def dataset(self) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import shutil
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -9,15 +10,38 @@ from src.common.errors import UserError
 from src.common.option_fields import did_you_mean
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help of at most 80 columns that names the value of a flag once: -m, --model_type MODEL."""
+
+    def __init__(self, prog: str) -> None:
+        columns = min(80, shutil.get_terminal_size().columns)
+        super().__init__(prog, max_help_position=28, width=max(60, columns - 2))
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one line, and which takes - for _ in long flags."""
+    """An argument parser with one-line errors, which accepts - for _ in long flags."""
 
     def __init__(self, **settings: object) -> None:
         super().__init__(
             allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
             **settings,  # type: ignore[arg-type]
         )
+
+    def format_help(self) -> str:
+        """The help, whose first line leaves the list of options to the groups below it."""
+        values = [
+            f"[{action.metavar} ...]" if action.nargs == "*" else str(action.metavar)
+            for action in self._get_positional_actions()
+        ]
+        self.usage = " ".join(["%(prog)s", "[OPTION ...]", *values])
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")

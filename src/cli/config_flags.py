@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from src.common.option_fields import choices_of, kind_of
 from src.common.paths import CONFIG
 from src.common.paths import weights as weights_file
 from src.config import (
+    FIELD_GROUPS,
     FIND,
     SEARCH,
     RunConfig,
@@ -23,40 +24,49 @@ from src.config import (
 
 
 def add_config_flags(parser: argparse.ArgumentParser, only: Sequence[str] = ()) -> None:
-    """A flag for every field of RunConfig, or for those named in `only`.
+    """Add a flag for every field of RunConfig, or for those in `only`, grouped as in --help.
 
-    Absent ones leave no trace in the namespace.
+    A flag that is not given leaves no attribute in the namespace.
     """
-    for spec in fields(RunConfig):
-        if only and spec.name not in only:
-            continue
-        short, long = spec.metadata["short"], f"--{spec.name}"
-        names = [f"-{short}", long] if short else [long]
-        default = default_dataset_path() if spec.name == "base_dataset_path" else spec.default
-        text = f"{spec.metadata['help']} [{default}]".replace("%", "%%")
-        if kind_of(spec) == "bool":
-            parser.add_argument(
-                *names, action="store_const", const=True, default=argparse.SUPPRESS, help=text
-            )
-            parser.add_argument(
-                f"--no_{spec.name}",
-                dest=spec.name,
-                action="store_const",
-                const=False,
-                default=argparse.SUPPRESS,
-                help=argparse.SUPPRESS,
-            )
-        else:
-            parser.add_argument(
-                *names,
-                default=argparse.SUPPRESS,
-                metavar="|".join(choices_of(spec)) or _metavar(spec.name),
-                help=text,
-            )
+    specs = [spec for spec in fields(RunConfig) if not only or spec.name in only]
+    for title in FIELD_GROUPS:
+        members = [spec for spec in specs if spec.metadata["group"] == title]
+        if members:
+            group = parser.add_argument_group(title)
+            for spec in members:
+                _add_flag(group, spec)
 
 
-def _metavar(name: str) -> str:
-    return {"base_dataset_path": "DIR"}.get(name, "N")
+def _add_flag(group: "argparse._ArgumentGroup", spec: "Field[Any]") -> None:
+    short, long = spec.metadata["short"], f"--{spec.name}"
+    names = [f"-{short}", long] if short else [long]
+    if kind_of(spec) != "bool":
+        metavar = spec.metadata["metavar"]
+        group.add_argument(*names, default=argparse.SUPPRESS, metavar=metavar, help=_help(spec))
+        return
+    # --help shows the spelling that changes the default
+    opposite = f"--no_{spec.name}"
+    for flags, value in ((names, True), ([opposite], False)):
+        group.add_argument(
+            *flags,
+            dest=spec.name,
+            action="store_const",
+            const=value,
+            default=argparse.SUPPRESS,
+            help=_help(spec) if value != bool(spec.default) else argparse.SUPPRESS,
+        )
+
+
+def _help(spec: "Field[Any]") -> str:
+    """The help of a field, with its choices and default."""
+    text = spec.metadata["help"]
+    if kind_of(spec) == "bool" and spec.default is not None:
+        return str(text)
+    if choices := choices_of(spec):
+        text += f": {', '.join(choices)}"
+    default = default_dataset_path() if spec.name == "base_dataset_path" else spec.default
+    shown = "the architecture's own" if default is None else default
+    return f"{text} [{shown}]".replace("%", "%%")
 
 
 def config_from(parsed: argparse.Namespace) -> RunConfig:

@@ -28,11 +28,14 @@ def option(
     below: float | None = None,
     matters_if: Mapping[str, tuple[object, ...]] | None = None,
     changes_result: bool = True,
+    group: str = "",
+    metavar: str = "",
 ) -> Any:
-    """A field of RunConfig.
+    """A field of RunConfig, with its flag, its help and the values it accepts.
 
-    matters_if: other fields and the values of theirs with which this field can change a result.
-    changes_result: False for paths, devices and what is kept or logged.
+    matters_if: other fields, and the values of theirs for which this field can change a result.
+    changes_result: False for paths, devices and what is kept or logged. group: the heading under
+    which --help lists the flag. metavar: what --help calls its value.
     """
     return field(
         default=default,
@@ -43,6 +46,8 @@ def option(
             "bounds": {"at least": minimum, "above": above, "at most": maximum, "below": below},
             "matters_if": matters_if or {},
             "changes_result": changes_result,
+            "group": group,
+            "metavar": metavar,
         },
     )
 

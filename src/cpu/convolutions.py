@@ -13,7 +13,7 @@ Model = TypeVar("Model", bound=nn.Module)
 _Size = tuple[int, int]
 
 
-def specialise(
+def replace_convolutions(
     model: Model, size: int = 32, *, dead_taps: bool = True, winograd: bool = False
 ) -> Model:
     """`model`, for images (B, 3, size, size), with convolutions replaced in place.

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from src.training import memory
+from src.cpu.allocator import keep_freed_memory
 
 _WARM_UP = 2  # calls before a step is captured: they allocate what the graph then writes to
 _AHEAD = 4  # steps that the host may be ahead of the device in one lane
@@ -20,7 +20,9 @@ class GraphRunner:
     tensors, and write its results in place.
     """
 
-    def __init__(self, device: torch.device, *, graphs: bool = True) -> None:
+    def __init__(
+        self, device: torch.device, *, graphs: bool = True, keep_memory: bool = True
+    ) -> None:
         self.device = device
         self.concurrent = device.type == "cuda"
         self._stream: torch.cuda.Stream | None = None
@@ -30,7 +32,8 @@ class GraphRunner:
             self._generator = torch.Generator(device)
             self._pool = torch.cuda.graph_pool_handle()
         else:
-            memory.keep()
+            if keep_memory:
+                keep_freed_memory()
         self._graphs_wanted = graphs and self.concurrent
         self._graphs: dict[tuple[str, int], torch.cuda.CUDAGraph] = {}
         self._calls: Counter[tuple[str, int]] = Counter()

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from src.common.errors import LeaseLost, Stopped
+from src.cpu.allocator import return_freed_memory
 from src.faults.failure_classes import FailureClass, affects_every_run, classify
 from src.training import memory
 from src.training.concurrency import Concurrency, FixedConcurrency
@@ -87,7 +88,7 @@ class TrainingGroup:
                     yield finished
                 finally:
                     trainer.stop()
-                    memory.trim()
+                    return_freed_memory()
             if finished or stop() or trainer not in self._open:
                 break
         images = sum(trainer.images_trained for trainer in self._open)

@@ -1,6 +1,5 @@
-"""Memory: kept for the next step, given back, and how much there was where it ran out."""
+"""Out of memory: how much a run had, asked for and could have had; and freeing what is cached."""
 
-import ctypes
 import gc
 import re
 import resource
@@ -10,13 +9,9 @@ import psutil
 import torch
 
 from src.common.errors import OutOfMemory, amount
+from src.cpu.allocator import return_freed_memory
 
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
-_KEEPING = {
-    -4: 0,  # M_MMAP_MAX: no block is mapped on its own, to be unmapped when it is freed
-    -1: 2**31 - 1,  # M_TRIM_THRESHOLD: the free end of the heap stays
-    -2: 2**26,  # M_TOP_PAD: it grows by 64 MiB, rather than page by page
-}
 _ASKED = re.compile(rf"(?:allocate|allocating) ([\d.]+) ({'|'.join(_UNITS)})\b")
 
 
@@ -42,33 +37,12 @@ def asked_for(message: str) -> int | None:
     return round(float(found[1]) * _UNITS[found[2]]) if found else None
 
 
-def keep() -> None:
-    """Let this process keep what a training step on the CPU frees, for the next step.
-
-    glibc gives large blocks back to the kernel, which has to clear every page of them when they
-    are asked for again: tens of thousands a step. Other C libraries are left as they are.
-    """
-    for parameter, value in _KEEPING.items():
-        of_libc("mallopt", parameter, value)
-
-
 def give_back() -> None:
     """Collect what nothing refers to, and let other processes have what is kept for later."""
     gc.collect()
-    trim()
+    return_freed_memory()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-def trim() -> None:
-    """Let other processes have what of the host's memory is kept for later, and is free."""
-    of_libc("malloc_trim", 0)
-
-
-def of_libc(name: str, *arguments: int) -> None:
-    """Call a function of the C library, where it has it."""
-    if function := getattr(ctypes.CDLL(None), name, None):
-        function(*arguments)
 
 
 def _of_gpu(device: torch.device) -> tuple[int, int, int]:

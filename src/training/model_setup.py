@@ -7,7 +7,7 @@ import torch
 
 from src import models
 from src.config import RunConfig
-from src.cpu.convolutions import specialise
+from src.cpu.convolutions import replace_convolutions
 from src.models.classifier import Classifier
 from src.training import initial_weights
 from src.training.precision import FLOAT32_CONTIGUOUS, ComputeFormat
@@ -32,8 +32,9 @@ def prepare_model(
     model: Classifier, config: RunConfig, device: torch.device, compute_format: ComputeFormat
 ) -> Classifier:
     """`model` on a device, specialised in place as far as the optimizer of the run allows."""
-    decoupled = config.optimizer == "adamw" or config.weight_decay == 0
-    model = specialise(model, dead_taps=decoupled, winograd=compute_format.winograd)
+    if config.cpu_kernels:
+        decoupled = config.optimizer == "adamw" or config.weight_decay == 0
+        model = replace_convolutions(model, dead_taps=decoupled, winograd=compute_format.winograd)
     return model.to(device, memory_format=compute_format.layout)  # type: ignore[call-overload]
 
 

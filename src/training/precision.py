@@ -19,7 +19,7 @@ from src import models
 from src.common import files
 from src.common.paths import cache_dir, compute_format_file
 from src.config import RunConfig
-from src.cpu.convolutions import specialise
+from src.cpu.convolutions import replace_convolutions
 from src.cpu.winograd import WinogradConv2d
 from src.training.device import device_name, has_fast_bfloat16
 
@@ -123,8 +123,10 @@ def measure(
         plain = models.create(config.model_type, **models.options_of(config))
 
         def step_of(candidate: ComputeFormat, batch: int) -> Callable[[], float]:
-            model = specialise(deepcopy(plain), winograd=candidate.winograd).to(device)
-            step = _step(model, device, candidate, batch)
+            model = deepcopy(plain)
+            if config.cpu_kernels:
+                model = replace_convolutions(model, winograd=candidate.winograd)
+            step = _step(model.to(device), device, candidate, batch)
             step()  # the first one is slower
             return lambda: _seconds(step)
 
@@ -156,7 +158,8 @@ def _candidates(config: RunConfig, device: torch.device) -> list[ComputeFormat]:
         formats = ["contiguous", "channels_last"] if _convolves(config) else ["contiguous"]
     if config.convolution == "auto":
         ways = ["direct"]
-        if device.type == "cpu" and _convolves(config) and _suits_winograd(config):
+        on_cpu = device.type == "cpu" and config.cpu_kernels
+        if on_cpu and _convolves(config) and _suits_winograd(config):
             ways = ["direct", "winograd"]
     return [
         one
@@ -178,7 +181,7 @@ def _suits_winograd(config: RunConfig) -> bool:
     """
     with torch.random.fork_rng([]):
         model = models.create(config.model_type, **models.options_of(config))
-    return _has(specialise(model, winograd=True), WinogradConv2d)
+    return _has(replace_convolutions(model, winograd=True), WinogradConv2d)
 
 
 def _has(model: nn.Module, kind: type[nn.Module]) -> bool:
@@ -225,6 +228,7 @@ def _key(config: RunConfig, device: torch.device, candidates: list[ComputeFormat
         device_name(device),
         torch.__version__,
         [asdict(candidate) for candidate in candidates],
+        *([] if config.cpu_kernels else ["no CPU kernels"]),
     ]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]
 

@@ -108,7 +108,11 @@ class Trainer:
         """Allocate memory on the device, and continue from the checkpoint if there is one."""
         self.images_trained, self.trained, self._last_reading = 0, None, None
         self.state = RunState.start(self.config.early_stopping_patience)
-        graph_runner = GraphRunner(self.data.device, graphs=self.config.cuda_graphs)
+        graph_runner = GraphRunner(
+            self.data.device,
+            graphs=self.config.cuda_graphs,
+            keep_memory=self.config.cpu_kernels,
+        )
         with graph_runner.activated():
             saved = self._read_checkpoint()
             compute_format = self._choose_compute_format(saved)

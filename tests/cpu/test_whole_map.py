@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from src import models
 from src.config import RunConfig
-from src.cpu.convolutions import specialise
+from src.cpu.convolutions import replace_convolutions
 from src.cpu.whole_map import WholeMapConv2d, count_parameters, decay_dead_taps
 from src.data.device_dataset import DeviceDataset, normalization_table
 from src.training.trainer import Trainer, TrainerContext
@@ -28,7 +28,7 @@ def replaced(model: nn.Module) -> list[WholeMapConv2d]:
 def test_it_is_the_same_function(kernel: int, stride: int, padding: int, size: int) -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(5, 7, kernel, stride, padding, bias=kernel != 5)
-    twin = specialise(nn.Sequential(_Widen(5), copy.deepcopy(conv)), size)
+    twin = replace_convolutions(nn.Sequential(_Widen(5), copy.deepcopy(conv)), size)
     assert len(replaced(twin)) == 1
     x = torch.randn(4, 5, size, size)
     plain, ours = x.clone().requires_grad_(), x.clone().requires_grad_()
@@ -68,13 +68,13 @@ class _Widen(nn.Module):
     ],
 )
 def test_others_are_left_alone(conv: nn.Conv2d) -> None:
-    assert replaced(specialise(nn.Sequential(conv), 4)) == []
+    assert replaced(replace_convolutions(nn.Sequential(conv), 4)) == []
 
 
 def test_resnet_keeps_its_weights_and_loses_dead_parameters() -> None:
     torch.manual_seed(0)
     plain = models.create("resnet")
-    ours = specialise(copy.deepcopy(plain))
+    ours = replace_convolutions(copy.deepcopy(plain))
     assert [len(replaced(ours)), count_parameters(ours)] == [7, 11_186_442]
     assert sum(module.dead_weights for module in replaced(ours)) == 6_946_816  # 62 %
     expected, state = plain.state_dict(), ours.state_dict()
@@ -82,7 +82,7 @@ def test_resnet_keeps_its_weights_and_loses_dead_parameters() -> None:
     assert all(torch.equal(expected[name], state[name]) for name in expected)
     for tensor in state.values():
         tensor.mul_(2)
-    again = specialise(models.create("resnet"))
+    again = replace_convolutions(models.create("resnet"))
     again.load_state_dict(state)
     assert all(torch.equal(state[name], again.state_dict()[name]) for name in state)
     plain.load_state_dict(state)
@@ -92,7 +92,7 @@ def test_resnet_keeps_its_weights_and_loses_dead_parameters() -> None:
 
 
 def test_dead_taps_stay_parameters_where_the_optimizer_moves_them() -> None:
-    ours = specialise(models.create("resnet"), dead_taps=False)
+    ours = replace_convolutions(models.create("resnet"), dead_taps=False)
     assert [module.dead_weights for module in replaced(ours)] == [0, 0, 0]
     decay_dead_taps(ours, 0.5)
     assert count_parameters(ours) == 11_186_442

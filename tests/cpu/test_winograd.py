@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from src import models
 from src.config import RunConfig
-from src.cpu.convolutions import specialise
+from src.cpu.convolutions import replace_convolutions
 from src.cpu.winograd import WinogradConv2d, suits
 from src.data.device_dataset import DeviceDataset
 from src.training.trainer import Trainer, TrainingResult
@@ -112,7 +112,7 @@ def test_which_it_suits(conv: nn.Conv2d, size: tuple[int, int], expected: bool) 
 def test_which_are_replaced(name: str, count: int) -> None:
     torch.manual_seed(0)
     plain = models.create(name)
-    ours = specialise(copy.deepcopy(plain), winograd=True)
+    ours = replace_convolutions(copy.deepcopy(plain), winograd=True)
     assert sum(isinstance(module, WinogradConv2d) for module in ours.modules()) == count
     expected, state = plain.state_dict(), ours.state_dict()
     assert list(expected) == list(state)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from src import models
 from src.common.errors import UserError
 from src.config import model_types
-from src.cpu.convolutions import specialise
+from src.cpu.convolutions import replace_convolutions
 from src.models.state_dicts import load_into, read_state
 
 State = dict[str, Tensor]
@@ -52,7 +52,7 @@ def test_any_names_will_do(name: str, tmp_path: Path) -> None:
 
 def test_dead_taps_are_loaded_too() -> None:
     state = filled(models.create("resnet"), 2)
-    model = specialise(models.create("resnet"))
+    model = replace_convolutions(models.create("resnet"))
     load_into(model, renamed(state), "x")
     loaded = model.state_dict()
     assert all(torch.equal(loaded[key], state[key]) for key in state)

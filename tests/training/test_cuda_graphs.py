@@ -50,8 +50,10 @@ class Recording(TorchDispatchMode):
 
 
 class ImitatedGraphRunner(GraphRunner):
-    def __init__(self, device: torch.device, *, graphs: bool = True) -> None:
-        super().__init__(device, graphs=graphs)
+    def __init__(
+        self, device: torch.device, *, graphs: bool = True, keep_memory: bool = True
+    ) -> None:
+        super().__init__(device, graphs=graphs, keep_memory=keep_memory)
         self._graphs_wanted = True
 
     def _captured(self, step: Callable[[int], None], size: int) -> Any:

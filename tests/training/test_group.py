@@ -13,7 +13,7 @@ import torch
 from src.common.errors import NonFiniteLoss, OutOfMemory, Stopped
 from src.config import RunConfig
 from src.data.device_dataset import DeviceDataset
-from src.training import group, memory
+from src.training import group
 from src.training.concurrency import FixedConcurrency
 from src.training.learner import Learner
 from src.training.tracker import Tracker
@@ -49,7 +49,7 @@ def test_neighbours_change_nothing(
 
     ended = 0
     trimmed: list[int] = []
-    monkeypatch.setattr(memory, "trim", lambda: trimmed.append(ended))
+    monkeypatch.setattr(group, "return_freed_memory", lambda: trimmed.append(ended))
     for finished in group.train(queue(), concurrency=FixedConcurrency(3)):
         ended += 1
         assert len(opened) <= 3 + ended

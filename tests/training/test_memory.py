@@ -56,14 +56,14 @@ def test_the_amounts_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_kept_is_not_faulted_in_again() -> None:
     """In a process of its own, since it is for good."""
     code = (
-        "import resource, torch; from src.training import memory\n"
+        "import resource, torch; from src.cpu import allocator; from src.training import memory\n"
         "def faults():\n"
         "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "    for _ in range(4): torch.ones(2**24)\n"
         "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
         "def now(): return memory.psutil.Process().memory_info().rss >> 20\n"
         "given_back = faults()\n"
-        "memory.keep()\n"
+        "allocator.keep_freed_memory()\n"
         "kept, then = min(faults() for _ in range(9)), now()\n"  # once there is a place that fits
         "memory.give_back()\n"
         "print(given_back, kept, then - now())\n"

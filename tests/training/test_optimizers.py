@@ -27,9 +27,9 @@ print("imports", *(name for name in {SLOW} if name in sys.modules))
 ASK = f"""
 import sys, torch
 from src.config import RunConfig
-from src.training import arithmetic
+from src.training import precision
 for name in sys.argv[1:]:
-    arithmetic._candidates(RunConfig(model_type=name, weights="none"), torch.device("cpu"))
+    precision._candidates(RunConfig(model_type=name, weights="none"), torch.device("cpu"))
     print(name, *(name for name in {SLOW} if name in sys.modules))
 """
 
