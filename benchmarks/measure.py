@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from src import models
 from src.config import RunConfig
+from src.cpu import allocator
 from src.training.device import has_fast_bfloat16
 
 _LEAD_STEPS, _LEAD_SECONDS = 8, 1.0
