@@ -1,91 +1,46 @@
-"""Data flows one way, and imports follow it."""
+"""Data flows one way and imports follow it; no name stands twice."""
 
 import ast
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from src.common.paths import ROOT
+from docs import code_metrics
+from docs.code_metrics import Module, imported_names, is_backward
 
-CHAIN = [
-    *("common", "slurm", "faults", "config", "cli", "cpu"),
-    *("data", "models", "training", "runs", "report"),
-]
-BESIDE = ("sweep", "tune", "tracking", "train", "evaluate", "main")
+MODULES = code_metrics.modules()
+BESIDE = ("src.sweep", "src.tune", "src.tracking", "src.train", "src.evaluate", "src.main")
 LATE = ("wandb", "submitit", "optuna", "plotly")
-
-MODULES = sorted((ROOT / "src").rglob("*.py"))
-
-
-def room(module: str) -> str:
-    """The room of a module named src.x.y."""
-    return [*module.split("."), ""][1]
+each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
 
 
-def nodes(tree: ast.AST, *, at_import: bool) -> Iterator[ast.AST]:
-    """All nodes below `tree`, or those that run when it is imported."""
-    for node in ast.iter_child_nodes(tree):
-        if not (at_import and _runs_later(node)):
-            yield node
-            yield from nodes(node, at_import=at_import)
+def test_no_import_goes_backward() -> None:
+    assert code_metrics.backward_imports(MODULES) == []
 
 
-def _runs_later(node: ast.AST) -> bool:
-    """Bodies of functions run when they are called, what is for type checkers never."""
-    if isinstance(node, ast.If):
-        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+def test_no_modules_import_each_other() -> None:
+    assert code_metrics.circles(code_metrics.import_graph(MODULES)) == []
 
 
-def imports(tree: ast.AST, *, at_import: bool = False) -> list[str]:
-    found: list[str] = []
-    for node in nodes(tree, at_import=at_import):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative import"
-            found += [f"{node.module}.{alias.name}" for alias in node.names]
-    return found
+def test_no_name_stands_twice() -> None:
+    assert code_metrics.duplicate_module_names(MODULES) == []
+    assert code_metrics.duplicate_class_names(MODULES) == []
 
 
-def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+def test_the_flow_of_a_run_knows_nothing_beside_the_chain() -> None:
+    [run] = [module for module in MODULES if module.name == "src.run"]
+    assert not [name for name in imported_names(run.tree) if name.startswith(BESIDE)]
 
 
-def backward(module: str, imported: str) -> bool:
-    """Whether an import of `imported` in `module` goes against the flow."""
-    here, there = room(module), room(imported)
-    if not imported.startswith("src.") or here not in CHAIN or here == there:
-        return False
-    return there not in CHAIN or CHAIN.index(there) > CHAIN.index(here)
-
-
-@pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_no_arrow_goes_backward(path: Path) -> None:
-    module, found = module_name(path), imports(ast.parse(path.read_text()))
-    allowed = {
-        "src.report": "src.cli",  # a door of its own
-        "src.report.page.standing": "src.sweep",  # the page shows what status tells
-    }
-    for imported in found:
-        if any(module.startswith(here) and imported.startswith(allowed[here]) for here in allowed):
-            continue
-        assert not backward(module, imported), f"{module} imports {imported}"
-    if module == "src.run":
-        assert not [i for i in found if room(i) in BESIDE]
-
-
-@pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_heavy_libraries_are_imported_late(path: Path) -> None:
-    found = imports(ast.parse(path.read_text()), at_import=True)
+@each_module
+def test_heavy_libraries_are_imported_late(module: Module) -> None:
+    found = imported_names(module.tree, at_import=True)
     assert not [name for name in found if name.split(".")[0] in LATE]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_nothing_needs_what_only_measures_or_tests(path: Path) -> None:
-    found = imports(ast.parse(path.read_text()))
-    assert not [name for name in found if name.split(".")[0] in ("benchmarks", "tests")]
+@each_module
+def test_nothing_needs_what_only_measures_or_tests(module: Module) -> None:
+    found = imported_names(module.tree)
+    assert not [name for name in found if name.split(".")[0] in ("benchmarks", "tests", "docs")]
 
 
 def test_the_checks_can_fail() -> None:
@@ -93,9 +48,23 @@ def test_the_checks_can_fail() -> None:
         "import os\ndef f():\n    import wandb\nif True:\n    import optuna.x\n"
         "if TYPE_CHECKING:\n    import plotly\n"
     )
-    assert imports(late, at_import=True) == ["os", "optuna.x"]
-    assert imports(late) == ["os", "wandb", "optuna.x", "plotly"]
-    assert backward("src.training.trainer", "src.runs.run_folder")
-    assert backward("src.data.split", "src.models.create")
-    assert backward("src.runs.run_folder", "src.run.run")
-    assert not backward("src.training.trainer", "src.data.split")
+    assert imported_names(late, at_import=True) == ["os", "optuna.x"]
+    assert imported_names(late) == ["os", "wandb", "optuna.x", "plotly"]
+    assert is_backward("src.training.trainer", "src.runs.run_folder")
+    assert is_backward("src.data.split", "src.models.create")
+    assert is_backward("src.runs.run_folder", "src.run.run")
+    assert is_backward("src.training.trainer", "src.sweep.pruner")
+    assert not is_backward("src.training.trainer", "src.data.split")
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a", "d"}}
+    assert code_metrics.circles(graph) == [["b", "c"]]
+
+
+def test_lines_are_counted_by_kind() -> None:
+    text = '"""One."""\n\n# two\nx = 1  # three\n\n\ndef f():\n    """Four\n\n    five."""\n'
+    module = Module(MODULES[0].path, "m", ast.parse(text), text)
+    counts = code_metrics.line_kinds(module)
+    assert counts["docstring"] == 3
+    assert counts["comment"] == 1
+    assert counts["trailing comment"] == 1
+    assert counts["code"] == 2
+    assert code_metrics.function_lengths(module) == [4]

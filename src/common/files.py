@@ -1,4 +1,9 @@
-"""Writing files that other processes read: whole or not at all."""
+"""Write files that other processes read: whole or not at all.
+
+The order matters: write a temporary file in the same folder, fsync it, rename (or link) it, fsync
+the folder. Renamed before its fsync, a file may be empty after a power cut; without the folder's
+fsync the rename itself may be lost; and only within one folder is a rename atomic everywhere.
+"""
 
 import hashlib
 import io
@@ -133,7 +138,7 @@ def write(path: Path, save: Callable[[IO[bytes]], object], keep_before: Path | N
 
 
 def write_once(path: Path, data: bytes) -> bool:
-    """Create `path` in one piece with link(2); False, and nothing done, where it exists."""
+    """Create `path` in one piece with link(2). Returns False, with nothing done, if it exists."""
     return create(path, lambda file: file.write(data))
 
 

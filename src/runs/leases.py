@@ -1,7 +1,14 @@
-"""Who works on a run: attempts, claimed by link(2), one writer at a time.
+"""Leases: which process owns a run. One file per attempt, created with link(2).
 
-An attempt is a file attempts/<n>.json. It is created in one piece or not at all, never deleted
-to be made again, and the highest n owns the run.
+A lease is a file attempts/<n>.json, and the highest n owns the run. Why it is safe on a file
+system that many machines share:
+
+- link(2) either creates the file with its whole content or fails: also on NFS, where O_EXCL has
+  not always been atomic, and where a reader may see a file that was created but not yet written.
+- An attempt's file is never deleted. A number that was deleted could be taken twice: once by a
+  process that has seen the file, and once by one that has not.
+- A heartbeat is a counter. Clocks of two machines differ, so that no time in a file tells how old
+  it is; that the counter stands still can be seen by anybody's own clock.
 """
 
 import os
@@ -19,13 +26,15 @@ from src.common.errors import LeaseLost
 from src.slurm import client, job_poller
 
 HEARTBEAT_SECONDS = 30.0
-MISSED_HEARTBEATS = 10  # after so many without one, an attempt is taken over
+MISSED_HEARTBEATS = 10
+"""A lease whose heartbeat has stood still for so many intervals may be taken over."""
 
 Record = dict[str, Any]
+"""The content of attempts/<n>.json."""
 
 
 class Lease:
-    """Our attempt at a run. A thread advances its heartbeat until `end`."""
+    """This process's lease of a run. A thread advances its heartbeat until `end`."""
 
     def __init__(self, folder: Path, number: int, record: Record) -> None:
         self.folder, self.number, self.record = folder, number, record
@@ -34,15 +43,15 @@ class Lease:
         self._thread.start()
 
     def ensure_held(self) -> None:
-        """Raise Superseded where another process has taken the run over."""
+        """Raise LeaseLost if another process has taken the run over."""
         if _file(self.folder, self.number + 1).exists():
             raise LeaseLost(f"attempt {self.number} of {self.folder.name} was taken over")
 
     def end(self, how: str, **details: str) -> None:
-        """Note, once, that this attempt is over.
+        """Record that this attempt is over. Does nothing if that is recorded already.
 
-        how: done, pruned, failed, stopped, superseded, or unneeded where the run turned out to be
-        over when it was claimed.
+        how: done, pruned, failed, stopped, superseded (the lease was lost), or unneeded (the run
+        was already finished when it was leased).
         """
         if self._over.is_set():
             return
@@ -54,14 +63,14 @@ class Lease:
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT_SECONDS):
             self.record["heartbeat"] += 1
-            with suppress(OSError):  # a hiccup of the file system: the next beat tells as well
+            with suppress(OSError):  # the file system may recover: the next beat counts as well
                 files.write_json(_file(self.folder, self.number), self.record)
 
 
 def acquire(folder: Path, *, known_dead: Record | None = None) -> Lease | None:
-    """Start the next attempt at the run in `folder`; None where somebody may be at it already.
+    """Lease the run in `folder`. Returns None if another process may be training it.
 
-    known_dead: an attempt of which `wait_for_stalled` has told that it is over.
+    known_dead: the record of an attempt that `wait_for_stalled` found to be over.
     """
     before = latest(folder)
     if before and before != known_dead and may_be_alive(before):
@@ -86,7 +95,7 @@ def acquire(folder: Path, *, known_dead: Record | None = None) -> Lease | None:
 
 
 def latest(folder: Path) -> Record | None:
-    """The newest attempt at a run; None where there was none."""
+    """The record of the newest attempt at a run. Returns None if there was none."""
     numbers = [int(p.stem) for p in (folder / paths.ATTEMPTS).glob("*.json") if p.stem.isdigit()]
     if not numbers:
         return None
@@ -94,26 +103,26 @@ def latest(folder: Path) -> Record | None:
 
 
 def may_be_alive(record: Record) -> bool:
-    """Whether the process of an attempt may still be at work; unknown is not dead."""
+    """Whether the process of an attempt may still be at work. Unknown counts as alive."""
     if "ended" in record:
         return False
     here = processes.is_running(record.get("process") or {})
     if here is not None:
         return here
     job, restarts = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_RESTART_COUNT", "0")
-    our_own_earlier = (
+    earlier_start_of_our_job = (
         job is not None
         and record.get("slurm_job_id") == job
         and record.get("slurm_restart_count", 0) < int(restarts)
     )
-    return not our_own_earlier and not _is_job_over(record)
+    return not earlier_start_of_our_job and not _is_job_over(record)
 
 
 def wait_for_stalled(folders: Iterable[Path], stop: Callable[[], bool]) -> dict[Path, Record]:
-    """Those last attempts in `folders` whose heartbeat does not advance, by our own clock.
+    """Wait until it is known which of the newest attempts in `folders` have stalled.
 
-    Returns once each has advanced or ended, or stood still for ten intervals; at once when some
-    are known to be over, with those, and when stop() is true, with none.
+    Returns those whose heartbeat stood still for MISSED_HEARTBEATS intervals; earlier if some are
+    known to be over, with those; at once and empty when stop() is true.
     """
     seen = {folder: record for folder in folders if (record := latest(folder))}
     give_up = time.monotonic() + MISSED_HEARTBEATS * HEARTBEAT_SECONDS
@@ -136,7 +145,7 @@ def count_failed_attempts(folder: Path) -> int:
 def _is_job_over(record: Record) -> bool:
     """Whether Slurm says that an attempt's job is gone, or was restarted since.
 
-    Asked only by its own user on its own cluster: to others Slurm may not show the job.
+    Slurm is asked only by the same user on the same cluster: it may hide a job from others.
     """
     job, cluster = record.get("slurm_job"), record.get("slurm_cluster")
     if not job or not cluster or record.get("user") != os.getuid():

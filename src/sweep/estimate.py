@@ -137,7 +137,7 @@ def measure(
         sample = torch.zeros(1, 3, 32, 32, device=device)
         features = first.learner.model.eval().features(sample).shape[1]
     parameters = first.learner.parameters
-    watched = _Watched(concurrency_for(slots, device), budget)
+    watched = _MeasuringConcurrency(concurrency_for(slots, device), budget)
 
     def queue() -> Iterator[Trainer]:
         yield first
@@ -168,7 +168,7 @@ def _affordable_batch(run: RunConfig, data: DeviceDataset) -> int:
     return min(run.batch_size, max(batch, int(images_a_second * _STEP_SECONDS)))
 
 
-class _Watched:
+class _MeasuringConcurrency:
     """Slots that note how fast they train, once their number is found and a step is done."""
 
     settled = True

@@ -1,4 +1,11 @@
-"""Resume checkpoints that are trusted only after their checksum."""
+"""Resume checkpoints, written beside training and trusted only after their checksum.
+
+A run that is resumed gives the bits of the undisturbed run because a checkpoint holds every value
+that training changes (weights, optimizer, metrics of the epoch, counters, history, best weights)
+and because nothing else is random: the order of an epoch, augmentation and dropout are hashed from
+seed, epoch and step (data/augmentation.py, training/model_setup.py), never drawn from a stream that
+would have to be saved.
+"""
 
 import hashlib
 import io

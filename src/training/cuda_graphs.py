@@ -1,4 +1,13 @@
-"""Where a slot works: in turn with the others on a CPU, on a stream of its own on a GPU."""
+"""Run the steps of one slot: in turn on a CPU; on a GPU on a stream of its own, as CUDA graphs.
+
+What a captured step may not do, because a replay repeats its kernels and nothing of its Python:
+
+- read a Python value that changes from step to step (a learning rate, an index, an epoch): it
+  would be baked in. Such values lie in tensors that are written before the step.
+- ask the device for a value (.item(), .tolist(), printing, comparing): the capture would fail.
+- allocate a result that is read later: results are written in place into tensors from before.
+- draw from another generator than the one that is set while it is captured.
+"""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -8,32 +17,28 @@ import torch
 
 from src.cpu.allocator import keep_freed_memory
 
-_WARM_UP = 2  # calls before a step is captured: they allocate what the graph then writes to
-_AHEAD = 4  # steps that the host may be ahead of the device in one lane
+_WARM_UP_CALLS = 2  # before a step is captured: they allocate what the graph then writes to
+_MAX_QUEUED = 4  # steps that the host may be ahead of the device in one slot
 
 
 class GraphRunner:
-    """A slot's share of the device.
-
-    On a GPU: its stream, its random generator, and the CUDA graphs of its steps. A step that is
-    `repeat`ed is run twice as it is and then captured: it must read whatever changes from
-    tensors, and write its results in place.
-    """
+    """A slot's share of the device: its stream, its random generator, its captured steps."""
 
     def __init__(
         self, device: torch.device, *, graphs: bool = True, keep_memory: bool = True
     ) -> None:
+        """graphs: capture steps on a GPU. keep_memory: keep what a step frees on a CPU."""
         self.device = device
         self.concurrent = device.type == "cuda"
         self._stream: torch.cuda.Stream | None = None
         if self.concurrent:
             self._stream = torch.cuda.Stream(device)
-            self._stream.wait_stream(torch.cuda.default_stream(device))  # the data comes by that
+            # the data was copied to the device on the default stream
+            self._stream.wait_stream(torch.cuda.default_stream(device))
             self._generator = torch.Generator(device)
             self._pool = torch.cuda.graph_pool_handle()
-        else:
-            if keep_memory:
-                keep_freed_memory()
+        elif keep_memory:
+            keep_freed_memory()
         self._graphs_wanted = graphs and self.concurrent
         self._graphs: dict[tuple[str, int], torch.cuda.CUDAGraph] = {}
         self._calls: Counter[tuple[str, int]] = Counter()
@@ -41,7 +46,7 @@ class GraphRunner:
 
     @contextmanager
     def activated(self) -> Iterator[None]:
-        """Work in this lane: what follows is queued on its stream, drawn from its generator."""
+        """Queue what follows on this slot's stream, and draw from its generator."""
         if self._stream is None:
             yield
             return
@@ -54,10 +59,13 @@ class GraphRunner:
             finally:
                 default.graphsafe_set_state(before)
 
-    def repeat(self, name: str, step: Callable[[int], None], size: int) -> None:
-        """Do step(size), as a graph once it has been done often enough."""
+    def run_step(self, name: str, step: Callable[[int], None], size: int) -> None:
+        """Do step(size), from its third call on as a captured graph.
+
+        name: tells steps apart; one graph is captured for each name and size.
+        """
         key = (name, size)
-        if key not in self._graphs and self._graphs_wanted and self._calls[key] >= _WARM_UP:
+        if key not in self._graphs and self._graphs_wanted and self._calls[key] >= _WARM_UP_CALLS:
             self._graphs[key] = self._captured(step, size)
         if key in self._graphs:
             self._graphs[key].replay()
@@ -69,19 +77,20 @@ class GraphRunner:
             self._queued[-1].record()
 
     def queue_is_full(self) -> bool:
-        """Whether the device is so far behind that nothing more should be queued now."""
+        """Whether so many steps are queued on the device that no more should be added now."""
         while self._queued and self._queued[0].query():
             self._queued.popleft()
-        return len(self._queued) >= _AHEAD
+        return len(self._queued) >= _MAX_QUEUED
 
     def synchronize(self) -> None:
-        """Until everything queued is done."""
+        """Wait until everything that was queued is done."""
         if self._stream is not None:
             self._stream.synchronize()
 
     def _captured(self, step: Callable[[int], None], size: int) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         try:
+            # thread_local: other threads, such as the one that writes checkpoints, may call CUDA
             with torch.cuda.graph(
                 graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
             ):

@@ -133,7 +133,7 @@ class Learner:
         first, last = self.bounds[step]
         if self._has_dropout:
             torch.manual_seed(step_seed(self.config.seed, epoch, step))
-        self.graph_runner.repeat("train", self._train_step, last - first)
+        self.graph_runner.run_step("train", self._train_step, last - first)
 
     def end_epoch(self, epoch: int) -> None:
         """Do what is due only once an epoch; then the weights are those after its last step."""
@@ -153,7 +153,7 @@ class Learner:
         for first in range(0, count, size):
             if first:
                 yield
-            self.graph_runner.repeat("validate", self._validate_step, min(size, count - first))
+            self.graph_runner.run_step("validate", self._validate_step, min(size, count - first))
         reading = self.val_metrics.read()
         while not reading.ready():
             yield

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from src.config import RunConfig
-from src.cpu import optimizers as without_compiler
+from src.cpu import fast_optimizers
 
 _FAST = {
-    "adamw": without_compiler.AdamW,
-    "adam": without_compiler.Adam,
-    "sgd": without_compiler.SGD,
+    "adamw": fast_optimizers.AdamW,
+    "adam": fast_optimizers.Adam,
+    "sgd": fast_optimizers.SGD,
 }
 _PLAIN = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 

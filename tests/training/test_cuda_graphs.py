@@ -117,9 +117,9 @@ def test_the_imitation_notices_what_python_decides() -> None:
         total.item()
 
     for _ in range(6):
-        graph_runner.repeat("count", count, 1)
+        graph_runner.run_step("count", count, 1)
     assert total.item() == 0 + 1 + 2 + 2 + 2 + 2
-    graph_runner.repeat("read", read, 1)
-    graph_runner.repeat("read", read, 1)
+    graph_runner.run_step("read", read, 1)
+    graph_runner.run_step("read", read, 1)
     with pytest.raises(AssertionError, match="waits for the device"):
-        graph_runner.repeat("read", read, 1)
+        graph_runner.run_step("read", read, 1)
