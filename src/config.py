@@ -48,6 +48,20 @@ FIELD_GROUPS = (
 
 CHECKPOINT_KINDS = ("best_val_acc", "best_val_loss", "terminal")
 
+_FIRST_FIELDS = (
+    *("num_epochs", "batch_size", "model_type", "scheduler", "data_augmentation"),
+    *("learning_rate", "weight_decay", "gamma", "val_freq", "early_stopping_patience"),
+    *("optimizer", "amsgrad", "momentum", "nesterov", "step_size", "t_max", "eta_min"),
+    *("pct_start", "div_factor", "final_div_factor", "anneal_strategy"),
+    *("flip", "rotation", "crop_padding", "vertical_flip"),
+    *("brightness", "contrast", "saturation", "hue", "cutout"),
+    *("normalization", "val_split", "val_size", "split_seed", "max_images"),
+    *("dropout", "hidden_units", "batch_norm", "fc1", "fc2", "initialization"),
+    *("weights", "freeze_backbone", "label_smoothing", "ema", "seed"),
+    *("precision", "memory_format", "convolution", "compile", "parent"),
+)
+"""Fields that every cell's and every search's name is hashed from. None is ever added here."""
+
 
 def model_types() -> tuple[str, ...]:
     """The registered models, in the order of the reference grid, then by name."""
@@ -556,13 +570,21 @@ class RunConfig:
     @cached_property
     def cell(self) -> str:
         """The grid cell: the name, and a hash of every setting as given, idle ones too."""
-        given = {
+        digest = hashlib.sha256(json.dumps(self.given(), sort_keys=True).encode()).hexdigest()
+        return f"{self.name}-{digest[:10]}"
+
+    def given(self) -> dict[str, Any]:
+        """What can change a result, as given, idle settings too, for names to be hashed from.
+
+        Fields that were added after the first names were made count where they differ from their
+        default, so that a new one leaves all names alone.
+        """
+        return {
             spec.name: getattr(self, spec.name)
             for spec in _specs()
             if spec.metadata["changes_result"]
+            and (spec.name in _FIRST_FIELDS or getattr(self, spec.name) != spec.default)
         }
-        digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
-        return f"{self.name}-{digest[:10]}"
 
     def canonical(self) -> "RunConfig":
         """The same training with every field that cannot matter at its default."""

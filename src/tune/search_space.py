@@ -70,11 +70,8 @@ class SearchSpace:
     @property
     def name(self) -> str:
         """The stem of its file, and a hash of all that makes one search different from another."""
-        fixed = {
-            name: value
-            for name, value in self.base.as_dict().items()
-            if _SPECS[name].metadata["changes_result"] and name not in self.dimensions
-        }
+        given = self.base.given().items()
+        fixed = {name: value for name, value in given if name not in self.dimensions}
         varied = {name: asdict(dimension) for name, dimension in self.dimensions.items()}
         text = json.dumps({"dataset": self.base.dataset, **fixed, SEARCH: varied}, sort_keys=True)
         return f"{self.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
