@@ -20,9 +20,9 @@ import torch
 import yaml
 
 from src import data, results
+from src.common.paths import ROOT
 from src.config import RunConfig
-from src.paths import ROOT
-from src.run import run
+from src.run import RunOptions, run
 from src.sweep import sets
 from tests.compat.inner import Stopped, opened
 from tests.conftest import Run, lacking, until
@@ -344,7 +344,7 @@ def test_an_interrupted_run_ends_the_same_however_often_it_is_stopped(
         [whole] = run([config], runs_dir=then / "runs")
         for _ in range(2):
             with pytest.raises(Stopped):
-                run([config], runs_dir=other / "runs", stop=steps(5))
+                run([config], runs_dir=other / "runs", options=RunOptions(stop=steps(5)))
         [parts] = run([config], runs_dir=other / "runs")
         assert parts.folder.name == whole.folder.name == folder.name
         assert whole.result
@@ -431,7 +431,7 @@ def test_a_wandb_run_goes_on_under_its_id(
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     monkeypatch.setenv("FAKE_WANDB_LOG", str(log))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "mirror" / "fake"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "tracking" / "fake"))
     command(*sync, run_id, *runs)
     assert {json.loads(line)["run"] for line in log.read_text().splitlines()} == {noted["id"]}
     assert read(folder / "wandb.json").items() >= {**noted, "uploaded": "done"}.items()
