@@ -59,8 +59,15 @@ _FIRST_FIELDS = (
     *("dropout", "hidden_units", "batch_norm", "fc1", "fc2", "initialization"),
     *("weights", "freeze_backbone", "label_smoothing", "ema", "seed"),
     *("precision", "memory_format", "convolution", "compile", "parent"),
+    *("base_dataset_path", "parent_weights", "device", "cuda_graphs"),
+    *("keep_checkpoints", "checkpoint_minutes"),
 )
-"""Fields that every cell's and every search's name is hashed from. None is ever added here."""
+"""Fields of the first version: they always count in names and are always written.
+
+A field that is added later does so only where it differs from its default. Then the names of
+existing cells and searches stay, and code from before the field reads what it can. None is ever
+added here.
+"""
 
 
 def model_types() -> tuple[str, ...]:
@@ -582,8 +589,7 @@ class RunConfig:
         return {
             spec.name: getattr(self, spec.name)
             for spec in _specs()
-            if spec.metadata["changes_result"]
-            and (spec.name in _FIRST_FIELDS or getattr(self, spec.name) != spec.default)
+            if spec.metadata["changes_result"] and self._is_written(spec)
         }
 
     def canonical(self) -> "RunConfig":
@@ -604,8 +610,15 @@ class RunConfig:
         return replace(self, **idle) if idle else self
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, by name."""
+        """All fields by name."""
         return asdict(self)
+
+    def stored(self) -> dict[str, Any]:
+        """What config.json holds: all fields, later ones only where they are not at default."""
+        return {spec.name: getattr(self, spec.name) for spec in _specs() if self._is_written(spec)}
+
+    def _is_written(self, spec: "Field[Any]") -> bool:
+        return spec.name in _FIRST_FIELDS or getattr(self, spec.name) != spec.default
 
 
 def field_names() -> list[str]:

@@ -32,10 +32,10 @@ class RunFolder:
         cells.mkdir(parents=True, exist_ok=True)
         (self.path / paths.ATTEMPTS).mkdir(exist_ok=True)
         if not (self.path / paths.CONFIG).exists():
-            files.write_json(self.path / paths.CONFIG, config.canonical().as_dict())
+            files.write_json(self.path / paths.CONFIG, config.canonical().stored())
         cell = cells / f"{config.cell}.json"
         if not cell.exists():
-            files.write_json(cell, config.as_dict())
+            files.write_json(cell, config.stored())
 
     def remove_leftovers(self) -> None:
         """Remove what writers that were killed have left, whoever owns the run now."""

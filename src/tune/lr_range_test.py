@@ -159,7 +159,7 @@ def with_found_rate(config: RunConfig, runs_dir: Path, quiet: bool = False) -> R
     known = files.read_json(path)
     if not known:
         curve = measure(config, RateSweep())
-        found = {"learning_rate": curve.suggestion, **asdict(curve), "config": unrated.as_dict()}
+        found = {"learning_rate": curve.suggestion, **asdict(curve), "config": unrated.stored()}
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_once(path, files.to_json(found).encode())
         known = files.read_json(path) or found  # of whoever wrote it first
