@@ -150,7 +150,10 @@ def test_a_run_that_failed_is_exit_status_1(command: Run, tmp_path: Path) -> Non
 
 
 def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
-    code = "from src import main, progress; progress._REFRESH_SECONDS = 0.05; main.door(main.main)"
+    code = (
+        "from src import main; from src.training import console; console._REFRESH_SECONDS = 0.05; "
+        "main.run_main(main.main)"
+    )
     words = [sys.executable, "-c", code, *SMALL, "-e", "8", "--runs", str(tmp_path)]
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "150", "NO_COLOR": "1"}
@@ -209,7 +212,8 @@ def test_signals_save_and_the_same_command_goes_on(command: Run, tmp_path: Path)
 def test_messages_are_shown_as_they_are() -> None:
     """Square brackets in an error message are no markup."""
     code = (
-        "from src.training.console import Bars\nb = Bars(1)\nb.note('[enforce fail] [/tmp/x] \\\\')"
+        "from src.training.console import BarDisplay\nb = BarDisplay(1)\n"
+        "b.note('[enforce fail] [/tmp/x] \\\\')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True

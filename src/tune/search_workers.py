@@ -65,7 +65,7 @@ def work(order: SearchJob) -> str | None:
         search = order.search(stop, tracking)
         done = len(search.trials("COMPLETE", "PRUNED", "FAIL"))
         if done:
-            search.log(f"{search.space.name} goes on after {done} of {order.trials} trials")
+            search.log(f"{search.space.name} continues after {done} of {order.trials} trials")
         return search.work(order.trials)
 
 

@@ -382,7 +382,7 @@ def test_a_search_goes_on_from_its_journal(then: Path, command: Run) -> None:
     found = json.loads(said.stdout)
     assert found["study"] == journal.stem
     assert found["trials"] == {"complete": 3, "pruned": 0, "failed": 0, "running": 0}
-    assert "goes on after 2 of 3 trials" in said.stderr
+    assert "after 2 of 3 trials" in said.stderr
     assert "trial 2 (3 of 3)" in said.stderr
     assert "trial 1 (" not in said.stderr
     assert journal.read_bytes().startswith(before)

@@ -93,5 +93,9 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _why_nothing(pools: Sequence[WorkerPool]) -> str:
     unfinished = sum(pool.pending.unfinished for pool in pools)
     given_up = sum(pool.pending.given_up for pool in pools)
-    why = f"enough workers for the {unfinished} unfinished runs" if unfinished else "all is done"
+    why = (
+        f"enough workers for the {unfinished} unfinished runs"
+        if unfinished
+        else "no run is left to train"
+    )
     return f"nothing to submit: {why}" + (f"; {given_up} failed for good" if given_up else "")
