@@ -39,7 +39,7 @@ _PAGE = "tests/report/test_page.py"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Beside others run whole files, and all that need the one cluster; the longest begin."""
     long = [
-        *("slurm", "tests/test_readme.py", "tests/chaos/test_chaos.py", _PAGE),
+        *("slurm", "tests/test_documents.py", "tests/chaos/test_chaos.py", _PAGE),
         *("tests/test_style.py", "tests/benchmarks/test_commands.py", "tests/test_main.py"),
     ]
 
