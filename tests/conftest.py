@@ -153,6 +153,27 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
+def copy_repository(folder: Path) -> Path:
+    """Copy what git tracks into `folder`, with this checkout's environment; returns `folder`."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    for name in filter(None, tracked.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """As after `. .venv/bin/activate`."""
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of the `make test` that we run under
+        monkeypatch.delenv(name, raising=False)
+    return {**os.environ, "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"}
+
+
 @pytest.fixture(scope="session")
 def batches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in the official layout, with random images."""
