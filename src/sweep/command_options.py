@@ -59,7 +59,7 @@ def chosen(parsed: Namespace, *, otherwise_all: bool = False) -> list[RunFolder]
 def by_set(parsed: Namespace) -> dict[str, list[RunConfig]]:
     """The runs of the sets that were named, or of all, or of --grid where there is one.
 
-    By number. Raises UserError where a set is not there, or none is.
+    By number. Raises UserError if a set is not there, or none is.
     """
     if getattr(parsed, "grid", None):
         if parsed.numbers:

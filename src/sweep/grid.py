@@ -45,7 +45,7 @@ def expand(
     """Every combination, ordered by model, scheduler, augmentation, rate, decay, gamma, the rest.
 
     follow: tells how far it is.
-    Raises UserError that begins with `source` where a value is wrong.
+    Raises UserError that begins with `source` if a value is wrong.
     """
     names = sorted(grid, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
     axes = [values if isinstance(values := grid[name], list) else [values] for name in names]

@@ -74,7 +74,7 @@ def read(path: Path | str) -> list[RunConfig]:
 def write(sets: Iterable[Sequence[RunConfig]], folder: Path | str) -> list[Path]:
     """Write each set as hyperparameters_<1, 2, ...>.txt in `folder`.
 
-    Raises UserError, and writes nothing, where files of a larger sweep would be left beside them.
+    Raises UserError, and writes nothing, if files of a larger sweep would be left beside them.
     """
     folder = Path(folder)
     texts = ["".join(line(config) + "\n" for config in configs) for configs in sets]
@@ -94,7 +94,7 @@ def write(sets: Iterable[Sequence[RunConfig]], folder: Path | str) -> list[Path]
 def read_numbered(folder: Path, numbers: Sequence[str]) -> dict[str, list[RunConfig]]:
     """The runs of the sets that a person calls `numbers`, or of all where there are none.
 
-    Raises UserError where a set is missing or cannot be read.
+    Raises UserError if a set is missing or cannot be read.
     """
     wanted = list(numbers) or [str(n) for n, _ in numbered(folder)]
     if not wanted:
@@ -115,7 +115,7 @@ def numbered(folder: Path) -> list[tuple[int, Path]]:
 
 
 def find(folder: Path, number: str) -> Path:
-    """The file of the set that a person calls `number`. Raises UserError where there is none."""
+    """The file of the set that a person calls `number`. Raises UserError if there is none."""
     there = {str(n): path for n, path in numbered(folder)}
     if number not in there:
         numbers = list(there)

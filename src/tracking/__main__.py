@@ -84,7 +84,7 @@ class _WandbSender:
             raise PermissionError("there is no key (`wandb login`, or WANDB_API_KEY)")
 
     def _require_writable(self) -> None:
-        """Raise PermissionError where wandb would move to /tmp without a word."""
+        """Raise PermissionError if wandb would move to /tmp without a word."""
         folder = self.place / "wandb"
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(f"{folder} cannot be written")

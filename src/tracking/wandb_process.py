@@ -77,7 +77,7 @@ class WandbProcess:
             thread.join(_LEAST_SECONDS)
 
     def _ends(self, process: "subprocess.Popen[str]", patience: float) -> bool:
-        """Wait until the process has ended; False where it is not to be waited for any longer."""
+        """Wait until the process has ended. Returns False if it takes too long."""
         began = time.monotonic()
         while process.poll() is None:
             now = time.monotonic()

@@ -95,7 +95,7 @@ class WandbRun:
 
 
 def uploaded(folder: RunFolder) -> str | None:
-    """The state in which a run was sent to wandb's server in full; None where it was not."""
+    """The state in which a run was sent to wandb's server in full. Returns None if it was not."""
     state: str | None = (files.read_json(folder.path / paths.WANDB) or {}).get("uploaded")
     return state
 

@@ -132,7 +132,7 @@ def range_test(
 def measure(config: RunConfig, sweep: RateSweep) -> RangeTestCurve:
     """`range_test` on the data of `config`.
 
-    Raises UserError where the config cannot work, and Stopped when a signal asks for the end.
+    Raises UserError if the config cannot work, and Stopped when a signal asks for the end.
     """
     stop = StopSignal().install()
     models.check_options(config.model_type, models.options_of(config))

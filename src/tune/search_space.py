@@ -183,7 +183,7 @@ def _require_effect(space: SearchSpace, source: str) -> None:
 
 
 def _require_models(space: SearchSpace) -> None:
-    """Raise UserError where an architecture lacks an option that is set or searched."""
+    """Raise UserError if an architecture lacks an option that is set or searched."""
     from src import models
 
     model = space.dimensions.get("model_type")

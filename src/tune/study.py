@@ -104,7 +104,7 @@ class TrialStudy:
         return None
 
     def _next(self, wanted: int) -> _LeasedTrial | None:
-        """A trial to train; None where all are finished, or others are at what is left."""
+        """A trial to train. Returns None if all are finished, or others are at what is left."""
         if self.stop():
             raise Stopped
         if held := self._take(wanted, {}):
@@ -127,7 +127,7 @@ class TrialStudy:
             return _LeasedTrial(new, lease, TrialPruner(new, [])) if lease else None
 
     def _take_over(self, number: int, dead: Mapping[Path, leases.Record]) -> _LeasedTrial | None:
-        """A running trial as ask() gave it to its worker; None where that may be at it still."""
+        """Take over a running trial. Returns None if its worker may still be training it."""
         import optuna
 
         lease = self._claim(number, dead)

@@ -60,7 +60,7 @@ def decide(
 ) -> Plan:
     """What to stop so that nothing works on the runs in the folders `wanted`.
 
-    queued: as `queue.jobs` tells. every_job: the jobs of sweeps that were submitted from this
+    queued: as `job_queue.jobs` tells. every_job: the jobs of sweeps that were submitted from this
     repository as well, those that wait too.
     """
     jobs: dict[str, list[Snapshot]] = {}
@@ -101,7 +101,7 @@ def _parser() -> Parser:
 
 
 def _process_here(record: Record) -> int | None:
-    """The process of an attempt; None where it is not one of this machine, or is gone."""
+    """The process of an attempt. Returns None if it is not one of this machine, or is gone."""
     process = record.get("process") or {}
     return int(process["pid"]) if processes.is_running(process) else None
 
@@ -137,7 +137,7 @@ def _lines(plan: Plan, dry: bool) -> Iterable[str]:
 
 
 def _stop(plan: Plan) -> bool:
-    """Stop everything; False where Slurm would not."""
+    """Stop everything. Returns False if Slurm would not."""
     for pid in plan.processes:
         with suppress(ProcessLookupError):  # it has ended meanwhile
             os.kill(pid, signal.SIGTERM)

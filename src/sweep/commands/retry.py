@@ -68,7 +68,7 @@ def _refuse_running(states: Sequence[tuple[RunFolder, State]]) -> None:
 
 
 def _of_kind(failed: Sequence[Failed], kind: str | None) -> list[Failed]:
-    """Those of a kind. Raises UserError where others have failed, but none of that kind."""
+    """Those of a kind. Raises UserError if others have failed, but none of that kind."""
     matching = [one for one in failed if kind is None or kind in one.kinds]
     if failed and not matching:
         known = ", ".join(sorted({one.kinds[0] for one in failed}))

@@ -63,7 +63,7 @@ def _parser() -> Parser:
 
 
 def _require_wandb() -> None:
-    """Raise UserError where nothing could be sent."""
+    """Raise UserError if nothing could be sent."""
     try:
         import wandb  # noqa: F401
     except ImportError:

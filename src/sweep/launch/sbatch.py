@@ -83,7 +83,7 @@ def script(
     """The text of an array's script, which works under plain bash as well.
 
     folder: that of the submission, with the code and the logs. current: where the workers run.
-    words: a module of ours and its arguments. All paths are absolute. Raises UserError where one
+    words: a module of ours and its arguments. All paths are absolute. Raises UserError if one
     has characters that sbatch would take for something else.
     """
     for path in (folder, current):
@@ -162,13 +162,13 @@ def sbatch(path: Path) -> str:
 
 
 def largest_array() -> int | None:
-    """Tasks that an array of this cluster can have; None where Slurm does not answer."""
+    """Tasks that an array of this cluster can have. Returns None if Slurm does not answer."""
     told = client.settings().get("MaxArraySize", "")
     return max(1, int(told)) if told.isdecimal() else None
 
 
 def most_jobs() -> int | None:
-    """Jobs that we may have in the queue at a time; None where nobody says so."""
+    """Jobs that we may have in the queue at a time. Returns None if nobody says so."""
     user = client.answer("id", "-un", quiet=True) or ""
     fields = ("--noheader", "--parsable2", "show", "assoc", f"user={user.strip()}")
     told = client.answer("sacctmgr", *fields, "format=MaxSubmitJobs", quiet=True) or ""

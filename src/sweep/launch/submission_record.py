@@ -28,7 +28,7 @@ Record = dict[str, Any]
 
 
 def latest(runs_dir: Path) -> int:
-    """The number of the last submission; 0 where there is none. Waits while it is being made."""
+    """The number of the last submission, or 0. Waits while a submission is being made."""
     folder = paths.submissions_dir(runs_dir)
     give_up = time.monotonic() + _MAKING_SECONDS
     while True:
@@ -42,7 +42,7 @@ def latest(runs_dir: Path) -> int:
 
 
 def claim(runs_dir: Path, number: int) -> bool:
-    """Make submission `number` ours; False where another process was faster."""
+    """Make submission `number` ours. Returns False if another process was faster."""
     folder = paths.submissions_dir(runs_dir) / str(number)
     folder.mkdir(parents=True, exist_ok=True)
     claimed = files.to_json(processes.identity())
@@ -83,7 +83,7 @@ def close(folder: Path, record: Mapping[str, Any]) -> None:
 def workers(runs_dir: Path) -> list[QueuedWorkers]:
     """Workers of all submissions that are still queued or running.
 
-    Raises UserError where Slurm does not tell: unknown is neither enough nor none.
+    Raises UserError if Slurm does not tell: unknown is neither enough nor none.
     """
     tasks = cache(_queued)  # asked for when first needed
     return [

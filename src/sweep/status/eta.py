@@ -36,7 +36,7 @@ def left(trainings: Iterable[SweepRun]) -> list[RemainingWork]:
 
 
 def until_done(groups: Sequence[RemainingWork], at_a_time: int) -> float | None:
-    """Seconds until all is done, with so many runs at a time; None where that is not known."""
+    """Seconds until all is done, with so many runs at a time. Returns None if that is not known."""
     if not groups:
         return 0.0
     if not at_a_time:

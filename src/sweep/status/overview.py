@@ -72,7 +72,7 @@ class Overview:
     speed: Throughput
     left: list[RemainingWork]
     seconds_left: float | None
-    """Until all is done, if as many train at a time as do now; None where that is not known."""
+    """Seconds until all is done at the present number of runs. None if unknown."""
     failures: list[Failures]
     queue: QueueSummary | None
     """None where Slurm is absent or does not answer."""
@@ -85,7 +85,7 @@ class Overview:
 def overview(
     trainings: Sequence[SweepRun], queued: Mapping[str, Job] | None, outside: int = 0
 ) -> Overview:
-    """Where `trainings` stand. queued: as `queue.jobs` tells."""
+    """Where `trainings` stand. queued: as `job_queue.jobs` tells."""
     by_model: dict[str, list[SweepRun]] = {}
     for one in trainings:
         by_model.setdefault(one.model, []).append(one)

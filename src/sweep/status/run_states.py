@@ -36,7 +36,7 @@ class SweepRun:
         return self.found.state
 
     def config(self) -> RunConfig | None:
-        """Its settings; None where they cannot be read."""
+        """Its settings. Returns None if they cannot be read."""
         if self.asked:
             return self.asked
         try:
