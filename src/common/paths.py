@@ -81,7 +81,7 @@ def search_log(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.log")
 
 
-def found_rate(runs_dir: Path, model: str, key: str) -> Path:
+def suggested_rate_file(runs_dir: Path, model: str, key: str) -> Path:
     """The learning rate that a range test suggested for the run whose id without it is `key`."""
     return runs_dir / model / f"learning_rate-{key}.json"
 

@@ -152,14 +152,14 @@ def test_find_twice_is_one_training(
 def test_the_first_writer_wins(
     config: RunConfig, tmp_path: Path, deaf: None, small_synthetic: None
 ) -> None:
-    found = lr_range_test.with_found_rate(config, tmp_path, quiet=True)
-    assert found == lr_range_test.with_found_rate(
+    found = lr_range_test.with_suggested_rate(config, tmp_path, quiet=True)
+    assert found == lr_range_test.with_suggested_rate(
         replace(config, learning_rate=9.0), tmp_path, True
     )
     assert not RunFolder.of(found, tmp_path).path.exists()
     [path] = (tmp_path / "cifar10net").iterdir()
     path.write_text(json.dumps({"learning_rate": 0.5}))
-    assert lr_range_test.with_found_rate(config, tmp_path, quiet=True).learning_rate == 0.5
+    assert lr_range_test.with_suggested_rate(config, tmp_path, quiet=True).learning_rate == 0.5
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".yaml"])
