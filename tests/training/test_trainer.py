@@ -18,8 +18,11 @@ from src.training.tracker import Row
 from src.training.trainer import Trained, Trainer
 
 TIMES = ("train_seconds", "images_per_second")
-PLAIN = {"precision": "float32", "memory_format": "contiguous"}
-"""For numbers that are compared with others than this machine's own: auto is what is fast here."""
+
+
+def plain(config: RunConfig) -> RunConfig:
+    """For numbers that are compared with others than this machine's own: auto is what is fast."""
+    return replace(config, precision="float32", memory_format="contiguous")
 
 
 def finish(trainer: Trainer) -> Trained:
@@ -98,7 +101,7 @@ def test_a_checkpoint_of_another_run_is_ignored(
 
 def test_it_is_the_plain_training_loop(config: RunConfig, small_data: ResidentData) -> None:
     """The golden twin: the same run written out in ten lines of plain torch."""
-    run = replace(config, num_epochs=1, scheduler="none", max_images=200, **PLAIN)
+    run = plain(replace(config, num_epochs=1, scheduler="none", max_images=200))
     trainer = Trainer(run, small_data)
     order = trainer.learner.order(0)
     finish(trainer)
@@ -126,7 +129,7 @@ def test_it_is_the_plain_training_loop(config: RunConfig, small_data: ResidentDa
 
 def test_golden_losses(config: RunConfig, small_data: ResidentData) -> None:
     """Guards the training path: a change of these is a change of everybody's results."""
-    trainer = Trainer(replace(config, data_augmentation=True, **PLAIN), small_data)
+    trainer = Trainer(plain(replace(config, data_augmentation=True)), small_data)
     finish(trainer)
     losses = [row[name] for row in trainer.rows for name in ("train_loss", "val_loss")]
     assert losses == pytest.approx(GOLDEN_LOSSES, rel=0.01)
@@ -151,7 +154,7 @@ def test_early_stopping_and_the_three_checkpoints(
     config: RunConfig, small_data: ResidentData
 ) -> None:
     run = replace(config, num_epochs=40, early_stopping_patience=2, learning_rate=0.02)
-    run = replace(run, **PLAIN)
+    run = plain(run)
     trainer = Trainer(run, small_data)
     trained = finish(trainer)
     assert trained.numbers["stop_reason"] == "early stopping"
