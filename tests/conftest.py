@@ -41,6 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     long = [
         *("slurm", "tests/test_readme.py", "tests/chaos/test_chaos.py", _PAGE),
         *("tests/test_style.py", "tests/benchmarks/test_commands.py", "tests/test_main.py"),
+        "tests/test_as_on_amx.py",
     ]
 
     def group(item: pytest.Item) -> str:
