@@ -32,7 +32,10 @@ def augmented(config: RunConfig) -> RunConfig:
 def library(
     config: RunConfig, small: DeviceDataset, sweep: RateSweep
 ) -> tuple[RangeTestCurve, float]:
-    """The same test by torch-lr-finder, on the same batches; and the rate it suggests."""
+    """The same test by torch-lr-finder, on the same batches; and the rate it suggests.
+
+    It does not autocast.
+    """
     import matplotlib.pyplot as plt
     from torch_lr_finder import LRFinder, TrainDataLoaderIter
 
@@ -62,8 +65,9 @@ def library(
 
 @pytest.mark.filterwarnings("ignore")  # of tqdm and of the library itself
 def test_it_is_the_test_of_torch_lr_finder(augmented: RunConfig, small_data: DeviceDataset) -> None:
-    ours = range_test(augmented, small_data, SWEEP)
-    theirs, suggestion = library(augmented, small_data, SWEEP)
+    plain = replace(augmented, precision="float32", memory_format="contiguous")
+    ours = range_test(plain, small_data, SWEEP)
+    theirs, suggestion = library(plain, small_data, SWEEP)
     np.testing.assert_allclose(ours.rates, theirs.rates, rtol=1e-9)
     np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-3)
     assert ours.suggestion == float(f"{suggestion:.3g}")
