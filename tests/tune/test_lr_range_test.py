@@ -87,7 +87,7 @@ def test_it_is_deterministic_and_sensible(augmented: RunConfig, small_data: Devi
 def test_it_ends_where_the_loss_diverges(config: RunConfig, small_data: DeviceDataset) -> None:
     curve = range_test(config, small_data, RateSweep(1e-4, 1e9, 100))
     assert 17 <= len(curve.losses) < 100
-    with pytest.raises(UserError, match="too soon"):
+    with pytest.raises(UserError, match="too few"):
         _ = range_test(config, small_data, RateSweep(1e6, 1e9, 100)).suggestion
     with pytest.raises(Stopped):
         range_test(config, small_data, SWEEP, stop=lambda: True)
