@@ -39,7 +39,7 @@ _PAGE = "tests/report/test_page.py"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Beside others run whole files, and all that need the one cluster; the longest begin."""
     long = [
-        *("slurm", "tests/test_readme.py", "tests/chaos/test_chaos.py", _PAGE),
+        *("slurm", "tests/test_documents.py", "tests/chaos/test_chaos.py", _PAGE),
         *("tests/test_style.py", "tests/benchmarks/test_commands.py", "tests/test_main.py"),
         "tests/test_as_on_amx.py",
     ]
@@ -157,6 +157,27 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Run:
         return done
 
     return run
+
+
+def copy_repository(folder: Path) -> Path:
+    """Copy what git tracks into `folder`, with this checkout's environment; returns `folder`."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    for name in filter(None, tracked.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """As after `. .venv/bin/activate`."""
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of the `make test` that we run under
+        monkeypatch.delenv(name, raising=False)
+    return {**os.environ, "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"}
 
 
 @pytest.fixture(scope="session")

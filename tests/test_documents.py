@@ -1,4 +1,4 @@
-"""Every command of the README is run, in a copy of the repository."""
+"""Every command of the documents is run, in a copy of the repository; links and paths exist."""
 
 import os
 import re
@@ -13,17 +13,29 @@ import pytest
 import torch
 from PIL import Image
 
+from docs import code_metrics
 from src import models
 from src.common.paths import ROOT
 from src.data.dataset import CLASSES
-from tests.conftest import Run
+from tests.conftest import Run, copy_repository
+from tests.markdown import blocks, inline_code, links, slugs
 
-README = (ROOT / "README.md").read_text()
-COMMANDS = [
-    line
-    for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-    for line in block.splitlines()
-]
+_FIRST = ("README.md", "docs/using.md", "docs/slurm.md")
+"""Their commands are run first: others need what they make."""
+
+_OTHERS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = list(dict.fromkeys([*_FIRST, *_OTHERS, "CONTRIBUTING.md", "saved_models/README.md"]))
+TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
+README = TEXTS["README.md"]
+
+
+def commands_of(*names: str) -> list[str]:
+    """The lines of the bash blocks of some documents, each once."""
+    found = [block for name in names for block in blocks(TEXTS[name], "bash")]
+    return list(dict.fromkeys(line for block in found for line in block.splitlines()))
+
+
+COMMANDS = commands_of(*DOCUMENTS)
 TINY = "num_epochs: 1\nbatch_size: 50\nmax_images: 100\nmodel_type: cifar10net\n"
 TINY_LINE = "1 50 cifar10net step True 0.001 0 0.9 max_images=100\n"
 SHORT = ("--help", "--max_images")
@@ -32,20 +44,23 @@ LONG = [
     for command in COMMANDS
     if "src/main.py" in command and not any(flag in command for flag in SHORT)
 ]
+RECIPE = "lenet"
+"""In commands of a recipe of CONTRIBUTING.md, which tests/test_contributing.py runs."""
+
+MADE_BY_A_RECIPE = {"src/models/lenet.py"}
+TO_COME = {"src/report/charts/"}
+"""Paths of the structure that src/report/ is being brought into; may be missing until then."""
+
+IN_THE_REPOSITORY = re.compile(
+    r"(src|docs|tests|run_config|benchmarks|slurm_cluster|hyperparameter_sets|notebooks)/.*"
+    r"|[\w./*-]+\.(py|md|ya?ml|ipynb|sh)"
+)
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory, batches: Path) -> Path:
     """What git tracks, with this checkout's environment, random images, grids cut to seconds."""
-    folder = tmp_path_factory.mktemp("copy") / "project"
-    tracked = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    for name in filter(None, tracked.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    (folder / ".venv").symlink_to(ROOT / ".venv")
+    folder = copy_repository(tmp_path_factory.mktemp("copy") / "project")
     (folder / "cifar-10").symlink_to(batches)
     torch.save(models.create("tinyvgg").state_dict(), folder / "my_weights.pt")
     for name in CLASSES:
@@ -60,14 +75,6 @@ def copy(tmp_path_factory: pytest.TempPathFactory, batches: Path) -> Path:
     search = folder / "run_config" / "cifar10net_search.yaml"
     search.write_text(search.read_text().replace("num_epochs: 5", "num_epochs: 1\nmax_images: 200"))
     return folder
-
-
-@pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """As after `. .venv/bin/activate`."""
-    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of the `make test` that we run under
-        monkeypatch.delenv(name, raising=False)
-    return {**os.environ, "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"}
 
 
 def test_the_two_commands_set_everything_up(
@@ -146,6 +153,8 @@ def test_the_other_commands(command: Run, copy: Path, environment: dict[str, str
             continue
         if "--executor slurm" in line:  # tests/tune/test_slurm.py, test_submit_slurm.py do that
             continue
+        if RECIPE in line:
+            continue
         if "--watch" in line:  # without end: tests/sweep/test_status.py does that
             continue
         if "--sets my_sets" in line:
@@ -177,19 +186,40 @@ def _a_run(copy: Path) -> str:
     return str(next((copy / "saved_models" / "cifar10net").glob("*/result.json")).parent)
 
 
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("make ")])
+def test_targets_of_make(command: Run, copy: Path, environment: dict[str, str], line: str) -> None:
+    """Their steps are listed, not done: they install packages or take hours."""
+    _, target, *variables = line.split()
+    steps = command("make", "-n", target, *variables, cwd=copy, env=environment).stdout
+    for variable in variables:
+        assert variable.partition("=")[2] in steps
+
+
 def test_every_command_is_accounted_for() -> None:
     """The rehearsal scripts are run by the cluster fixture; the rest above."""
-    assert [line for line in COMMANDS if line.startswith("make")] == ["make demo", "make test"]
+    of_readme = commands_of("README.md")
+    assert [line for line in of_readme if line.startswith("make")] == ["make demo", "make test"]
     scripts = [line.split()[0] for line in COMMANDS if "rehearsal" in line]
     assert scripts == [f"slurm_cluster/rehearsal/{name}.sh" for name in ("up", "down")]
     for line in COMMANDS:
         assert line.split()[0] in ("make", "python", "sbatch", "bash", *scripts)
+    of_recipes = [line for line in COMMANDS if RECIPE in line]
+    assert set(of_recipes) < set(commands_of("CONTRIBUTING.md"))
+    assert len(of_recipes) == 3
+
+
+def test_daily_commands_are_beginnings_of_commands_that_are_run() -> None:
+    section = README.partition("## Daily commands")[2].partition("\n## ")[0]
+    daily = re.findall(r"^\| [^|`]+ \| `([^`]+)` \|$", section, flags=re.MULTILINE)
+    assert len(daily) >= 12
+    for line in daily:
+        assert any(f"{known} ".startswith(f"{line} ") for known in COMMANDS), line
 
 
 def test_the_map_of_files_is_true() -> None:
-    section = README.partition("## Map of files")[2]
-    folder = ROOT
-    for cell in re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE):
+    section = README.partition("## Map of files")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE)
+    for cell in rows:
         names = re.findall(r"`([^`]+)`", cell)
         first = (ROOT / names[0]).parent
         for name in names:
@@ -198,3 +228,74 @@ def test_the_map_of_files_is_true() -> None:
     for path in (ROOT / "src").iterdir():
         if path.name not in ("__init__.py", "__pycache__"):
             assert f"{path.name}" in section, f"{path.name} is not on the map"
+            assert [cell.strip("`/") for cell in rows].count(f"src/{path.name}") == 1
+
+
+def test_the_readme_is_short() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 180
+    assert max(map(len, lines)) <= 100
+
+
+def test_numbers_of_the_readme_are_those_of_the_documents() -> None:
+    section = README.partition("## Results")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| [^|]+ \| (\d[^|]+) \|", section, flags=re.MULTILINE)
+    assert len(cells) >= 4
+    for number in re.findall(r"\d+\.?\d*", " ".join(cells)):
+        assert number in TEXTS["docs/reproduction.md"] + TEXTS["docs/performance.md"], number
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name: str) -> None:
+    """To files that are there, and in documents to headings."""
+    for target in links(TEXTS[name]):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / name).parent / path if path else ROOT / name
+        assert file.exists(), target
+        assert file.resolve().is_relative_to(ROOT), target
+        if anchor:
+            assert anchor in slugs(file.read_text()), target
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_paths_in_backticks_exist(name: str) -> None:
+    missing = set()
+    for word in (word for code in inline_code(TEXTS[name]) for word in code.split()):
+        path, _, function = word.partition("::")
+        if not IN_THE_REPOSITORY.fullmatch(path) or "<" in path or path.startswith("/"):
+            continue
+        found = [*ROOT.glob(path)] or [*(ROOT / "src").rglob(path.removeprefix("./"))]
+        if not found:
+            missing.add(path)
+        elif function:
+            assert f"def {function}(" in found[0].read_text(), word
+    assert missing <= MADE_BY_A_RECIPE | TO_COME
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_modules_and_targets_in_backticks_exist(name: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for code in inline_code(TEXTS[name]):
+        if module := re.match(r"python -m ([\w.]+)", code):
+            path = ROOT / module[1].replace(".", "/")
+            assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), code
+        if target := re.fullmatch(r"make ([a-z-]+)( .*)?", code):
+            assert target[1] in targets, code
+
+
+def test_the_metrics_have_a_row_for_each_room() -> None:
+    text = code_metrics.DOCUMENT.read_text()
+    table = text.partition(code_metrics.BEGIN)[2].partition(code_metrics.END)[0]
+    for path in (ROOT / "src").glob("*/__init__.py"):
+        assert f"| `{path.parent.name}/` |" in table
+    assert f"{code_metrics.BEGIN}\n| room |" in text
+
+
+def test_every_dependency_has_a_purpose() -> None:
+    text = TEXTS["docs/architecture.md"]
+    names = re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    table = text.partition("## Dependencies")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([\w, -]+) \| ", table, re.MULTILINE)[1:]
+    assert sorted(", ".join(rows).split(", ")) == sorted(names)
