@@ -14,14 +14,15 @@ help:  ## what the targets do
 
 setup: $(VENV)/.installed  ## .venv with what running needs
 
-demo: $(VENV)/.installed  ## a small real sweep end to end, offline: 12 runs, a CSV, charts and a page
+demo: $(VENV)/.installed  ## a small real sweep end to end, offline: 18 runs, a CSV, charts and a page
 	$(BIN)/python -m src.sweep generate --grid run_config/demo_grid.yaml --out $(DEMO)/sets
-	$(BIN)/python -m src.sweep work --sets $(DEMO)/sets --runs $(DEMO)/runs
+	$(BIN)/python -m src.sweep work 1 2 3 4 5 --sets $(DEMO)/sets --runs $(DEMO)/runs
+	$(BIN)/python -m src.sweep work 6 --prune --first-rung 2 --sets $(DEMO)/sets --runs $(DEMO)/runs
 	$(BIN)/python -m src.report aggregate --runs $(DEMO)/runs --csv $(DEMO)/clean_runs.csv
 	$(BIN)/python -m src.report --runs $(DEMO)/runs --csv $(DEMO)/clean_runs.csv --out $(DEMO)/report
-	@echo "table:  $(DEMO)/clean_runs.csv"
-	@echo "charts: $(DEMO)/report/"
-	@echo "report: $(DEMO)/report/report.html"
+	@echo "what it found:  $(BIN)/python -m src.report findings --csv $(DEMO)/clean_runs.csv"
+	@echo "one run:        $(BIN)/python -m src.sweep logs RUN --runs $(DEMO)/runs   (RUN: an id of the table in $(DEMO)/clean_runs.csv)"
+	@echo "report:         $(DEMO)/report/report.html"
 
 test: $(VENV)/.installed-dev  ## every test, or TESTS=tests/...; those for Slurm, CIFAR-10, Chromium or a GPU say why they skip
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(TESTS)

@@ -41,6 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     long = [
         *("slurm", "tests/test_documents.py", "tests/chaos/test_chaos.py", _PAGE),
         *("tests/test_style.py", "tests/benchmarks/test_commands.py", "tests/test_main.py"),
+        "tests/test_as_on_amx.py",
     ]
 
     def group(item: pytest.Item) -> str:
@@ -93,10 +94,15 @@ def config() -> RunConfig:
 
 @pytest.fixture(scope="session")
 def trained(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run folders of three tiny runs on the stand-in: two of cifar10net, one of tinyvgg."""
+    """Run folders of three tiny runs on the stand-in: two of cifar10net, one of tinyvgg.
+
+    On the CPU, where their weights give the same features again, bit for bit. The second is
+    trained in float32, in which weights are evaluated of which nobody knows how they came about.
+    """
     runs_dir = tmp_path_factory.mktemp("trained")
-    tiny = replace(config, num_epochs=3, learning_rate=0.003, keep_checkpoints="all")
+    tiny = replace(config, num_epochs=3, learning_rate=0.003, keep_checkpoints="all", device="cpu")
     measured = replace(tiny, normalization="measured", val_freq=2, seed=1, optimizer="adam")
+    measured = replace(measured, precision="float32", memory_format="contiguous")
     small = replace(tiny, model_type="tinyvgg", hidden_units=4, num_epochs=1)
     run([tiny, measured, small], runs_dir=runs_dir)
     return runs_dir

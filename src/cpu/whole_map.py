@@ -50,7 +50,12 @@ class WholeMapConv2d(nn.Module):
         top, left = (axis.start for axis in self.live)
         matrix = torch.cat(
             [
-                weight[:, :, v.start - top : v.stop - top, h.start - left : h.stop - left]
+                weight[
+                    :,
+                    :,
+                    v.start - top : v.stop - top,
+                    h.start - left : h.stop - left,
+                ]
                 .permute(0, 2, 3, 1)
                 .flatten(1)
                 for v in self.windows[0]

@@ -104,6 +104,11 @@ class _Product(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(grad.device.type, enabled=False):  # the transforms cancel large numbers
+            return _Product._gradients(ctx, grad)
+
+    @staticmethod
+    def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         v, u, of_input, of_kernel, of_output = ctx.saved_tensors
         batch, outputs, height, width = grad.shape
         rows, columns, inputs = height // _OUT, width // _OUT, u.shape[1]

@@ -10,6 +10,6 @@ __all__ = ["CLASSES", "Dataset", "load"]
 def load(path: str) -> Dataset:
     """The data set at `path`: a folder, or 'synthetic'.
 
-    Raises UserError where the folder holds no CIFAR-10, or is missing and cannot be downloaded.
+    Raises UserError if the folder holds no CIFAR-10, or is missing and cannot be downloaded.
     """
     return synthetic.generate() if path == SYNTHETIC else cifar10.load(path)

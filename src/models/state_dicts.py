@@ -26,7 +26,7 @@ _UNREADABLE = (
 def read_state(path: Path) -> State:
     """The state dict in a file, on the CPU, whatever a checkpoint wraps it in.
 
-    Nothing in the file is executed. Raises UserError where it cannot be read so, or is none.
+    Nothing in the file is executed. Raises UserError if it cannot be read so, or is none.
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # of formats that are refused anyway

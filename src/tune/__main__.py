@@ -9,11 +9,11 @@ COMMANDS = {
     "lr-find": "test a range of learning rates in some steps of training, and suggest one",
     "search": "try settings from given ranges, each trial an ordinary run, by TPE and pruning",
 }
-"""What each does; src/tune/commands/<name>.py does it."""
+"""Description of each command, which is in src/tune/commands/<name>.py."""
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Pass on to the command that the first argument names."""
+    """Call the command that the first argument names."""
     return run_subcommand("src.tune", "Tuning from the command line.", COMMANDS, arguments)
 
 

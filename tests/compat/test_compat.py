@@ -489,7 +489,7 @@ def test_what_one_code_leaves_the_other_goes_on_with(
 ) -> None:
     """In turn, so that a queue with jobs of both loses nothing."""
     config = replace(tiny[0], num_epochs=3, max_images=100)
-    (tmp_path / "config.json").write_text(json.dumps(config.as_dict()))
+    (tmp_path / "config.json").write_text(json.dumps(config.stored()))
     runs, states = tmp_path / "runs", []
     for code, count in ((earlier, 16), (ROOT, 16), (earlier, 10**6)):
         environment = {**os.environ, "PYTHONPATH": str(code)}

@@ -62,7 +62,7 @@ def of_folders(runs_dir: Path, sets: Sets | None) -> Standing:
         against = f"the {sum(map(len, wanted.values()))} cells of the sweep's sets"
         against += f"; {outside} run folders belong to none of them" if outside else ""
     now = overview.overview(found, None)
-    seconds = (attempt.seconds for one in found for attempt in one.found.attempts)
+    seconds = (attempt.seconds for one in found for attempt in one.snapshot.attempts)
     return Standing(
         cells={model: _named(tally.cells) for model, tally in now.models.items()},
         against=against,
@@ -103,7 +103,7 @@ def _usual(runs_dir: Path) -> Sets | None:
     if not sets.numbered(SETS_DIR):
         return None
     usual = sets.read_numbered(SETS_DIR, [])
-    begun = (bool(one.found.names) for one in of_sets(usual, runs_dir)[0])
+    begun = (bool(one.snapshot.names) for one in of_sets(usual, runs_dir)[0])
     return usual if any(begun) else None
 
 

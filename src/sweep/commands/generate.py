@@ -11,7 +11,7 @@ from src.sweep import grid, sets
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Write the sets, and say how many runs they hold."""
+    """Write the sets, and print how many runs they hold."""
     parsed = _parser().parse(arguments)
     source = "reference grid" if parsed.grid is None else str(parsed.grid)
     values = dict(grid.REFERENCE) if parsed.grid is None else grid.read(parsed.grid)
