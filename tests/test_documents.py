@@ -71,7 +71,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory, batches: Path) -> Path:
     for name in ("cpu_cifar10net_grid", "resnet9_onecycle"):
         (folder / "run_config" / f"{name}.yaml").write_text(TINY)
     demo = folder / "run_config" / "demo_grid.yaml"
-    demo.write_text(demo.read_text().replace("max_images: 1000", "max_images: 100"))
+    demo.write_text(demo.read_text().replace("max_images: 2000", "max_images: 100"))
     search = folder / "run_config" / "cifar10net_search.yaml"
     search.write_text(search.read_text().replace("num_epochs: 5", "num_epochs: 1\nmax_images: 200"))
     return folder
@@ -82,26 +82,32 @@ def test_the_two_commands_set_everything_up(
 ) -> None:
     assert COMMANDS[:2] == ["make demo", "make test"]
     done = command("make", "demo", cwd=copy, env=environment, timeout=400)
-    assert done.stdout.count("done     ") == 12
-    assert "epoch 2/2" in done.stderr
+    done_runs, pruned = (done.stdout.count(state) for state in ("done     ", "pruned   "))
+    assert done_runs + pruned == 18
+    assert 1 <= pruned <= 2
+    assert "epoch 8/8" in done.stderr
     assert done.stdout.splitlines()[-3:] == [
-        "table:  demo/clean_runs.csv",
-        "charts: demo/report/",
-        "report: demo/report/report.html",
+        "what it found:  .venv/bin/python -m src.report findings --csv demo/clean_runs.csv",
+        "one run:        .venv/bin/python -m src.sweep logs RUN --runs demo/runs   "
+        "(RUN: an id of the table in demo/clean_runs.csv)",
+        "report:         demo/report/report.html",
     ]
-    assert "12 finished runs" in (copy / "demo" / "report" / "report.html").read_text()
-    assert len((copy / "demo" / "clean_runs.csv").read_text().splitlines()) == 13
+    page = (copy / "demo" / "report" / "report.html").read_text()
+    assert page.count(f"{done_runs} finished runs and {pruned} pruned ones") >= 1
+    assert len((copy / "demo" / "clean_runs.csv").read_text().splitlines()) == 19
     charts = {path.name for path in (copy / "demo" / "report").glob("*.png")}
-    models = ("tinyvgg", "resnet", "cifar10net")
+    models = ("cifar10net", "cifar10net_3", "cifar10net_7")
     of_models = {f"{model}_{what}.png" for model in models for what in ("top_k", "pairs")}
     of_all = {f"{what}.png" for what in ("overall", "effects", "parallel", "scatter")}
     assert charts == of_models | of_all
 
     before = {p: p.stat().st_mtime_ns for p in (copy / "demo" / "runs").rglob("*") if p.is_file()}
     steps = command("make", "-n", "demo", cwd=copy, env=environment)
-    (work,) = (line for line in steps.stdout.splitlines() if "src.sweep work" in line)
-    again = command("python", *work.split()[1:], cwd=copy, env=environment)
-    assert "epoch" not in again.stderr
+    works = [line for line in steps.stdout.splitlines() if "src.sweep work" in line]
+    assert len(works) == 2
+    for work in works:
+        again = command("python", *work.split()[1:], cwd=copy, env=environment)
+        assert "epoch" not in again.stderr
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
     words = command("make", "-n", "test", cwd=copy, env=environment).stdout
