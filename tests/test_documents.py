@@ -71,7 +71,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory, batches: Path) -> Path:
     for name in ("cpu_cifar10net_grid", "resnet9_onecycle"):
         (folder / "run_config" / f"{name}.yaml").write_text(TINY)
     demo = folder / "run_config" / "demo_grid.yaml"
-    demo.write_text(demo.read_text().replace("max_images: 1000", "max_images: 100"))
+    demo.write_text(demo.read_text().replace("max_images: 2000", "max_images: 100"))
     search = folder / "run_config" / "cifar10net_search.yaml"
     search.write_text(search.read_text().replace("num_epochs: 5", "num_epochs: 1\nmax_images: 200"))
     return folder
@@ -82,26 +82,31 @@ def test_the_two_commands_set_everything_up(
 ) -> None:
     assert COMMANDS[:2] == ["make demo", "make test"]
     done = command("make", "demo", cwd=copy, env=environment, timeout=400)
-    assert done.stdout.count("done     ") == 12
-    assert "epoch 2/2" in done.stderr
-    assert done.stdout.splitlines()[-3:] == [
-        "table:  demo/clean_runs.csv",
-        "charts: demo/report/",
-        "report: demo/report/report.html",
+    trained, pruned = (done.stdout.count(f"{state:<9}") for state in ("done", "pruned"))
+    assert trained + pruned == 18
+    assert trained >= 16, "one set of three runs is pruned, and one of them leads"
+    assert "epoch 8/8" in done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()[-3:]] == [
+        "what it found",
+        "status",
+        "report",
     ]
-    assert "12 finished runs" in (copy / "demo" / "report" / "report.html").read_text()
-    assert len((copy / "demo" / "clean_runs.csv").read_text().splitlines()) == 13
+    assert done.stdout.splitlines()[-1].split() == ["report:", "demo/report/report.html"]
+    assert f"{trained} finished runs" in (copy / "demo" / "report" / "report.html").read_text()
+    assert len((copy / "demo" / "clean_runs.csv").read_text().splitlines()) == 19
     charts = {path.name for path in (copy / "demo" / "report").glob("*.png")}
-    models = ("tinyvgg", "resnet", "cifar10net")
+    models = ("cifar10net", "cifar10net_3", "cifar10net_7")
     of_models = {f"{model}_{what}.png" for model in models for what in ("top_k", "pairs")}
     of_all = {f"{what}.png" for what in ("overall", "effects", "parallel", "scatter")}
     assert charts == of_models | of_all
 
     before = {p: p.stat().st_mtime_ns for p in (copy / "demo" / "runs").rglob("*") if p.is_file()}
     steps = command("make", "-n", "demo", cwd=copy, env=environment)
-    (work,) = (line for line in steps.stdout.splitlines() if "src.sweep work" in line)
-    again = command("python", *work.split()[1:], cwd=copy, env=environment)
-    assert "epoch" not in again.stderr
+    work = [line for line in steps.stdout.splitlines() if "src.sweep work" in line]
+    assert len(work) == 2
+    for line in work:
+        again = command("python", *line.split()[1:], cwd=copy, env=environment)
+        assert "epoch" not in again.stderr
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
     words = command("make", "-n", "test", cwd=copy, env=environment).stdout
