@@ -23,8 +23,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep estimate",
-        description="Estimate the cost of sets or a grid on this device, if every run is trained to its "
-        "last epoch. Each kind of run is measured for some seconds.",
+        description="Estimate the cost of sets or a grid on this device, if every run is "
+        "trained to its last epoch. Each kind of run is measured for some seconds.",
     )
     add_sets_options(parser)
     add_grid_option(parser)

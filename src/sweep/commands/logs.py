@@ -75,8 +75,8 @@ def attempts_table(run: Snapshot) -> Table:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep logs",
-        description="Show the epochs of a run, its attempts, its failure, and the end of the log of its "
-        "last job, if that can be found.",
+        description="Show the epochs of a run, its attempts, its failure, and the end of the "
+        "log of its last job, if that can be found.",
     )
     parser.add_argument(
         "run", metavar="RUN", help="a run's folder, its name, or at least 4 digits of its id"

@@ -50,8 +50,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep retry",
-        description="Remove recorded failures, so that the next `work` trains these runs again, diverged "
-        "ones too. Their checkpoints are kept.",
+        description="Remove recorded failures, so that the next `work` trains these runs again, "
+        "diverged ones too. Their checkpoints are kept.",
     )
     add_run_arguments(parser)
     parser.add_argument(

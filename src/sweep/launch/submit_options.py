@@ -82,9 +82,9 @@ def _parser() -> Parser:
     """A parser none of whose values can hold what a shell would run as a command."""
     parser = Parser(
         prog="python -m src.sweep submit",
-        description="Submit workers for the runs that are missing, interrupted, or failed with retries "
-        "left. Runs that are done or in training are left alone. Called again, it submits "
-        "nothing as long as enough workers are queued or running.",
+        description="Submit workers for the runs that are missing, interrupted, or failed with "
+        "retries left. Runs that are done or in training are left alone. Called again, it "
+        "submits nothing as long as enough workers are queued or running.",
     )
     add_sets_options(parser)
     add_grid_option(parser)

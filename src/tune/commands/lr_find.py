@@ -15,8 +15,9 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     """Measure, draw the curve, and print what it suggests."""
     parser = Parser(
         prog="python -m src.tune lr-find",
-        description="Learning-rate range test: train some steps on the run's own batches while the rate "
-        "grows, and suggest the rate at which the loss falls fastest. Creates no run folder.",
+        description="Learning-rate range test: train some steps on the run's own batches while "
+        "the rate grows, and suggest the rate at which the loss falls fastest. Creates no run "
+        "folder.",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file; flags win over it")
     parser.add_argument(

@@ -85,9 +85,9 @@ def _conclude(job: "SearchJob", why: str | None, parsed: Namespace) -> ExitStatu
 def _search_parser() -> Parser:
     parser = Parser(
         prog="python -m src.tune search",
-        description="Search settings by Optuna: every trial is an ordinary run, and the objective is its "
-        "lowest validation loss. The same command continues an interrupted search; flags "
-        "override the fixed settings of the file.",
+        description="Search settings by Optuna: every trial is an ordinary run, and the "
+        "objective is its lowest validation loss. The same command continues an interrupted "
+        "search; flags override the fixed settings of the file.",
     )
     parser.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="YAML settings and 'search:'"
