@@ -21,7 +21,7 @@ demo: $(VENV)/.installed  ## a small real sweep end to end, offline: 18 runs, a 
 	$(BIN)/python -m src.report aggregate --runs $(DEMO)/runs --csv $(DEMO)/clean_runs.csv
 	$(BIN)/python -m src.report --runs $(DEMO)/runs --csv $(DEMO)/clean_runs.csv --out $(DEMO)/report
 	@echo "what it found:  $(BIN)/python -m src.report findings --csv $(DEMO)/clean_runs.csv"
-	@echo "one run:        $(BIN)/python -m src.sweep logs RUN --runs $(DEMO)/runs   (RUN: an id of the table in $(DEMO)/clean_runs.csv)"
+	@echo "status:         $(BIN)/python -m src.sweep status --all --runs $(DEMO)/runs"
 	@echo "report:         $(DEMO)/report/report.html"
 
 test: $(VENV)/.installed-dev  ## every test, or TESTS=tests/...; those for Slurm, CIFAR-10, Chromium or a GPU say why they skip

@@ -3,6 +3,7 @@
 import argparse
 import math
 import shutil
+import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -16,6 +17,15 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         columns = min(80, shutil.get_terminal_size().columns)
         super().__init__(prog, max_help_position=28, width=max(60, columns - 2))
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Wrap each line of a description; a line that is indented stays so."""
+        lines = []
+        for line in text.splitlines():
+            lead = indent + " " * (len(line) - len(line.lstrip()))
+            wrapped = textwrap.wrap(line, width, initial_indent=indent, subsequent_indent=lead)
+            lines += wrapped or [""]
+        return "\n".join(lines)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.nargs == 0:

@@ -65,7 +65,7 @@ def run_subcommand(
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = "\n".join(f"  {name:<11}{what}" for name, what in commands.items())
-        more = f"`python -m {package} COMMAND --help` tells more."
+        more = f"`python -m {package} COMMAND --help` describes each."
         print(f"{title}\n\n{lines}\n\n{more}")
         return ExitStatus.DONE if arguments else ExitStatus.BAD_INPUT
     name, *rest = arguments

@@ -1,4 +1,4 @@
-"""CIFAR-10 and its built-in stand-in, and how their images reach a model."""
+"""Data sets: CIFAR-10, its synthetic stand-in, splits, augmentation and batches on a device."""
 
 from src.config import SYNTHETIC
 from src.data import cifar10, synthetic

@@ -63,7 +63,7 @@ def _record(paths: Sequence[Path]) -> cache.Record:
         if kept is not None:
             return kept
         record = _decode(paths)
-        if cache.key_of(paths) == key:  # what was decoded is what the key stands for
+        if cache.key_of(paths) == key:  # the files did not change while they were decoded
             cache.write(key, record)
             kept = cache.read(key)
     except OSError as error:

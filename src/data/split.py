@@ -1,4 +1,4 @@
-"""Which training images are held out for validation."""
+"""Split the training images into training and validation."""
 
 import numpy as np
 

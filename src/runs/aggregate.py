@@ -101,7 +101,7 @@ def collect(
         now = Snapshot(folder.path)
         result = now.result or now.pruned
         states.setdefault(cells[0].model_type, Counter())[now.state] += 1
-        if result:  # complete, or pruned, as its stop_reason tells
+        if result:  # complete, or pruned: see its stop_reason
             rows += [(_grid_order(cell), _row(cell, result, cells[0])) for cell in cells]
     rows.sort(key=lambda row: row[0])
     columns = [*PUBLISHED_COLUMNS, *OUR_COLUMNS]

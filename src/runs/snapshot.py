@@ -15,7 +15,7 @@ from src.runs.leases import Record
 
 
 class State(StrEnum):
-    """Where a run stands, as its folder tells."""
+    """The state of a run, derived from its folder."""
 
     DONE = "done"
     PRUNED = "pruned"

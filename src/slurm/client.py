@@ -46,7 +46,7 @@ def this_cluster() -> str | None:
 
 @cache
 def settings() -> dict[str, str]:
-    """What `scontrol show config` tells, by name. Empty if it does not answer."""
+    """The settings in `scontrol show config`, by name. Empty if it does not answer."""
     output = answer("scontrol", "show", "config", quiet=True) or ""
     pairs = (line.partition("=") for line in output.splitlines())
     return {name.strip(): value.strip() for name, equals, value in pairs if equals}

@@ -23,7 +23,7 @@ class JobPoller:
         self._ask_at = 0.0  # monotonic clock: not before
 
     def jobs(self, *, seconds: float | None = None) -> dict[str, Job] | None:
-        """All of our jobs, as `job_queue.jobs` tells, as of some seconds ago at most."""
+        """The result of `job_queue.jobs`, at most some seconds old."""
         with self._lock:
             self._refresh(seconds)
             return self._jobs

@@ -7,8 +7,8 @@ from src.common.errors import ExitStatus
 
 COMMANDS = {
     "generate": "expand a grid into numbered set files",
-    "estimate": "seconds, device-hours and disk that they will take, from a short measurement",
-    "submit": "train what is missing of them: as jobs of Slurm, in processes, or in this one",
+    "estimate": "device-hours and disk space of a sweep, from a short measurement",
+    "submit": "start workers for missing runs: Slurm jobs, processes, or this one",
     "work": "train the runs of one set, of several or of all, in this process",
     "status": "progress of a sweep: runs done, speed, time left, failures, jobs",
     "logs": "history, attempts, traceback and job log of a run",

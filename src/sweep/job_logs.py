@@ -21,8 +21,8 @@ def find(job: str) -> Path | None:
     found = {path for folder in _SUBMITTED_FROM for path in folder.glob(f"*-{job}.out")}
     if found:
         return max(found, key=lambda path: path.stat().st_mtime)
-    told = client.answer("scontrol", "show", "job", job, seconds=_SECONDS, quiet=True) or ""
-    named = re.search(r"^\s*StdOut=(.+)$", told, re.MULTILINE)
+    output = client.answer("scontrol", "show", "job", job, seconds=_SECONDS, quiet=True) or ""
+    named = re.search(r"^\s*StdOut=(.+)$", output, re.MULTILINE)
     return Path(named[1]) if named and Path(named[1]).is_file() else None
 
 

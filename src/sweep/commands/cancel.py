@@ -91,9 +91,10 @@ def decide(
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep cancel",
-        description="Stop what works on runs: a job of Slurm by scancel, a process of this "
-        "machine by SIGTERM, upon which it saves everything. What else it works on stops with it. "
-        "--all: also every job of a sweep that was submitted from this repository and waits.",
+        description="Stop the workers of runs: a Slurm job by scancel, a process of this "
+        "machine by SIGTERM, on which it saves everything. Other runs of the same worker stop "
+        "as well. --all: also every waiting job of a sweep that was submitted from this "
+        "repository.",
     )
     add_run_arguments(parser)
     add_runs_option(parser)

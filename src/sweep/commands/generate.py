@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep generate",
-        description="Expand a grid into numbered set files, one run a line.",
+        description="Expand a grid into numbered set files, one run per line.",
     )
     parser.add_argument(
         "--grid", type=Path, metavar="FILE", help="YAML grid [the 864 runs of the reference sweep]"

@@ -75,8 +75,8 @@ def attempts_table(run: Snapshot) -> Table:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep logs",
-        description="The epochs of a run, its attempts, what broke it, and the end of the log of "
-        "its last job, where that can be found.",
+        description="Show the epochs of a run, its attempts, its failure, and the end of the "
+        "log of its last job, if that can be found.",
     )
     parser.add_argument(
         "run", metavar="RUN", help="a run's folder, its name, or at least 4 digits of its id"
@@ -138,13 +138,13 @@ def _new_text(log: Path) -> Callable[[], str]:
     return file.read
 
 
-def _new_epochs(run: RunFolder, told: int) -> Callable[[], str]:
+def _new_epochs(run: RunFolder, seen: int) -> Callable[[], str]:
     """A line for each new epoch."""
 
     def more() -> str:
-        nonlocal told
-        new = _rows(run)[told:]
-        told += len(new)
+        nonlocal seen
+        new = _rows(run)[seen:]
+        seen += len(new)
         return "".join(
             "  ".join(f"{name} {_cell(name, row.get(name))}" for name in _COLUMNS) + "\n"
             for row in new

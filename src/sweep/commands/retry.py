@@ -50,12 +50,14 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep retry",
-        description="Forget failures, so that the next `work` tries these runs again: those that "
-        "diverged too. What they have saved is kept.",
+        description="Remove recorded failures, so that the next `work` trains these runs again, "
+        "diverged ones too. Their checkpoints are kept.",
     )
     add_run_arguments(parser)
     parser.add_argument(
-        "--kind", metavar="KIND", help="those with this cause, as `status` names it, or exception"
+        "--kind",
+        metavar="KIND",
+        help="only failures of this kind: a failure class or an exception, as in `status`",
     )
     add_runs_option(parser)
     return parser

@@ -40,12 +40,14 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep status",
-        description="Where a sweep stands, from its run folders, and from one question to Slurm "
-        "where that is there. Without set files: all run folders.",
+        description="Show the progress of a sweep, from its run folders and one call of squeue "
+        "if there is one. Without set files: all run folders.",
     )
     add_sets_options(parser)
     add_grid_option(parser)
-    parser.add_argument("--all", action="store_true", help="all run folders, whatever their set")
+    parser.add_argument(
+        "--all", action="store_true", help="all run folders, also those outside of the sets"
+    )
     add_runs_option(parser)
     parser.add_argument(
         "--watch",

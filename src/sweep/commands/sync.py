@@ -43,9 +43,9 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep sync",
-        description="Send runs to Weights & Biases that have ended and are not there in full, from "
-        "their folders: those trained with --wandb offline or disabled too. What is there already "
-        "is not sent again. WANDB_PROJECT, WANDB_ENTITY and WANDB_BASE_URL log where to.",
+        description="Upload runs that have ended to Weights & Biases, from their run folders, "
+        "also those trained with --wandb offline or disabled. Complete uploads are not "
+        "repeated. WANDB_PROJECT, WANDB_ENTITY and WANDB_BASE_URL set the destination.",
     )
     add_run_arguments(parser)
     parser.add_argument(

@@ -85,9 +85,9 @@ def _conclude(job: "SearchJob", why: str | None, parsed: Namespace) -> ExitStatu
 def _search_parser() -> Parser:
     parser = Parser(
         prog="python -m src.tune search",
-        description="Search settings by Optuna: every trial is an ordinary run, judged by its "
-        "lowest validation loss.\nThe same command goes on where it was stopped; flags win over "
-        "the file's fixed settings.",
+        description="Search settings by Optuna: every trial is an ordinary run, and the "
+        "objective is its lowest validation loss. The same command continues an interrupted "
+        "search; flags override the fixed settings of the file.",
     )
     parser.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="YAML settings and 'search:'"
@@ -99,8 +99,8 @@ def _search_parser() -> Parser:
         "--pruner",
         choices=("median", "halving", "none"),
         default="median",
-        help="who stops hopeless trials: the median of the others at the same epoch, successive "
-        "halving, or nobody [median]",
+        help="end a trial that is worse than the median of the others at the same epoch, by "
+        "successive halving, or never [median]",
     )
     parser.add_argument(
         "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
