@@ -1,4 +1,4 @@
-# The whole developer manual: `make help`.
+# `make help` lists the targets; CONTRIBUTING.md tells how to work on the code.
 VENV ?= .venv
 PYTHON ?= python3
 DEMO ?= demo
@@ -7,23 +7,24 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check sweep report bench bench-gpu reproduce chaos bench-commands screenshots clean
+.PHONY: help setup demo test check sweep report bench bench-gpu reproduce chaos bench-commands screenshots metrics clean
 
 help:  ## what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(VENV)/.installed  ## .venv with what running needs
 
-demo: $(VENV)/.installed  ## a small real sweep end to end, offline: 12 runs, a CSV, charts and a page
+demo: $(VENV)/.installed  ## a small real sweep end to end, offline: 18 runs, a CSV, charts and a page
 	$(BIN)/python -m src.sweep generate --grid run_config/demo_grid.yaml --out $(DEMO)/sets
-	$(BIN)/python -m src.sweep work --sets $(DEMO)/sets --runs $(DEMO)/runs
+	$(BIN)/python -m src.sweep work 1 2 3 4 5 --sets $(DEMO)/sets --runs $(DEMO)/runs
+	$(BIN)/python -m src.sweep work 6 --prune --first-rung 2 --sets $(DEMO)/sets --runs $(DEMO)/runs
 	$(BIN)/python -m src.report aggregate --runs $(DEMO)/runs --csv $(DEMO)/clean_runs.csv
 	$(BIN)/python -m src.report --runs $(DEMO)/runs --csv $(DEMO)/clean_runs.csv --out $(DEMO)/report
-	@echo "table:  $(DEMO)/clean_runs.csv"
-	@echo "charts: $(DEMO)/report/"
-	@echo "report: $(DEMO)/report/report.html"
+	@echo "what it found:  $(BIN)/python -m src.report findings --csv $(DEMO)/clean_runs.csv"
+	@echo "status:         $(BIN)/python -m src.sweep status --all --runs $(DEMO)/runs"
+	@echo "report:         $(DEMO)/report/report.html"
 
-test: $(VENV)/.installed-dev  ## every test; those for Slurm, CIFAR-10, Chromium or a GPU say why they skip
+test: $(VENV)/.installed-dev  ## every test, or TESTS=tests/...; those for Slurm, CIFAR-10, Chromium or a GPU say why they skip
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(TESTS)
 
 check: $(VENV)/.installed-dev  ## lint, format and types
@@ -41,20 +42,23 @@ report: $(VENV)/.installed  ## clean_runs.csv, the charts and the page, from sav
 bench: $(VENV)/.installed-dev  ## speed, start-up and memory on this CPU, in benchmarks/results; ten idle minutes
 	$(BIN)/python -m benchmarks.cpu
 
-reproduce: $(VENV)/.installed-dev  ## every recipe, its numbers beside the published ones; ONLY="NAME ..."; goes on where it stopped
+reproduce: $(VENV)/.installed-dev  ## train every recipe, write docs/reproduction.md; ONLY="NAME ..."; continues where it stopped
 	$(BIN)/python -m benchmarks.reproduce $(if $(ONLY),--only $(ONLY))
 
 bench-commands: $(VENV)/.installed-dev  ## seconds of submit, status and aggregate over thousands of runs
 	$(BIN)/python -m benchmarks.commands
 
-screenshots: $(VENV)/.installed-dev  ## the README's pictures of the page, from clean_runs.csv; RUNS=saved_models: and its curves and mistakes
+screenshots: $(VENV)/.installed-dev  ## pictures of the page for the documents, from clean_runs.csv; RUNS=saved_models: and its curves and mistakes
 	$(BIN)/python -m docs.take_screenshots $(if $(RUNS),--runs $(RUNS))
 
-chaos: $(VENV)/.installed-dev  ## disturb sweeps in every way, most of them hundreds of times; ONLY="NAME ..."; an hour, and Slurm
+chaos: $(VENV)/.installed-dev  ## fault injection, written to docs/reliability.md; ONLY="NAME ..."; takes an hour and needs Slurm
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(if $(ONLY),--only $(ONLY))
 
 bench-gpu: $(VENV)/.installed-dev  ## the same of a GPU: slots, processes and the conventional way
 	$(BIN)/python -m benchmarks.gpu
+
+metrics: $(VENV)/.installed  ## the table of lines, functions and imports of src/, in docs/architecture.md
+	$(BIN)/python -m docs.code_metrics
 
 clean:  ## remove what make and the tests made; not the runs in saved_models
 	rm -rf $(DEMO) report .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)

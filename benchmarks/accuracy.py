@@ -131,7 +131,7 @@ def _configs(arm: str, parsed: Namespace) -> list[RunConfig]:
 
 def _tabulate(record: Record, results: dict[str, list[dict[str, Any]]]) -> None:
     """A row an arm, against the first."""
-    table = record.table("Accuracy by compute_format", _COLUMNS, _NOTES)
+    table = record.table("Accuracy by arithmetic", _COLUMNS, _NOTES)
     accuracies = {
         arm: [100 * result["test_accuracy_best_val_acc"] for result in of_arm]
         for arm, of_arm in results.items()

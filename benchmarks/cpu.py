@@ -100,7 +100,7 @@ def say(line: str) -> None:
 
 def throughput(record: Record, parsed: Any) -> None:
     """Training with augmentation: images a second of every arm on every model."""
-    table = record.table("SweepRun with augmentation", _COLUMNS, _NOTES)
+    table = record.table("Training with augmentation", _COLUMNS, _NOTES)
     ceilings = {dtype: ceiling(CPU, dtype) for dtype in {torch.float32, fast_dtype(CPU)}}
     for dtype, rate in ceilings.items():
         table.notes.append(f"ceiling in {_name(dtype)}: {rate:,.0f} GFLOP/s")

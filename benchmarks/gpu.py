@@ -160,7 +160,7 @@ class Bench:
                     self._processes(model, environment)
 
     def _table(self) -> Table:
-        return self.record.table("SweepRun with augmentation", _COLUMNS, _NOTES)
+        return self.record.table("Training with augmentation", _COLUMNS, _NOTES)
 
     def _one_process(self, model: str) -> None:
         batch = GPU_BATCHES[model]

@@ -28,7 +28,7 @@ from src.common.signals import StopSignal
 from src.config import SEARCH, SYNTHETIC, RunConfig, default_dataset_path, from_mapping, read_yaml
 
 RECIPES = ROOT / "run_config"
-README = ROOT / "README.md"
+DOCUMENT = ROOT / "docs" / "reproduction.md"
 FILE = "reproduction.json"
 BEGIN, END = "<!-- reproduction: begin -->", "<!-- reproduction: end -->"
 
@@ -177,14 +177,14 @@ def _in_order(table: dict[str, Row]) -> list[Row]:
 
 
 def _write(rows: list[Row], out: Path) -> None:
-    """Write the numbers, and the README's table where they are the project's own."""
+    """Write the numbers, and the table of docs/reproduction.md where they are the project's own."""
     ordered = _in_order({row["recipe"]: row for row in rows})
     out.mkdir(parents=True, exist_ok=True)
     files.write_json(out / FILE, {"rows": ordered})
     if out.resolve() == RESULTS:
-        before, rest = README.read_text().split(BEGIN)
+        before, rest = DOCUMENT.read_text().split(BEGIN)
         _, after = rest.split(END)
-        files.write_text(README, f"{before}{BEGIN}\n{markdown(ordered)}\n{END}{after}")
+        files.write_text(DOCUMENT, f"{before}{BEGIN}\n{markdown(ordered)}\n{END}{after}")
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -1,1 +1,1 @@
-"""What the README shows, and what makes it."""
+"""The documents, and what makes their pictures and tables."""

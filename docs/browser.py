@@ -67,10 +67,18 @@ def see(page: "Page", plot: str) -> None:
 
 
 def drawn(page: "Page", plot: str) -> list[dict[str, Any]]:
-    """The traces of a plot, once it is in sight and drawn."""
+    """The traces of a plot, once it is in sight and drawn, and drawn again where that is due.
+
+    The page draws one plot after each frame, and begins when it is told what came in sight.
+    """
     see(page, plot)
     until(page, f"document.getElementById('{plot}').data", plot)
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.evaluate(
+        """(async () => {
+            for (let left = document.querySelectorAll(".plot").length + 2; left > 0; left -= 1)
+                await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+        })()"""
+    )
     traces: list[dict[str, Any]] = page.evaluate(
         f"""document.getElementById('{plot}').data.map(one => ({{
             name: one.name, mode: one.mode, xaxis: one.xaxis, x: Array.from(one.x ?? []),

@@ -2,7 +2,7 @@
 
 `make metrics`. Per room (a folder of src/, or `src` for the modules beside them): modules, lines,
 functions with their median and longest length, and the shares of code, docstrings and comments.
-For the whole of it: module and class names that stand twice, import circles, backward imports.
+For the whole of it: duplicate module and class names, import circles, backward imports.
 """
 
 import ast
@@ -241,7 +241,7 @@ def table(of: Sequence[Module]) -> str:
         ),
         _row("all", of),
         "",
-        f"Names that stand twice: {_listed(twice)}. "
+        f"Duplicate names: {_listed(twice)}. "
         f"Import circles: {_listed([' - '.join(group) for group in circles(import_graph(of))])}. "
         f"Backward imports: {_listed(backward_imports(of))}.",
     ]

@@ -1,4 +1,4 @@
-"""The README's pictures of the report page: python -m docs.take_screenshots"""
+"""The documents' pictures of the report page: python -m docs.take_screenshots"""
 
 import io
 import tempfile

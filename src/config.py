@@ -20,7 +20,7 @@ from src.common.paths import MODELS_PACKAGE
 from src.common.registry import registered
 
 SYNTHETIC = "synthetic"
-SEARCH = "search"  # where a YAML file says what to vary, which makes it a search and no run
+SEARCH = "search"  # key of a YAML file that describes a search instead of a run
 SCHEDULERS = ("exponential", "step", "cosine", "onecycle", "none")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 NORMALIZATIONS = ("imagenet", "cifar10", "half", "measured")
@@ -33,13 +33,13 @@ CHECKPOINTS_KEPT = ("best", "all", "none")
 INITIALIZATIONS = ("default", "kaiming_normal")
 
 PRETRAINED = ("resnet18_transfer",)
-"""Architectures that can begin with weights trained on another data set."""
+"""Architectures with pretrained weights."""
 
 MODEL_OPTIONS = ("dropout", "hidden_units", "batch_norm", "fc1", "fc2")
-"""Fields handed to the architecture where they are set."""
+"""Fields passed to the architecture if they are set."""
 
 FIND = "find"
-"""In place of a learning rate, where a range test is to find it."""
+"""In place of a learning rate: a range test chooses it."""
 
 FIELD_GROUPS = (
     *("run", "data", "optimiser and schedule", "augmentation", "model", "arithmetic", "output"),
@@ -59,8 +59,15 @@ _FIRST_FIELDS = (
     *("dropout", "hidden_units", "batch_norm", "fc1", "fc2", "initialization"),
     *("weights", "freeze_backbone", "label_smoothing", "ema", "seed"),
     *("precision", "memory_format", "convolution", "compile", "parent"),
+    *("base_dataset_path", "parent_weights", "device", "cuda_graphs"),
+    *("keep_checkpoints", "checkpoint_minutes"),
 )
-"""Fields that every cell's and every search's name is hashed from. None is ever added here."""
+"""Fields of the first version: they always count in names and are always written.
+
+A field that is added later does so only where it differs from its default. Then the names of
+existing cells and searches stay, and code from before the field reads what it can. None is ever
+added here.
+"""
 
 
 def model_types() -> tuple[str, ...]:
@@ -79,7 +86,7 @@ _AUGMENTED = {"data_augmentation": (True,)}
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One training run. Raises InvalidValue naming the field, its value and what is allowed."""
+    """One training run. Raises InvalidValue naming a field, its value and what is allowed."""
 
     base_dataset_path: str = option(
         "./cifar-10",
@@ -532,7 +539,7 @@ class RunConfig:
         for spec in _specs():
             value, default = getattr(self, spec.name), spec.default
             if value is default or (type(value) is type(default) and value == default):
-                continue  # thousands of runs are read at a time
+                continue  # a default needs no check: thousands of configs are read at once
             object.__setattr__(self, spec.name, checked(spec, value))
         if self.convolution == "winograd" and not self.cpu_kernels:
             raise InvalidValue("convolution", "winograd", "auto or direct with --no_cpu_kernels")
@@ -544,7 +551,7 @@ class RunConfig:
 
     @property
     def name(self) -> str:
-        """The run's name: model and hyperparameters of the reference grid."""
+        """The name of the run: its model and the hyperparameters of the reference grid."""
         return (
             f"{self.model_type}_aug_{self.data_augmentation}_scheduler_{self.scheduler}"
             f"_lr_{self.learning_rate}_wd_{self.weight_decay}_gamma_{self.gamma}"
@@ -552,10 +559,10 @@ class RunConfig:
 
     @cached_property
     def id(self) -> str:
-        """Ten hex digits, the same for two runs exactly if they are the same training.
+        """Ten hex digits that are equal for two runs exactly if they are the same training.
 
-        Fields with a short flag always count; the others where they differ from their default,
-        so that a field added later leaves the ids of today's runs alone.
+        Fields with a short flag always count, others only where they differ from their default:
+        a field that is added later changes no existing id.
         """
         run = self.canonical()
         counted = {
@@ -569,25 +576,26 @@ class RunConfig:
 
     @cached_property
     def cell(self) -> str:
-        """The grid cell: the name, and a hash of every setting as given, idle ones too."""
+        """The name of the grid cell: that of the run, and a hash of every setting as given.
+
+        Settings without effect count too (gamma under cosine): cells differ where runs do not.
+        """
         digest = hashlib.sha256(json.dumps(self.given(), sort_keys=True).encode()).hexdigest()
         return f"{self.name}-{digest[:10]}"
 
     def given(self) -> dict[str, Any]:
-        """What can change a result, as given, idle settings too, for names to be hashed from.
+        """The fields that can change a result, as given, from which names of cells are hashed.
 
-        Fields that were added after the first names were made count where they differ from their
-        default, so that a new one leaves all names alone.
+        A field that was added later counts only where it differs from its default.
         """
         return {
             spec.name: getattr(self, spec.name)
             for spec in _specs()
-            if spec.metadata["changes_result"]
-            and (spec.name in _FIRST_FIELDS or getattr(self, spec.name) != spec.default)
+            if spec.metadata["changes_result"] and self._is_written(spec)
         }
 
     def canonical(self) -> "RunConfig":
-        """The same training with every field that cannot matter at its default."""
+        """The same training, with every field that has no effect at its default."""
         return self._canonical
 
     @cached_property
@@ -604,8 +612,15 @@ class RunConfig:
         return replace(self, **idle) if idle else self
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, by name."""
+        """All fields by name."""
         return asdict(self)
+
+    def stored(self) -> dict[str, Any]:
+        """What config.json holds: all fields, later ones only where they are not at default."""
+        return {spec.name: getattr(self, spec.name) for spec in _specs() if self._is_written(spec)}
+
+    def _is_written(self, spec: "Field[Any]") -> bool:
+        return spec.name in _FIRST_FIELDS or getattr(self, spec.name) != spec.default
 
 
 def field_names() -> list[str]:
@@ -619,12 +634,12 @@ def _specs() -> "tuple[Field[Any], ...]":
 
 
 def default_dataset_path() -> str:
-    """Where CIFAR-10 is unless -d says otherwise."""
+    """The default of -d: CIFAR10_DIR if it is set."""
     return os.environ.get("CIFAR10_DIR") or RunConfig.base_dataset_path
 
 
 def from_mapping(values: Mapping[str, object], source: str) -> RunConfig:
-    """A RunConfig from names and values as a YAML file or a set-file line gives them.
+    """A RunConfig from the names and values of a YAML file or a set-file line.
 
     Raises UserError that begins with `source`.
     """
@@ -642,7 +657,7 @@ def from_mapping(values: Mapping[str, object], source: str) -> RunConfig:
 
 
 def read_yaml(path: Path) -> dict[str, object]:
-    """The mapping in a YAML file. Raises UserError where it is missing or is no mapping."""
+    """The mapping in a YAML file. Raises UserError if it is missing or is no mapping."""
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:

@@ -34,9 +34,9 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parsed = parser.parse(arguments)
     config = config_from(parsed)
     if wants_rate(parsed):
-        from src.tune.lr_range_test import with_found_rate
+        from src.tune.lr_range_test import with_suggested_rate
 
-        config = with_found_rate(config, parsed.runs, parsed.quiet)
+        config = with_suggested_rate(config, parsed.runs, parsed.quiet)
     return train([config], TrainingOptions.parsed(parsed))
 
 

@@ -146,7 +146,7 @@ def _train(
 def _trainer(
     leased: LeasedRun, data_of: DataOf, display: ProgressDisplay, options: RunOptions
 ) -> Trainer:
-    """The trainer of a leased run: it saves to the run's folder and tells every tracker."""
+    """The trainer of a leased run: it saves to the run's folder and notifies all trackers."""
     config, folder, pruner = leased.run.config, leased.run.folder, options.pruner
     mirrors = [options.tracking.run(folder)] if options.tracking else []
     shown = display.run(config, leased.run.number)

@@ -39,8 +39,9 @@ _PAGE = "tests/report/test_page.py"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Beside others run whole files, and all that need the one cluster; the longest begin."""
     long = [
-        *("slurm", "tests/test_readme.py", "tests/chaos/test_chaos.py", _PAGE),
+        *("slurm", "tests/test_documents.py", "tests/chaos/test_chaos.py", _PAGE),
         *("tests/test_style.py", "tests/benchmarks/test_commands.py", "tests/test_main.py"),
+        "tests/test_as_on_amx.py",
     ]
 
     def group(item: pytest.Item) -> str:
@@ -93,10 +94,15 @@ def config() -> RunConfig:
 
 @pytest.fixture(scope="session")
 def trained(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run folders of three tiny runs on the stand-in: two of cifar10net, one of tinyvgg."""
+    """Run folders of three tiny runs on the stand-in: two of cifar10net, one of tinyvgg.
+
+    On the CPU, where their weights give the same features again, bit for bit. The second is
+    trained in float32, in which weights are evaluated of which nobody knows how they came about.
+    """
     runs_dir = tmp_path_factory.mktemp("trained")
-    tiny = replace(config, num_epochs=3, learning_rate=0.003, keep_checkpoints="all")
+    tiny = replace(config, num_epochs=3, learning_rate=0.003, keep_checkpoints="all", device="cpu")
     measured = replace(tiny, normalization="measured", val_freq=2, seed=1, optimizer="adam")
+    measured = replace(measured, precision="float32", memory_format="contiguous")
     small = replace(tiny, model_type="tinyvgg", hidden_units=4, num_epochs=1)
     run([tiny, measured, small], runs_dir=runs_dir)
     return runs_dir
@@ -151,6 +157,27 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Run:
         return done
 
     return run
+
+
+def copy_repository(folder: Path) -> Path:
+    """Copy what git tracks into `folder`, with this checkout's environment; returns `folder`."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    for name in filter(None, tracked.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """As after `. .venv/bin/activate`."""
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of the `make test` that we run under
+        monkeypatch.delenv(name, raising=False)
+    return {**os.environ, "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"}
 
 
 @pytest.fixture(scope="session")

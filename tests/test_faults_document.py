@@ -103,7 +103,7 @@ def test_a_stale_listing_gives_no_second_owner(
     first = leases.acquire(folder.path)
     assert first
     with monkeypatch.context() as patch:
-        patch.setattr(leases, "last", lambda folder: None)
+        patch.setattr(leases, "latest", lambda folder: None)
         assert leases.acquire(folder.path) is None
     first.ensure_held()
     first.end("stopped")

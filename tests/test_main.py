@@ -9,12 +9,17 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from src.common.option_fields import kind_of
 from src.common.paths import ROOT
+from src.config import FIELD_GROUPS, RunConfig
+from src.sweep import __main__ as sweep_commands
+from src.tune import __main__ as tune_commands
 from tests.conftest import Run
 
 SMALL = ("-d", "synthetic", "-m", "cifar10net", "-b", "50", "-l", "0.001", "--max_images", "400")
@@ -88,6 +93,31 @@ def test_a_switch_that_is_the_architectures_own(
     assert config["hidden_units"] == (32 if words[:1] == ["--config"] else None)
 
 
+HELP = [
+    ("src/main.py",),
+    ("-m", "src.evaluate"),
+    ("-m", "src.report"),
+    ("-m", "src.sweep"),
+    ("-m", "src.tune"),
+    *(("-m", "src.sweep", name) for name in sweep_commands.COMMANDS),
+    *(("-m", "src.tune", name) for name in tune_commands.COMMANDS),
+]
+
+
+@pytest.mark.parametrize("words", HELP, ids=" ".join)
+def test_help_fits_eighty_columns(command: Run, words: tuple[str, ...]) -> None:
+    environment = {**os.environ, "COLUMNS": "80"}
+    lines = command("python", *words, "--help", env=environment).stdout.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    assert sum("cifar10net_7" in line for line in lines) <= 1, "models are listed once"
+
+
+def test_every_field_has_a_group_and_a_metavar() -> None:
+    for spec in fields(RunConfig):
+        assert spec.metadata["group"] in FIELD_GROUPS, spec.name
+        assert spec.metadata["metavar"] or kind_of(spec) == "bool", spec.name
+
+
 def test_the_help_is_quick_and_needs_no_torch(command: Run) -> None:
     times = []
     for _ in range(3):
@@ -150,7 +180,10 @@ def test_a_run_that_failed_is_exit_status_1(command: Run, tmp_path: Path) -> Non
 
 
 def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
-    code = "from src import main, progress; progress._REFRESH_SECONDS = 0.05; main.door(main.main)"
+    code = (
+        "from src import main; from src.training import console; console._REFRESH_SECONDS = 0.05; "
+        "main.run_main(main.main)"
+    )
     words = [sys.executable, "-c", code, *SMALL, "-e", "8", "--runs", str(tmp_path)]
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "150", "NO_COLOR": "1"}
@@ -209,7 +242,8 @@ def test_signals_save_and_the_same_command_goes_on(command: Run, tmp_path: Path)
 def test_messages_are_shown_as_they_are() -> None:
     """Square brackets in an error message are no markup."""
     code = (
-        "from src.training.console import Bars\nb = Bars(1)\nb.note('[enforce fail] [/tmp/x] \\\\')"
+        "from src.training.console import BarDisplay\nb = BarDisplay(1)\n"
+        "b.note('[enforce fail] [/tmp/x] \\\\')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True

@@ -1,1 +1,1 @@
-"""What the commands share: flags, error lines and exit statuses."""
+"""The command line: argument parsing, flags of RunConfig, errors and exit statuses."""

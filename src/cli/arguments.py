@@ -1,8 +1,9 @@
-"""An argument parser whose complaints are one line, and the kinds of numbers that it reads."""
+"""The argument parser of all commands, and the types of its numbers."""
 
 import argparse
 import math
 import shutil
+import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -16,6 +17,15 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         columns = min(80, shutil.get_terminal_size().columns)
         super().__init__(prog, max_help_position=28, width=max(60, columns - 2))
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Wrap each line of a description; a line that is indented stays so."""
+        lines = []
+        for line in text.splitlines():
+            lead = indent + " " * (len(line) - len(line.lstrip()))
+            wrapped = textwrap.wrap(line, width, initial_indent=indent, subsequent_indent=lead)
+            lines += wrapped or [""]
+        return "\n".join(lines)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.nargs == 0:
@@ -47,7 +57,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see {self.prog} --help)")
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Parse all of `arguments`. Raises UserError naming what is unknown and what is near it."""
+        """Parse `arguments`. Raises UserError naming an unknown argument and similar known ones."""
         parsed, unknown = self.parse_known_args([_underscored(word) for word in arguments])
         if unknown:
             name = unknown[0].split("=")[0]
@@ -57,7 +67,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _underscored(word: str) -> str:
-    """--num-epochs=3 as --num_epochs=3."""
+    """Replace - by _ in the name of a long flag: --num-epochs=3 becomes --num_epochs=3."""
     if not word.startswith("--"):
         return word
     flag, equals, value = word.partition("=")
@@ -65,26 +75,26 @@ def _underscored(word: str) -> str:
 
 
 def positive_int(text: str) -> int:
-    """A whole number above 0, for argparse."""
+    """argparse type: a whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 0")
     return int(text)
 
 
 def non_negative_int(text: str) -> int:
-    """A whole number from 0, for argparse."""
+    """argparse type: a whole number from 0."""
     return 0 if text == "0" else positive_int(text)
 
 
 def seed(text: str) -> int:
-    """A seed of numpy's and scikit-learn's random streams, for argparse."""
+    """argparse type: a seed for numpy and scikit-learn, 0 to 2^32 - 1."""
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 0 to 2^32 - 1")
     return int(text)
 
 
 def positive_float(text: str) -> float:
-    """A number above 0, for argparse."""
+    """argparse type: a number above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -95,7 +105,7 @@ def positive_float(text: str) -> float:
 
 
 def seconds(text: str) -> float:
-    """Seconds between two looks, for argparse."""
+    """argparse type: seconds between two updates of a display."""
     try:
         value = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Flags made of RunConfig's fields, and the RunConfig of flags, files and parent runs."""
+"""Flags for the fields of RunConfig, and a RunConfig from flags, a YAML file and a parent run."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -70,9 +70,9 @@ def _help(spec: "Field[Any]") -> str:
 
 
 def config_from(parsed: argparse.Namespace) -> RunConfig:
-    """The RunConfig of the given flags, over those of --config FILE, over those of a parent run.
+    """A RunConfig from the given flags, then --config FILE, then the parent run, in this order.
 
-    A learning rate that is to be found is left at its default: see `wants_rate`.
+    A learning rate of 'find' is left at its default: see `wants_rate`.
     """
     given = given_settings(parsed)
     file = {} if parsed.config is None else read_yaml(parsed.config)
@@ -83,14 +83,14 @@ def config_from(parsed: argparse.Namespace) -> RunConfig:
         if settings.get("learning_rate") == FIND:
             del settings["learning_rate"]
     if file:
-        from_mapping(file, str(parsed.config))  # its own mistakes, under its own name
-    parent = vars(parsed).get("parent_path")  # only some commands go on from a parent
+        from_mapping(file, str(parsed.config))  # errors in the file should name the file
+    parent = vars(parsed).get("parent_path")  # not every command has --continue
     inherited = {} if parent is None else _of_parent(parent)
     return from_flags({**inherited, **file, **given})
 
 
 def given_settings(parsed: argparse.Namespace) -> dict[str, Any]:
-    """The values of the flags of RunConfig's fields that were given."""
+    """The values of the RunConfig flags that were given."""
     return {name: value for name, value in vars(parsed).items() if name in field_names()}
 
 
@@ -105,7 +105,10 @@ def from_flags(values: Mapping[str, Any]) -> RunConfig:
 
 
 def _of_parent(path: Path) -> dict[str, Any]:
-    """The settings of the run that `path` is the folder or a weights file of, and what it gives."""
+    """The settings of a parent run, and the fields that name it and its weights.
+
+    path: its folder, or a weights file in its folder.
+    """
     weights = path if path.suffix == ".pt" else path / weights_file("best_val_acc")
     settings = files.read_json(weights.parent / CONFIG)
     if settings is None or not weights.is_file():
@@ -122,7 +125,7 @@ def _of_parent(path: Path) -> dict[str, Any]:
 
 
 def wants_rate(parsed: argparse.Namespace) -> bool:
-    """Whether the learning rate of `config_from` is to be found by a range test."""
+    """Whether a range test is to choose the learning rate (`--learning_rate find`)."""
     if hasattr(parsed, "learning_rate"):
         return bool(parsed.learning_rate == FIND)
     return parsed.config is not None and read_yaml(parsed.config).get("learning_rate") == FIND

@@ -1,4 +1,4 @@
-"""How commands begin and end: the choice of a command, error lines and exit statuses."""
+"""Entry point of every command: error lines, exit statuses and subcommands."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ _WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EA
 
 
 def run_main(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
-    """Run a command's main with the process's arguments, and exit with its status."""
+    """Call `main` with the arguments of the process, and exit with the status of the command."""
     status: int
     try:
         status = main(sys.argv[1:])
@@ -58,14 +58,14 @@ def _reason(error: OSError) -> str:
 def run_subcommand(
     package: str, title: str, commands: Mapping[str, str], arguments: Sequence[str]
 ) -> ExitStatus:
-    """Pass on to the command that the first argument names, or print which there are.
+    """Call the subcommand that the first argument names, or list all of them.
 
-    commands: what each does, by name; `main` of the module <package>.commands.<name> does it, in
-    whose name - is _.
+    commands: the description of each, by name. `main` of the module <package>.commands.<name> is
+    called, with _ for - in the name of the module.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = "\n".join(f"  {name:<11}{what}" for name, what in commands.items())
-        more = f"`python -m {package} COMMAND --help` tells more."
+        more = f"`python -m {package} COMMAND --help` describes each."
         print(f"{title}\n\n{lines}\n\n{more}")
         return ExitStatus.DONE if arguments else ExitStatus.BAD_INPUT
     name, *rest = arguments

@@ -1,4 +1,4 @@
-"""What can end a command, and the exit status each ending has."""
+"""Exceptions that end a command, and its exit statuses."""
 
 import errno
 import os
@@ -12,15 +12,15 @@ class ExitStatus(IntEnum):
     DONE = 0
     SOME_RUNS_FAILED = 1
     BAD_INPUT = 2
-    STOPPED = 3  # by a signal, with everything saved, or by trouble of its node
+    STOPPED = 3  # by a signal, with everything saved, or because the node is at fault
 
 
 class UserError(Exception):
-    """What a person got wrong, in one line that names it and says what is allowed."""
+    """Bad input, in one line that names what is wrong and what is allowed."""
 
 
 class InvalidValue(UserError):
-    """A setting has a value that it cannot have."""
+    """A setting has a value that is not allowed."""
 
     def __init__(self, name: str, value: object, expected: str) -> None:
         self.name, self.value, self.expected = name, value, expected
@@ -28,13 +28,13 @@ class InvalidValue(UserError):
 
 
 class Stopped(Exception):
-    """A signal asked for the end, and everything needed to go on is on disk."""
+    """A signal asked the process to stop, and everything needed to continue is on disk."""
 
 
 class NodeFailure(Stopped):
-    """The node failed a run: the process must end, and go on elsewhere from the checkpoints.
+    """The node is at fault: the process must end, and its runs continue on another node.
 
-    exclude: nodes that a job should not come back to.
+    exclude: nodes on which the job should not run again.
     """
 
     def __init__(self, message: str, exclude: Sequence[str] = ()) -> None:
@@ -43,19 +43,19 @@ class NodeFailure(Stopped):
 
 
 class SweepStopped(Exception):
-    """Going on would break more runs in the same way: in one line, why, and how to go on."""
+    """The circuit breaker is open: in one line why, and how to continue."""
 
 
 class DiskFull(OSError):
-    """A file does not fit where it belongs. needed and free: bytes; None where unknown."""
+    """The file system is full. needed, free: bytes, or None if unknown."""
 
     def __init__(self, number: int, path: str, needed: int | None, free: int | None) -> None:
         super().__init__(number, os.strerror(number), path)
         self.needed, self.free = needed, free
 
     def __str__(self) -> str:
-        needed = "more" if self.needed is None else f"about {amount(self.needed)}"
-        free = "" if self.free is None else f", {amount(self.free)} is free there"
+        needed = "more" if self.needed is None else f"about {format_bytes(self.needed)}"
+        free = "" if self.free is None else f", {format_bytes(self.free)} is free there"
         return f"{self.filename}: {self.strerror}: {needed} is needed{free}"
 
 
@@ -65,17 +65,17 @@ def is_disk_full(error: OSError) -> bool:
 
 
 class OutOfMemory(Exception):
-    """A run does not fit on the device, though it has that to itself: with how much it needed."""
+    """A run does not fit on the device although nothing else trains there. Says what it needed."""
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss is no longer a number: nothing that follows could mean anything."""
+    """The loss is infinite or not a number: the run has diverged."""
 
 
 class LeaseLost(Exception):
-    """Another process has taken this run over: what we would write is no longer wanted."""
+    """Another process has taken the run over: this process must write nothing more to it."""
 
 
-def amount(count: float) -> str:
-    """Bytes as a person reads them."""
+def format_bytes(count: float) -> str:
+    """Format a number of bytes: 3.1 MB."""
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"

@@ -25,19 +25,20 @@ from src.common.errors import DiskFull, is_disk_full
 from src.common.paths import TEMPORARY_PREFIX
 
 _DAY_SECONDS = 86_400
-_UMASK = os.umask(0)  # it can only be read by setting it
+_UMASK = os.umask(0)  # the umask can only be read by setting it
 os.umask(_UMASK)
 
 
 def allowed(mode: int) -> int:
-    """A file mode less what the umask forbids."""
+    """A file mode without the bits of the umask."""
     return mode & ~_UMASK
 
 
 def remove_leftovers(*folders: Path, old_seconds: float = _DAY_SECONDS) -> None:
-    """Remove what writers in `folders` have left that were killed, as far as can be seen from here.
+    """Remove temporary files of killed writers in `folders`.
 
-    Those are processes of this machine that are gone; of others, what is old.
+    Those of processes of this machine that are gone, and those of other machines once they are
+    `old_seconds` old: nobody can see from here whether their writers are alive.
     """
     for folder in folders:
         for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
@@ -56,14 +57,14 @@ def _is_left(path: Path, old_seconds: float) -> bool:
 
 @cache
 def _machine() -> str:
-    """This machine, in a few characters."""
+    """A short hash that identifies this machine."""
     return hashlib.sha256(processes.this_machine().encode()).hexdigest()[:8]
 
 
 class _Counted(io.RawIOBase):
-    """Takes what would be written to a file, and counts it."""
+    """A file that only counts the bytes written to it."""
 
-    name = os.devnull  # for those who read again what they have written
+    name = os.devnull  # a checkpoint is read again for its checksum
     size = 0
 
     def writable(self) -> bool:
@@ -76,8 +77,8 @@ class _Counted(io.RawIOBase):
 
 
 @contextmanager
-def _full_said(path: Path, save: Callable[[IO[bytes]], object]) -> Iterator[None]:
-    """Raise DiskFull, with the amounts, where `save` finds no room for `path`."""
+def _reporting_full_disk(path: Path, save: Callable[[IO[bytes]], object]) -> Iterator[None]:
+    """Turn a full disk into DiskFull, with the bytes that `save` needs and those that are free."""
     try:
         yield
     except OSError as error:
@@ -90,7 +91,7 @@ def _full_said(path: Path, save: Callable[[IO[bytes]], object]) -> Iterator[None
 
 
 class _Watched:
-    """A file that remembers why a write failed: torch.save turns a full disk into RuntimeError."""
+    """A file that keeps the error of a failed write: torch.save turns it into RuntimeError."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -109,11 +110,11 @@ class _Watched:
 
 @contextmanager
 def _temporary(path: Path) -> Iterator[Any]:
-    """An open temporary file in the folder of `path`, removed at the end where it still is."""
+    """An open temporary file in the folder of `path`, removed at the end if it is still there."""
     prefix = f"{TEMPORARY_PREFIX}{_machine()}-{os.getpid()}-"  # as remove_leftovers reads it
     with tempfile.NamedTemporaryFile(prefix=prefix, dir=path.parent, delete=False) as file:
         try:
-            os.fchmod(file.fileno(), allowed(0o666))  # it is made 0600
+            os.fchmod(file.fileno(), allowed(0o666))  # NamedTemporaryFile creates it with 0600
             yield file
         finally:
             Path(file.name).unlink(missing_ok=True)
@@ -122,9 +123,9 @@ def _temporary(path: Path) -> Iterator[Any]:
 def write(path: Path, save: Callable[[IO[bytes]], object], keep_before: Path | None = None) -> None:
     """Write `path` with `save(file)`: readers see the old file or the new one, never a part.
 
-    keep_before: where the old file goes, if there is one.
+    keep_before: new name of the existing file, if there is one.
     """
-    with _full_said(path, save), _temporary(path) as file:
+    with _reporting_full_disk(path, save), _temporary(path) as file:
         watched = _Watched(file)
         try:
             save(watched)  # type: ignore[arg-type]
@@ -143,8 +144,8 @@ def write_once(path: Path, data: bytes) -> bool:
 
 
 def create(path: Path, save: Callable[[IO[bytes]], object]) -> bool:
-    """`write_once` of what `save(file)` writes."""
-    with _full_said(path, save), _temporary(path) as file:
+    """Like `write_once`, with the content that `save(file)` writes."""
+    with _reporting_full_disk(path, save), _temporary(path) as file:
         save(file)
         _sync(file)
         try:
@@ -166,14 +167,16 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def to_json(value: Mapping[str, Any]) -> str:
-    """`value` as the JSON text that all our files hold."""
+    """Format `value` as JSON, as in all files of the project."""
     return json.dumps(value, indent=2) + "\n"
 
 
 def read_json(path: Path | str) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is no such file or it is not a whole object."""
+    """The object in a JSON file. Returns None if it is missing, damaged or not an object."""
     try:
-        with open(path, "rb", buffering=0) as file:  # twice as fast, for thousands of small files
+        with open(
+            path, "rb", buffering=0
+        ) as file:  # without a buffer: twice as fast for thousands of small files
             value = json.loads(file.read().decode())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None

@@ -1,4 +1,4 @@
-"""Which code this is."""
+"""The git commit of the code that runs."""
 
 import subprocess
 from contextlib import suppress

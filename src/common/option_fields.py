@@ -1,4 +1,4 @@
-"""Options: a dataclass field with its flag, its help, its allowed values and when it matters."""
+"""Fields of a config: default, flag, help, allowed values and when they have an effect."""
 
 import math
 import operator
@@ -53,7 +53,7 @@ def option(
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """The end of an error line about an unknown name: the closest ones, then all of them."""
+    """The end of an error line about an unknown name: similar names, or all if there are few."""
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, n=2)
@@ -78,13 +78,13 @@ def expectation(spec: "Field[Any]") -> str:
 
 
 def choices_of(spec: "Field[Any]") -> tuple[str, ...]:
-    """The values a field can have, where they are listed."""
+    """The values that a field can have, if they are listed."""
     choices = spec.metadata["choices"]
     return tuple(choices() if callable(choices) else choices or ())
 
 
 def kind_of(spec: "Field[Any]") -> str:
-    """bool, int, float or str; that of `X | None` is that of X."""
+    """The type of a field: bool, int, float or str; for `X | None` that of X."""
     first, *_ = get_args(spec.type) or (spec.type,)
     return str(first.__name__)
 
@@ -98,7 +98,7 @@ def _bounds(spec: "Field[Any]") -> dict[str, float]:
 
 
 def checked(spec: "Field[Any]", value: object) -> object:
-    """`value` as the field's type; text is read as a person writes it."""
+    """`value` converted to the type of the field. Raises InvalidValue if it is not allowed."""
     if _optional(spec) and value in (None, "none", "None"):
         return None
     converted = _converted(kind_of(spec), value)
@@ -113,7 +113,7 @@ def checked(spec: "Field[Any]", value: object) -> object:
 
 
 def _converted(kind: str, value: object) -> Any:
-    """`value` as bool, int, float or str; None where that cannot be done without loss."""
+    """`value` as bool, int, float or str. Returns None if that cannot be done without loss."""
     if kind == "bool":
         words = {"true": True, "false": False}
         return value if isinstance(value, bool) else words.get(str(value).lower())

@@ -1,4 +1,4 @@
-"""Every file name that the project reads or writes, once."""
+"""Every file name that the project reads or writes."""
 
 import os
 import re
@@ -12,7 +12,7 @@ RUNS_DIR = ROOT / "saved_models"
 CSV_FILE = ROOT / "clean_runs.csv"
 REPORT_DIR = ROOT / "report"
 
-# the code that a name of the command line stands for
+# where architectures are registered
 MODELS_PACKAGE = ROOT / "src" / "models"
 
 # the CIFAR-10 python version, as its authors publish it
@@ -22,27 +22,27 @@ TEST_BATCH = "test_batch"
 
 # a run folder: saved_models/<model>/<run name>-<id>/
 CONFIG = "config.json"
-CELLS = "cells"  # one file for every grid cell that this run answers
+CELLS = "cells"  # one file for each grid cell of this run
 HISTORY = "history.jsonl"
 RESUME = "resume.pt"
 RESUME_BEFORE = "resume.before.pt"
 RESULT = "result.json"
-PRUNED = "pruned.json"  # the numbers of a run that was stopped as hopeless
+PRUNED = "pruned.json"  # the metrics of a pruned run, in place of result.json
 PREDICTIONS = "predictions.npz"
 ATTEMPTS = "attempts"
 FAILURE = "failure.json"
-WANDB = "wandb.json"  # which wandb run it is, and what of it was uploaded
+WANDB = "wandb.json"  # id of the wandb run, and the state in which it was uploaded
 TEMPORARY_PREFIX = ".writing-"
 
 # a submission: saved_models/submissions/<n>/
-CLAIM = "claim.json"  # who makes it, created once
-SUBMISSION = "submission.json"  # what came of it, written last
+CLAIM = "claim.json"  # the process that makes it; created once
+SUBMISSION = "submission.json"  # what was submitted; written last
 CODE = "code"
-COMMIT = "commit.txt"  # in a copy of the code: where it was copied from
+COMMIT = "commit.txt"  # in a copy of the code: the commit that was copied
 
 
 def cache_dir() -> Path:
-    """What can be made again, for all of a user's processes. Raises OSError without a home."""
+    """Folder for what can be computed again, shared by a user's processes. Raises OSError."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.expanduser("~/.cache")
@@ -52,42 +52,42 @@ def cache_dir() -> Path:
 
 
 def cache_file(folder: Path, key: str) -> Path:
-    """The decoded CIFAR-10 of the batch files with the digest `key`."""
+    """The decoded images of the CIFAR-10 batch files with the digest `key`."""
     return folder / f"cifar10-{key}.npy"
 
 
 def features_file(folder: Path, key: str) -> Path:
-    """What a frozen backbone makes of a data set's images."""
+    """The features of a data set's images under a frozen backbone."""
     return folder / "features" / f"{key}.npy"
 
 
 def compute_format_file(folder: Path, key: str) -> Path:
-    """What was measured of an architecture on a device."""
+    """The measured compute format of an architecture on a device."""
     return folder / "arithmetic" / f"{key}.json"
 
 
 def searches_dir(runs_dir: Path) -> Path:
-    """Where searches are kept beside the runs that they made: no model is called that."""
+    """Folder of the searches, beside the run folders. No model has this name."""
     return runs_dir / "searches"
 
 
 def submissions_dir(runs_dir: Path) -> Path:
-    """Where submissions are kept beside the runs that they train: no model is called that."""
+    """Folder of the submissions, beside the run folders. No model has this name."""
     return runs_dir / "submissions"
 
 
 def search_log(folder: Path) -> Path:
-    """The trials of the search with this folder, as Optuna's journal."""
+    """Optuna's journal of the search with this folder."""
     return folder.with_name(f"{folder.name}.log")
 
 
-def found_rate(runs_dir: Path, model: str, key: str) -> Path:
-    """The learning rate that was found for a training, whose id without it is `key`."""
+def suggested_rate_file(runs_dir: Path, model: str, key: str) -> Path:
+    """The learning rate that a range test suggested for the run whose id without it is `key`."""
     return runs_dir / model / f"learning_rate-{key}.json"
 
 
 def set_file(sets_dir: Path, number: int) -> Path:
-    """The file of set `number` (1, 2, ...)."""
+    """The file of a set, given its number from 1."""
     return sets_dir / f"hyperparameters_{number}.txt"
 
 
@@ -97,11 +97,11 @@ def weights(kind: str) -> str:
 
 
 def file_name(text: str) -> str:
-    """`text` as the name of a file: what could lead out of its folder is replaced."""
+    """`text` as a file name: characters that could lead out of the folder are replaced."""
     return re.sub(r"[^\w.+-]", "_", text).lstrip(".") or "_"
 
 
 def shown(path: Path) -> str:
-    """A path as a person in the current folder would write it."""
+    """A path relative to the current folder, or as it is if it lies outside of it."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative

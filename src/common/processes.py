@@ -1,4 +1,4 @@
-"""Processes by names that hold among all machines and all times."""
+"""Identify processes across machines and reboots."""
 
 import os
 import socket
@@ -9,30 +9,33 @@ from typing import Any
 
 import psutil
 
-_CLOCK_TOLERANCE_SECONDS = 2.0  # a start time is told to the wall clock, which may be set
+_CLOCK_TOLERANCE_SECONDS = 2.0  # start times are by the wall clock, which may be adjusted
 
 
 def identity(pid: int | None = None) -> dict[str, Any]:
-    """Names this process, or another one here. Raises psutil.NoSuchProcess where there is none."""
+    """The identity of this process, or of another one on this machine.
+
+    Raises psutil.NoSuchProcess if there is none.
+    """
     found = psutil.Process(pid)
     return {"machine": this_machine(), "pid": found.pid, "start": found.create_time()}
 
 
 def is_running(process: Mapping[str, Any]) -> bool | None:
-    """Whether a process is there; None where that is not to be seen from this machine."""
+    """Whether a process is running. Returns None if it is on another machine."""
     if process.get("machine") != this_machine():
         return None
     try:
         found = psutil.Process(process["pid"])
         same = abs(found.create_time() - process["start"]) < _CLOCK_TOLERANCE_SECONDS
-        return same and found.status() != psutil.STATUS_ZOMBIE  # ids are used again
+        return same and found.status() != psutil.STATUS_ZOMBIE  # process ids are reused
     except psutil.NoSuchProcess:
         return False
 
 
 @cache
 def this_machine() -> str:
-    """This machine since its boot, and, in a container, the process-id namespace that we are in."""
+    """Host name, boot id and process-id namespace (of a container): unique for a pid's lifetime."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     namespace = Path("/proc/self/ns/pid")
     return " ".join(

@@ -1,4 +1,4 @@
-"""How far a command is that takes more than a moment: a bar on a terminal, lines in a log."""
+"""Progress of a slow loop: a bar on a terminal, lines in a log, nothing if it is short."""
 
 import sys
 import time
@@ -7,19 +7,19 @@ from typing import TypeVar
 
 T = TypeVar("T")
 ShowProgress = Callable[[Sequence[T], str], Iterable[T]]
-"""Passes items on, whatever is told of how far that is."""
+"""Wraps items to show the progress of a loop over them; the text says what it does."""
 
-_FIRST_SECONDS = 3.0  # what is done sooner needs no line
+_FIRST_SECONDS = 3.0  # a loop that ends sooner prints nothing
 _EVERY_SECONDS = 10.0
 
 
 def silent(items: Sequence[T], doing: str) -> Iterable[T]:
-    """`items`, and nothing is said."""
+    """`items` without any output."""
     return items
 
 
 def show_progress(items: Sequence[T], doing: str) -> Iterator[T]:
-    """Yield `items`, and tell on stderr how many are done and how long the rest will take."""
+    """Yield `items`, and show on stderr how many are done and how long the rest will take."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import track as bar

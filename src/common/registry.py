@@ -1,4 +1,4 @@
-"""Names that files register with a decorator, found without importing the files.
+"""Read the names that files register with a decorator, without importing the files.
 
 `--help` and the checks of a set file need the names of the models, not torch: the names are
 read from the source text, and a module is imported when its model is built.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @cache
 def registered(package: Path) -> dict[str, str]:
-    """Map each name in a `@register("name")` of the package's files to its module's name."""
+    """Map each name in a `@register("name")` of the package's files to the name of its module."""
     names: dict[str, str] = {}
     for path in sorted(package.glob("*.py")):
         for node in ast.parse(path.read_text()).body:

@@ -7,21 +7,24 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class StopSignal:
-    """True once one of the signals has come. Its handler does nothing but note that."""
+    """A callable that returns True once a signal has asked the process to stop.
+
+    The handler only records the signal: work stops where it is safe, between two steps.
+    """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
 
     def install(self, *further: signal.Signals) -> "StopSignal":
-        """Listen from now on; a second SIGINT kills as if nobody listened."""
+        """Install the handlers. A second SIGINT then interrupts at once, as by default."""
         for number in (*SIGNALS, *further):
-            signal.signal(number, self._note)
+            signal.signal(number, self._record)
         return self
 
     def __call__(self) -> bool:
         return self.received is not None
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)

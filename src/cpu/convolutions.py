@@ -1,4 +1,4 @@
-"""Convolutions of a model replaced by what computes the same faster, for maps of known sizes."""
+"""Replace convolutions of a model by faster equivalents, for known sizes of feature maps."""
 
 from typing import Any, TypeVar
 
@@ -16,11 +16,11 @@ _Size = tuple[int, int]
 def replace_convolutions(
     model: Model, size: int = 32, *, dead_taps: bool = True, winograd: bool = False
 ) -> Model:
-    """`model`, for images (B, 3, size, size), with convolutions replaced in place.
+    """Replace convolutions of `model` in place, for images (B, 3, size, size).
 
-    Whole-map convolutions become matrix products. dead_taps: also where taps are dead, for
-    optimizers that would do nothing to them but scale them by a weight decay apart from the
-    gradient (then call `decay_dead_taps`). winograd: those that it suits become WinogradConv2d.
+    Whole-map convolutions become matrix products. dead_taps: also those with taps that only meet
+    padding; the optimizer must apply nothing but decoupled weight decay to these (then call
+    `decay_dead_taps`). winograd: convolutions that it suits become WinogradConv2d.
     """
     for name, (conv, seen, made) in _maps(model, size).items():
         replacement: nn.Module | None = None
@@ -37,7 +37,7 @@ def replace_convolutions(
 
 
 def _maps(model: nn.Module, size: int) -> dict[str, tuple[nn.Conv2d, _Size, _Size]]:
-    """Every convolution of `model` by name, with the heights and widths that it sees and makes."""
+    """Every convolution of `model` by name, with (height, width) of its input and output."""
     found: dict[str, tuple[nn.Conv2d, _Size, _Size]] = {}
     hooks = []
     for name, module in model.named_modules():

@@ -50,7 +50,12 @@ class WholeMapConv2d(nn.Module):
         top, left = (axis.start for axis in self.live)
         matrix = torch.cat(
             [
-                weight[:, :, v.start - top : v.stop - top, h.start - left : h.stop - left]
+                weight[
+                    :,
+                    :,
+                    v.start - top : v.stop - top,
+                    h.start - left : h.stop - left,
+                ]
                 .permute(0, 2, 3, 1)
                 .flatten(1)
                 for v in self.windows[0]
@@ -105,7 +110,10 @@ def _replaced(model: nn.Module) -> Iterator[WholeMapConv2d]:
 
 
 def covers_whole_map(conv: nn.Conv2d, seen: tuple[int, int], made: tuple[int, int]) -> bool:
-    """Whether each window of a convolution, of maps `seen` to maps `made`, covers the whole map."""
+    """Whether every window of a convolution covers its whole input.
+
+    seen, made: (height, width) of input and output.
+    """
     if conv.groups != 1 or conv.dilation != (1, 1) or conv.padding_mode != "zeros":
         return False
     if isinstance(conv.padding, str):

@@ -70,7 +70,7 @@ class WinogradConv2d(nn.Module):
             self.register_buffer(name, _both_sides(matrix), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, I, H, W) to (B, O, H, W), in the type of autocast where that is on."""
+        """(B, I, H, W) to (B, O, H, W), in the dtype of autocast if that is on."""
         kind, dtype = x.device.type, x.dtype
         if torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
@@ -84,7 +84,7 @@ class WinogradConv2d(nn.Module):
 
 
 class _Product(torch.autograd.Function):
-    """The convolution itself. T is for tiles, of all images; 36 and 16 for places in a tile."""
+    """The convolution. Shapes: T tiles of all images; 36 input and 16 output positions per tile."""
 
     @staticmethod
     def forward(
@@ -104,6 +104,11 @@ class _Product(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(grad.device.type, enabled=False):  # the transforms cancel large numbers
+            return _Product._gradients(ctx, grad)
+
+    @staticmethod
+    def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         v, u, of_input, of_kernel, of_output = ctx.saved_tensors
         batch, outputs, height, width = grad.shape
         rows, columns, inputs = height // _OUT, width // _OUT, u.shape[1]
@@ -145,7 +150,7 @@ def _sum_of_tiles(tiles: Tensor) -> Tensor:
 
 
 def suits(conv: nn.Conv2d, seen: tuple[int, int]) -> bool:
-    """Whether a convolution of maps of heights and widths `seen` can, and should, be done so."""
+    """Whether Winograd's algorithm is possible and faster; seen: (height, width) of the input."""
     return (
         conv.kernel_size == (3, 3)
         and conv.stride == conv.dilation == conv.padding == (1, 1)

@@ -86,7 +86,7 @@ def write(key: str, record: Record) -> None:
 
 
 def _mapped(path: Path) -> Record | None:
-    """The record in a file; None where a byte of it is not what was written."""
+    """The record in a file. Returns None if a byte of it is not what was written."""
     header = _header()
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size != len(header) + LAYOUT.itemsize:

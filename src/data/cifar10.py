@@ -63,7 +63,7 @@ def _record(paths: Sequence[Path]) -> cache.Record:
         if kept is not None:
             return kept
         record = _decode(paths)
-        if cache.key_of(paths) == key:  # what was decoded is what the key stands for
+        if cache.key_of(paths) == key:  # the files did not change while they were decoded
             cache.write(key, record)
             kept = cache.read(key)
     except OSError as error:
@@ -89,7 +89,7 @@ def _by_batch(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def read_batch(path: Path) -> tuple[ImageArray, LabelArray]:
     """Images (10000, 32, 32, 3) and labels (10000,) of one batch file.
 
-    Raises UserError where it is not one.
+    Raises UserError if it is not one.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What a data set is, whether it comes from a disk or from a formula."""
+"""A data set of images and labels in host memory."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Images that live on the device as bytes, and the batches made of them there."""
+"""Images that stay on the device as bytes, and batches made from them there."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,7 +18,7 @@ _CONSTANTS = {
 
 
 class BatchSource(Protocol):
-    """What batches are made of."""
+    """A source of batches: images, or cached features."""
 
     @property
     def labels(self) -> Tensor:
@@ -31,7 +31,7 @@ class BatchSource(Protocol):
         augmentation: Augmentation | None = None,
         epoch: int | Tensor = 0,
     ) -> tuple[Tensor, Tensor]:
-        """What a model sees of `samples` (B,), and their labels (B,)."""
+        """The model's input for `samples` (B,), and their labels (B,)."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class DeviceImages:
 
     @classmethod
     def put(cls, pixels: ImageArray, labels: LabelArray, device: torch.device) -> "DeviceImages":
-        """Pixels (N, 32, 32, 4) uint8 and labels (N,) on `device`; on a CPU they are shared."""
+        """Copy pixels (N, 32, 32, 4) uint8 and labels (N,) to `device`; shared on a CPU."""
         words = torch.from_numpy(pixels).view(torch.int32).view(-1)
         return cls(words.to(device), torch.from_numpy(labels).to(device))
 
@@ -114,7 +114,7 @@ class DeviceDataset:
 
     @classmethod
     def put(cls, dataset: Dataset, device: torch.device) -> "DeviceDataset":
-        """A data set on `device`: about 250 MB for CIFAR-10, on a CPU the data set's own."""
+        """Copy a data set to `device`: about 250 MB for CIFAR-10; on a CPU it is shared."""
         return cls(
             dataset,
             device,

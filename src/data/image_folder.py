@@ -33,7 +33,7 @@ def load_test(path: str) -> LabelledImages:
 
     path: 'synthetic'; a folder with CIFAR-10's test_batch in it or in cifar-10-batches-py/; or
     one with a subfolder for each class name, of images of any size, which are resized to 32x32.
-    Raises UserError where it is none of these.
+    Raises UserError if it is none of these.
     """
     if path == SYNTHETIC:
         dataset = synthetic.generate()

@@ -1,4 +1,4 @@
-"""How many images a run uses, told without loading any."""
+"""The number of images that a run uses, without loading any."""
 
 from src.config import SYNTHETIC, RunConfig
 from src.data import synthetic

@@ -1,4 +1,4 @@
-"""Which training images are held out for validation."""
+"""Split the training images into training and validation."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def split(dataset: Dataset, config: RunConfig) -> tuple[LabelArray, LabelArray]:
 
 
 def check_split(dataset: Dataset, config: RunConfig) -> None:
-    """Raise UserError where the validation set would leave nothing to train on."""
+    """Raise UserError if the validation set would leave nothing to train on."""
     count = len(dataset.train_labels)
     if config.val_split != "last_batch" and config.val_size > count - 2:
         raise UserError(

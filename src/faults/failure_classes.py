@@ -1,4 +1,4 @@
-"""Why runs break: one classification, of exceptions and of what is written about them."""
+"""Failure classes: one classification of exceptions and of recorded failures."""
 
 import errno
 import re
@@ -10,18 +10,18 @@ from src.common.errors import UserError, is_disk_full
 
 
 class FailureClass(StrEnum):
-    """What broke a run, by what is to be done about it."""
+    """Why a run failed, by what is to be done about it."""
 
     MEMORY = "out of memory"
-    """Tried again with fewer runs beside it; failed where it was alone."""
+    """Tried again beside fewer runs; failed if it was alone."""
     DISK = "no space left"
-    """Of no run: the worker stops."""
+    """No run's own fault: the worker stops."""
     NODE = "node trouble"
-    """Tried again, on another node where there is one: this process can do nothing more."""
+    """Tried again, on another node if there is one: this process cannot go on."""
     DIVERGED = "non-finite loss"
     """Not tried again: it would diverge again."""
     OTHER = "other"
-    """A bug, most likely; tried again some times."""
+    """Probably a bug. Tried again a limited number of times."""
 
 
 _BY_NUMBER = {
@@ -42,13 +42,13 @@ _BY_TEXT = {
 
 
 def classify(error: BaseException) -> FailureClass:
-    """The cause of an exception: its own, or that of the exception that it was raised from."""
+    """The class of an exception, or of the one that it was raised from."""
     found = (_own_cause(one) for one in _chain(error))
     return next((cause for cause in found if cause is not FailureClass.OTHER), FailureClass.OTHER)
 
 
 def recorded_class(failure: Mapping[str, Any]) -> FailureClass:
-    """The cause that a failure.json tells, also one from before causes were written down."""
+    """The class in a failure.json, or by its message if it is from before classes were recorded."""
     try:
         return FailureClass(failure["cause"])
     except (KeyError, ValueError):
@@ -56,7 +56,7 @@ def recorded_class(failure: Mapping[str, Any]) -> FailureClass:
 
 
 def affects_every_run(error: Exception) -> bool:
-    """Whether an exception is not the trouble of the run that met it: the next would as well."""
+    """Whether an exception is not the run's own: the next run would meet it as well."""
     own = (FailureClass.NODE, FailureClass.MEMORY)
     return isinstance(error, UserError | OSError) and classify(error) not in own
 
@@ -64,7 +64,9 @@ def affects_every_run(error: Exception) -> bool:
 def _own_cause(error: BaseException) -> FailureClass:
     if isinstance(error, UserError):
         return FailureClass.OTHER
-    if isinstance(error, OSError) and error.errno is not None:  # its text names a path
+    if (
+        isinstance(error, OSError) and error.errno is not None
+    ):  # its text contains a path, which could match anything
         full = FailureClass.DISK if is_disk_full(error) else FailureClass.OTHER
         return _BY_NUMBER.get(error.errno, full)
     return _cause_of_text(f"{type(error).__name__}: {error}")

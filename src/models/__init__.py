@@ -1,4 +1,4 @@
-"""The architectures. A new one is one file here with one `@register("name")`."""
+"""The architectures, one per file. A new one is a file here with `@register("name")`."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""What every architecture is: features of an image, and a last layer that classifies them."""
+"""The base class of every architecture: features of an image, and a head that classifies them."""
 
 from abc import ABC, abstractmethod
 
@@ -10,7 +10,7 @@ class Classifier(nn.Module, ABC):
 
     head: nn.Module
     backbone: nn.Module
-    """What comes before the head, where it can begin with weights of another data set."""
+    """The part before the head, in architectures with pretrained weights."""
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:

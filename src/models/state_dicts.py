@@ -1,4 +1,4 @@
-"""Weights from outside: a state-dict file read safely, and laid over a model whose names differ."""
+"""Read state-dict files safely, and load them into models whose parameter names differ."""
 
 import pickle
 import warnings
@@ -26,10 +26,10 @@ _UNREADABLE = (
 def read_state(path: Path) -> State:
     """The state dict in a file, on the CPU, whatever a checkpoint wraps it in.
 
-    Nothing in the file is executed. Raises UserError where it cannot be read so, or is none.
+    Nothing in the file is executed. Raises UserError if it is damaged or no state dict.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # of formats that are refused anyway
+        with warnings.catch_warnings(action="ignore"):  # about formats that are refused anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
@@ -82,7 +82,7 @@ def _shapes(state: State) -> dict[str, tuple[int, ...]]:
 
 
 def _in_order(ours: State, theirs: State, source: str) -> State:
-    """Their tensors under our names, one after the other."""
+    """Assign tensors to our names by order and shape."""
     pairs = zip_longest(_shapes(ours).items(), _shapes(theirs).items(), fillvalue=("", None))
     for place, ((name, expected), (their_name, shape)) in enumerate(pairs, 1):
         if expected is None:

@@ -1,4 +1,4 @@
-"""Run folders and what is made of them."""
+"""Run folders: their files, leases, results, and the table made of them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

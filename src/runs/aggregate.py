@@ -1,4 +1,4 @@
-"""Run folders -> one table: clean_runs.csv."""
+"""Merge run folders into one table: clean_runs.csv."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def _columns() -> list[str]:
 
 
 PUBLISHED_COLUMNS = tuple(_columns())
-"""Of the published sweep's clean_runs.csv; accuracies are shares from 0 to 1."""
+"""Columns of the published sweep's clean_runs.csv. Accuracies are shares from 0 to 1."""
 
 OUR_COLUMNS = (
     "run_id",
@@ -60,19 +60,19 @@ OUR_COLUMNS = (
 
 @dataclass(frozen=True)
 class Collected:
-    """The finished runs as a table, how many runs stand where, and what was left out of it."""
+    """The table of finished runs, the number of runs in each state, and what was left out."""
 
     table: pd.DataFrame
     states: dict[str, Counter[State]]
-    """By architecture."""
+    """Runs in each state, by architecture."""
     synthetic: int
-    """Runs left out because they are on synthetic data."""
+    """Number of runs left out because they are on synthetic data."""
     unreadable: list[str]
-    """Run folders whose config cannot be read, and why."""
+    """One line for each run folder whose config cannot be read."""
 
 
 def unfinished(states: Counter[State]) -> str:
-    """What no table shows, in words: '2 failed, 1 pending'; empty where nothing is missing."""
+    """The runs that the table does not show: '2 failed, 1 pending'; empty if there are none."""
     shown = (State.DONE, State.PRUNED)
     missing = {state: states[state] for state in State if state not in shown and states[state]}
     return ", ".join(f"{count} {state}" for state, count in missing.items())
@@ -84,11 +84,11 @@ def collect(
     """Read every run folder under `runs_dir`: a row for each cell of a finished run, in grid order.
 
     Runs on synthetic data are left out where there are runs on real data, or if not `synthetic`.
-    follow: tells how far it is.
+    show_progress: wraps the folders while they are read.
     """
     runs: list[tuple[RunFolder, list[RunConfig]]] = []
     unreadable: list[str] = []
-    for folder in show_progress(list(all_runs(runs_dir)), "run folders found"):
+    for folder in show_progress(list(all_runs(runs_dir)), "run folders listed"):
         try:
             runs.append((folder, _cells(folder)))
         except UserError as error:
@@ -101,7 +101,7 @@ def collect(
         now = Snapshot(folder.path)
         result = now.result or now.pruned
         states.setdefault(cells[0].model_type, Counter())[now.state] += 1
-        if result:  # complete, or pruned, as its stop_reason tells
+        if result:  # complete, or pruned: see its stop_reason
             rows += [(_grid_order(cell), _row(cell, result, cells[0])) for cell in cells]
     rows.sort(key=lambda row: row[0])
     columns = [*PUBLISHED_COLUMNS, *OUR_COLUMNS]
@@ -110,7 +110,7 @@ def collect(
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write the table, atomically and byte-identically for the same runs."""
+    """Write the table, atomically; the same runs give the same bytes. Raises UserError."""
     if not path.parent.is_dir():
         raise UserError(f"--csv {str(path)!r}: no such folder")
     files.remove_leftovers(path.parent)
@@ -118,7 +118,7 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def _cells(folder: RunFolder) -> list[RunConfig]:
-    """The cells that a run answers, in grid order. Raises UserError where none can be read."""
+    """The grid cells of a run, in grid order. Raises UserError if none can be read."""
     source = str(folder.path)
     cells = [from_mapping(cell, source) for cell in folder.cells() or [folder.config() or {}]]
     unique = {cell.cell: cell for cell in cells}.values()  # files of before a setting was added
@@ -145,7 +145,7 @@ def _row(config: RunConfig, result: dict[str, Any], first: RunConfig) -> dict[st
 
 
 def _grid_order(config: RunConfig) -> tuple[Any, ...]:
-    """The order of the reference grid: rates and decays fall, gammas rise."""
+    """Sort key: the order of the reference grid, with falling rates and decays, rising gammas."""
     return (
         model_types().index(config.model_type),
         SCHEDULERS.index(config.scheduler),

@@ -1,4 +1,4 @@
-"""Trained models from disk, and what they make of images."""
+"""Load trained models from disk, and evaluate them."""
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -35,16 +35,16 @@ _NO_IMAGES = np.empty((0, 32, 32, 3), np.uint8)
 
 @dataclass(frozen=True)
 class SavedModel:
-    """Weights in a file, and the settings that say what they are weights of."""
+    """A weights file, and the settings of the model that it belongs to."""
 
     config: RunConfig
     weights: Path
     result: dict[str, Any] | None = None
-    """Of the finished run, where the weights are a run's."""
+    """The content of result.json, if the weights are those of a finished run."""
 
     @property
     def stem(self) -> str:
-        """What names of files about it begin with: model and run id, or the file's own name."""
+        """Prefix of the names of files about it: model and run id, or the name of the file."""
         kind = self.weights.stem
         if self.result is None:
             return kind
@@ -52,14 +52,14 @@ class SavedModel:
         return run if kind == CHECKPOINT_KINDS[0] else f"{run}_{kind}"
 
     def on(self, device: str) -> "SavedModel":
-        """The same, to be evaluated on a device: auto, cpu or cuda."""
+        """The same model, to be evaluated on a device: auto, cpu or cuda."""
         return replace(self, config=replace(self.config, device=device))
 
 
 def of_run(path: Path) -> SavedModel:
-    """The weights of a run: of its folder best_val_acc.pt, or a .pt file in one.
+    """The weights of a run, given its folder (best_val_acc.pt in it) or a .pt file in it.
 
-    Raises UserError where there are none, or no config.json beside them that says what they are.
+    Raises UserError if there are none, or if there is no config.json beside them.
     """
     folder = RunFolder(path if path.is_dir() else path.parent)
     if not path.exists():
@@ -80,16 +80,16 @@ def _why_no_weights(folder: RunFolder, values: dict[str, Any]) -> str:
 
 
 def data_path(config: RunConfig) -> str:
-    """Where the data of a run is: as it says, or where CIFAR-10 is here if that is gone."""
+    """The data path of a run, or the default one if that does not exist on this machine."""
     path = config.base_dataset_path
     here = path == SYNTHETIC or Path(path).expanduser().exists()
     return path if here else default_dataset_path()
 
 
 def table_of(config: RunConfig, dataset: Dataset | None) -> torch.Tensor:
-    """The normalisation (3, 256) that a run was trained with.
+    """The normalisation table (3, 256) that a run was trained with.
 
-    dataset: the run's, which matters where its statistics were measured on the training split.
+    dataset: that of the run; needed if the statistics were measured on its training split.
     """
     if config.normalization != "measured":
         return normalization_table(config.normalization, _NO_IMAGES)
@@ -101,33 +101,33 @@ def table_of(config: RunConfig, dataset: Dataset | None) -> torch.Tensor:
 def evaluate_saved(
     saved: SavedModel, images: DeviceImages, samples: torch.Tensor, table: torch.Tensor
 ) -> Evaluation:
-    """Evaluate saved weights on images[samples], which lie on `device_of(saved)`.
+    """Evaluate saved weights on images[samples], which are on `device_of(saved)`.
 
-    On the machine and with the threads of the training, the test images give the numbers that it
-    published, bit for bit. Raises UserError where the weights do not fit the model.
+    On the machine and with the number of threads of the training, the test images give the
+    published numbers bit for bit. Raises UserError if the weights do not fit the model.
     """
     config, device = saved.config, device_of(saved)
     compute_format = _compute_format(saved.result, device)
     model = models.create(config.model_type, **models.options_of(config))
     load_into(model, read_state(saved.weights), f"{saved.weights}: not of {config.model_type}")
     model = prepare_model(model, config, device, compute_format)
-    return _finished(evaluate(model, images, samples, table.to(device), compute_format))
+    return _exhaust(evaluate(model, images, samples, table.to(device), compute_format))
 
 
 def device_of(saved: SavedModel) -> torch.device:
-    """Where saved weights are evaluated."""
+    """The device on which a saved model is evaluated."""
     return pick_device(saved.config.device)
 
 
 def _compute_format(result: dict[str, Any] | None, device: torch.device) -> ComputeFormat:
-    """That of the training; float32 where it is unknown, or would be emulated here."""
+    """That of the training, or float32 if it is unknown or not native on this device."""
     if result and (result["precision"] == "float32" or has_fast_bfloat16(device)):
-        convolution = result.get("convolution", "direct")  # none of before there was a choice
+        convolution = result.get("convolution", "direct")  # results from before the choice lack it
         return ComputeFormat(result["precision"], result["memory_format"], convolution)
     return FLOAT32_CONTIGUOUS
 
 
-def _finished(work: Generator[None, None, T]) -> T:
+def _exhaust(work: Generator[None, None, T]) -> T:
     while True:
         try:
             next(work)

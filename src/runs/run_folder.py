@@ -1,4 +1,4 @@
-"""Run folders: what is in one, and how it is read and written."""
+"""Run folders: the files of one run, and how they are read and written."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,59 +22,59 @@ class RunFolder:
 
     @classmethod
     def of(cls, config: RunConfig, runs_dir: Path) -> "RunFolder":
-        """The folder of a run, which is the same for all grid cells that are the same training."""
+        """The folder of a run. Grid cells with the same id share one."""
         run = config.canonical()
         return cls(runs_dir / run.model_type / f"{run.name}-{config.id}")
 
     def register(self, config: RunConfig) -> None:
-        """Create the folder where it is missing, and note that it answers the cell `config`."""
+        """Create the folder if it is missing, and record `config` as one of its grid cells."""
         cells = self.path / paths.CELLS
         cells.mkdir(parents=True, exist_ok=True)
         (self.path / paths.ATTEMPTS).mkdir(exist_ok=True)
         if not (self.path / paths.CONFIG).exists():
-            files.write_json(self.path / paths.CONFIG, config.canonical().as_dict())
+            files.write_json(self.path / paths.CONFIG, config.canonical().stored())
         cell = cells / f"{config.cell}.json"
         if not cell.exists():
-            files.write_json(cell, config.as_dict())
+            files.write_json(cell, config.stored())
 
     def remove_leftovers(self) -> None:
-        """Remove what writers that were killed have left, whoever owns the run now."""
+        """Remove temporary files of killed writers, and the checkpoints of a finished run."""
         if self.result() is not None:
             for name in (paths.RESUME, paths.RESUME_BEFORE):
                 (self.path / name).unlink(missing_ok=True)
         files.remove_leftovers(self.path, self.path / paths.CELLS, self.path / paths.ATTEMPTS)
 
     def answers(self, config: RunConfig) -> bool:
-        """Whether it is noted that the folder answers the cell `config`."""
+        """Whether `config` is recorded as a grid cell of this folder."""
         return (self.path / paths.CELLS / f"{config.cell}.json").exists()
 
     def state(self) -> State:
-        """Derived from the files, never stored."""
+        """The state, derived from the files."""
         return Snapshot(self.path).state
 
     def config(self) -> dict[str, Any] | None:
-        """The config as it was written; None where it is missing or damaged."""
+        """The content of config.json. Returns None if it is missing or damaged."""
         return files.read_json(self.path / paths.CONFIG)
 
     def cells(self) -> list[dict[str, Any]]:
-        """The configs of all grid cells that this run answers."""
+        """The settings of every grid cell of this run."""
         read = map(files.read_json, sorted((self.path / paths.CELLS).glob("*.json")))
         return [cell for cell in read if cell]
 
     def result(self) -> dict[str, Any] | None:
-        """The result; None where there is none or it is not whole."""
+        """The content of result.json. Returns None if it is missing or damaged."""
         return snapshot.numbers(self.path / paths.RESULT)
 
     def pruned(self) -> dict[str, Any] | None:
-        """What a run had come to when it was stopped as hopeless; None where it was not."""
+        """The metrics of a pruned run so far. Returns None if it was not pruned."""
         return snapshot.numbers(self.path / paths.PRUNED)
 
     def failure(self) -> dict[str, Any] | None:
-        """What broke the last attempt; None where nothing did."""
+        """The content of failure.json. Returns None if the last attempt did not fail."""
         return files.read_json(self.path / paths.FAILURE)
 
     def is_given_up(self, retries: int | None = None) -> bool:
-        """Whether a failed run is better left: it diverged, or `retries` more attempts failed."""
+        """Whether to give a failed run up: it diverged, or too many of its attempts failed."""
         failure = self.failure()
         if failure is None:
             return False
@@ -82,7 +82,7 @@ class RunFolder:
         return too_often or not failure.get("retry", True)
 
     def history(self) -> list[dict[str, Any]]:
-        """A row for each epoch."""
+        """One row per epoch, from history.jsonl."""
         try:
             lines = (self.path / paths.HISTORY).read_text().splitlines()
         except FileNotFoundError:
@@ -110,7 +110,7 @@ class RunFolder:
         files.write(self.path / paths.PREDICTIONS, save)
 
     def write_result(self, result: dict[str, Any]) -> bool:
-        """Publish the result, once; False where another process already has."""
+        """Publish the result, once. Returns False if another process already has."""
         if self.result() is None:
             (self.path / paths.RESULT).unlink(missing_ok=True)  # damaged
         published = files.write_once(self.path / paths.RESULT, files.to_json(result).encode())
@@ -118,23 +118,23 @@ class RunFolder:
         return published
 
     def write_pruned(self, numbers: dict[str, Any]) -> None:
-        """Note what a run had come to when it was stopped as hopeless."""
+        """Write pruned.json, the metrics of a pruned run so far."""
         files.write_json(self.path / paths.PRUNED, numbers)
 
     def forget_outcome(self) -> None:
-        """A new attempt begins; the old one's file tells how it ended."""
+        """Remove failure.json and pruned.json: the earlier attempt's own file says how it ended."""
         for name in (paths.FAILURE, paths.PRUNED):
             (self.path / name).unlink(missing_ok=True)
 
     def write_failure(self, failure: dict[str, Any]) -> None:
-        """Note what broke this attempt."""
+        """Write failure.json."""
         files.write_json(self.path / paths.FAILURE, failure)
 
 
 def all_runs(runs_dir: Path, model: str = "*") -> Iterator[RunFolder]:
     """Every run folder under `runs_dir`, or those of a model, sorted by path.
 
-    Raises UserError where `runs_dir` is missing.
+    Raises UserError if `runs_dir` is missing.
     """
     if not runs_dir.is_dir():
         raise UserError(f"--runs {str(runs_dir)!r}: no such folder")

@@ -1,4 +1,4 @@
-"""Runs by what a person calls them: a folder, a name, or the beginning of an id."""
+"""Find a run by what a person types: its folder, its name, or the beginning of its id."""
 
 import re
 from pathlib import Path
@@ -9,13 +9,13 @@ from src.runs.run_folder import RunFolder, all_runs
 
 
 def find(word: str, runs_dir: Path, option: str = "RUN") -> RunFolder:
-    """The run that `word` stands for: its folder, its name, or at least 4 digits of its id.
+    """The run whose folder, name or id (its first 4 digits or more) is `word`.
 
-    Raises UserError that begins with `option` where no run or more than one goes by it.
+    Raises UserError, beginning with `option`, if no run or more than one matches.
     """
     if (Path(word) / CONFIG).is_file():
         return RunFolder(Path(word))
-    hits = [run for run in all_runs(runs_dir) if _goes_by(run.path, word)]
+    hits = [run for run in all_runs(runs_dir) if _matches(run.path, word)]
     if not hits:
         raise UserError(
             f"{option} {word!r}: no such run under {shown(runs_dir)}: expected its folder, "
@@ -27,7 +27,7 @@ def find(word: str, runs_dir: Path, option: str = "RUN") -> RunFolder:
     return hits[0]
 
 
-def _goes_by(path: Path, word: str) -> bool:
+def _matches(path: Path, word: str) -> bool:
     name, _, run_id = path.name.rpartition("-")
     if re.fullmatch("[0-9a-f]{4,10}", word) and run_id.startswith(word):
         return True

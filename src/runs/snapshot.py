@@ -1,4 +1,4 @@
-"""A run folder as it is at one moment: no file is read twice, and no large one is parsed."""
+"""A run folder read at one moment: no file is read twice, and no large one is parsed."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from src.runs.leases import Record
 
 
 class State(StrEnum):
-    """Where a run stands, as its folder tells."""
+    """The state of a run, derived from its folder."""
 
     DONE = "done"
     PRUNED = "pruned"
@@ -27,17 +27,18 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Attempt:
-    """An attempt's record, and when its file was last written, in seconds of the wall clock."""
+    """The record of an attempt, and when its file was last written (seconds since the epoch)."""
 
     record: Record
     written: float
 
     @property
     def seconds(self) -> float:
-        """How long it lasted: until its file was last written.
+        """Duration, up to the last write of its file.
 
-        That is its end, or the last heartbeat of one that lives or was killed. Never less than
-        its heartbeats took, nor an interval more: clocks differ, and files are copied.
+        That write is its end, or the last heartbeat if it is alive or was killed. The duration is
+        bounded by what its heartbeats took and one interval more: clocks of machines differ, and
+        copied files have other times.
         """
         beats = self.record.get("heartbeat", 0) * leases.HEARTBEAT_SECONDS
         if "started" not in self.record:
@@ -47,39 +48,40 @@ class Attempt:
 
 
 class Snapshot:
-    """What a run folder tells, which need not be there: read now, all but `epoch_seconds`.
+    """The state of a run folder, which need not exist, as its files are now.
 
-    The attempts of a run that is done are read when they are asked for: they change no more.
+    Attempts of a finished run and `epoch_seconds` are read when they are first used.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._folder = str(path)  # thousands are read at a time: no Path for each file
+        self._folder = str(path)  # thousands are read at once: a Path for each file is slow
         self.names = frozenset(_names(self._folder))
         self.result = self._numbers(paths.RESULT)
         self.alive = False
-        """The newest attempt may be at work."""
+        """Whether the newest attempt may be training the run."""
         if self.result is None and self.attempts:
-            self.names = frozenset(_names(self._folder))  # an attempt may have ended meanwhile
+            # the result is written before the attempt is ended: read it again after the attempts
+            self.names = frozenset(_names(self._folder))
             self.result = self._numbers(paths.RESULT)
             self.alive = self.result is None and leases.may_be_alive(self.attempts[-1].record)
         self.pruned = self._numbers(paths.PRUNED)
 
     @cached_property
     def attempts(self) -> tuple[Attempt, ...]:
-        """All of them, the newest last."""
+        """All attempts, the newest last."""
         return tuple(_attempts(f"{self._folder}/{paths.ATTEMPTS}"))
 
     @property
     def tries(self) -> int:
-        """How many attempts there were."""
+        """Number of attempts."""
         if self.result is None:
             return len(self.attempts)
         return len(_numbers_of(f"{self._folder}/{paths.ATTEMPTS}"))
 
     @property
     def state(self) -> State:
-        """Derived from the files, never stored."""
+        """Derived from the files; no file stores it."""
         if self.result is not None:
             return State.DONE
         if self.alive:
@@ -92,12 +94,12 @@ class Snapshot:
 
     @property
     def resumable(self) -> bool:
-        """Whether a checkpoint is there to go on from."""
+        """Whether there is a checkpoint to continue from."""
         return paths.RESUME in self.names or paths.RESUME_BEFORE in self.names
 
     @cached_property
     def epoch_seconds(self) -> list[float]:
-        """The seconds of each epoch in the history, which is not parsed for them."""
+        """Seconds of each epoch in the history, by a search of its text: parsing takes longer."""
         try:
             text = (self.path / paths.HISTORY).read_bytes()
         except FileNotFoundError:
@@ -109,7 +111,7 @@ class Snapshot:
 
 
 def numbers(path: Path | str) -> Record | None:
-    """What a run has come to, from a result or the like; None where that is not whole."""
+    """The metrics in a result.json or pruned.json. Returns None if it is missing or damaged."""
     found = files.read_json(path)
     return found if found and "test_accuracy_best_val_acc" in found else None
 
@@ -122,7 +124,7 @@ def _attempts(folder: str) -> Iterator[Attempt]:
 
 
 def _numbers_of(folder: str) -> list[int]:
-    """The numbers of all attempts, rising."""
+    """The numbers of all attempts, in ascending order."""
     stems = (name.removesuffix(".json") for name in _names(folder) if name.endswith(".json"))
     return sorted(int(stem) for stem in stems if stem.isdigit())
 

@@ -1,1 +1,1 @@
-"""What is asked of Slurm, which may be slow or absent: no answer means unknown, never no."""
+"""Slurm's commands. Slurm may be slow or absent: no answer means unknown, never no."""

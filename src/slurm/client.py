@@ -1,4 +1,4 @@
-"""Slurm's commands, and what they and the environment tell about this job and this cluster."""
+"""Call Slurm's commands; this job, this node and this cluster."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ ANSWER_SECONDS = 15.0
 def answer(*command: str, seconds: float | None = None, quiet: bool = False) -> str | None:
     """Standard output of a Slurm command; None where it failed or did not answer in time.
 
-    seconds: how long to wait [ANSWER_SECONDS]. quiet: do not say on stderr why there is none.
+    seconds: timeout [ANSWER_SECONDS]. quiet: do not print to stderr why there is no output.
     """
     limit = ANSWER_SECONDS if seconds is None else seconds
     try:
@@ -40,13 +40,13 @@ def node_name() -> str:
 
 
 def this_cluster() -> str | None:
-    """The name of the cluster that we are on; None where there is none or it does not answer."""
+    """The name of this cluster. Returns None if there is none, or it does not answer."""
     return os.environ.get("SLURM_CLUSTER_NAME") or settings().get("ClusterName")
 
 
 @cache
 def settings() -> dict[str, str]:
-    """What `scontrol show config` tells, by name; nothing where it does not answer."""
-    told = answer("scontrol", "show", "config", quiet=True) or ""
-    pairs = (line.partition("=") for line in told.splitlines())
+    """The settings in `scontrol show config`, by name. Empty if it does not answer."""
+    output = answer("scontrol", "show", "config", quiet=True) or ""
+    pairs = (line.partition("=") for line in output.splitlines())
     return {name.strip(): value.strip() for name, equals, value in pairs if equals}

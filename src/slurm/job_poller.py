@@ -1,4 +1,4 @@
-"""Whether jobs are over: from one query for all of them every few seconds."""
+"""Poll Slurm for all jobs at once, every few seconds, to see which are over."""
 
 import threading
 import time
@@ -7,30 +7,32 @@ from src.slurm import job_queue
 from src.slurm.job_queue import Job, JobState
 
 _ASK_EVERY_SECONDS = 5.0
-_ASK_AGAIN_SECONDS = 60.0  # after no answer: whoever waits for one may have a run to train
-_CLOCKS_DIFFER_SECONDS = 30.0  # of two nodes, at most; munge admits no more than some minutes
+_ASK_AGAIN_SECONDS = 60.0  # after no answer: waiting for one delays training
+_CLOCKS_DIFFER_SECONDS = (
+    30.0  # largest difference between two clocks; munge requires less than some minutes
+)
 
 
 class JobPoller:
-    """Keeps the last answer of Slurm for as long as it is fresh."""
+    """Caches the answer of squeue for some seconds."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] | None = None
-        self._told_at = 0.0  # wall clock
+        self._answered_at = 0.0  # wall clock
         self._ask_at = 0.0  # monotonic clock: not before
 
     def jobs(self, *, seconds: float | None = None) -> dict[str, Job] | None:
-        """All of our jobs, as `queue.jobs` tells, as of some seconds ago at most."""
+        """The result of `job_queue.jobs`, at most some seconds old."""
         with self._lock:
             self._refresh(seconds)
             return self._jobs
 
     def is_over(self, job: str, restarts: int, since: float) -> bool:
-        """Whether a job is gone, or was restarted since it had been so `restarts` times.
+        """Whether a job has left the queue, or was restarted more than `restarts` times.
 
-        since: when it was at work, in seconds of the wall clock: a queue that was looked at
-        before says nothing about it. False where it is not known.
+        since: a time (seconds since the epoch) at which the job was running; an answer from before
+        it says nothing about the job. Returns False if it is not known.
         """
         with self._lock:
             asked = self._refresh()
@@ -39,13 +41,13 @@ class JobPoller:
             found = self._jobs.get(job)
             if found:
                 return found.state == JobState.OVER or found.restarts > restarts
-            return asked or since < self._told_at - _CLOCKS_DIFFER_SECONDS
+            return asked or since < self._answered_at - _CLOCKS_DIFFER_SECONDS
 
     def _refresh(self, seconds: float | None = None) -> bool:
-        """Ask, if the last answer is not fresh; whether it was asked."""
+        """Call squeue if the cached answer is too old. Returns whether it was called."""
         if time.monotonic() < self._ask_at:
             return False
-        self._told_at = time.time()
+        self._answered_at = time.time()
         self._jobs = job_queue.jobs(seconds=seconds, quiet=True)
         pause = _ASK_AGAIN_SECONDS if self._jobs is None else _ASK_EVERY_SECONDS
         self._ask_at = time.monotonic() + pause
@@ -53,4 +55,4 @@ class JobPoller:
 
 
 shared = JobPoller()
-"""Of this process."""
+"""The poller of this process."""

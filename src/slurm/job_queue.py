@@ -1,4 +1,4 @@
-"""What Slurm has queued, by one query for all jobs: no answer means unknown, never gone."""
+"""The jobs in Slurm's queue, by one call for all of them: no answer means unknown, not gone."""
 
 import re
 import shutil
@@ -10,19 +10,21 @@ from pathlib import Path
 from src.common.paths import ROOT
 from src.slurm import client
 
-_FIELDS = {  # with their widths: longer values are cut; a job's name may hold anything: it is last
+_FIELDS = {  # with widths, at which values are cut; the name comes last: it may contain a separator
     **{"JobArrayID": 64, "JobID": 16, "State": 24, "RestartCnt": 8, "Reason": 48, "NodeList": 64},
     **{"TimeLeft": 20, "WorkDir": 256, "Name": 128},
 }
 
-_STRANDED = "launch failed requeued held"  # as seen after slurmctld forgot what it had started
+_STRANDED = (
+    "launch failed requeued held"  # Slurm's reason after slurmctld has lost track of a launch
+)
 
 JOB_NAME = "cifar10"
-"""What the names of jobs that work on sweeps begin with."""
+"""Prefix of the names of jobs that train sweeps."""
 
 
 class JobState(StrEnum):
-    """Where a job stands, as far as its runs are concerned."""
+    """The state of a job as far as its runs are concerned."""
 
     WAITING = "waiting"
     ACTIVE = "active"
@@ -37,42 +39,42 @@ _STATES = {
     "OUT_OF_MEMORY REVOKED",
 }
 STATES = {theirs: ours for ours, names in _STATES.items() for theirs in names.split()}
-"""Slurm's states -> ours. One that is not here may be at work."""
+"""Maps Slurm's job states to ours. An unknown one counts as active."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job, or one task of an array, as the queue has it."""
+    """A job, or one task of a job array."""
 
     id: str
-    """As Slurm's commands take it: 12, or 12_3."""
+    """The id that Slurm's commands take: 12, or 12_3 for an array task."""
     raw_id: str
-    """The job's own SLURM_JOB_ID; that of its array while a task waits for the first time."""
+    """Its SLURM_JOB_ID; that of the array for a task that has not started yet."""
     state: JobState
     slurm_state: str
     restarts: int
     reason: str
-    """Why it waits; empty where it does not."""
+    """Why it is waiting, in Slurm's words; empty if it is not."""
     node: str
     seconds_left: int | None
-    """Until its time limit; None without one."""
+    """Seconds until its time limit. None if it has none."""
     work_dir: str
-    """Where it was submitted."""
+    """The folder it was submitted from."""
     name: str
 
     @property
     def array(self) -> str:
-        """The array that it is a task of; its own id where it is none."""
+        """The id of its array, or its own id if it is not an array task."""
         return self.id.partition("_")[0]
 
     @property
     def is_stranded(self) -> bool:
-        """Whether Slurm holds it, after a launch that failed, until somebody releases it."""
+        """Whether Slurm holds it after a failed launch, until somebody releases it."""
         return self.reason.replace("_", " ").lower() == _STRANDED
 
     @property
     def is_ours(self) -> bool:
-        """Whether it works on a sweep of this repository, as its name and its folder tell."""
+        """Whether it trains a sweep of this repository, by its name and its folder."""
         submitted = Path(self.work_dir).resolve()
         return self.name.startswith(JOB_NAME) and submitted.is_relative_to(ROOT)
 
@@ -81,7 +83,7 @@ def jobs(*, seconds: float | None = None, quiet: bool = False) -> dict[str, Job]
     """All jobs of this user, each under `id` and `raw_id`.
 
     What is not in it has left the queue. None where Slurm is absent, fails, or does not answer
-    within `seconds` [command.ANSWER_SECONDS]: then nothing is known of any job. quiet: do not say
+    within `seconds` [client.ANSWER_SECONDS]: then nothing is known of any job. quiet: do not say
     on stderr what went wrong.
     """
     if not shutil.which("squeue"):
@@ -92,13 +94,13 @@ def jobs(*, seconds: float | None = None, quiet: bool = False) -> dict[str, Job]
     if said is None:
         return None
     found = [_job(line) for line in said.splitlines() if line.count("|") >= len(_FIELDS)]
-    # tasks that wait share the raw id of one that may have started: that is the one it names
+    # waiting tasks share the raw id of the one that has started: the raw id must map to that one
     started_last = sorted(found, key=lambda job: job.state != JobState.WAITING)
     return {job.raw_id: job for job in started_last} | {job.id: job for job in found}
 
 
 def distinct(queued: Mapping[str, Job]) -> list[Job]:
-    """Each job of `jobs` once."""
+    """Each job in the result of `jobs` once."""
     return list({job.id: job for job in queued.values()}.values())
 
 

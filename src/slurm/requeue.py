@@ -1,4 +1,4 @@
-"""What a job asks of Slurm about itself: to run it again."""
+"""Requeue the job that this process runs in."""
 
 import re
 import signal
@@ -10,21 +10,21 @@ from src.slurm.client import answer, this_job
 
 _PATIENCE_SECONDS = 300
 _PAUSE_SECONDS = 5
-_TRIES = 3  # within the time that Slurm leaves a requeued job to end
+_TRIES = 3  # within the time that Slurm gives a requeued job to end
 
 
 def requeue_this_job(exclude: Sequence[str] = ()) -> None:
-    """Have Slurm run this job again, unless somebody else has decided on its fate.
+    """Requeue this job, unless it was cancelled or is back in the queue already.
 
-    exclude: nodes that it is not to run on again, besides those that it was not to run on anyway.
-    A job that Slurm still calls running was warned, of its time limit or of a preemption, and
-    would end here for good. One that is cancelled must stay so; one preempted without grace or
-    requeued from outside is back in the queue already.
+    exclude: nodes that it should not run on again, added to those that it excluded before. Only a
+    job that Slurm still calls RUNNING is requeued: it was warned of its time limit or of a
+    preemption, and would end here for good. A cancelled one must stay cancelled; one that was
+    preempted without grace, or requeued from outside, is in the queue already.
     """
     job = this_job()
     if job is None:
         return
-    if exclude:  # which is said after the requeue, that comes with a SIGTERM
+    if exclude:  # Slurm sends SIGTERM at the requeue, after which the nodes are set
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     give_up = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < give_up:
@@ -42,9 +42,9 @@ def requeue_this_job(exclude: Sequence[str] = ()) -> None:
 
 
 def _exclude(job: str, nodes: Sequence[str]) -> None:
-    """Only of a job that waits can it be said where it is not to run."""
-    told = answer("scontrol", "--oneliner", "show", "job", job, quiet=True) or ""
-    before = re.search(r"\bExcNodeList=(\S+)", told)
+    """Set the excluded nodes of a job, which Slurm allows only while the job is waiting."""
+    output = answer("scontrol", "--oneliner", "show", "job", job, quiet=True) or ""
+    before = re.search(r"\bExcNodeList=(\S+)", output)
     already = [before[1]] if before and before[1] != "(null)" else []
     names = ",".join([*already, *(node for node in nodes if node not in already)])
     for _ in range(_TRIES):

@@ -1,1 +1,1 @@
-"""Sweeps: grids, the set files that they are written to, and working through those."""
+"""Sweeps: grids, set files, submission, status and pruning."""

@@ -7,20 +7,20 @@ from src.common.errors import ExitStatus
 
 COMMANDS = {
     "generate": "expand a grid into numbered set files",
-    "estimate": "seconds, device-hours and disk that they will take, from a short measurement",
-    "submit": "train what is missing of them: as jobs of Slurm, in processes, or in this one",
+    "estimate": "device-hours and disk space of a sweep, from a short measurement",
+    "submit": "start workers for missing runs: Slurm jobs, processes, or this one",
     "work": "train the runs of one set, of several or of all, in this process",
-    "status": "where a sweep stands: what is done, how fast it goes, what broke and what waits",
+    "status": "progress of a sweep: runs done, speed, time left, failures, jobs",
     "logs": "history, attempts, traceback and job log of a run",
     "retry": "forget failures, so that runs are tried again",
-    "sync": "send runs to Weights & Biases that it was not told of",
+    "sync": "upload runs that are missing in Weights & Biases",
     "cancel": "stop what works on runs, here and in Slurm",
 }
-"""What each does; src/sweep/commands/<name>.py does it."""
+"""Description of each command, which is in src/sweep/commands/<name>.py."""
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Pass on to the command that the first argument names."""
+    """Call the command that the first argument names."""
     return run_subcommand("src.sweep", "Sweeps from the command line.", COMMANDS, arguments)
 
 

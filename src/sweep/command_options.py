@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they choose."""
+"""Options that several commands share, and the runs that they select."""
 
 from argparse import Namespace
 from dataclasses import replace
@@ -14,7 +14,7 @@ from src.sweep import grid, sets
 
 
 def add_sets_options(parser: Parser) -> None:
-    """Numbers of sets, and where the set files are."""
+    """Add the numbers of sets, and --sets."""
     parser.add_argument("numbers", nargs="*", metavar="N", help="numbers of the sets [all]")
     parser.add_argument(
         "--sets", type=Path, default=SETS_DIR, metavar="DIR", help="set files [hyperparameter_sets]"
@@ -22,19 +22,19 @@ def add_sets_options(parser: Parser) -> None:
 
 
 def add_grid_option(parser: Parser) -> None:
-    """A grid in place of sets."""
+    """Add --grid, in place of sets."""
     parser.add_argument("--grid", type=Path, metavar="FILE", help="a YAML grid, instead of sets")
 
 
 def add_runs_option(parser: Parser) -> None:
-    """Where run folders are."""
+    """Add --runs."""
     parser.add_argument(
         "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
     )
 
 
-def add_run_words(parser: Parser) -> None:
-    """Runs, as a person names them, or all."""
+def add_run_arguments(parser: Parser) -> None:
+    """Add RUN ..., --all and --dry_run."""
     parser.add_argument(
         "run",
         nargs="*",
@@ -45,8 +45,8 @@ def add_run_words(parser: Parser) -> None:
     parser.add_argument("--dry_run", action="store_true", help="change nothing")
 
 
-def chosen(parsed: Namespace, *, otherwise_all: bool = False) -> list[RunFolder]:
-    """The runs that were named, or all. Raises UserError for what is no run, or none is named."""
+def selected_runs(parsed: Namespace, *, otherwise_all: bool = False) -> list[RunFolder]:
+    """The named runs, or all. Raises UserError if one does not exist, or none is named."""
     everything = parsed.all or (otherwise_all and not parsed.run)
     if bool(parsed.run) == bool(everything):
         raise UserError("which runs? expected RUN ..., or --all")
@@ -57,9 +57,9 @@ def chosen(parsed: Namespace, *, otherwise_all: bool = False) -> list[RunFolder]
 
 
 def by_set(parsed: Namespace) -> dict[str, list[RunConfig]]:
-    """The runs of the sets that were named, or of all, or of --grid where there is one.
+    """The runs of the named sets, of all sets, or of --grid, by the number of the set.
 
-    By number. Raises UserError where a set is not there, or none is.
+    Raises UserError if a set is missing, or there is none.
     """
     if getattr(parsed, "grid", None):
         if parsed.numbers:
@@ -70,7 +70,7 @@ def by_set(parsed: Namespace) -> dict[str, list[RunConfig]]:
 
 
 def add_overrides(parser: Parser) -> None:
-    """What may be given in place of the sets' own."""
+    """Add settings that replace those of the sets."""
     parser.add_argument(
         "-d", "--base_dataset_path", metavar="DIR", help="in place of the sets' own"
     )
@@ -78,7 +78,7 @@ def add_overrides(parser: Parser) -> None:
 
 
 def selected_configs(parsed: Namespace) -> list[RunConfig]:
-    """The runs of `by_set`, one after another, with the overrides that were given."""
+    """The runs of `by_set` in order, with the overrides applied."""
     names = ("base_dataset_path", "device")
     given = {name: value for name in names if (value := getattr(parsed, name)) is not None}
     configs = (config for members in by_set(parsed).values() for config in members)

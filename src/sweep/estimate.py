@@ -1,4 +1,4 @@
-"""What a sweep will cost: device-hours and disk, from a short measurement of each model."""
+"""Estimate device-hours and disk space of a sweep, from a short measurement of each model."""
 
 import json
 import math
@@ -31,12 +31,12 @@ _START_SECONDS = 60  # of a job, before it trains
 _BYTES_OF_A_PREDICTION = 2 + 2 * 10  # label, prediction, probabilities in float16
 _VALIDATION_SHARE = 0.4  # of a training step's time that a forward pass alone takes, at most
 
-Kind = tuple[str, int, bool]  # what a step's speed hangs on: model, batch size, augmentation
+Kind = tuple[str, int, bool]  # what determines the speed: model, batch size, augmentation
 
 
 @dataclass(frozen=True)
 class TrainingSpeed:
-    """What was measured of a kind of run: images a second of `slots` runs together."""
+    """The measured speed of a kind of run: images per second of `slots` runs together."""
 
     images_per_second: float
     slots: int
@@ -46,23 +46,23 @@ class TrainingSpeed:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of some cells of a grid, if every run goes on to its last epoch."""
+    """The cost of some grid cells if every run is trained to its last epoch."""
 
     cells: int
     trainings: int
     device_seconds: float
     pruned_device_seconds: float
-    """With successive halving."""
+    """Device seconds with successive halving."""
     undeduplicated_device_seconds: float
-    """If every cell were trained."""
+    """Device seconds if every cell were trained, equal ones too."""
     disk_bytes: int
-    """Of finished runs."""
+    """Bytes of finished runs."""
     peak_disk_bytes: int
-    """More, for the resume checkpoints of the runs that train at a time."""
+    """Additional bytes for the resume checkpoints of the runs in training."""
 
     @property
     def time_limit(self) -> str:
-        """For sbatch --time, if the cells are one job: with a margin, in half hours."""
+        """--time of sbatch for one job with these cells: with a margin, in half hours."""
         seconds = self.device_seconds * _MARGIN + _START_SECONDS
         halves = math.ceil(seconds / 1800)
         days, halves = divmod(halves, 48)
@@ -71,14 +71,14 @@ class Cost:
 
 
 def kind(config: RunConfig) -> Kind:
-    """Runs of one kind take the same time for an image."""
+    """The kind of a run. Runs of one kind take the same time per image."""
     return config.model_type, config.batch_size, config.data_augmentation
 
 
 def cost(
     configs: Sequence[RunConfig], speeds: Mapping[Kind, TrainingSpeed], halving: SuccessiveHalving
 ) -> Cost:
-    """What `configs` cost, all on one device."""
+    """The cost of `configs`, all on one device."""
     unique = list({config.id: config for config in configs}.values())
     running = sorted((_resume_bytes(speeds[kind(run)]) for run in unique), reverse=True)
     widest = max(speeds[kind(run)].slots for run in unique)
@@ -96,7 +96,7 @@ def cost(
 
 
 def seconds(config: RunConfig, speed: TrainingSpeed) -> float:
-    """Seconds of the device that a run takes, to its last epoch."""
+    """Device seconds of a run to its last epoch."""
     train, validation, test = images_of(config)
     validations = math.ceil(config.num_epochs / config.val_freq)
     looked_at = validations * validation + len(CHECKPOINT_KINDS) * test
@@ -105,7 +105,7 @@ def seconds(config: RunConfig, speed: TrainingSpeed) -> float:
 
 
 def share_with(halving: SuccessiveHalving, num_epochs: int) -> float:
-    """The share of its epochs that a run does on average, if 1 / reduction go on at each rung."""
+    """The mean share of its epochs that a run is trained for, if 1 / reduction pass each rung."""
     rungs = [*halving.rungs(num_epochs), num_epochs]
     done, going_on, before = 0.0, 1.0, 0
     for rung in rungs:
@@ -119,7 +119,7 @@ def measure(
 ) -> TrainingSpeed:
     """Train runs like `config` on the stand-in for `budget` seconds after a warm-up.
 
-    slots: as for training; None finds out how many are worth it on a GPU.
+    slots: as for training; None tunes their number on a GPU.
     """
     data = _stand_in(device)
     run = replace(
@@ -158,7 +158,7 @@ def _stand_in(device: torch.device) -> DeviceDataset:
 
 
 def _affordable_batch(run: RunConfig, data: DeviceDataset) -> int:
-    """The batch size of `run`, or as much of it as takes a second a step."""
+    """The batch size of `run`, or as much of it as takes a second per step."""
     batch = min(run.batch_size, _CPU_BATCH)
     trainer = Trainer(replace(run, batch_size=batch), data).start()
     trainer.advance()
@@ -169,7 +169,7 @@ def _affordable_batch(run: RunConfig, data: DeviceDataset) -> int:
 
 
 class _MeasuringConcurrency:
-    """Slots that note how fast they train, once their number is found and a step is done."""
+    """Measures the throughput once the number of slots is settled and a step is done."""
 
     settled = True
 
@@ -215,12 +215,12 @@ def _kept_bytes(config: RunConfig, speed: TrainingSpeed) -> int:
 
 
 def _resume_bytes(speed: TrainingSpeed) -> int:
-    """Weights, three moments and two best weights, in the newest checkpoint and the one before."""
+    """Bytes of two checkpoints, each with weights, three moments and two best weights."""
     return 2 * 6 * 4 * speed.parameters
 
 
 def one_of_each_kind(configs: Sequence[RunConfig]) -> dict[Kind, RunConfig]:
-    """One run of each kind that there is."""
+    """One run of each kind."""
     kinds: dict[Kind, RunConfig] = {}
     for config in configs:
         kinds.setdefault(kind(config), config)
@@ -235,9 +235,9 @@ def report(
     halving: SuccessiveHalving,
     as_json: bool,
 ) -> str:
-    """The costs of sets, by architecture, by set and in all, as text or as JSON.
+    """The cost of sets, by architecture, by set and in total, as text or as JSON.
 
-    How far the measurement is, is told on stderr.
+    Shows the progress of the measurement on stderr.
     """
     device = pick_device(device_wanted)
     configs = [config for runs in by_set.values() for config in runs]

@@ -1,4 +1,4 @@
-"""Grids: lists of values, and every combination of them as a run."""
+"""Grids: every combination of lists of values, each a run."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby, product
@@ -44,8 +44,8 @@ def expand(
 ) -> list[RunConfig]:
     """Every combination, ordered by model, scheduler, augmentation, rate, decay, gamma, the rest.
 
-    follow: tells how far it is.
-    Raises UserError that begins with `source` where a value is wrong.
+    show_progress: wraps the combinations while they are made.
+    Raises UserError that begins with `source` if a value is wrong.
     """
     names = sorted(grid, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
     axes = [values if isinstance(values := grid[name], list) else [values] for name in names]
@@ -54,7 +54,9 @@ def expand(
         count *= len(axis)
     if count > _MAX_CELLS:
         raise UserError(f"{source}: {count} combinations; expected at most {_MAX_CELLS}")
-    settings = {"base_dataset_path": RunConfig.base_dataset_path}  # where it is, a run finds out
+    settings = {
+        "base_dataset_path": RunConfig.base_dataset_path
+    }  # the location of the data is resolved by each run
     return [
         from_mapping({**settings, **dict(zip(names, values, strict=True))}, source)
         for values in show_progress(list(product(*axes)), "combining")

@@ -15,7 +15,7 @@ class SuccessiveHalving:
     reduction: int = 3
 
     def rungs(self, num_epochs: int) -> list[int]:
-        """The epochs at which a run of `num_epochs` is judged."""
+        """The epochs after which a run of `num_epochs` is compared with others."""
         epochs, epoch = [], self.first_rung
         while epoch < num_epochs:
             epochs.append(epoch)

@@ -1,4 +1,4 @@
-"""The log files of jobs, found by the job's id."""
+"""Find the log files of Slurm jobs."""
 
 import re
 from collections import deque
@@ -8,26 +8,26 @@ from src.common.paths import ROOT
 from src.slurm import client
 
 _SUBMITTED_FROM = (Path(), ROOT, ROOT / "slurm_cluster")
-_SECONDS = 5.0  # to wait for Slurm, which may have forgotten the job anyway
+_SECONDS = 5.0  # timeout of scontrol, which may have forgotten the job anyway
 
 
 def find(job: str) -> Path | None:
-    """The log of the job with this SLURM_JOB_ID; None where it is not found.
+    """The log of the job with this SLURM_JOB_ID. Returns None if it is not found.
 
-    The job scripts write %x-%j.out where they are submitted; of other jobs Slurm is asked.
+    Our job scripts write %x-%j.out into the folder of submission; for other jobs Slurm knows it.
     """
     if not re.fullmatch(r"\d+(_\d+)?", job):
         return None
     found = {path for folder in _SUBMITTED_FROM for path in folder.glob(f"*-{job}.out")}
     if found:
         return max(found, key=lambda path: path.stat().st_mtime)
-    told = client.answer("scontrol", "show", "job", job, seconds=_SECONDS, quiet=True) or ""
-    named = re.search(r"^\s*StdOut=(.+)$", told, re.MULTILINE)
+    output = client.answer("scontrol", "show", "job", job, seconds=_SECONDS, quiet=True) or ""
+    named = re.search(r"^\s*StdOut=(.+)$", output, re.MULTILINE)
     return Path(named[1]) if named and Path(named[1]).is_file() else None
 
 
 def tail(path: Path, lines: int) -> str:
-    """The last lines of a text file; progress bars redraw a line, of which the last state stays."""
+    """The last lines of a text file, with the last state of lines that progress bars redraw."""
     with path.open(errors="replace", newline="") as file:
         last = deque(file, lines)
     return "".join(line.rstrip("\r\n").rpartition("\r")[2] + "\n" for line in last)

@@ -1,4 +1,4 @@
-"""Hopeless runs, stopped early by successive halving among the runs of the same schedule."""
+"""Prune runs by successive halving, among runs of the same schedule."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -18,21 +18,18 @@ _COMPARABLE = (
     *("scheduler", "gamma", "step_size", "t_max", "eta_min"),
     *("pct_start", "div_factor", "final_div_factor", "anneal_strategy"),
 )
-"""Runs compete only where these are equal: a slow schedule is not punished for being slow."""
+"""Runs are compared only if these are equal: a slow schedule is no disadvantage."""
 
 
 class SuccessiveHalvingPruner:
-    """Judges runs by those under `runs_dir`, whichever process trains or has trained them."""
+    """Compares a run with all others under `runs_dir`, whichever process trained them."""
 
     def __init__(self, halving: SuccessiveHalving, runs_dir: Path) -> None:
         self.halving, self.runs_dir = halving, runs_dir
         self._schedules: dict[Path, str | None] = {}
 
     def should_prune(self, config: RunConfig, rows: Sequence[dict[str, Any]]) -> bool:
-        """Whether to stop a run.
-
-        It is judged once a rung, at the first validation at or after it.
-        """
+        """Whether to stop a run, which is compared once per rung, at the next validation."""
         validated = [row["epoch"] for row in rows if "val_loss" in row]
         if not validated or rows[-1]["epoch"] != validated[-1]:
             return False
@@ -55,7 +52,7 @@ class SuccessiveHalvingPruner:
         return optuna.create_study(pruner=pruner)
 
     def _peers(self, config: RunConfig) -> Iterator[list[dict[str, Any]]]:
-        """The epochs of every other run of the same schedule."""
+        """The histories of all other runs of the same schedule."""
         ours = _schedule(config)
         for folder in all_runs(self.runs_dir, config.model_type):
             if folder.path.name.endswith(f"-{config.id}"):
@@ -67,14 +64,14 @@ class SuccessiveHalvingPruner:
 
 
 def _replay(study: "optuna.Study", rows: Sequence[dict[str, Any]]) -> bool:
-    """Tell the study of a run, epoch by epoch; whether the last one is where it is to stop."""
-    trial, lowest, hopeless = study.ask(), float("inf"), False
+    """Report the epochs of a run to a study. Returns whether its pruner stops it at the last."""
+    trial, lowest, prune = study.ask(), float("inf"), False
     for row in rows:
         if "val_loss" in row:
             lowest = min(lowest, row["val_loss"])
             trial.report(lowest, row["epoch"])
-            hopeless = trial.should_prune()
-    return hopeless
+            prune = trial.should_prune()
+    return prune
 
 
 def _schedule(config: RunConfig) -> str:

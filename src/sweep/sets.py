@@ -1,4 +1,4 @@
-"""Set files: one run a line, as the sbatch scripts are given them by number."""
+"""Set files: one run per line; the sbatch scripts take the number of a set."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 def line(config: RunConfig) -> str:
-    """A run as a line: the eight columns, then further fields as key=value where not at default."""
+    """Format a run as a line: eight columns, then key=value for fields not at their default."""
     words = [str(getattr(config, name)) for name in COLUMNS]
     for spec in fields(config):
         value = getattr(config, spec.name)
@@ -35,7 +35,7 @@ def line(config: RunConfig) -> str:
 
 
 def parse(text: str, source: str) -> RunConfig:
-    """The run that a line names. Raises UserError that begins with `source`."""
+    """Parse a line. Raises UserError that begins with `source`."""
     words = text.split()
     if len(words) < len(COLUMNS) or any("=" in word for word in words[: len(COLUMNS)]):
         raise UserError(f"{source}: {text.strip()!r}: expected {' '.join(COLUMNS)} [key=value ...]")
@@ -74,7 +74,7 @@ def read(path: Path | str) -> list[RunConfig]:
 def write(sets: Iterable[Sequence[RunConfig]], folder: Path | str) -> list[Path]:
     """Write each set as hyperparameters_<1, 2, ...>.txt in `folder`.
 
-    Raises UserError, and writes nothing, where files of a larger sweep would be left beside them.
+    Raises UserError, and writes nothing, if set files of a larger sweep would remain there.
     """
     folder = Path(folder)
     texts = ["".join(line(config) + "\n" for config in configs) for configs in sets]
@@ -92,30 +92,30 @@ def write(sets: Iterable[Sequence[RunConfig]], folder: Path | str) -> list[Path]
 
 
 def read_numbered(folder: Path, numbers: Sequence[str]) -> dict[str, list[RunConfig]]:
-    """The runs of the sets that a person calls `numbers`, or of all where there are none.
+    """The runs of the sets with these numbers, or of all sets if none is given.
 
-    Raises UserError where a set is missing or cannot be read.
+    Raises UserError if a set is missing or cannot be read.
     """
     wanted = list(numbers) or [str(n) for n, _ in numbered(folder)]
     if not wanted:
         raise UserError(f"--sets {str(folder)!r}: no set files in it")
-    found = {number: find(folder, number) for number in wanted}
-    return {number: read(path) for number, path in found.items()}
+    files_by_number = {number: find(folder, number) for number in wanted}
+    return {number: read(path) for number, path in files_by_number.items()}
 
 
 def numbered(folder: Path) -> list[tuple[int, Path]]:
     """The set files of a folder with their numbers, in order."""
     pattern = set_file(folder, 0).name.replace("0", "*")
-    found = [
+    files_by_number = [
         (int(number), path)
         for path in folder.glob(pattern)
         if (number := path.stem.rpartition("_")[2]).isdecimal()
     ]
-    return sorted(found)
+    return sorted(files_by_number)
 
 
 def find(folder: Path, number: str) -> Path:
-    """The file of the set that a person calls `number`. Raises UserError where there is none."""
+    """The file of a set, given its number as text. Raises UserError if there is none."""
     there = {str(n): path for n, path in numbered(folder)}
     if number not in there:
         numbers = list(there)

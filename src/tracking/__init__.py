@@ -1,9 +1,9 @@
-"""Runs as wandb shows them: a mirror of the run folders, which hold everything without it.
+"""Tracking: run folders mirrored in Weights & Biases and TensorBoard.
 
-Training tells a process of its own that a run folder has something new (process). That process
-(`python -m src.tracking`) reads the folder and tells wandb (wandb_run). wandb may be slow, hang or
-fail there; training neither imports it nor waits for it. What did not reach wandb can be sent at
-any time from the run folders: `python -m src.sweep sync`.
+Training notifies a process of its own of every change in a run folder (wandb_process). That
+process (`python -m src.tracking`) reads the folder and calls wandb (wandb_run), which may be slow,
+hang or fail there: training neither imports wandb nor waits for it. What was not uploaded can be
+uploaded at any time from the run folders: `python -m src.sweep sync`.
 """
 
 MODES = ("online", "offline", "disabled")

@@ -1,6 +1,7 @@
-"""Tells wandb of the run folders that are named on stdin; src.tracking.wandb_process starts it.
+"""The tracking process: logs the run folders named on stdin to wandb.
 
-Answers every line on stdout: with an empty line, or with what went wrong.
+src.tracking.wandb_process starts it. It answers every line of stdin with a line on stdout, which
+is empty or says what went wrong.
 """
 
 import json
@@ -19,37 +20,37 @@ from src.tracking import wandb_run
 from src.tracking.wandb_run import WandbRun
 
 _NICE = 10
-_LAST_SECONDS = 60.0  # after whoever started it is gone
+_LAST_SECONDS = 60.0  # to finish after the training process is gone
 
 
 class _WandbSender:
-    """Tells wandb of runs until that fails: then offline, then not at all."""
+    """Logs runs to wandb; after a failure offline, and after another not at all."""
 
     def __init__(self, mode: str, sweep: str, place: Path, watched: int, answers: TextIO) -> None:
         self.mode: str | None = mode
         self.sweep, self.place, self.watched, self.answers = sweep, place, watched, answers
         self.open: dict[str, WandbRun] = {}
-        self.lost: set[str] = set()  # of which wandb was told a part
+        self.lost: set[str] = set()  # runs of which only a part was logged
 
-    def hear(self, path: str, *, over: bool) -> None:
-        """A folder has something new, or its run is over."""
+    def receive(self, path: str, *, over: bool) -> None:
+        """Log what is new in a run folder, and finish it if its run is over."""
         problem = ""
         try:
-            self._tell(path, over)
+            self._send(path, over)
         except Exception as error:  # noqa: BLE001  whatever wandb may raise
             problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
         self.answer(problem)
 
     def close(self) -> None:
-        """Runs that are not over go on elsewhere, or another time."""
+        """Finish all open runs; those that are not over may be continued later."""
         for path in list(self.open):
-            self.hear(path, over=True)
+            self.receive(path, over=True)
 
     def answer(self, problem: str = "") -> None:
-        """A sign of life."""
+        """Answer one line, also as a sign of life."""
         print(problem, file=self.answers, flush=True)
 
-    def _tell(self, path: str, over: bool) -> None:
+    def _send(self, path: str, over: bool) -> None:
         if self.mode is None or path in self.lost:
             return
         if path not in self.open:
@@ -58,7 +59,7 @@ class _WandbSender:
             if over:
                 self.open.pop(path).finish()
             else:
-                self.open[path].tell()
+                self.open[path].log_new_epochs()
         except Exception:
             self.lost.add(path)
             raise
@@ -84,7 +85,7 @@ class _WandbSender:
             raise PermissionError("there is no key (`wandb login`, or WANDB_API_KEY)")
 
     def _require_writable(self) -> None:
-        """Raise PermissionError where wandb would move to /tmp without a word."""
+        """Raise PermissionError if wandb would silently write to /tmp instead."""
         folder = self.place / "wandb"
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(f"{folder} cannot be written")
@@ -97,24 +98,24 @@ class _WandbSender:
 
 
 def main() -> None:
-    """Tell wandb until stdin ends."""
+    """Log runs until stdin ends."""
     asked = _parser().parse(sys.argv[1:])
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what wandb prints is no answer
+    os.dup2(2, 1)  # what wandb prints must not reach stdout, which carries the answers
     os.nice(_NICE)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     lines: SimpleQueue[str | None] = SimpleQueue()
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
-    teller = _WandbSender(asked.mode, asked.sweep, asked.dir, asked.watched, answers)
+    sender = _WandbSender(asked.mode, asked.sweep, asked.dir, asked.watched, answers)
     while line := lines.get():
-        told = json.loads(line)
-        teller.hear(told["run"], over=told["over"])
-    teller.close()
+        message = json.loads(line)
+        sender.receive(message["run"], over=message["over"])
+    sender.close()
 
 
 def _read(lines: "SimpleQueue[str | None]") -> None:
-    """Take lines in a thread, so that the end is seen even while wandb hangs."""
+    """Read lines in a thread, so that the end of stdin is noticed even if wandb hangs."""
     for line in sys.stdin:
         lines.put(line)
     lines.put(None)

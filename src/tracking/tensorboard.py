@@ -1,4 +1,4 @@
-"""Run folders as TensorBoard event files."""
+"""Write run folders as TensorBoard event files."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _TEST = ("test_accuracy_best_val_acc", "test_loss_best_val_acc", "best_val_accur
 
 
 def write_events(selection: RunSelection, out: Path, *, quiet: bool = False) -> ExitStatus:
-    """Write <out>/tensorboard/<model>/<run>: the epochs of each run, its settings and results.
+    """Write <out>/tensorboard/<model>/<run>: epochs, settings and results of each run.
 
     selection: named runs, or all that have finished an epoch. Raises UserError if there is none.
     """
@@ -51,14 +51,14 @@ def _write(run: SelectedRun, folder: Path) -> None:
                 tag = f"{measure}/{part}" if part in ("train", "val") else name
                 writer.add_scalar(tag, value, row["epoch"])
         result = _numbers(run.folder.result() or run.folder.pruned() or {})
-        told = {name: result[name] for name in _TEST if name in result}
-        if told:
+        metrics = {name: result[name] for name in _TEST if name in result}
+        if metrics:
             config = {
                 name: value
                 for name, value in run.config.as_dict().items()
                 if isinstance(value, bool | int | float | str)
             }
-            writer.add_hparams(config, told, run_name=".")
+            writer.add_hparams(config, metrics, run_name=".")
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

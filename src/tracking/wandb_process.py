@@ -1,4 +1,4 @@
-"""The process that tells wandb how runs go, as training sees it: told, and never waited for."""
+"""The tracking process as seen from training, which notifies it and never waits for it."""
 
 import importlib.util
 import json
@@ -21,32 +21,32 @@ from src.training.tracker import Row, Tracker
 
 DISABLED = MODES[-1]
 
-_PATIENCE_SECONDS = 10.0  # at the end, with a process that gives no sign
-_STOPPED_SECONDS = 2.0  # the same when a signal asked for the end
-_LEAST_SECONDS = 2.0  # at the end in any case
-_MOST_SECONDS = 60.0  # at the end, with one that does
+_PATIENCE_SECONDS = 10.0  # wait at the end for a process that does not answer
+_STOPPED_SECONDS = 2.0  # the same after a signal
+_LEAST_SECONDS = 2.0  # least wait at the end
+_MOST_SECONDS = 60.0  # longest wait at the end for a process that answers
 _POLL_SECONDS = 0.02
 
 
 class WandbProcess:
-    """Tells wandb of runs. A context manager; the process starts with the first run."""
+    """Mirrors runs in wandb. A context manager; the process starts with the first run."""
 
     def __init__(
         self,
-        asked: str | None,
+        requested: str | None,
         runs_dir: Path,
         *,
         sweep: str,
         log: Callable[[str], object],
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Prepare it.
+        """Check that wandb is installed; start nothing yet.
 
-        asked: of MODES; None for WANDB_MODE, or else online with a key and offline without one.
-        sweep: what the runs are grouped by, besides their architecture. say: hears, in a line,
-        why something is not mirrored. stop: whether the end was asked for, and is near.
+        requested: one of MODES; None for WANDB_MODE, or else online with an API key and offline
+        without one. sweep: groups the runs, together with their architecture. log: receives a
+        line if something is not mirrored. stop: whether a signal has asked the process to stop.
         """
-        mode = asked or os.environ.get("WANDB_MODE")
+        mode = requested or os.environ.get("WANDB_MODE")
         self._mode = mode or "auto"
         self._runs_dir, self._sweep, self._log, self._stop = runs_dir, sweep, log, stop
         self._lines: SimpleQueue[str | None] = SimpleQueue()
@@ -55,14 +55,14 @@ class WandbProcess:
         self._seen = 0.0
         if self._mode != DISABLED and not importlib.util.find_spec("wandb"):
             if mode:
-                log(f"wandb: not installed, so nothing is told it; {_LATER}")
+                log(f"wandb: not installed; {_LATER}")
             self._mode = DISABLED
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Let the process tell the rest, as long as it gets on."""
+        """Let the process log the rest, as long as it makes progress."""
         if self._process is None:
             return
         self._lines.put(None)
@@ -77,7 +77,7 @@ class WandbProcess:
             thread.join(_LEAST_SECONDS)
 
     def _ends(self, process: "subprocess.Popen[str]", patience: float) -> bool:
-        """Wait until the process has ended; False where it is not to be waited for any longer."""
+        """Wait until the process has ended. Returns False if it takes too long."""
         began = time.monotonic()
         while process.poll() is None:
             now = time.monotonic()
@@ -88,25 +88,25 @@ class WandbProcess:
         return True
 
     def run(self, folder: RunFolder) -> Tracker:
-        """The tracker of a run that begins or goes on."""
+        """The tracker of a run that starts or continues."""
         if self._mode == DISABLED:
             return Tracker()
         if self._process is None:
             try:
                 self._start()
-            except (OSError, RuntimeError) as error:  # no process or thread to be had
+            except (OSError, RuntimeError) as error:  # the system has no process or thread left
                 self._log(f"wandb: {error}; {_LATER}")
                 self._mode = DISABLED
                 return Tracker()
-        self._tell(folder)
-        return _RunTracker(lambda: self._tell(folder))
+        self._send(folder)
+        return _RunTracker(lambda: self._send(folder))
 
     def finish(self, folder: RunFolder) -> None:
-        """That run has ended, and its folder tells how."""
+        """Log how the run of this folder ended."""
         if self._mode != DISABLED:
-            self._tell(folder, over=True)
+            self._send(folder, over=True)
 
-    def _tell(self, folder: RunFolder, *, over: bool = False) -> None:
+    def _send(self, folder: RunFolder, *, over: bool = False) -> None:
         self._lines.put(json.dumps({"run": str(folder.path.resolve()), "over": over}) + "\n")
 
     def _start(self) -> None:
@@ -119,7 +119,7 @@ class WandbProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            start_new_session=True,  # what a terminal or Slurm tells us is not for it
+            start_new_session=True,  # signals of the terminal and of Slurm are for training alone
         )
         self._seen = time.monotonic()
         for work in (self._write, self._read):
@@ -127,7 +127,7 @@ class WandbProcess:
             self._threads[-1].start()
 
     def _write(self, process: "subprocess.Popen[str]") -> None:
-        """Pass lines on, in a thread: a pipe that nobody reads is full at some time."""
+        """Write lines to the process, in a thread: writing blocks once the pipe is full."""
         assert process.stdin
         with suppress(OSError), process.stdin as stdin:
             while line := self._lines.get():
@@ -135,7 +135,7 @@ class WandbProcess:
                 stdin.flush()
 
     def _read(self, process: "subprocess.Popen[str]") -> None:
-        """Hear, in a thread, that it gets on, and what it has to say."""
+        """Read the answers of the process, in a thread, and log what went wrong."""
         assert process.stdout
         with process.stdout as stdout:
             for line in stdout:
@@ -154,4 +154,4 @@ class _RunTracker(Tracker):
         self.report()
 
 
-_LATER = "`python -m src.sweep sync` sends it later"
+_LATER = "`python -m src.sweep sync` uploads it later"

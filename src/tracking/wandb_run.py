@@ -13,7 +13,7 @@ PROJECT = "cifar10-sweep"
 ENDED = (State.DONE, State.PRUNED, State.FAILED)
 
 _INIT_SECONDS = 60
-_UNTOLD = ("versions",)  # of a result: wandb notes them by itself
+_LOGGED_BY_WANDB = ("versions",)  # keys of a result that wandb records itself
 
 
 def has_key() -> bool:
@@ -24,18 +24,18 @@ def has_key() -> bool:
 
 
 class WandbRun:
-    """A run folder while it is told to wandb.
+    """A run folder that is being logged to wandb.
 
-    The folder keeps the id of its wandb run: a run that goes on elsewhere goes on there too.
+    The folder keeps the id of its wandb run, so that a run continues in wandb wherever it does.
     """
 
     def __init__(
         self, folder: RunFolder, *, mode: str, sweep: str, place: Path, watched: int | None = None
     ) -> None:
-        """Begin it or go on with it. mode: online or offline. place: where wandb keeps its files.
+        """Start or continue the wandb run. Raises whatever wandb raises.
 
-        watched: the process whose use of the machine is recorded; None for none. Raises whatever
-        wandb does.
+        mode: online or offline. place: folder of wandb's files. watched: process id whose use of
+        the machine is recorded; None for none.
         """
         import wandb
 
@@ -69,18 +69,18 @@ class WandbRun:
                 x_stats_pid=watched or os.getpid(),
             ),
         )
-        self.told = self.run.starting_step  # the first epoch that wandb does not know
+        self.next_epoch = self.run.starting_step  # the first epoch that is not in wandb
 
-    def tell(self) -> None:
-        """Send the epochs that are new in the folder."""
+    def log_new_epochs(self) -> None:
+        """Log the epochs that are new in the folder."""
         for row in self.folder.history():
-            if row["epoch"] >= self.told:
+            if row["epoch"] >= self.next_epoch:
                 self.run.log(row, step=row["epoch"])
-                self.told = row["epoch"] + 1
+                self.next_epoch = row["epoch"] + 1
 
     def finish(self) -> None:
-        """Send the rest, and how the run ended; as preempted where it did not."""
-        self.tell()
+        """Log the rest and how the run ended, or mark it as preempted if it has not ended."""
+        self.log_new_epochs()
         state = self.folder.state()
         self.run.summary.update(_summary(self.folder, state))
         if state not in ENDED:
@@ -90,26 +90,26 @@ class WandbRun:
         if self.online:
             self._note({"id": self.id, "url": url, "uploaded": state})
 
-    def _note(self, told: dict[str, Any]) -> None:
-        files.write_json(self.folder.path / paths.WANDB, told)
+    def _note(self, summary: dict[str, Any]) -> None:
+        files.write_json(self.folder.path / paths.WANDB, summary)
 
 
 def uploaded(folder: RunFolder) -> str | None:
-    """The state in which a run was sent to wandb's server in full; None where it was not."""
+    """The state in which a run was sent to wandb's server in full. Returns None if it was not."""
     state: str | None = (files.read_json(folder.path / paths.WANDB) or {}).get("uploaded")
     return state
 
 
 def _summary(folder: RunFolder, state: State) -> dict[str, Any]:
-    told: dict[str, Any] = {"state": state.value}
-    told |= folder.result() or folder.pruned() or {}
+    summary: dict[str, Any] = {"state": state.value}
+    summary |= folder.result() or folder.pruned() or {}
     if state == State.FAILED:
         failure = folder.failure() or {}
-        told |= {f"failure_{name}": failure.get(name) for name in ("cause", "kind", "message")}
-    return {name: value for name, value in told.items() if name not in _UNTOLD}
+        summary |= {f"failure_{name}": failure.get(name) for name in ("cause", "kind", "message")}
+    return {name: value for name, value in summary.items() if name not in _LOGGED_BY_WANDB}
 
 
 def _forget_offline(place: Path, run_id: str) -> None:
-    """Remove what an earlier attempt left of a run offline: the new one begins with all of it."""
+    """Remove the offline files of an earlier attempt: the new one logs everything again."""
     for earlier in (place / "wandb").glob(f"offline-run-*-{run_id}"):
         shutil.rmtree(earlier, ignore_errors=True)

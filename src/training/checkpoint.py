@@ -37,18 +37,18 @@ class CheckpointWriter:
         self._pending: Future[None] | None = None
 
     def start(self, state: State) -> None:
-        """Begin to write `state` as it is now; returns once it is copied."""
+        """Start writing the current `state`. Returns once it is copied."""
         self.wait()
         self._pending = _thread.submit(save, self.folder, _on_host(state))
 
     def busy(self) -> bool:
-        """Whether one is being written. Raises OSError where the last one could not be."""
+        """Whether a checkpoint is being written. Raises OSError if the last write failed."""
         if self._pending and self._pending.done():
             self.wait()
         return self._pending is not None
 
     def wait(self) -> None:
-        """Until it is written. Raises OSError where it could not be."""
+        """Wait until the checkpoint is written. Raises OSError if that failed."""
         pending, self._pending = self._pending, None
         if pending:
             pending.result()
@@ -76,7 +76,7 @@ def save(folder: Path, state: State) -> None:
 
 
 def load(folder: Path, device: torch.device) -> State | None:
-    """The newest checkpoint in `folder` that is whole, on `device`; None where there is none."""
+    """The newest whole checkpoint in `folder`, on `device`. Returns None if there is none."""
     for name in (RESUME, RESUME_BEFORE):
         state = read(folder / name, device)
         if state is not None:
@@ -85,7 +85,7 @@ def load(folder: Path, device: torch.device) -> State | None:
 
 
 def read(path: Path, device: torch.device) -> State | None:
-    """The checkpoint in a file; None where it is missing, cut short, altered or made to harm."""
+    """The checkpoint in a file. Returns None if it is missing, truncated, altered or unsafe."""
     try:
         data = memoryview(path.read_bytes())
     except FileNotFoundError:

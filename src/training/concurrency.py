@@ -1,4 +1,4 @@
-"""How many runs at a time are worth having on a device, found while they train."""
+"""How many runs train at a time on a device: fixed, or tuned while they train."""
 
 import time
 from collections.abc import Callable
@@ -6,32 +6,32 @@ from typing import Protocol
 
 import torch
 
-_WINDOW_SECONDS = 3.0  # of training at a number of slots before it is judged
-_SETTLING_SECONDS = 3.0  # after slots were opened: the first steps are slow
-_WORTH_IT = 1.05  # twice the slots must train so many times the images
-_SPARE = 0.1  # of the device's memory, for evaluations and whatever else is on it
+_WINDOW_SECONDS = 3.0  # length of a throughput measurement
+_SETTLING_SECONDS = 3.0  # wait after opening runs: their first steps are slow
+_WORTH_IT = 1.05  # minimum gain in images per second from doubling
+_SPARE = 0.1  # share of memory left for evaluations and other processes
 
 
 class Concurrency(Protocol):
-    """How many runs train at a time."""
+    """The number of runs that train at a time."""
 
     @property
     def limit(self) -> int:
-        """As many as may be open now."""
+        """The number of runs that may be open now."""
 
     @property
     def settled(self) -> bool:
-        """Whether `limit` stays as it is, as far as anybody knows."""
+        """Whether tuning has ended."""
 
     def record(self, images: int, slots: int) -> None:
-        """Hear how many images were trained so far by all runs, and that `slots` are open."""
+        """Record the images trained so far by all runs, while `slots` runs are open."""
 
     def out_of_memory(self, slots: int) -> None:
-        """Have half of the `slots` that were open from now on, or one."""
+        """Lower the limit to half of the `slots` runs that were open, at least one."""
 
 
 class FixedConcurrency:
-    """As many as was asked for."""
+    """A fixed number of runs, lowered only when memory runs out."""
 
     settled = True
 
@@ -39,16 +39,16 @@ class FixedConcurrency:
         self.limit = count
 
     def record(self, images: int, slots: int) -> None:
-        """Nothing is to be found out."""
+        """Nothing to tune."""
 
     def out_of_memory(self, slots: int) -> None:
         self.limit = max(1, min(self.limit, slots) // 2)
 
 
 class MeasuredConcurrency:
-    """Twice as many as before, as long as that trains more images a second and memory lasts.
+    """Doubles the number of runs while that trains more images per second and memory lasts.
 
-    memory: free and total bytes of the device.
+    memory: returns free and total bytes of the device.
     """
 
     def __init__(
@@ -65,7 +65,9 @@ class MeasuredConcurrency:
         self._window: tuple[float, int] | None = None
 
     def record(self, images: int, slots: int) -> None:
-        if self.settled or slots < self.limit:  # not filled: runs are ending, or still opened
+        if (
+            self.settled or slots < self.limit
+        ):  # runs are ending or being opened: not a fair measurement
             self._window, self._opened = None, self._clock()
             return
         now = self._clock()
@@ -97,7 +99,7 @@ class MeasuredConcurrency:
 
 
 def concurrency_for(count: int | None, device: torch.device) -> Concurrency:
-    """`count` slots; None: what is measured on a GPU, one on a CPU, whose cores one run fills."""
+    """`count` runs at a time. None: measured on a GPU, one on a CPU, whose cores one run fills."""
     if count is None and device.type == "cuda":
         return MeasuredConcurrency(lambda: torch.cuda.mem_get_info(device))
     return FixedConcurrency(count or 1)

@@ -62,7 +62,7 @@ class GraphRunner:
     def run_step(self, name: str, step: Callable[[int], None], size: int) -> None:
         """Do step(size), from its third call on as a captured graph.
 
-        name: tells steps apart; one graph is captured for each name and size.
+        name: identifies the step; one graph is captured for each name and size.
         """
         key = (name, size)
         if key not in self._graphs and self._graphs_wanted and self._calls[key] >= _WARM_UP_CALLS:

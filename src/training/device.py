@@ -1,4 +1,4 @@
-"""The device that runs train on, and what it calls itself."""
+"""The device that runs train on, its name and its abilities."""
 
 import os
 import platform
@@ -13,9 +13,9 @@ _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that 'auto', 'cpu' or 'cuda' means here.
+    """The device for 'auto', 'cpu' or 'cuda' on this machine.
 
-    Raises UserError without a GPU, and NodeTrouble where Slurm gave us one that cannot be used.
+    Raises UserError without a GPU, and NodeFailure where Slurm gave us one that cannot be used.
     """
     if name != "cpu" and not torch.cuda.is_available() and _was_given_gpu():
         node = os.environ.get("SLURMD_NODENAME", "")
@@ -28,21 +28,21 @@ def pick_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What the device calls itself; a CPU with the number of threads that work on it."""
+    """The name of a device; for a CPU with its number of threads, which affects results."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu x{torch.get_num_threads()} ({_cpu_model()})"
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is native; where it is emulated it can be a hundred times slower."""
+    """Whether bfloat16 is native. Emulated, it can be a hundred times slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _was_given_gpu() -> bool:
-    """Whether Slurm gave this job a real GPU: clusters are rehearsed with others."""
+    """Whether Slurm gave this job a GPU, and this machine has NVIDIA's driver (not a rehearsal)."""
     return bool(os.environ.get("SLURM_JOB_GPUS")) and _NVIDIA_DRIVER.exists()
 
 

@@ -1,4 +1,4 @@
-"""When further training is hopeless."""
+"""Early stopping by validation loss."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class EarlyStopping:
     without_gain: int = 0
 
     def update(self, loss: float) -> bool:
-        """Count a validation; whether its loss is the lowest so far."""
+        """Count a validation. Returns whether its loss is the lowest so far."""
         improved = loss < self.lowest
         self.lowest = min(self.lowest, loss)
         self.without_gain = 0 if improved else self.without_gain + 1
@@ -21,5 +21,5 @@ class EarlyStopping:
 
     @property
     def exhausted(self) -> bool:
-        """Whether to stop."""
+        """Whether patience is used up."""
         return self.without_gain >= self.patience

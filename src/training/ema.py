@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's weights, which is evaluated in its place."""
+"""Exponential moving average (EMA) of a model's weights, evaluated in place of the model."""
 
 from copy import deepcopy
 from typing import Generic, TypeVar
@@ -10,7 +10,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 class ExponentialMovingAverage(Generic[Model]):
-    """`model`, a copy of `source` whose weights follow those of it."""
+    """The EMA of `source`: a copy of it, `model`, whose weights follow its weights."""
 
     def __init__(self, source: Model) -> None:
         self.model = deepcopy(source).requires_grad_(False).eval()
@@ -18,7 +18,7 @@ class ExponentialMovingAverage(Generic[Model]):
 
     @torch.no_grad()
     def update(self, share: Tensor) -> None:
-        """Move by `share` (a number on the device) of the way; counters are copied."""
+        """Move towards the weights by `share`, a number on the device. Copies integer buffers."""
         for average, now in self._pairs:
             if average.is_floating_point():
                 average.lerp_(now.detach(), share.to(average.dtype))
@@ -27,7 +27,7 @@ class ExponentialMovingAverage(Generic[Model]):
 
 
 def update_share(decay: float, step: int) -> float:
-    """How far the average moves after step `step` (from 0) of the run.
+    """The share by which the average moves towards the weights after a step (from 0).
 
     1 - min(decay, (1 + t) / (10 + t)): at first in longer strides, away from the random weights,
     as tf.train.ExponentialMovingAverage does with num_updates.

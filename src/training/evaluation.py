@@ -1,4 +1,4 @@
-"""A model's metrics and predictions on a set of images."""
+"""Evaluate a model on a set of images: metrics, logits and features."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from src.training.metrics import Metrics, MetricTotals
 from src.training.precision import ComputeFormat
 
 BATCH = {"cpu": 250, "cuda": 2000}
-"""Images that are evaluated at a time."""
+"""Images per evaluation batch, by device type."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def evaluate(
 ) -> Generator[None, None, Evaluation]:
     """Evaluate `model` on images[samples] as it is in eval mode; yields between batches.
 
-    table: from data.resident.normalization_table. The model is left in eval mode.
+    table: from data.device_dataset.normalization_table. The model is left in eval mode.
     """
     device = samples.device
     metrics = Metrics(device)
@@ -62,7 +62,7 @@ def evaluate_batch(
     compute_format: ComputeFormat,
     metrics: Metrics,
 ) -> tuple[Tensor, Tensor]:
-    """Logits (B, 10) and features (B, F) of images[samples], which are counted in `metrics`."""
+    """Logits (B, 10) and features (B, F) of images[samples]; adds the batch to `metrics`."""
     feature, labels = features_of(model, images, samples, table, compute_format)
     with compute_format.autocast(samples.device):
         logit = model.head(feature).float()

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: made once for all epochs, and kept for later runs."""
+"""Features of a frozen backbone, computed once for all epochs and cached for later runs."""
 
 import hashlib
 import io
@@ -19,15 +19,15 @@ from src.models.classifier import Classifier
 from src.training.evaluation import BATCH, features_of
 from src.training.precision import ComputeFormat
 
-KEPT = 4  # files of features
+KEPT = 4  # number of files
 
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """Penultimate features of images, in place of the images.
+    """Penultimate features of images, used in place of the images.
 
-    features (M, F): of those that are needed. places (N,) int64: the row of each of all N images.
-    labels (N,).
+    features (M, F): of the M images in use. places (N,) int64: row in `features` of each of the N
+    images. labels (N,).
     """
 
     features: Tensor
@@ -47,7 +47,7 @@ class CachedFeatures:
 
 
 class HeadOnly(Classifier):
-    """The head of a model, on features that were made before."""
+    """The head of a model, applied to cached features."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def features(
     table: Tensor,
     compute_format: ComputeFormat,
 ) -> Generator[None, None, CachedFeatures]:
-    """The features of images[samples], from the user's cache folder or made; yields meanwhile.
+    """The features of images[samples], from the user's cache folder or computed; yields meanwhile.
 
     The model is left in eval mode.
     """
@@ -90,7 +90,7 @@ def _key(
     table: Tensor,
     compute_format: ComputeFormat,
 ) -> str:
-    """A digest of all that the features depend on."""
+    """A digest of everything that the features depend on."""
     digest = hashlib.sha256(repr((compute_format, torch.__version__, samples.device)).encode())
     parts = {"pixels": images.pixels, "samples": samples, "table": table, **model.state_dict()}
     for name, tensor in parts.items():
@@ -118,7 +118,7 @@ def _write(key: str, made: Tensor) -> None:
         np.save(whole, array)
         file.write(whole.getbuffer())
 
-    with suppress(OSError):  # then they are made again
+    with suppress(OSError):  # they are then computed again
         path = features_file(cache_dir(), key)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         files.write(path, save)

@@ -1,4 +1,4 @@
-"""What a run's weights are before its first step: drawn, pretrained, or those of another run."""
+"""Initial weights of a run: random, pretrained, or those of another run."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -16,7 +16,7 @@ NONE = "none"
 
 
 def draw(model: nn.Module, config: RunConfig) -> None:
-    """Draw the weights anew where the config says how, from torch's current random state.
+    """Reinitialise the weights if the config asks for it, from torch's current random state.
 
     kaiming_normal: He et al. 2015, https://arxiv.org/abs/1502.01852, for ReLU, by fan-in.
     """
@@ -27,9 +27,9 @@ def draw(model: nn.Module, config: RunConfig) -> None:
 
 
 def load_initial_weights(model: Classifier, config: RunConfig) -> None:
-    """Load the weights that the config names, and freeze what does not learn.
+    """Load the weights that the config names, and freeze a pretrained backbone.
 
-    Raises UserError where they cannot be had or do not fit.
+    Raises UserError if they cannot be had or do not fit.
     """
     if config.parent_weights != NONE:
         _load(
@@ -43,7 +43,7 @@ def load_initial_weights(model: Classifier, config: RunConfig) -> None:
 
 
 def check_initial_weights(config: RunConfig) -> None:
-    """Raise UserError where weights that the config names cannot be had."""
+    """Raise UserError if weights that the config names cannot be had."""
     if (config.parent == NONE) != (config.parent_weights == NONE):
         raise UserError("--parent, --parent_weights: expected both or none; --continue sets them")
     if config.parent_weights != NONE:
@@ -53,12 +53,12 @@ def check_initial_weights(config: RunConfig) -> None:
 
 
 def has_pretrained(config: RunConfig) -> bool:
-    """Whether the backbone begins with weights of another data set."""
+    """Whether the backbone starts with weights trained on another data set."""
     return config.model_type in PRETRAINED and config.weights != NONE
 
 
 def is_frozen(config: RunConfig) -> bool:
-    """Whether the last layer alone learns."""
+    """Whether only the last layer is trained."""
     return has_pretrained(config) and config.freeze_backbone
 
 
@@ -66,7 +66,7 @@ def is_frozen(config: RunConfig) -> bool:
 def pretrained(source: str) -> Mapping[str, Tensor]:
     """torchvision's ResNet-18 of ImageNet ('imagenet'), or the state dict in a file.
 
-    Raises UserError where it is not there, and cannot be downloaded or read.
+    Raises UserError if it is not there, and cannot be downloaded or read.
     """
     if source != "imagenet":
         return read_state(Path(source))
@@ -77,7 +77,10 @@ def pretrained(source: str) -> Mapping[str, Tensor]:
         state: Mapping[str, Tensor] = weights.get_state_dict(
             progress=False, check_hash=True, weights_only=True
         )
-    except (OSError, RuntimeError) as error:  # no network is an OSError, a wrong hash the other
+    except (
+        OSError,
+        RuntimeError,
+    ) as error:  # OSError without a network, RuntimeError for a wrong hash
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
             f"--weights imagenet: {Path(weights.url).name} is not in {folder} and could not be "

@@ -1,4 +1,4 @@
-"""What learns in a run: model, optimizer and the step that advances both, fed from tensors."""
+"""The model, optimizer and training step of one run."""
 
 import math
 from collections.abc import Callable, Generator
@@ -29,11 +29,11 @@ from src.training.run_state import Weights
 
 
 class Learner:
-    """The model of a run on its device, in a lane.
+    """The model of a run on its device, and the steps that train and evaluate it.
 
-    A step reads its place in the epoch, its samples, its learning rate and the epoch's number
-    from tensors, so that it can be captured once and replayed. Nothing in an epoch waits for the
-    device.
+    A step reads its position in the epoch, its samples, its learning rate and the number of the
+    epoch from tensors, so that it can be captured once and replayed (see cuda_graphs.py). Nothing
+    in an epoch waits for the device.
     """
 
     def __init__(
@@ -67,16 +67,18 @@ class Learner:
         self.model = build_model(config, device, compute_format)
         self.parameters = count_parameters(self.model)
         self.ema = ExponentialMovingAverage(self.model) if config.ema else None
-        self._see_through(self.model)
+        self._use_model(self.model)
         self._has_dropout = any(isinstance(module, _DropoutNd) for module in self.model.modules())
-        # a float32 rate in a graph, where the fused kernels want that; else all digits
+        # fused CUDA kernels take a float32 rate; a CPU keeps all digits
         rate_dtype = torch.float32 if device.type == "cuda" else torch.float64
         self.rate = torch.zeros((), dtype=rate_dtype, device=device)
         self.optimizer = build_optimizer(config, self.model, self.rate)
         self.metrics, self.val_metrics = Metrics(device), Metrics(device)
 
         self._rates = torch.zeros(len(self.bounds), dtype=rate_dtype, device=device)
-        self._ema_shares = torch.zeros(len(self.bounds), device=device)  # that the average moves by
+        self._ema_shares = torch.zeros(
+            len(self.bounds), device=device
+        )  # by which the EMA moves, per step
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
         self._step = torch.zeros((1,), dtype=torch.int64, device=device)
         self._order = torch.zeros_like(self.train_samples)
@@ -84,10 +86,10 @@ class Learner:
         self._places = torch.arange(longest, device=device)
 
     def prepare(self) -> Generator[None, None, None]:
-        """Do what can be done once before the first epoch; yields between batches.
+        """Do what is needed once before the first epoch; yields between batches.
 
-        Where the last layer alone learns, from images that are not augmented, the features that
-        it sees are always the same.
+        If only the last layer is trained, on images that are not augmented, its input never
+        changes: the features are computed once.
         """
         if is_frozen(self.config) and not self.config.data_augmentation and not self.ema:
             through = (self.model, self.table, self.compute_format)
@@ -96,10 +98,10 @@ class Learner:
             self.test_images = yield from feature_cache.features(
                 self.data.test, self.test_samples, *through
             )
-            self._see_through(feature_cache.HeadOnly(self.model.head))
+            self._use_model(feature_cache.HeadOnly(self.model.head))
 
-    def _see_through(self, model: Classifier) -> None:
-        """Train and evaluate through `model`, which shares what learns with the run's model."""
+    def _use_model(self, model: Classifier) -> None:
+        """Train and evaluate with `model`, which shares its parameters with `self.model`."""
         self._trained = model
         self._forward: Callable[[Tensor], Tensor] = (
             torch.compile(model) if self.config.compile else model
@@ -110,7 +112,7 @@ class Learner:
         return self.ema.model if self.ema else self._trained
 
     def start_epoch(self, epoch: int, step: int) -> None:
-        """Make ready for step `step` (from 0) of epoch `epoch` (from 0)."""
+        """Prepare the tensors for an epoch (from 0), to begin at a step of it (from 0)."""
         self._order.copy_(self.order(epoch))
         self._rates.copy_(torch.tensor(self._rates_of(epoch), dtype=self._rates.dtype))
         if self.ema:
@@ -120,7 +122,7 @@ class Learner:
         self._trained.train()
 
     def order(self, epoch: int) -> Tensor:
-        """The training samples in the order of an epoch."""
+        """The training samples in the random order of an epoch."""
         keys = hashed(self.config.seed, epoch, SHUFFLE, self.train_samples)
         return self.train_samples[torch.argsort(keys, stable=True)]
 
@@ -129,14 +131,14 @@ class Learner:
         return learning_rate(self.config, epoch, step, len(self.bounds))
 
     def train_batch(self, epoch: int, step: int) -> None:
-        """One step; steps of an epoch follow each other from where it was started."""
+        """Do one training step. Steps must follow each other, starting as in `start_epoch`."""
         first, last = self.bounds[step]
         if self._has_dropout:
             torch.manual_seed(step_seed(self.config.seed, epoch, step))
         self.graph_runner.run_step("train", self._train_step, last - first)
 
     def end_epoch(self, epoch: int) -> None:
-        """Do what is due only once an epoch; then the weights are those after its last step."""
+        """Apply what is deferred to the end of an epoch. The weights are then those of its end."""
         if self.config.optimizer == "adamw":
             decay = self.config.weight_decay
             decay_dead_taps(
@@ -160,7 +162,7 @@ class Learner:
         return reading.sums()
 
     def test(self, weights: Weights) -> Generator[None, None, Evaluation]:
-        """Evaluate `weights` on the test images; the model keeps them."""
+        """Evaluate `weights` on the test images. The model keeps these weights."""
         (self.ema.model if self.ema else self.model).load_state_dict(weights)
         return (
             yield from evaluate(
@@ -173,12 +175,12 @@ class Learner:
         )
 
     def weights(self) -> Weights:
-        """A copy of the state of the model that is evaluated."""
+        """A copy of the state dict of the model that is evaluated: the EMA, if there is one."""
         model = self.ema.model if self.ema else self.model
         return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
     def state(self) -> dict[str, Any]:
-        """Model, optimizer and the epoch's metrics, to go on from later."""
+        """State of the model, optimizer and metrics of the epoch, for a checkpoint."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -187,7 +189,7 @@ class Learner:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Restore what `state` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
@@ -226,7 +228,7 @@ class Learner:
         self._step += 1
 
     def _at(self, size: int, batch_size: int) -> Tensor:
-        """Indices of the batch that is due."""
+        """Positions of the next batch, from the step counter on the device."""
         return self._step * batch_size + self._places[:size]
 
     def _ema_shares_of(self, epoch: int) -> list[float]:

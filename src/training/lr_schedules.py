@@ -6,7 +6,7 @@ from src.config import RunConfig
 
 
 def learning_rate(config: RunConfig, epoch: int, step: int, steps_per_epoch: int) -> float:
-    """The rate of step `step` (from 0) of epoch `epoch` (from 0), per step.
+    """The learning rate of a step (from 0) in an epoch (from 0).
 
     exponential, step and cosine are the closed forms of torch.optim.lr_scheduler's
     ExponentialLR, StepLR and CosineAnnealingLR stepped once an epoch, onecycle that of

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psutil
 import torch
 
-from src.common.errors import OutOfMemory, amount
+from src.common.errors import OutOfMemory, format_bytes
 from src.cpu.allocator import return_freed_memory
 
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
@@ -16,29 +16,29 @@ _ASKED = re.compile(rf"(?:allocate|allocating) ([\d.]+) ({'|'.join(_UNITS)})\b")
 
 
 def shortage(error: Exception, device: torch.device) -> OutOfMemory:
-    """The same error of a run that had the device to itself, with the amounts.
+    """The out-of-memory error of a run that was alone on the device, with amounts in bytes.
 
-    To be called where it was raised: what is in use then is what the run had.
+    To be called before the run frees its memory: what is in use now is what the run had.
     """
     used, free, total = _of_gpu(device) if device.type == "cuda" else _of_host()
     asked = asked_for(str(error))
-    more = "more" if asked is None else f"{amount(asked)} more"
-    needed = "" if asked is None else f", about {amount(used + asked)} in all"
+    more = "more" if asked is None else f"{format_bytes(asked)} more"
+    needed = "" if asked is None else f", about {format_bytes(used + asked)} in all"
     return OutOfMemory(
-        f"alone on the device it had {amount(used)} and asked for {more}{needed}; "
-        f"{amount(free)} of {amount(total)} were free: a smaller batch size or model, or a "
-        "device with more memory, helps"
+        f"alone on the device it had {format_bytes(used)} and asked for {more}{needed}; "
+        f"{format_bytes(free)} of {format_bytes(total)} were free: a smaller batch size or model, "
+        "or a device with more memory, helps"
     )
 
 
 def asked_for(message: str) -> int | None:
-    """The bytes that an allocation was for, as PyTorch or numpy tell; None where they do not."""
+    """Bytes of the failed allocation, from the message of PyTorch or numpy. None if unknown."""
     found = _ASKED.search(message)
     return round(float(found[1]) * _UNITS[found[2]]) if found else None
 
 
 def give_back() -> None:
-    """Collect what nothing refers to, and let other processes have what is kept for later."""
+    """Collect garbage, and return cached memory of the host and the GPU for other processes."""
     gc.collect()
     return_freed_memory()
     if torch.cuda.is_initialized():
@@ -46,13 +46,13 @@ def give_back() -> None:
 
 
 def _of_gpu(device: torch.device) -> tuple[int, int, int]:
-    """Bytes in use by us, free, and there at all."""
+    """Bytes used by this process, free, and in total."""
     free, total = torch.cuda.mem_get_info(device)
     return torch.cuda.memory_allocated(device), free, total
 
 
 def _of_host(limit: Callable[[int], tuple[int, int]] = resource.getrlimit) -> tuple[int, int, int]:
-    """The same of this machine, or of what `ulimit -v` leaves of it."""
+    """The same for this machine, or for the limit of `ulimit -v` if that is lower."""
     ours, machine = psutil.Process().memory_info(), psutil.virtual_memory()
     ceiling = limit(resource.RLIMIT_AS)[0]
     if ceiling == resource.RLIM_INFINITY or ceiling > machine.total:

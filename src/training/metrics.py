@@ -1,4 +1,4 @@
-"""Loss and accuracies of many batches, summed on the device and read once."""
+"""Loss and accuracy of many batches, summed on the device and read once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class MetricTotals:
-    """Sums over images: of the loss, and correct predictions and images of each class."""
+    """Sums over images: the loss, and per class the correct predictions and the images."""
 
     loss: float
     correct: Sequence[int]
@@ -22,7 +22,7 @@ class MetricTotals:
 
     @property
     def mean_loss(self) -> float:
-        """Loss of the mean image."""
+        """Mean loss per image."""
         return self.loss / max(1, sum(self.images))
 
     @property
@@ -64,26 +64,26 @@ class Metrics:
         self.images.index_add_(0, labels, torch.ones_like(labels))
 
     def reset(self) -> None:
-        """Begin again at zero, in place."""
+        """Set all sums to zero, in place: a captured step writes to these tensors."""
         for sums in self.state().values():
             sums.zero_()
 
     def state(self) -> State:
-        """The sums, to go on from later."""
+        """The sums, for a checkpoint."""
         return {"loss": self.loss, "correct": self.correct, "images": self.images}
 
     def load(self, state: State) -> None:
-        """Go on from `state`."""
+        """Restore what `state` returned."""
         for name, mine in self.state().items():
             mine.copy_(state[name])
 
     def read(self) -> "PendingMetrics":
-        """The sums as they are now, on their way to the host."""
+        """Start copying the current sums to the host."""
         return PendingMetrics(self)
 
 
 class PendingMetrics:
-    """A copy of the sums that the host can have without waiting, once it is `ready`."""
+    """A copy of the sums on its way to the host, readable without waiting once it is `ready`."""
 
     def __init__(self, metrics: Metrics) -> None:
         on_gpu = metrics.loss.is_cuda
@@ -102,7 +102,7 @@ class PendingMetrics:
         return self._event is None or self._event.query()
 
     def sums(self) -> MetricTotals:
-        """The sums; waits for them where they are not ready."""
+        """The sums. Waits for them if they are not ready."""
         if self._event:
             self._event.synchronize()
         numbers: dict[str, Any] = {name: copy.tolist() for name, copy in self._copies.items()}

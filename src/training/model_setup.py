@@ -1,4 +1,4 @@
-"""What a run begins with: model, the cut of an epoch into batches, seeds."""
+"""Set up a run: its model, the batches of an epoch, the seeds of its steps."""
 
 import hashlib
 import struct
@@ -16,9 +16,9 @@ from src.training.precision import FLOAT32_CONTIGUOUS, ComputeFormat
 def build_model(
     config: RunConfig, device: torch.device, compute_format: ComputeFormat = FLOAT32_CONTIGUOUS
 ) -> Classifier:
-    """The model of a run with its first weights, which are the same for every device.
+    """The model of a run with its initial weights, which are the same on every device.
 
-    Raises UserError where weights that the config names cannot be had or do not fit.
+    Raises UserError if weights that the config names cannot be had or do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -31,7 +31,10 @@ def build_model(
 def prepare_model(
     model: Classifier, config: RunConfig, device: torch.device, compute_format: ComputeFormat
 ) -> Classifier:
-    """`model` on a device, specialised in place as far as the optimizer of the run allows."""
+    """Move a model to its device, with CPU kernels in place of its convolutions where they fit.
+
+    Dead taps stay out of the optimizer only if it would do nothing to them but decay them.
+    """
     if config.cpu_kernels:
         decoupled = config.optimizer == "adamw" or config.weight_decay == 0
         model = replace_convolutions(model, dead_taps=decoupled, winograd=compute_format.winograd)
@@ -50,6 +53,6 @@ def batch_bounds(count: int, size: int) -> list[tuple[int, int]]:
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:
-    """The seed of one step's dropout, so that no random state has to be carried along."""
+    """The seed of the dropout of one step: a hash, so that no random state has to be saved."""
     digest = hashlib.blake2b(struct.pack("<QQQ", seed, epoch, step), digest_size=8).digest()
     return int.from_bytes(digest) >> 1

@@ -1,4 +1,4 @@
-"""In which number format, memory format and way of convolution a run trains: measured once."""
+"""Precision, memory format and convolution algorithm of a run, tuned once for a device."""
 
 import hashlib
 import json
@@ -24,9 +24,9 @@ from src.cpu.winograd import WinogradConv2d
 from src.training.device import device_name, has_fast_bfloat16
 
 _PROBE_BATCHES = {"cpu": (16, 32, 64), "cuda": (256,)}
-_LONG_STEP = 0.25  # seconds: with a larger batch the measurement would take too long
+_LONG_STEP = 0.25  # seconds per step at which the batch is not enlarged further
 _PROBE_SECONDS = 0.3  # for each candidate, after a warm-up; at least one step of each
-_WORTH_IT = 0.95  # a candidate must take less than this share of the time of the one before it
+_WORTH_IT = 0.95  # largest share of the other's time at which a candidate wins
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -34,9 +34,9 @@ _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channe
 
 @dataclass(frozen=True)
 class ComputeFormat:
-    """Autocast to `precision` (float32: none), images and weights in `memory_format`.
+    """How a model computes: autocast to `precision` (none for float32), and `memory_format`.
 
-    convolution: winograd for that algorithm where it suits, which is in channels last.
+    convolution: direct, or winograd for the convolutions that it suits (with channels_last).
     """
 
     precision: str
@@ -53,12 +53,12 @@ class ComputeFormat:
         return torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def to_memory_format(self, batch: Tensor) -> Tensor:
-        """A batch in the memory format, where it is one of images."""
+        """A batch of images in the memory format; features (B, F) as they are."""
         return batch.contiguous(memory_format=self.layout) if batch.dim() == 4 else batch
 
     @property
     def winograd(self) -> bool:
-        """Whether convolutions that it suits are computed by Winograd's algorithm."""
+        """Whether to use Winograd's algorithm for the convolutions that it suits."""
         return self.convolution == "winograd"
 
     @property
@@ -71,16 +71,16 @@ FLOAT32_CONTIGUOUS = ComputeFormat("float32", "contiguous")
 
 
 def select_compute_format(config: RunConfig, device: torch.device) -> ComputeFormat:
-    """What `config` asks for; where it says auto, what trains its architecture fastest here.
+    """The compute format that `config` asks for; for auto, the fastest one on this device.
 
-    That is measured once for an architecture and a device, in about a second, and kept in the
-    user's cache folder, so that the same run finds the same answer again. Of several that measure
-    at the same time the first to be done decides for all.
+    It is measured once for an architecture and a device, in about a second, and kept in the
+    user's cache folder. If several processes measure at once, the first to finish decides for all:
+    two of them may measure different winners, and a resumed run must not change its arithmetic.
     """
     allowed = _candidates(config, device)
     if len(allowed) == 1:
         return allowed[0]
-    file = _memory(_key(config, device, allowed))
+    file = _cache_file(_key(config, device, allowed))
     if file and (known := _known(file, allowed)):
         return known
     seconds = measure(config, device, allowed)
@@ -92,12 +92,12 @@ def select_compute_format(config: RunConfig, device: torch.device) -> ComputeFor
             if not files.write_once(file, files.to_json(record).encode()):
                 if known := _known(file, allowed):
                     return known
-                files.write_json(file, record)  # in place of one that says nothing
+                files.write_json(file, record)  # the existing file is damaged
     return fastest
 
 
 def _known(file: Path, allowed: list[ComputeFormat]) -> ComputeFormat | None:
-    """The one of `allowed` that the file says is the fastest."""
+    """The candidate that a file of the cache names. Returns None if it names none of them."""
     record = files.read_json(file) or {}
     for candidate in allowed:
         if record.get("fastest") == asdict(candidate):
@@ -106,7 +106,7 @@ def _known(file: Path, allowed: list[ComputeFormat]) -> ComputeFormat | None:
 
 
 def choose(seconds: dict[ComputeFormat, float]) -> ComputeFormat:
-    """The fastest; the earlier one, which is the more precise, unless the gain is clear."""
+    """The fastest candidate, or an earlier, more precise one unless the gain is clear."""
     best = next(iter(seconds))
     for candidate, time_taken in seconds.items():
         if time_taken < seconds[best] * _WORTH_IT:
@@ -139,9 +139,9 @@ def measure(
 
 
 def time_interleaved(steps: list[Callable[[], float]]) -> list[float]:
-    """The least that each of `steps` answered, all of them called in turn.
+    """The least time that each of `steps` returns, all called in turn for _PROBE_SECONDS each.
 
-    What else the machine does in _PROBE_SECONDS for each of them, it does to all of them.
+    In turn, so that a slow spell of the machine affects all candidates alike.
     """
     rounds = [[step() for step in steps]]
     while sum(map(sum, rounds)) < _PROBE_SECONDS * len(steps):
@@ -150,7 +150,7 @@ def time_interleaved(steps: list[Callable[[], float]]) -> list[float]:
 
 
 def _candidates(config: RunConfig, device: torch.device) -> list[ComputeFormat]:
-    """Every arithmetic that the config and the device allow, the plainest first."""
+    """Every compute format that the config and the device allow, the most precise first."""
     precisions, formats, ways = [config.precision], [config.memory_format], [config.convolution]
     if config.precision == "auto":
         precisions = ["float32", "bfloat16"] if has_fast_bfloat16(device) else ["float32"]
@@ -175,9 +175,9 @@ def _convolves(config: RunConfig) -> bool:
 
 
 def _suits_winograd(config: RunConfig) -> bool:
-    """Whether some of its convolutions do.
+    """Whether Winograd's algorithm suits some convolutions of the architecture.
 
-    Which needs maps, and so a real model: on the meta device they would cost the import of sympy.
+    Their input sizes are needed, and so a real model: on the meta device arithmetic imports sympy.
     """
     with torch.random.fork_rng([]):
         model = models.create(config.model_type, **models.options_of(config))
@@ -213,8 +213,8 @@ def _seconds(step: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def _memory(key: str) -> Path | None:
-    """Where the answer is kept; None without a home folder."""
+def _cache_file(key: str) -> Path | None:
+    """The file of the cache for this key. Returns None without a home folder."""
     try:
         return compute_format_file(cache_dir(), key)
     except OSError:

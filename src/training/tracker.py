@@ -1,4 +1,4 @@
-"""Trackers: what is told about a run while it trains. The trainer never asks if there is one."""
+"""Trackers: receive the events of a run in training. The trainer never asks if there is one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,1 +1,1 @@
-"""Finding settings: a learning-rate range test, and searches of several settings at a time."""
+"""Tuning: a learning-rate range test, and searches with Optuna."""

@@ -6,14 +6,14 @@ from src.cli.entry_point import run_main, run_subcommand
 from src.common.errors import ExitStatus
 
 COMMANDS = {
-    "lr-find": "test a range of learning rates in some steps of training, and suggest one",
-    "search": "try settings from given ranges, each trial an ordinary run, by TPE and pruning",
+    "lr-find": "suggest a learning rate by a range test of some training steps",
+    "search": "search settings within ranges by TPE and pruning",
 }
-"""What each does; src/tune/commands/<name>.py does it."""
+"""Description of each command, which is in src/tune/commands/<name>.py."""
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Pass on to the command that the first argument names."""
+    """Call the command that the first argument names."""
     return run_subcommand("src.tune", "Tuning from the command line.", COMMANDS, arguments)
 
 

@@ -1,4 +1,4 @@
-"""What a search has found: its best trial, as text, as JSON and as a recipe."""
+"""The best trial of a search, as text, as JSON and as a recipe."""
 
 import json
 from collections import Counter
@@ -16,11 +16,11 @@ from src.runs.run_folder import RunFolder
 from src.tune.study import TrialStudy
 
 _MACHINE = ("base_dataset_path", "parent_weights", "device")
-"""Settings of where a run happens, which are no part of a recipe."""
+"""Settings that depend on the machine, which a recipe leaves out."""
 
 
 def best(search: TrialStudy) -> dict[str, Any] | None:
-    """The trial with the lowest validation loss and how the search stands; None without one."""
+    """The trial with the lowest validation loss, and trial counts. Returns None without one."""
     trial = search.best()
     if trial is None:
         return None
@@ -37,47 +37,53 @@ def best(search: TrialStudy) -> dict[str, Any] | None:
 
 
 def counts(search: TrialStudy) -> dict[str, int]:
-    """How many trials are complete, pruned, failed and still running."""
-    found = Counter(trial.state.name for trial in search.trials())
+    """Number of complete, pruned, failed and running trials."""
+    best_found = Counter(trial.state.name for trial in search.trials())
     words = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL", "running": "RUNNING"}
-    return {word: found[state] for word, state in words.items()}
+    return {word: best_found[state] for word, state in words.items()}
 
 
 def counted(numbers: Mapping[str, int]) -> str:
-    """Counts in words: those that there are."""
+    """Format the counts that are not zero."""
     return ", ".join(f"{count} {word}" for word, count in numbers.items() if count)
 
 
-def as_json(found: Mapping[str, Any], recipe: Path) -> str:
-    """The best trial for another program."""
-    return json.dumps({**found, "recipe": shown(recipe)}, indent=2)
+def as_json(best_found: Mapping[str, Any], recipe: Path) -> str:
+    """The best trial as JSON."""
+    return json.dumps({**best_found, "recipe": shown(recipe)}, indent=2)
 
 
-def as_text(found: Mapping[str, Any], recipe: Path) -> str:
-    """The best trial for a person."""
-    width = max(len(name) for name in found["parameters"])
+def as_text(best_found: Mapping[str, Any], recipe: Path) -> str:
+    """The best trial as text."""
+    width = max(len(name) for name in best_found["parameters"])
     return "\n".join(
         [
-            f"trials:  {counted(found['trials'])}",
-            f"best:    trial {found['trial']}, validation loss {found['val_loss']:.4f}",
-            *(f"         {name:<{width}}  {value}" for name, value in found["parameters"].items()),
-            f"run:     {found['run']}",
+            f"trials:  {counted(best_found['trials'])}",
+            f"best:    trial {best_found['trial']}, validation loss {best_found['val_loss']:.4f}",
+            *(
+                f"         {name:<{width}}  {value}"
+                for name, value in best_found["parameters"].items()
+            ),
+            f"run:     {best_found['run']}",
             f"recipe:  {shown(recipe)}",
             f"charts:  {shown(recipe.parent)}/",
         ]
     )
 
 
-def write_recipe(search: TrialStudy, found: Mapping[str, Any], out: Path) -> Path:
-    """Write <out>/<stem of the search>_best.yaml, with which src/main.py repeats the best run."""
-    config, path = search.space.config(found["parameters"]), out / f"{search.space.stem}_best.yaml"
-    count = sum(found["trials"].values())
+def write_recipe(search: TrialStudy, best_found: Mapping[str, Any], out: Path) -> Path:
+    """Write <out>/<stem of the search>_best.yaml, which src/main.py trains again."""
+    config, path = (
+        search.space.config(best_found["parameters"]),
+        out / f"{search.space.stem}_best.yaml",
+    )
+    count = sum(best_found["trials"].values())
     data = " -d synthetic" if config.dataset == "synthetic" else ""
     out.mkdir(parents=True, exist_ok=True)
     files.write_text(
         path,
-        f"# The best of {count} trials of the search {found['study']}: trial {found['trial']}, "
-        f"validation loss {found['val_loss']:.4f}.\n"
+        f"# The best of {count} trials of the search {best_found['study']}: "
+        f"trial {best_found['trial']}, validation loss {best_found['val_loss']:.4f}.\n"
         f"# python src/main.py --config {shown(path)}{data}\n"
         + yaml.safe_dump(_recipe(config, search.space.dimensions), sort_keys=False),
     )
@@ -85,7 +91,7 @@ def write_recipe(search: TrialStudy, found: Mapping[str, Any], out: Path) -> Pat
 
 
 def _recipe(config: RunConfig, searched: Mapping[str, object]) -> dict[str, object]:
-    """What was searched, and what differs from a default."""
+    """The settings that were searched, and those that differ from their default."""
     return {
         spec.name: getattr(config, spec.name)
         for spec in fields(config)

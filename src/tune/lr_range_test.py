@@ -35,7 +35,7 @@ LEAST_STEPS = _SKIPPED_FIRST + _SKIPPED_LAST + 2
 
 @dataclass(frozen=True)
 class RateSweep:
-    """Rates from `start` to `end` in `steps` equal ratios."""
+    """Learning rates from `start` to `end` in `steps` equal ratios."""
 
     start: float = 1e-7
     end: float = 10.0
@@ -61,10 +61,10 @@ class RangeTestCurve:
 
     @property
     def suggested(self) -> int:
-        """The step (from 0) of the steepest descent; UserError where the test ended too soon."""
+        """The step (from 0) of the steepest descent. Raises UserError after too few steps."""
         if len(self.losses) < LEAST_STEPS:
             raise UserError(
-                f"the loss diverged after {len(self.losses)} steps, too soon to tell a rate: "
+                f"the loss diverged after {len(self.losses)} steps, too few to suggest a rate: "
                 "begin with a lower --start, or take more --steps"
             )
         kept = np.array(self.losses[_SKIPPED_FIRST:-_SKIPPED_LAST])
@@ -72,12 +72,12 @@ class RangeTestCurve:
 
     @property
     def suggestion(self) -> float:
-        """The rate of that step, in three digits."""
+        """The suggested rate, rounded to three digits."""
         return float(f"{self.rates[self.suggested]:.3g}")
 
 
 class _RangeTest(Learner):
-    """A learner with the rates of a sweep in place of its schedule."""
+    """A learner whose learning rate follows a sweep instead of a schedule."""
 
     sweep: RateSweep
 
@@ -85,7 +85,7 @@ class _RangeTest(Learner):
         return self.sweep.rate(epoch * len(self.bounds) + step)
 
     def raw_losses(self) -> Iterator[float]:
-        """The mean loss of each batch, one step after another, for ever."""
+        """The mean loss of each training step, endlessly."""
         epoch = 0
         while True:
             self.start_epoch(epoch, 0)
@@ -132,7 +132,7 @@ def range_test(
 def measure(config: RunConfig, sweep: RateSweep) -> RangeTestCurve:
     """`range_test` on the data of `config`.
 
-    Raises UserError where the config cannot work, and Stopped when a signal asks for the end.
+    Raises UserError if the config cannot work, and Stopped when a signal asks for the end.
     """
     stop = StopSignal().install()
     models.check_options(config.model_type, models.options_of(config))
@@ -148,21 +148,21 @@ def save_csv(curve: RangeTestCurve, path: Path) -> None:
     files.write_text(path, "learning_rate,loss\n" + "".join(f"{r},{v}\n" for r, v in rows))
 
 
-def with_found_rate(config: RunConfig, runs_dir: Path, quiet: bool = False) -> RunConfig:
-    """`config` with the rate that a range test suggests.
+def with_suggested_rate(config: RunConfig, runs_dir: Path, quiet: bool = False) -> RunConfig:
+    """`config` with the learning rate that a range test suggests.
 
-    It is tested once for a training and remembered under `runs_dir`, so that the same settings
-    are the same run ever after.
+    The test is done once for a run and its result kept under `runs_dir`, so that the same
+    settings always give the same run.
     """
     unrated = replace(config, learning_rate=RunConfig.learning_rate)
-    path = paths.found_rate(runs_dir, config.model_type, unrated.id)
-    known = files.read_json(path)
-    if not known:
+    path = paths.suggested_rate_file(runs_dir, config.model_type, unrated.id)
+    stored = files.read_json(path)
+    if not stored:
         curve = measure(config, RateSweep())
-        found = {"learning_rate": curve.suggestion, **asdict(curve), "config": unrated.as_dict()}
+        record = {"learning_rate": curve.suggestion, **asdict(curve), "config": unrated.stored()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_once(path, files.to_json(found).encode())
-        known = files.read_json(path) or found  # of whoever wrote it first
+        files.write_once(path, files.to_json(record).encode())
+        stored = files.read_json(path) or record  # of the process that wrote it first
     if not quiet:
-        print(f"learning rate {known['learning_rate']:g}: {paths.shown(path)}", file=sys.stderr)
-    return replace(config, learning_rate=known["learning_rate"])
+        print(f"learning rate {stored['learning_rate']:g}: {paths.shown(path)}", file=sys.stderr)
+    return replace(config, learning_rate=stored["learning_rate"])

@@ -1,4 +1,4 @@
-"""Options that both commands share."""
+"""Options that both commands of src.tune share."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from src.common.paths import REPORT_DIR
 
 
 def add_out_options(parser: Parser, what: str) -> None:
-    """Where results go, and --json. what: what goes there."""
+    """Add --out and --json. what: describes the output."""
     parser.add_argument(
         "--out", type=Path, default=REPORT_DIR, metavar="DIR", help=f"where {what} [report]"
     )

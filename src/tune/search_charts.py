@@ -1,4 +1,4 @@
-"""Drawing: how a search went, what mattered, which settings were good; a range test."""
+"""Charts of a search (history, importance, parallel coordinates) and of a range test."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ _BEST, _PRUNED, _FAILED = "#c44e52", "0.6", "#dd8452"
 
 
 def draw(numbers: SearchData, stem: str, folder: Path) -> list[Path]:
-    """Save <stem>_history, <stem>_parallel and, if it can be told, <stem>_importance."""
+    """Save <stem>_history, <stem>_parallel and, with enough trials, <stem>_importance."""
     written = save(_history(numbers), folder / f"{stem}_history")
     written += save(_parallel(numbers), folder / f"{stem}_parallel")
     if numbers.importances:
@@ -56,9 +56,9 @@ def _history(numbers: SearchData) -> Figure:
         (False, "o", sns.color_palette("deep")[0], "complete"),
         (True, "x", _PRUNED, "pruned: its lowest so far"),
     ):
-        shown = [trial for trial in numbers.trials if trial.pruned == pruned]
-        if shown:
-            x, y = [t.number for t in shown], [t.loss for t in shown]
+        drawn = [trial for trial in numbers.trials if trial.pruned == pruned]
+        if drawn:
+            x, y = [t.number for t in drawn], [t.loss for t in drawn]
             axes.scatter(x, y, marker=marker, color=color, s=40, label=label, zorder=3)
     x = [trial.number for trial in numbers.trials]
     axes.step(x, numbers.best_so_far, where="post", color=_BEST, label="best so far", zorder=2)
@@ -122,7 +122,7 @@ def _parallel(numbers: SearchData) -> Figure:
 
 
 def _stroke(trial: Trial, numbers: SearchData, losses: list[float]) -> dict[str, Any]:
-    """How a trial's line looks: colour by the rank of its loss."""
+    """Line style of a trial: coloured by the rank of its loss."""
     if trial is numbers.best:
         return {"color": _BEST, "linewidth": 2.5, "zorder": 5}
     if trial.pruned:
@@ -145,7 +145,7 @@ def _titled(figure: Figure, axes: Axes, title: str, subtitle: str) -> Figure:
 
 
 def _loss_scale(axes: Axes, losses: Sequence[float]) -> None:
-    """A log axis where a few bad trials would press all others together."""
+    """Use a log axis if a few bad trials would compress all others."""
     if _is_wide(losses):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(ScalarFormatter())

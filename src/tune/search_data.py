@@ -1,4 +1,4 @@
-"""The numbers of a search's charts, before anything is drawn."""
+"""The data of a search's charts."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import optuna
 
 _APART = 0.05  # the least distance of a tick to an end of its axis
-_ENOUGH = 2  # complete trials, from which on an importance can be told
+_ENOUGH = 2  # least number of complete trials for an importance
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class SearchAxis:
 
 @dataclass(frozen=True)
 class SearchData:
-    """What a search's charts show. failed: numbers of the trials that have no loss."""
+    """The data of a search's charts. failed: numbers of the trials without a loss."""
 
     study: str
     what: str
-    """Which training was searched, in words."""
+    """Description of the training that was searched."""
     trials: tuple[Trial, ...]
     failed: tuple[int, ...]
     best_so_far: tuple[float, ...]
     """The lowest loss of a complete trial up to each of `trials`; infinite before the first."""
     axes: tuple[SearchAxis, ...]
     importances: dict[str, float] | None
-    """Shares that sum to 1, highest first; None with too few trials to tell."""
+    """Shares that sum to 1, highest first. None with too few trials."""
 
     @property
     def best(self) -> Trial:
@@ -56,7 +56,7 @@ class SearchData:
 
 
 def collect(space: SearchSpace, study: "optuna.Study") -> SearchData:
-    """The numbers of a study that has a complete trial."""
+    """The chart data of a study with at least one complete trial."""
     ended = []
     for trial in study.get_trials(deepcopy=False):
         pruned = trial.state.name == "PRUNED"
@@ -81,8 +81,8 @@ def collect(space: SearchSpace, study: "optuna.Study") -> SearchData:
 def importances(study: "optuna.Study") -> dict[str, float] | None:
     """How much each setting matters for being among the best trials, by PED-ANOVA.
 
-    Watanabe et al. 2023, https://arxiv.org/abs/2304.10255, over complete trials; None where there
-    are fewer than two, or all are equally good.
+    Watanabe et al. 2023, https://arxiv.org/abs/2304.10255, over complete trials. Returns None if
+    there are fewer than two, or all are equally good.
     """
     from optuna.importance import get_param_importances
 
@@ -91,7 +91,7 @@ def importances(study: "optuna.Study") -> dict[str, float] | None:
 
 
 def place(dimension: Dimension, value: object) -> float:
-    """Where a value is on the axis of its setting: 0 at the lower end, 1 at the upper."""
+    """Position of a value on the axis of its setting: 0 at the lower end, 1 at the upper."""
     if isinstance(dimension, Choice):
         return _even(_ordered(dimension).index(value), len(dimension.values))
     assert isinstance(value, int | float)

@@ -1,4 +1,4 @@
-"""What a search varies and what it keeps: read from YAML, checked before anything runs."""
+"""The space of a search: varied and fixed settings, read from YAML and checked."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ _SPECS = {spec.name: spec for spec in fields(RunConfig)}
 
 @dataclass(frozen=True)
 class Range:
-    """All numbers from low to high, both ends included; whole ones for an int field."""
+    """All numbers from low to high, both included; whole numbers for an int field."""
 
     low: float
     high: float
@@ -28,7 +28,7 @@ class Range:
     step: float | None = None
 
     def suggest(self, trial: "optuna.Trial", name: str) -> object:
-        """The trial's value of the field `name`."""
+        """Suggest a value of the field `name`."""
         if isinstance(self.low, int):
             step = 1 if self.step is None else int(self.step)
             return trial.suggest_int(name, self.low, int(self.high), step=step, log=self.log)
@@ -36,23 +36,23 @@ class Range:
 
     @property
     def examples(self) -> tuple[object, ...]:
-        """Its two ends."""
+        """Its two ends, to check."""
         return self.low, self.high
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A list of values, in no order."""
+    """An unordered list of values."""
 
     values: tuple[Any, ...]
 
     def suggest(self, trial: "optuna.Trial", name: str) -> object:
-        """The trial's value of the field `name`."""
+        """Suggest a value of the field `name`."""
         return trial.suggest_categorical(name, self.values)
 
     @property
     def examples(self) -> tuple[object, ...]:
-        """All of them."""
+        """All values, to check."""
         return self.values
 
 
@@ -69,7 +69,7 @@ class SearchSpace:
 
     @property
     def name(self) -> str:
-        """The stem of its file, and a hash of all that makes one search different from another."""
+        """The stem of its file, and a hash of everything that identifies the search."""
         given = self.base.given().items()
         fixed = {name: value for name, value in given if name not in self.dimensions}
         varied = {name: asdict(dimension) for name, dimension in self.dimensions.items()}
@@ -81,7 +81,7 @@ class SearchSpace:
         return from_mapping({**self.base.as_dict(), **values}, self.stem)
 
     def suggest(self, trial: "optuna.Trial") -> RunConfig:
-        """The run that a trial asks for; asked again, the same."""
+        """The run of a trial. Asking a trial again gives the same values."""
         return self.config({name: d.suggest(trial, name) for name, d in self.dimensions.items()})
 
 
@@ -105,7 +105,7 @@ def read(path: Path, flags: Mapping[str, object]) -> SearchSpace:
             raise UserError(
                 f"--{name}: {path} searches it; leave out the flag, or take it from there"
             )
-    from_mapping(file, str(path))  # its own mistakes, under its own name
+    from_mapping(file, str(path))  # errors in the file should name the file
     first = {name: dimension.examples[0] for name, dimension in dimensions.items()}
     base = from_mapping({**file, **flags, **first}, "flags")
     space = SearchSpace(path.stem, base, dimensions)
@@ -183,7 +183,7 @@ def _require_effect(space: SearchSpace, source: str) -> None:
 
 
 def _require_models(space: SearchSpace) -> None:
-    """Raise UserError where an architecture lacks an option that is set or searched."""
+    """Raise UserError if an architecture lacks an option that is set or searched."""
     from src import models
 
     model = space.dimensions.get("model_type")

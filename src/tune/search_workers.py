@@ -1,4 +1,4 @@
-"""Who works on a search: this process, other ones, or jobs of a cluster."""
+"""Workers of a search: this process, local processes, or Slurm jobs."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ _NAME = "search"
 
 @dataclass(frozen=True)
 class SearchJob:
-    """A search to work on, until it has so many trials."""
+    """A search, and how many trials it should have."""
 
     space: SearchSpace
     runs_dir: Path
@@ -33,12 +33,12 @@ class SearchJob:
     quiet: bool
 
     def log(self, line: str) -> None:
-        """Tell how it goes, unless that is not wanted."""
+        """Log a line, unless quiet."""
         if not self.quiet:
             console.log_line(line)
 
     def tracking(self, stop: Callable[[], bool]) -> WandbProcess:
-        """What tells wandb of its trials."""
+        """The process that mirrors its trials in wandb."""
         return WandbProcess(
             self.wandb, self.runs_dir, sweep=self.space.name, log=self.log, stop=stop
         )
@@ -46,7 +46,7 @@ class SearchJob:
     def search(
         self, stop: Callable[[], bool] = lambda: False, tracking: WandbProcess | None = None
     ) -> TrialStudy:
-        """The search, opened or begun."""
+        """Open the study, or create it."""
         return TrialStudy(
             self.space,
             self.runs_dir,
@@ -58,23 +58,23 @@ class SearchJob:
         )
 
 
-def work(order: SearchJob) -> str | None:
-    """Work on a search in this process; None, or why it was given up."""
+def work(job: SearchJob) -> str | None:
+    """Work on a search in this process. Returns why it was given up, or None."""
     stop = StopSignal().install()
-    with order.tracking(stop) as tracking:
-        search = order.search(stop, tracking)
+    with job.tracking(stop) as tracking:
+        search = job.search(stop, tracking)
         done = len(search.trials("COMPLETE", "PRUNED", "FAIL"))
         if done:
-            search.log(f"{search.space.name} goes on after {done} of {order.trials} trials")
-        return search.work(order.trials)
+            search.log(f"{search.space.name} continues after {done} of {job.trials} trials")
+        return search.work(job.trials)
 
 
-def prepare(order: SearchJob, workers: int, resources: Resources, words: Sequence[str]) -> Path:
+def prepare(job: SearchJob, workers: int, resources: Resources, words: Sequence[str]) -> Path:
     """Write the script of an array of workers into the search's folder, with a copy of the code.
 
-    words: of the command that each of them is, after `python -m src.tune`.
+    words: arguments of each worker, after `python -m src.tune`.
     """
-    jobs = order.search().folder / "jobs"  # the study is there before the workers meet
+    jobs = job.search().folder / "jobs"  # create the study before the workers race to do it
     folder = _next(jobs)
     submission_record.prepare(folder)
     text = sbatch.script(array(workers), resources, folder, Path.cwd(), ["src.tune", *words])
@@ -83,14 +83,14 @@ def prepare(order: SearchJob, workers: int, resources: Resources, words: Sequenc
 
 
 def submit(script: Path) -> str:
-    """Submit the workers of a script to Slurm; their job's id. Raises UserError without Slurm."""
+    """Submit the workers of a script to Slurm. Returns the job id. Raises UserError."""
     if not shutil.which("sbatch"):
         raise UserError("--executor 'slurm': there is no sbatch here; expected local")
     return sbatch.sbatch(script)
 
 
 def run_here(script: Path, workers: int) -> str | None:
-    """Run the workers of a script on this machine; None, or how they went wrong.
+    """Run the workers of a script on this machine. Returns what went wrong, or None.
 
     Raises Stopped, once they have, when asked to stop.
     """
@@ -104,12 +104,12 @@ def run_here(script: Path, workers: int) -> str | None:
 
 
 def array(workers: int) -> sbatch.Array:
-    """The workers of a search, as tasks."""
+    """The workers of a search as a job array."""
     return sbatch.Array(_NAME, 1, workers)
 
 
 def _next(jobs: Path) -> Path:
-    """A new folder in `jobs`, under the next number."""
+    """Create a folder in `jobs` with the next number."""
     jobs.mkdir(exist_ok=True)
     numbers = [int(path.name) for path in jobs.iterdir() if path.name.isdecimal()]
     for number in count(max(numbers, default=0) + 1):

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     import optuna
 
 _POLL_SECONDS = 1.0
-_PATIENCE = 3  # trials in a row that break for another reason than a loss that diverged
+_PATIENCE = 3  # consecutive trials that fail, other than by diverging, before giving up
 
 
 @dataclass(frozen=True)
 class _LeasedTrial:
-    """A trial that is ours to train."""
+    """A trial that this process has leased."""
 
     trial: "optuna.Trial"
     lease: leases.Lease
@@ -34,11 +34,11 @@ class _LeasedTrial:
 
 
 class TrialStudy:
-    """The study of a space, kept in <runs>/searches: a log of it, and who works on which trial.
+    """The study of a search space, kept in <runs>/searches: its journal, and leases of its trials.
 
-    The objective is the lowest validation loss of a run. What trial n is, given the trials before
-    it, depends on n and the space's seed, so that no two workers draw the same, and a search that
-    was interrupted goes on as if it had not been.
+    The objective is the lowest validation loss of a run. The values of trial n depend on n, the
+    seed of the space and the trials before it: no two workers draw the same trial, and an
+    interrupted search continues as if it had not been interrupted.
     """
 
     def __init__(
@@ -80,46 +80,50 @@ class TrialStudy:
         return [trial for trial in trials if not states or trial.state.name in states]
 
     def best(self) -> "optuna.trial.FrozenTrial | None":
-        """The complete trial with the lowest validation loss, the first of equal ones."""
+        """The complete trial with the lowest validation loss; the first if several are equal."""
         complete = self.trials("COMPLETE")
         return min(complete, key=lambda trial: (trial.value, trial.number), default=None)
 
-    def work(self, wanted: int) -> str | None:
-        """Train trials until the study has `wanted`; None, or in a line why that was given up.
+    def work(self, trials_wanted: int) -> str | None:
+        """Train trials until the study has `trials_wanted`. Returns why it was given up, or None.
 
-        A trial that a worker has left behind goes on, with its own settings, before a new one
-        begins. Raises Stopped, with everything saved, once stop() is true, and UserError where
-        the run of a trial cannot work.
+        A trial that another worker has abandoned is continued before a new one starts. Raises
+        Stopped, with everything saved, once stop() is true, and UserError if the run of a trial
+        cannot work.
         """
         broken = 0
-        while held := self._next(wanted):
+        while leased := self._next(trials_wanted):
             try:
-                outcome = self._train(held, wanted)
+                outcome = self._train(leased, trials_wanted)
             finally:
-                held.lease.end("over")
+                leased.lease.end("over")
             failure = outcome.failure if outcome.state == State.FAILED else None
             broken = broken + 1 if failure and failure.get("retry", True) else 0
             if failure and broken == _PATIENCE:
                 return f"{broken} trials in a row broke: {failure['kind']}: {failure['message']}"
         return None
 
-    def _next(self, wanted: int) -> _LeasedTrial | None:
-        """A trial to train; None where all are finished, or others are at what is left."""
+    def _next(self, trials_wanted: int) -> _LeasedTrial | None:
+        """The next trial to train. Returns None if all are finished or leased by others."""
         if self.stop():
             raise Stopped
-        if held := self._take(wanted, {}):
-            return held
+        if leased := self._take(trials_wanted, {}):
+            return leased
         running = [self._folder(trial.number) for trial in self.trials("RUNNING")]
-        return self._take(wanted, leases.wait_for_stalled(running, self.stop)) if running else None
+        return (
+            self._take(trials_wanted, leases.wait_for_stalled(running, self.stop))
+            if running
+            else None
+        )
 
-    def _take(self, wanted: int, dead: Mapping[Path, leases.Record]) -> _LeasedTrial | None:
-        """Take over a trial that nobody is at, or ask for a new one. dead: attempts that are."""
+    def _take(self, trials_wanted: int, dead: Mapping[Path, leases.Record]) -> _LeasedTrial | None:
+        """Take over a trial without a worker, or ask for a new one. dead: stalled attempts."""
         with self._turn():
             for trial in self.trials("RUNNING"):
-                if held := self._take_over(trial.number, dead):
-                    return held
+                if leased := self._take_over(trial.number, dead):
+                    return leased
             number = len(self.trials())
-            if number >= wanted:
+            if number >= trials_wanted:
                 return None
             self.study.sampler = make_sampler(self.space.base.seed, number)
             new = self.study.ask()
@@ -127,14 +131,14 @@ class TrialStudy:
             return _LeasedTrial(new, lease, TrialPruner(new, [])) if lease else None
 
     def _take_over(self, number: int, dead: Mapping[Path, leases.Record]) -> _LeasedTrial | None:
-        """A running trial as ask() gave it to its worker; None where that may be at it still."""
+        """Take over a running trial. Returns None if its worker may still be training it."""
         import optuna
 
         lease = self._claim(number, dead)
         if lease is None:
             return None
         known = self.trials()[number]
-        if known.state.is_finished():  # since we looked
+        if known.state.is_finished():  # its worker finished it since it was listed
             lease.end("over")
             return None
         self.study.sampler = make_sampler(self.space.base.seed, number)
@@ -143,7 +147,7 @@ class TrialStudy:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """One worker at a time: between counting trials and asking for one nobody else asks."""
+        """Lock: no other worker asks for a trial between counting and asking."""
         self._turns.acquire()
         try:
             yield
@@ -158,11 +162,11 @@ class TrialStudy:
         (folder / paths.ATTEMPTS).mkdir(parents=True, exist_ok=True)
         return leases.acquire(folder, known_dead=dead.get(folder))
 
-    def _train(self, held: _LeasedTrial, wanted: int) -> Outcome:
-        """Train the run of a trial, whoever else is at the same run, and tell the study."""
-        config, number = self.space.suggest(held.trial), held.trial.number
-        settings = ", ".join(f"{name} {_short(v)}" for name, v in held.trial.params.items())
-        self.log(f"trial {number} ({number + 1} of {wanted}): {settings}")
+    def _train(self, leased: _LeasedTrial, trials_wanted: int) -> Outcome:
+        """Train the run of a trial, or wait for another worker of the same run, and report it."""
+        config, number = self.space.suggest(leased.trial), leased.trial.number
+        settings = ", ".join(f"{name} {_short(v)}" for name, v in leased.trial.params.items())
+        self.log(f"trial {number} ({number + 1} of {trials_wanted}): {settings}")
         while True:
             [outcome] = run(
                 [config],
@@ -171,7 +175,7 @@ class TrialStudy:
                     slots=1,
                     display=self.display,
                     stop=self.stop,
-                    pruner=held.pruner,
+                    pruner=leased.pruner,
                     tracking=self.tracking,
                     datasets=self._datasets,
                 ),
@@ -179,24 +183,24 @@ class TrialStudy:
             if outcome.state in (State.DONE, State.PRUNED, State.FAILED):
                 break
             time.sleep(_POLL_SECONDS)
-        self.log(f"trial {number}: {self._tell(held, outcome)}")
+        self.log(f"trial {number}: {self._report(leased, outcome)}")
         return outcome
 
-    def _tell(self, held: _LeasedTrial, outcome: Outcome) -> str:
-        """Tell the study how a trial ended; a line about it."""
+    def _report(self, leased: _LeasedTrial, outcome: Outcome) -> str:
+        """Report the end of a trial to the study. Returns a line about it."""
         from optuna.trial import TrialState
 
         rows = RunFolder(outcome.folder).history()
         if outcome.state == State.FAILED:
-            self.study.tell(held.trial, state=TrialState.FAIL, skip_if_finished=True)
+            self.study.tell(leased.trial, state=TrialState.FAIL, skip_if_finished=True)
             failure = outcome.failure or {}
             return f"failed: {failure.get('kind')}: {failure.get('message')}"
-        held.pruner.report(rows)
+        leased.pruner.report(rows)
         loss = lowest_loss(rows)
         if outcome.state == State.PRUNED:
-            self.study.tell(held.trial, state=TrialState.PRUNED, skip_if_finished=True)
+            self.study.tell(leased.trial, state=TrialState.PRUNED, skip_if_finished=True)
             return f"pruned after epoch {rows[-1]['epoch']}, validation loss {loss:.4f}"
-        self.study.tell(held.trial, loss, skip_if_finished=True)
+        self.study.tell(leased.trial, loss, skip_if_finished=True)
         best = self.best()
         assert best
         return f"validation loss {loss:.4f}; the best is trial {best.number}, {best.value:.4f}"

@@ -1,4 +1,4 @@
-"""What a study hears of the runs of its trials; its sampler and its pruner."""
+"""Report runs to the trials of a study; its samplers and pruners."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ PRUNERS = ("median", "halving", "none")
 
 
 class TrialPruner:
-    """Reports a run to its trial, each epoch once, and lets the study's pruner judge it."""
+    """Reports each epoch of a run to its trial once, and asks the study's pruner."""
 
     def __init__(self, trial: "optuna.Trial", reported: Sequence[int]) -> None:
         self.trial, self.reported = trial, set(reported)
@@ -24,7 +24,7 @@ class TrialPruner:
         return "val_loss" in rows[-1] and self.trial.should_prune()
 
     def report(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Tell the trial the validation losses that it does not know yet."""
+        """Report the validation losses that the trial does not have yet."""
         for row in rows:
             if "val_loss" in row and row["epoch"] not in self.reported:
                 self.trial.report(row["val_loss"], row["epoch"])

@@ -115,7 +115,8 @@ def test_without_augmentation_the_loss_is_the_same(
 ) -> None:
     """The first step on all training images at once, in whatever order: the same mean loss."""
     count = 480  # the training part of 600
-    whole = replace(endless, data_augmentation=False, batch_size=count, precision="float32")
+    whole = replace(endless, data_augmentation=False, batch_size=count)
+    whole = replace(whole, precision="float32", memory_format="contiguous")
     pictures = (small_dataset.train_images[:count], small_dataset.train_labels[:count])
     theirs = Conventional(whole, *pictures, CPU, workers=0)
     ours = Ours([whole], small_data)

@@ -84,9 +84,10 @@ def test_a_recipe_that_cannot_work_leaves_the_others(recipes: Path) -> None:
     assert [row["recipe"] for row in rows] == ["tinyvgg_run_1"]
 
 
-def test_the_readmes_table_is_that_of_the_results() -> None:
-    readme = (ROOT / "README.md").read_text()
-    table = readme.partition(reproduce.BEGIN)[2].partition(reproduce.END)[0].strip()
+def test_the_documents_table_is_that_of_the_results() -> None:
+    text = reproduce.DOCUMENT.read_text()
+    assert text.count(reproduce.BEGIN) == text.count(reproduce.END) == 1
+    table = text.partition(reproduce.BEGIN)[2].partition(reproduce.END)[0].strip()
     assert table == reproduce.markdown(reproduce._known(reproduce.RESULTS))
 
 

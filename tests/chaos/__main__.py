@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ from tests.chaos import cluster, monkeys, variants, world
 from tests.chaos.monkeys import Figures
 from tests.chaos.world import Broken
 
-README = ROOT / "README.md"
+DOCUMENT = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- chaos: begin -->", "<!-- chaos: end -->"
 FILE = "chaos.json"
 
@@ -123,23 +124,28 @@ def _words(figures: Mapping[str, int]) -> str:
 
 
 def _write(told: Mapping[str, Figures]) -> None:
-    """Into benchmarks/results/ and the README, beside what was done before."""
+    """Into benchmarks/results/ and docs/reliability.md, beside what was done before."""
     known = (files.read_json(RESULTS / FILE) or {}).get("scenarios", {})
     here = machine(torch.device("cpu"))
     done = {name: {"figures": figures, "machine": here} for name, figures in told.items()}
     both = known | done
     all_of_them = {name: both[name] for name in scenarios(short=False) if name in both}
     files.write_json(RESULTS / FILE, {"scenarios": all_of_them})
+    before, begin, rest = DOCUMENT.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if begin and end:
+        files.write_text(DOCUMENT, "\n".join([before + BEGIN, markdown(all_of_them), END + after]))
+
+
+def markdown(measured: Mapping[str, Any]) -> str:
+    """The table of the scenarios in chaos.json."""
     lines = ["| disturbance | figures | on |", "|---|---|---|"]
     lines += [
         f"| {name} | {_words(one['figures'])} | {one['machine']['date']}, "
         f"{one['machine']['cores']} cores |"
-        for name, one in all_of_them.items()
+        for name, one in measured.items()
     ]
-    before, begin, rest = README.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if begin and end:
-        files.write_text(README, "\n".join([before + BEGIN, *lines, END + after]))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

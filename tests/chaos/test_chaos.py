@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.record import RESULTS
+from tests.chaos import __main__ as chaos
 from tests.chaos.monkeys import Figures
 from tests.conftest import Run
 
@@ -73,3 +75,10 @@ def test_on_a_cluster(disturbed: Disturbed, cluster: Path) -> None:
     figures = disturbed("in turn")
     assert figures["disturbances"] >= 3
     assert figures["jobs failed"] == 0
+
+
+def test_the_documents_table_is_that_of_the_results() -> None:
+    text = chaos.DOCUMENT.read_text()
+    assert text.count(chaos.BEGIN) == text.count(chaos.END) == 1
+    table = text.partition(chaos.BEGIN)[2].partition(chaos.END)[0].strip()
+    assert table == chaos.markdown(json.loads((RESULTS / chaos.FILE).read_text())["scenarios"])

@@ -24,9 +24,11 @@ from typing import Any
 import yaml
 
 from src import models
+from src import run as run_module
 from src.config import RunConfig
-from src.run import run
 from src.sweep import sets
+
+flow: Any = run_module  # its signature at that commit
 
 TINY = RunConfig(
     base_dataset_path="synthetic",
@@ -71,7 +73,7 @@ def steps(count: int) -> Callable[[], bool]:
 def interrupt(config: RunConfig, runs: Path, count: int) -> None:
     """Stop a run in its midst."""
     try:
-        run([config], runs_dir=runs, stop=steps(count))
+        flow.run([config], runs_dir=runs, stop=steps(count))
     except Exception as error:
         if type(error).__name__ != "Stopped":
             raise
@@ -99,7 +101,7 @@ def broken(config: RunConfig, runs: Path) -> None:
         raise RuntimeError("out of luck")
 
     kept, models.create = models.create, create  # type: ignore[assignment]
-    run([config], runs_dir=runs)
+    flow.run([config], runs_dir=runs)
     models.create = kept
 
 
@@ -144,8 +146,8 @@ def main(folder: Path) -> None:
     runs = folder / "runs"
     with tempfile.TemporaryDirectory() as aside:
         submitted(runs, folder)
-        run([replace(TINY, seed=1, t_max=t_max) for t_max in (10, 20)], runs_dir=runs)
-        run([replace(TINY, learning_rate=1e30, optimizer="sgd")], runs_dir=runs)
+        flow.run([replace(TINY, seed=1, t_max=t_max) for t_max in (10, 20)], runs_dir=runs)
+        flow.run([replace(TINY, learning_rate=1e30, optimizer="sgd")], runs_dir=runs)
         broken(replace(TINY, seed=2), runs)
         pruned(runs, folder)
         # with a checkpoint at each step, of which the last two stay

@@ -6,16 +6,22 @@ Exit status 3 where it was stopped, 0 where it came to its end.
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+from src import run as run_module
 from src.config import RunConfig
-from src.run import run
 
 if __name__ == "__main__":
     settings, runs, count = sys.argv[1:]
     left = iter(range(int(count)))
     try:
         config = RunConfig(**json.loads(Path(settings).read_text()))
-        run([config], runs_dir=Path(runs), stop=lambda: next(left, None) is None)
+        flow: Any = run_module
+        stop = {"stop": lambda: next(left, None) is None}
+        if hasattr(flow, "RunOptions"):  # the code of today; bb2b8bc had none
+            flow.run([config], runs_dir=Path(runs), options=flow.RunOptions(**stop))
+        else:
+            flow.run([config], runs_dir=Path(runs), **stop)
     except Exception as error:
         if type(error).__name__ != "Stopped":
             raise

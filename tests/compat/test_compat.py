@@ -20,9 +20,9 @@ import torch
 import yaml
 
 from src import data, results
+from src.common.paths import ROOT
 from src.config import RunConfig
-from src.paths import ROOT
-from src.run import run
+from src.run import RunOptions, run
 from src.sweep import sets
 from tests.compat.inner import Stopped, opened
 from tests.conftest import Run, lacking, until
@@ -344,7 +344,7 @@ def test_an_interrupted_run_ends_the_same_however_often_it_is_stopped(
         [whole] = run([config], runs_dir=then / "runs")
         for _ in range(2):
             with pytest.raises(Stopped):
-                run([config], runs_dir=other / "runs", stop=steps(5))
+                run([config], runs_dir=other / "runs", options=RunOptions(stop=steps(5)))
         [parts] = run([config], runs_dir=other / "runs")
         assert parts.folder.name == whole.folder.name == folder.name
         assert whole.result
@@ -382,7 +382,7 @@ def test_a_search_goes_on_from_its_journal(then: Path, command: Run) -> None:
     found = json.loads(said.stdout)
     assert found["study"] == journal.stem
     assert found["trials"] == {"complete": 3, "pruned": 0, "failed": 0, "running": 0}
-    assert "goes on after 2 of 3 trials" in said.stderr
+    assert "after 2 of 3 trials" in said.stderr
     assert "trial 2 (3 of 3)" in said.stderr
     assert "trial 1 (" not in said.stderr
     assert journal.read_bytes().startswith(before)
@@ -431,7 +431,7 @@ def test_a_wandb_run_goes_on_under_its_id(
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     monkeypatch.setenv("FAKE_WANDB_LOG", str(log))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "mirror" / "fake"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "tracking" / "fake"))
     command(*sync, run_id, *runs)
     assert {json.loads(line)["run"] for line in log.read_text().splitlines()} == {noted["id"]}
     assert read(folder / "wandb.json").items() >= {**noted, "uploaded": "done"}.items()
@@ -489,7 +489,7 @@ def test_what_one_code_leaves_the_other_goes_on_with(
 ) -> None:
     """In turn, so that a queue with jobs of both loses nothing."""
     config = replace(tiny[0], num_epochs=3, max_images=100)
-    (tmp_path / "config.json").write_text(json.dumps(config.as_dict()))
+    (tmp_path / "config.json").write_text(json.dumps(config.stored()))
     runs, states = tmp_path / "runs", []
     for code, count in ((earlier, 16), (ROOT, 16), (earlier, 10**6)):
         environment = {**os.environ, "PYTHONPATH": str(code)}

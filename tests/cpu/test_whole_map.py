@@ -106,6 +106,7 @@ def test_trained_it_is_the_full_network_trained(
         config,
         model_type="resnet",
         precision="float32",
+        memory_format="contiguous",
         convolution="direct",
         batch_size=32,
         max_images=96,

@@ -82,7 +82,12 @@ def test_what_the_next_run_would_meet_as_well() -> None:
 
 def test_there_is_one_classification() -> None:
     """Only one file of the code knows these words."""
-    words = ("out ?of ?memory", "No space left on device", "ENOSPC", "torch.OutOfMemoryError")
+    words = (
+        "out ?of ?memory",
+        "No space left on device",
+        "ENOSPC",
+        "torch.OutOfMemoryError",
+    )
     src = Path(__file__).parents[2] / "src"
     knowing = {
         path.relative_to(src).as_posix()

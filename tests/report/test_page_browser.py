@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
 
 from docs.browser import drawn, see, until
 from src.report import table
@@ -30,6 +31,9 @@ SLOWER = (4.0 if os.environ.get("CI") else 1.5) * max(
 )
 """How much longer a machine may take, and one that does other things at the same time."""
 
+TIMEOUT = 120_000  # milliseconds: beside other tests, on few cores
+expect.set_options(timeout=TIMEOUT)
+
 WIDE, NARROW = (1400, 1000), (390, 844)
 Open = Callable[..., "Page"]
 
@@ -42,7 +46,7 @@ def opened(browser: "Browser", few_file: Path) -> Iterator[Open]:
 
     def open_page(path: Path = few_file, size: tuple[int, int] = WIDE, **options: Any) -> "Page":
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
-        context.set_default_timeout(120_000)  # beside other tests, on few cores
+        context.set_default_timeout(TIMEOUT)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: told.append(message.text))
@@ -64,28 +68,29 @@ def _outside(url: str, path: Path) -> list[str]:
     return [] if own else [url]
 
 
+SHOWN = "#table tbody tr:not([hidden])"
+
+
 def shown(page: "Page") -> list[str]:
-    """The keys of the rows that are shown, in their order."""
-    keys: list[str] = page.eval_on_selector_all(
-        "#table tbody tr:not([hidden])", "rows => rows.map(row => row.dataset.key)"
-    )
+    """The keys of the rows that are shown now, in their order: wait for what changes them first."""
+    keys: list[str] = page.eval_on_selector_all(SHOWN, "rows => rows.map(row => row.dataset.key)")
     return keys
 
 
 def test_sorting(opened: Open, few: ReportData) -> None:
     page, runs = opened(), few.runs
     head = page.locator('#table th[data-column="test_accuracy_best_val_acc"]')
-    assert head.get_attribute("aria-sort") == "none"
+    expect(head).to_have_attribute("aria-sort", "none")
     for way, direction in (("descending", -1), ("ascending", 1)):
         head.locator("button").click()
-        assert head.get_attribute("aria-sort") == way
+        expect(head).to_have_attribute("aria-sort", way)
         order = (direction * runs["test_accuracy_best_val_acc"]).sort_values(kind="stable").index
         ids = runs["run_id"][order].tolist()
         assert [key.partition("~")[0] for key in shown(page)] == ids
     head.locator("button").focus()
     page.keyboard.press("Enter")
-    assert head.get_attribute("aria-sort") == "descending"
-    assert page.locator("#table [aria-sort]:not([aria-sort=none])").count() == 1
+    expect(head).to_have_attribute("aria-sort", "descending")
+    expect(page.locator("#table [aria-sort]:not([aria-sort=none])")).to_have_count(1)
 
 
 def test_filters_reach_the_table_and_every_plot(
@@ -104,8 +109,9 @@ def test_filters_reach_the_table_and_every_plot(
         & (runs["best_val_accuracy"] >= 0.75)
     ]
     assert 0 < len(left) < 200
-    assert len(shown(page)) == len(left)
-    assert f"{len(left)} of {len(runs)} runs shown" in page.inner_text("#count")
+    count = page.locator("#count")
+    expect(count).to_contain_text(f"{len(left)} of {len(runs)} runs shown")
+    expect(page.locator(SHOWN)).to_have_count(len(left))
     scatter = drawn(page, "scatter")
     assert [one["name"] for one in scatter] == ["cnn"]
     assert sorted(scatter[0]["x"]) == sorted(left["best_val_accuracy"])
@@ -124,26 +130,29 @@ def test_filters_reach_the_table_and_every_plot(
     told = pd.DataFrame(heat["z"], heat["y"], heat["x"]).dropna(axis=1)
     assert told.to_numpy(float) == pytest.approx(cells.to_numpy())
     page.fill("#search", "no such run")
-    assert page.inner_text("#count").startswith("0 of")
+    expect(count).to_have_text(re.compile("^0 of"))
     page.click("#clear")
-    assert len(shown(page)) == len(runs)
-    assert page.get_by_label("best validation accuracy, at least").input_value() == ""
+    expect(page.locator(SHOWN)).to_have_count(len(runs))
+    expect(page.get_by_label("best validation accuracy, at least")).to_have_value("")
 
 
 def test_text_finds_a_run_and_the_address_keeps_it(opened: Open, few: ReportData) -> None:
     page, key = opened(), str(few.runs["run_id"].iloc[5])
     page.fill("#search", key)
-    assert shown(page)[0] == key
-    page.locator(f'tr[data-key="{key}"] input').check()
-    page.locator(f'tr[data-key="{key}"] th button').click()
+    expect(page.locator(SHOWN).first).to_have_attribute("data-key", key)
+    row = page.locator(f'tr[data-key="{key}"]')
+    row.locator("input").check()
+    row.locator("th button").click()
+    expect(row).to_have_attribute("aria-current", "true")
     page.reload()
     until(page, "window.Plotly")
-    assert page.input_value("#search") == key
-    assert page.locator(f'tr[data-key="{key}"] input').is_checked()
-    assert page.locator(f'tr[data-key="{key}"]').get_attribute("aria-current") == "true"
+    expect(page.locator("#search")).to_have_value(key)
+    expect(row.locator("input")).to_be_checked()
+    expect(row).to_have_attribute("aria-current", "true")
     page.goto(page.url.partition("#")[0] + "#view=%7B%22open%22%3A%22gone%22%2C%22sort%22%3A3%7D")
     page.reload()
-    assert len(shown(page)) == len(few.runs), "what is not here is not asked for"
+    until(page, "window.Plotly")
+    expect(page.locator(SHOWN), "what is not here is not asked for").to_have_count(len(few.runs))
 
 
 def test_a_run_in_full(opened: Open, few: ReportData) -> None:
@@ -151,18 +160,19 @@ def test_a_run_in_full(opened: Open, few: ReportData) -> None:
     best = few.runs.nlargest(1, "best_val_accuracy").iloc[0]
     page.locator("#table tbody th button").first.click()
     page.wait_for_selector("#confusion .heatmaplayer")
-    assert "cnn" in page.inner_text("#run-title")
-    assert page.evaluate("document.activeElement.id") == "run-title"
+    expect(page.locator("#run-title")).to_contain_text("cnn")
+    expect(page.locator("#run-title")).to_be_focused()
     top = "document.getElementById('run-title').getBoundingClientRect().top"
     until(page, f"0 <= {top} && {top} < 200")
-    assert f"{best['test_accuracy_best_val_acc']:.2%}" in page.inner_text("#details")
+    accuracy = f"{best['test_accuracy_best_val_acc']:.2%}"
+    expect(page.locator("#details")).to_contain_text(accuracy, use_inner_text=True)
     counts = drawn(page, "confusion")[0]["z"]
     assert len(counts) == 10
-    assert page.locator("#worst tbody tr").count() == 10
+    expect(page.locator("#worst tbody tr")).to_have_count(10)
     told = page.locator("#worst td:nth-child(2)").all_inner_texts()
     accuracies = [float(text.rstrip("%")) for text in told]
     assert accuracies == sorted(accuracies)
-    assert page.locator(".gallery .tile").count() == 12
+    expect(page.locator(".gallery .tile")).to_have_count(12)
     picture = "tile => getComputedStyle(tile).backgroundImage.length > 5000"
     assert page.locator(".tile").first.evaluate(picture)
     assert sum(len(one["x"]) for one in drawn(page, "plane")) == 500
@@ -172,9 +182,9 @@ def test_a_run_in_full(opened: Open, few: ReportData) -> None:
     assert copied == page.inner_text("#command")
     assert copied.startswith("python src/main.py -d synthetic -e 80 -b 256 -m cnn")
     page.locator("#details details summary").click()
-    assert "weight decay" in page.inner_text("#details details")
+    expect(page.locator("#details details")).to_contain_text("weight decay", use_inner_text=True)
     page.get_by_role("button", name="Back to the table").click()
-    assert page.evaluate("document.activeElement.closest('tr').dataset.key") == best["run_id"]
+    until(page, f"document.activeElement.closest('tr')?.dataset.key === '{best['run_id']}'")
 
 
 def test_run_after_run(opened: Open, few_file: Path, tmp_path: Path) -> None:
@@ -266,13 +276,14 @@ def test_curves_of_the_ticked_runs(opened: Open, few: ReportData) -> None:
     until(page, "document.getElementById('curves-plot').data.length === 12", "curves-plot")
     for button in page.locator("#picked button").all()[::-1]:
         button.click()
-    assert "Tick runs" in page.inner_text("#curves-none")
+    told = "document.getElementById('curves-none').innerText"
+    until(page, f"{told}.includes('Tick runs')", "curves-plot")
 
 
 def test_the_keyboard_does_it_all(opened: Open) -> None:
     page = opened()
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Skip to the table of runs"
+    expect(page.locator(":focus")).to_have_text("Skip to the table of runs")
     page.keyboard.press("Enter")
     first = page.locator("#table tbody th button").first
     for _ in range(60):
@@ -283,22 +294,22 @@ def test_the_keyboard_does_it_all(opened: Open) -> None:
     where = "document.activeElement.closest('tr').dataset.key"
     assert page.evaluate(where) in keys
     page.keyboard.press("Home")
-    assert first.evaluate("button => button === document.activeElement")
+    expect(first).to_be_focused()
     page.keyboard.press("ArrowDown")
-    assert page.evaluate(where) == keys[1]
-    page.keyboard.press("SearchSpace")
-    assert page.locator(f'tr[data-key="{keys[1]}"] input').is_checked()
+    until(page, f"{where} === '{keys[1]}'")
+    page.keyboard.press("Space")
+    expect(page.locator(f'tr[data-key="{keys[1]}"] input')).to_be_checked()
     page.keyboard.press("End")
-    assert page.evaluate(where) == keys[-1]
+    until(page, f"{where} === '{keys[-1]}'")
     page.keyboard.press("Enter")
     until(page, "document.activeElement.id === 'run-title'")
-    assert page.locator("tr.open").get_attribute("data-key") == keys[-1]
+    expect(page.locator("tr.open")).to_have_attribute("data-key", keys[-1])
     level = page.locator('#parallel [data-level="scheduler 1"]')
     level.focus()
     page.keyboard.press("Enter")
     until(page, "document.activeElement.getAttribute('aria-pressed') === 'true'")
     assert page.evaluate("document.activeElement.dataset.level") == "scheduler 1"
-    assert page.locator('[data-setting="scheduler"][data-place="1"]').is_checked()
+    expect(page.locator('[data-setting="scheduler"][data-place="1"]')).to_be_checked()
 
 
 def test_a_drag_on_the_last_axis_filters(opened: Open, few: ReportData) -> None:
@@ -311,9 +322,11 @@ def test_a_drag_on_the_last_axis_filters(opened: Open, few: ReportData) -> None:
     page.mouse.down()
     page.mouse.move(x, box["y"] + 110)
     page.mouse.up()
+    end = page.get_by_label("best validation accuracy, at least")
+    expect(end).not_to_have_value("")
     left = len(shown(page))
     assert 0 < left < len(few.runs)
-    lowest = float(page.get_by_label("best validation accuracy, at least").input_value()) / 100
+    lowest = float(end.input_value()) / 100
     assert left == (few.runs["best_val_accuracy"] >= lowest).sum()
 
 
@@ -329,9 +342,11 @@ def test_dark_and_light(opened: Open) -> None:
     ink = "document.querySelector('#scatter .xtick text').style.fill"
     dark_ink = page.evaluate(ink)
     page.click("#theme")
+    expect(page.locator("html")).to_have_attribute("data-theme", "light")
     assert lightness(page) > 200
     until(page, f"{ink} !== '{dark_ink}'", "scatter")
     page.reload()
+    until(page, "window.Plotly")
     assert lightness(page) > 200, "the choice is kept"
 
 
@@ -378,7 +393,8 @@ def test_files_cannot_put_markup_into_it(opened: Open, few: ReportData, tmp_path
     drawn(page, "pairs")
     page.locator("#scatter .point").first.hover(force=True)
     page.locator("#table tbody th button").first.click()
-    assert made_up.EVIL in page.inner_text("#run")
+    until(page, "document.activeElement.id === 'run-title'")
+    expect(page.locator("#run")).to_contain_text(made_up.EVIL, use_inner_text=True)
     assert page.evaluate("window.evil") is None
     assert page.locator("main img, main script").count() == 0
     assert page.locator("b", has_text=re.compile("^bold$")).count() == 0
@@ -391,15 +407,16 @@ def test_it_reads_itself_again_and_keeps_the_choice(
     newer = write_page(ReportData(few.runs.head(50)), tmp_path / "newer", watch=4)
     page = opened(path)
     page.fill("#search", "step")
+    until(page, "location.hash.includes('step')")
     before = shown(page)
-    assert "read again every 4 s" in page.inner_text("#watch")
+    expect(page.locator("#watch")).to_contain_text("read again every 4 s")
     newer.replace(path)
     until(page, "document.getElementById('count')?.innerText.includes('of 50 runs')")
     until(page, "window.Plotly")
-    assert page.input_value("#search") == "step"
-    assert set(before) <= set(shown(page))
     page.click("#pause")
-    assert page.inner_text("#pause") == "Go on"
+    expect(page.locator("#pause")).to_have_text("Go on")
+    expect(page.locator("#search")).to_have_value("step")
+    assert set(before) <= set(shown(page))
 
 
 def test_it_is_quick_with_all_runs(opened: Open, page_file: Path) -> None:

@@ -1,4 +1,4 @@
-"""The README's pictures of the report page."""
+"""The documents' pictures of the report page."""
 
 from collections.abc import Callable
 from pathlib import Path

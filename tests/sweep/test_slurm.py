@@ -157,15 +157,15 @@ def test_a_cancelled_job_stays_cancelled(cluster: Path, set_files: Path, tmp_pat
 SICK = """
 import os, sys
 sys.path.insert(0, "{root}")
-from src.cli.entry_point import door
-from src.common.errors import ExitStatus, NodeTrouble
+from src.cli.entry_point import run_main
+from src.common.errors import ExitStatus, NodeFailure
 def main(words):
     node = os.environ["SLURMD_NODENAME"]
     print("on", node, flush=True)
     if int(os.environ.get("SLURM_RESTART_COUNT", 0)) < 2:
-        raise NodeTrouble("trouble of node " + node, [node])
+        raise NodeFailure("trouble of node " + node, [node])
     return ExitStatus.DONE
-door(main)
+run_main(main)
 """
 
 

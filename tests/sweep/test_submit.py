@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import submitit
 
 from src.common import files, processes
 from src.common.errors import UserError
@@ -93,6 +94,11 @@ def queue(fake: Path, *groups: dict[str, Any]) -> None:
 
 def column(told: dict[str, Any], name: str) -> list[Any]:
     return [group[name] for group in told["groups"]]
+
+
+def test_the_private_function_of_submitit_is_the_one_that_we_know() -> None:
+    """sbatch.script calls submitit's _make_sbatch_string: a new version is to be looked at."""
+    assert submitit.__version__ == "1.5.4"
 
 
 def test_the_text_of_a_script(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_what_breaks_again_and_again_is_given_up(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(run.Trainer, "open", broken)
+    monkeypatch.setattr(run.Trainer, "start", broken)
     search = TrialStudy(space, tmp_path)
     assert search.work(30) == "3 trials in a row broke: RuntimeError: out of luck"
     assert len(search.trials("FAIL")) == 3
@@ -241,7 +241,7 @@ def test_the_command(tune: Tune, small_synthetic: None, tmp_path: Path) -> None:
     charts = {f"small_{c}.{s}" for c in ("history", "parallel") for s in ("png", "svg")}
     assert names == {"small_best.yaml", *charts}
     more = tune(*words, *where, "--trials", 3, "-e", 1)
-    assert f"{found['study']} goes on after 1 of 3 trials" in more.err
+    assert f"{found['study']} continues after 1 of 3 trials" in more.err
     assert "trials:  3 complete" in more.out
     assert (tmp_path / "out" / "small_importance.png").stat().st_size > 10_000
     text = (tmp_path / "out" / "small_history.svg").read_text()
@@ -276,7 +276,7 @@ def test_a_worker_that_ends_in_the_middle(
     done = tune("search", *words, *where)
     assert f"trial 0 {begun}" in done.err
     assert "trials:  2 complete" in done.out
-    assert (": goes on after" in done.err) == (how == signal.SIGTERM)
+    assert (": resumed after" in done.err) == (how == signal.SIGTERM)
     all_runs = {path.name for path in (tmp_path / "runs" / "cifar10net").iterdir()}
     assert len(all_runs) == 2
     assert left < all_runs

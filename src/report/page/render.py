@@ -26,6 +26,7 @@ _SCRIPTS = (
     "table.js",
     "plots.js",
     "charts.js",
+    "overview.js",
     "parallel.js",
     "run.js",
     "watch.js",

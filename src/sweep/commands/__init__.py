@@ -1,1 +1,1 @@
-"""The commands of python -m src.sweep, one a module, each with a `main` that takes its words."""
+"""The commands of python -m src.sweep, one per module, each with main(arguments)."""

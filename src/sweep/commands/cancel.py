@@ -1,4 +1,4 @@
-"""Stop what works on runs: jobs of Slurm, and processes of this machine."""
+"""Cancel runs: stop the Slurm jobs and the local processes that train them."""
 
 import os
 import shutil
@@ -17,12 +17,12 @@ from src.runs.run_folder import all_runs
 from src.runs.snapshot import Snapshot, State
 from src.slurm import client, job_poller, job_queue
 from src.slurm.job_queue import Job, JobState
-from src.sweep.command_options import add_run_words, add_runs_option, chosen
+from src.sweep.command_options import add_run_arguments, add_runs_option, selected_runs
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to stop, each with the names of the runs that it works on; what is out of reach."""
+    """What to stop, each with the names of its runs, and what cannot be stopped from here."""
 
     jobs: dict[str, list[str]]
     processes: dict[int, list[str]]
@@ -30,17 +30,17 @@ class Plan:
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Decide, say what is decided, and do it unless it is a dry run.
+    """Plan, print the plan, and carry it out unless it is a dry run.
 
-    The status tells whether all could be stopped that was wanted.
+    The exit status is 1 if something could not be stopped.
     """
     parsed = _parser().parse(arguments)
-    wanted = {run.path.resolve() for run in chosen(parsed)}
-    there = {run.path.resolve() for run in all_runs(parsed.runs)} | wanted
+    selected = {run.path.resolve() for run in selected_runs(parsed)}
+    there = {run.path.resolve() for run in all_runs(parsed.runs)} | selected
     runs = [Snapshot(path) for path in sorted(there)]
     running = [run for run in runs if run.state == State.RUNNING]
     queued = job_poller.shared.jobs()
-    plan = decide(running, wanted, queued, every_job=parsed.all)
+    plan = decide(running, selected, queued, every_job=parsed.all)
     for line in _lines(plan, parsed.dry_run):
         print(line)
     for line in plan.left:
@@ -53,15 +53,15 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 
 def decide(
     running: Iterable[Snapshot],
-    wanted: Collection[Path],
+    selected: Collection[Path],
     queued: Mapping[str, Job] | None,
     *,
     every_job: bool = False,
 ) -> Plan:
-    """What to stop so that nothing works on the runs in the folders `wanted`.
+    """What to stop so that no process trains the runs in the folders `selected`.
 
-    queued: as `queue.jobs` tells. every_job: the jobs of sweeps that were submitted from this
-    repository as well, those that wait too.
+    queued: from `job_queue.jobs`. every_job: also all jobs that were submitted from this
+    repository, waiting ones too.
     """
     jobs: dict[str, list[Snapshot]] = {}
     here: dict[int, list[Snapshot]] = {}
@@ -73,41 +73,42 @@ def decide(
             jobs.setdefault(job.id, []).append(run)
         elif not record.get("slurm_job_id") and (pid := _process_here(record)):
             here.setdefault(pid, []).append(run)
-        elif run.path in wanted:
+        elif run.path in selected:
             left.append(f"{run.path.name}: {_out_of_reach(record, queued)}")
     if every_job and queued is None and shutil.which("squeue"):
         left.append("Slurm does not answer: jobs that wait are left as they are")
-    theirs = {worker: _names(runs) for worker, runs in jobs.items() if _any(runs, wanted)}
+    theirs = {worker: _names(runs) for worker, runs in jobs.items() if _any(runs, selected)}
     if every_job:
         theirs |= {
             job.id: _names(jobs.get(job.id, []))
             for job in job_queue.distinct(queued or {})
             if job.is_ours and job.state != JobState.OVER
         }
-    ours = {worker: _names(runs) for worker, runs in here.items() if _any(runs, wanted)}
+    ours = {worker: _names(runs) for worker, runs in here.items() if _any(runs, selected)}
     return Plan(theirs, ours, left)
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep cancel",
-        description="Stop what works on runs: a job of Slurm by scancel, a process of this "
-        "machine by SIGTERM, upon which it saves everything. What else it works on stops with it. "
-        "--all: also every job of a sweep that was submitted from this repository and waits.",
+        description="Stop the workers of runs: a Slurm job by scancel, a process of this "
+        "machine by SIGTERM, on which it saves everything. Other runs of the same worker stop "
+        "as well. --all: also every waiting job of a sweep that was submitted from this "
+        "repository.",
     )
-    add_run_words(parser)
+    add_run_arguments(parser)
     add_runs_option(parser)
     return parser
 
 
 def _process_here(record: Record) -> int | None:
-    """The process of an attempt; None where it is not one of this machine, or is gone."""
+    """The process of an attempt. Returns None if it is gone, or on another machine."""
     process = record.get("process") or {}
     return int(process["pid"]) if processes.is_running(process) else None
 
 
 def _out_of_reach(record: Record, queued: Mapping[str, Job] | None) -> str:
-    """Why what works on a run cannot be stopped from here."""
+    """Why the worker of a run cannot be stopped from here."""
     job = record.get("slurm_job_id")
     if job and queued is None:
         return f"job {job} may work on it, but Slurm is absent or does not answer"
@@ -118,8 +119,8 @@ def _out_of_reach(record: Record, queued: Mapping[str, Job] | None) -> str:
     return f"{where} may work on it: stop it there"
 
 
-def _any(runs: Iterable[Snapshot], wanted: Collection[Path]) -> bool:
-    return any(run.path in wanted for run in runs)
+def _any(runs: Iterable[Snapshot], selected: Collection[Path]) -> bool:
+    return any(run.path in selected for run in runs)
 
 
 def _names(runs: Iterable[Snapshot]) -> list[str]:
@@ -137,7 +138,7 @@ def _lines(plan: Plan, dry: bool) -> Iterable[str]:
 
 
 def _stop(plan: Plan) -> bool:
-    """Stop everything; False where Slurm would not."""
+    """Stop everything in the plan. Returns False if Slurm refused."""
     for pid in plan.processes:
         with suppress(ProcessLookupError):  # it has ended meanwhile
             os.kill(pid, signal.SIGTERM)

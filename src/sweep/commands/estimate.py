@@ -1,4 +1,4 @@
-"""What sets or a grid will cost on this device."""
+"""Estimate the cost of sets or a grid on this device."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from src.train import add_halving_options, add_slots_option, parsed_halving
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Measure, and print the costs."""
+    """Measure, and print the cost."""
     parsed = _parser().parse(arguments)
     configs_by_set = by_set(parsed)
     from src.sweep.estimate import report  # torch, which takes seconds
@@ -23,8 +23,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep estimate",
-        description="What sets or a grid will cost on this device, if every run goes on to its "
-        "last epoch, from a measurement of some seconds for each kind of run.",
+        description="Estimate the cost of sets or a grid on this device, if every run is "
+        "trained to its last epoch. Each kind of run is measured for some seconds.",
     )
     add_sets_options(parser)
     add_grid_option(parser)

@@ -11,7 +11,7 @@ from src.sweep import grid, sets
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Write the sets, and say how many runs they hold."""
+    """Write the sets, and print how many runs they hold."""
     parsed = _parser().parse(arguments)
     source = "reference grid" if parsed.grid is None else str(parsed.grid)
     values = dict(grid.REFERENCE) if parsed.grid is None else grid.read(parsed.grid)
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep generate",
-        description="Expand a grid into numbered set files, one run a line.",
+        description="Expand a grid into numbered set files, one run per line.",
     )
     parser.add_argument(
         "--grid", type=Path, metavar="FILE", help="YAML grid [the 864 runs of the reference sweep]"

@@ -1,4 +1,4 @@
-"""What there is to read of a run: its epochs, attempts, traceback and job log."""
+"""Print the epochs, attempts, traceback and job log of a run."""
 
 import sys
 import time
@@ -24,7 +24,7 @@ _COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accu
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Print it, and what is added as long as the run goes on, if asked to."""
+    """Print the logs of a run, and with --follow what is added to them."""
     parsed = _parser().parse(arguments)
     run = find(parsed.run, parsed.runs)
     now, rows = Snapshot(run.path), _rows(run)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 
 
 def epochs(rows: Sequence[dict[str, Any]]) -> Table:
-    """Rows of a history as a table; accuracies as percentages."""
+    """A history as a table, with accuracies in percent."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in _COLUMNS:
         table.add_column(name.replace("_", " "), justify="right")
@@ -54,7 +54,7 @@ def epochs(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def attempts_table(run: Snapshot) -> Table:
-    """The attempts at a run: where each was made, how long it took and how it ended."""
+    """The attempts at a run: node, duration and end of each."""
     table = Table("attempt", "host", "job", "started", box=None, padding=(0, 2, 0, 0))
     table.add_column("lasted", justify="right")
     table.add_column("ended")
@@ -75,8 +75,8 @@ def attempts_table(run: Snapshot) -> Table:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep logs",
-        description="The epochs of a run, its attempts, what broke it, and the end of the log of "
-        "its last job, where that can be found.",
+        description="Show the epochs of a run, its attempts, its failure, and the end of the "
+        "log of its last job, if that can be found.",
     )
     parser.add_argument(
         "run", metavar="RUN", help="a run's folder, its name, or at least 4 digits of its id"
@@ -112,14 +112,14 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _log(run: Snapshot) -> Path | None:
-    """The log of the newest job that worked on a run."""
+    """The log of the newest job of a run."""
     jobs = (attempt.record.get("slurm_job_id") for attempt in reversed(run.attempts))
     job = next(filter(None, jobs), None)
     return job_logs.find(job) if job else None
 
 
 def _follow(run: RunFolder, more: Callable[[], str]) -> None:
-    """Print what there is more, until the run is over or somebody has seen enough."""
+    """Print what is appended, until the run ends or the user interrupts."""
     try:
         state = State.RUNNING
         while state == State.RUNNING:
@@ -132,19 +132,19 @@ def _follow(run: RunFolder, more: Callable[[], str]) -> None:
 
 
 def _new_text(log: Path) -> Callable[[], str]:
-    """What is appended to a file from now on."""
+    """Text that is appended to a file from now on."""
     file = log.open(errors="replace")
     file.seek(0, 2)
     return file.read
 
 
-def _new_epochs(run: RunFolder, told: int) -> Callable[[], str]:
-    """A line for each epoch that is new."""
+def _new_epochs(run: RunFolder, seen: int) -> Callable[[], str]:
+    """A line for each new epoch."""
 
     def more() -> str:
-        nonlocal told
-        new = _rows(run)[told:]
-        told += len(new)
+        nonlocal seen
+        new = _rows(run)[seen:]
+        seen += len(new)
         return "".join(
             "  ".join(f"{name} {_cell(name, row.get(name))}" for name in _COLUMNS) + "\n"
             for row in new

@@ -1,4 +1,4 @@
-"""Forget failures, so that runs are tried again."""
+"""Remove recorded failures, so that runs are tried again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,27 +8,27 @@ from src.common.errors import ExitStatus, UserError
 from src.common.paths import shown
 from src.runs.leases import Record
 from src.runs.run_folder import RunFolder, State
-from src.sweep.command_options import add_run_words, add_runs_option, chosen
+from src.sweep.command_options import add_run_arguments, add_runs_option, selected_runs
 from src.sweep.status.failures import kind_of
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A run, and what broke it."""
+    """A failed run and its failure."""
 
     folder: RunFolder
     failure: Record
 
     @property
     def kinds(self) -> tuple[str, str]:
-        """What the failure goes by: its cause, and the name of the exception."""
+        """The words that select this failure: its class, and the name of the exception."""
         return kind_of(self.failure), str(self.failure.get("kind"))
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Forget the failures that were named, and say which."""
+    """Remove the selected failures, and list them."""
     parsed = _parser().parse(arguments)
-    runs = chosen(parsed, otherwise_all=parsed.kind is not None)
+    runs = selected_runs(parsed, otherwise_all=parsed.kind is not None)
     states = [(run, run.state()) for run in runs]
     if parsed.run:
         _refuse_running(states)
@@ -50,12 +50,14 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep retry",
-        description="Forget failures, so that the next `work` tries these runs again: those that "
-        "diverged too. What they have saved is kept.",
+        description="Remove recorded failures, so that the next `work` trains these runs again, "
+        "diverged ones too. Their checkpoints are kept.",
     )
-    add_run_words(parser)
+    add_run_arguments(parser)
     parser.add_argument(
-        "--kind", metavar="KIND", help="those with this cause, as `status` names it, or exception"
+        "--kind",
+        metavar="KIND",
+        help="only failures of this kind: a failure class or an exception, as in `status`",
     )
     add_runs_option(parser)
     return parser
@@ -68,7 +70,7 @@ def _refuse_running(states: Sequence[tuple[RunFolder, State]]) -> None:
 
 
 def _of_kind(failed: Sequence[Failed], kind: str | None) -> list[Failed]:
-    """Those of a kind. Raises UserError where others have failed, but none of that kind."""
+    """The failures of a kind. Raises UserError if there are failures, but none of that kind."""
     matching = [one for one in failed if kind is None or kind in one.kinds]
     if failed and not matching:
         known = ", ".join(sorted({one.kinds[0] for one in failed}))

@@ -1,4 +1,4 @@
-"""Where a sweep stands, from its run folders and one question to Slurm."""
+"""Show the status of a sweep, from its run folders and one call of squeue."""
 
 import json
 import time
@@ -18,11 +18,11 @@ from src.sweep.status import run_states, screen
 from src.sweep.status.overview import Overview, overview
 
 _REDRAW_SECONDS = 5.0
-_SLURM_SECONDS = 5.0  # to wait for an answer: a screen without it is better than none
+_SLURM_SECONDS = 5.0  # timeout of squeue: a screen without its answer is better than none
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Print the status once, or keep it on the screen."""
+    """Print the status once, or keep it up to date on the screen."""
     parsed = _parser().parse(arguments)
     if parsed.json and parsed.watch:
         raise UserError("--watch, --json: expected one of them")
@@ -33,19 +33,21 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     if parsed.json:
         print(json.dumps(asdict(now), indent=2))
     else:
-        screen.console().print(screen.drawing(now))
+        screen.console().print(screen.render(now))
     return ExitStatus.DONE
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep status",
-        description="Where a sweep stands, from its run folders, and from one question to Slurm "
-        "where that is there. Without set files: all run folders.",
+        description="Show the progress of a sweep, from its run folders and one call of squeue "
+        "if there is one. Without set files: all run folders.",
     )
     add_sets_options(parser)
     add_grid_option(parser)
-    parser.add_argument("--all", action="store_true", help="all run folders, whatever their set")
+    parser.add_argument(
+        "--all", action="store_true", help="all run folders, also those outside of the sets"
+    )
     add_runs_option(parser)
     parser.add_argument(
         "--watch",
@@ -60,12 +62,12 @@ def _parser() -> Parser:
 
 
 def _looking(parsed: Namespace) -> Callable[[], Overview]:
-    """How to find out where what was asked for stands. Raises UserError for what is not there."""
+    """A function that reads the current status. Raises UserError for missing sets or runs."""
     runs_dir: Path = parsed.runs
-    chosen = parsed.numbers or parsed.grid or parsed.sets != SETS_DIR
-    if parsed.all and chosen:
+    selected_runs = parsed.numbers or parsed.grid or parsed.sets != SETS_DIR
+    if parsed.all and selected_runs:
         raise UserError("--all: it is for run folders whatever their set; expected no sets beside")
-    if parsed.all or not (chosen or sets.numbered(SETS_DIR)):
+    if parsed.all or not (selected_runs or sets.numbered(SETS_DIR)):
 
         def look_at_all() -> Overview:
             queued = _jobs()
@@ -92,7 +94,7 @@ def _watch(look: Callable[[], Overview], seconds: float) -> ExitStatus:
     try:
         with Live(console=screen.console(), auto_refresh=False) as live:
             while True:
-                live.update(screen.drawing(look()), refresh=True)
+                live.update(screen.render(look()), refresh=True)
                 time.sleep(seconds)
     except KeyboardInterrupt:
         return ExitStatus.DONE

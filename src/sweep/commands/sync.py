@@ -1,4 +1,4 @@
-"""Send runs to wandb that it was not told of, or not in full."""
+"""Upload finished runs that are missing or incomplete in Weights & Biases."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from src.common.errors import ExitStatus, UserError
 from src.common.paths import shown
 from src.common.progress import show_progress
 from src.runs.run_folder import RunFolder
-from src.sweep.command_options import add_run_words, add_runs_option, chosen
+from src.sweep.command_options import add_run_arguments, add_runs_option, selected_runs
 from src.tracking import wandb_run
 from src.tracking.wandb_run import ENDED, WandbRun, uploaded
 
@@ -20,9 +20,9 @@ _PATIENCE = 3  # runs in a row that cannot be sent
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Send what has ended of the runs that were named, or of all, once."""
+    """Upload the selected runs that have ended, each once."""
     parsed = _parser().parse(arguments)
-    runs = chosen(parsed, otherwise_all=True)
+    runs = selected_runs(parsed, otherwise_all=True)
     states = [(run, run.state()) for run in runs]
     ended = [(run, state) for run, state in states if state in ENDED]
     new = [run for run, state in ended if uploaded(run) != state]
@@ -43,11 +43,11 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep sync",
-        description="Send runs to Weights & Biases that have ended and are not there in full, from "
-        "their folders: those trained with --wandb offline or disabled too. What is there already "
-        "is not sent again. WANDB_PROJECT, WANDB_ENTITY and WANDB_BASE_URL log where to.",
+        description="Upload runs that have ended to Weights & Biases, from their run folders, "
+        "also those trained with --wandb offline or disabled. Complete uploads are not "
+        "repeated. WANDB_PROJECT, WANDB_ENTITY and WANDB_BASE_URL set the destination.",
     )
-    add_run_words(parser)
+    add_run_arguments(parser)
     parser.add_argument(
         "--sweep", metavar="NAME", help="what they are grouped by [the folder's name]"
     )
@@ -63,7 +63,7 @@ def _parser() -> Parser:
 
 
 def _require_wandb() -> None:
-    """Raise UserError where nothing could be sent."""
+    """Raise UserError if no upload is possible."""
     try:
         import wandb  # noqa: F401
     except ImportError:
@@ -75,7 +75,7 @@ def _require_wandb() -> None:
 
 
 def _send_all(runs: Sequence[RunFolder], sweep: str, *, pause: float) -> int:
-    """Send runs, each at least `pause` seconds after the one before; how many arrived."""
+    """Upload runs at least `pause` seconds apart. Returns how many succeeded."""
     sent = in_vain = 0
     for run in show_progress(runs, "runs sent"):
         began = time.monotonic()
@@ -91,7 +91,7 @@ def _send_all(runs: Sequence[RunFolder], sweep: str, *, pause: float) -> int:
 
 
 def _send(run: RunFolder, sweep: str) -> bool:
-    """Send one run, patiently."""
+    """Upload one run, with retries."""
     wait = _FIRST_WAIT_SECONDS
     for attempt in range(1, _TRIES + 1):
         try:

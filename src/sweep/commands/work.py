@@ -9,7 +9,7 @@ from src.train import TrainingOptions, add_training_options, train
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Train what is not done of the sets."""
+    """Train the unfinished runs of the sets."""
     parsed = _parser().parse(arguments)
     options = TrainingOptions.parsed(parsed)
     return train(selected_configs(parsed), options, parsed.sets.resolve().name)

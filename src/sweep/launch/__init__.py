@@ -1,1 +1,1 @@
-"""What is submitted: decided, written down, started, told."""
+"""Launch workers: plan, job scripts, local processes, and the record of a submission."""

@@ -1,4 +1,4 @@
-"""Workers as processes of this machine, each the script of a submission under plain bash."""
+"""Workers as processes of this machine, each running the job script of a submission."""
 
 import os
 import signal
@@ -14,10 +14,10 @@ _POLL_SECONDS = 0.2
 
 
 def start(script: Path, workers: int, log: str) -> list["subprocess.Popen[bytes]"]:
-    """Start `workers` processes of a script.
+    """Start `workers` processes of a script, in sessions of their own.
 
-    log: where they write, in which the process is told by %A_%a as in `sbatch.log`. They outlive
-    a Ctrl-C of this terminal, which `wait` passes on once.
+    log: path of their output, in which %A_%a stands for the process, as in `sbatch.log`. A Ctrl-C
+    of this terminal does not reach them: `wait` forwards it.
     """
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
@@ -39,9 +39,9 @@ def start(script: Path, workers: int, log: str) -> list["subprocess.Popen[bytes]
 
 
 def wait(workers: Sequence["subprocess.Popen[bytes]"], stop: StopSignal) -> ExitStatus:
-    """Wait for workers; whether all did all. Raises Stopped once they have, if asked to stop.
+    """Wait for workers; the status is DONE if all succeeded. Raises Stopped once stop() is true.
 
-    One that is asked too early, before it listens, is asked again.
+    Workers then get SIGTERM until they end: one that has just started may not handle it yet.
     """
     while any(worker.poll() is None for worker in workers):
         for worker in workers:

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from src.common.paths import shown
 from src.runs.run_folder import State
 from src.sweep.launch.plan import WorkerPool
 from src.sweep.launch.submit_options import SubmitOptions
+from src.sweep.status.screen import console
 
 _COLUMNS = ("", "runs", "done", "running", "given up", "to train", "workers", "minutes", "jobs")
 
@@ -37,7 +40,7 @@ def print_plan(
         }
         print(json.dumps(values, indent=2))
         return
-    print(table(rows))
+    console().print(_table(rows))
     if arrays:
         print(f"{shown(folder)}: sets, code, scripts and logs", file=sys.stderr)
     elif not submits:
@@ -73,25 +76,24 @@ def _row(
     }
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as lines with aligned columns."""
-    cells = [list(_COLUMNS)] + [
-        [" ".join(cell) if isinstance(cell, list) else str(cell or 0) for cell in row.values()]
-        for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(_line(line, widths) for line in cells)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Names and jobs aligned to the left, numbers to the right."""
-    name, *numbers, jobs = cells
-    right = (cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True))
-    return "  ".join([name.ljust(widths[0]), *right, jobs]).rstrip()
+def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in _COLUMNS:
+        is_text = name in ("", "jobs")
+        table.add_column(name, justify="left" if is_text else "right", overflow="fold")
+    for row in rows:
+        table.add_row(
+            *(" ".join(cell) if isinstance(cell, list) else str(cell or 0) for cell in row.values())
+        )
+    return table
 
 
 def _why_nothing(pools: Sequence[WorkerPool]) -> str:
     unfinished = sum(pool.pending.unfinished for pool in pools)
     given_up = sum(pool.pending.given_up for pool in pools)
-    why = f"enough workers for the {unfinished} unfinished runs" if unfinished else "all is done"
+    why = (
+        f"enough workers for the {unfinished} unfinished runs"
+        if unfinished
+        else "no run is left to train"
+    )
     return f"nothing to submit: {why}" + (f"; {given_up} failed for good" if given_up else "")

@@ -1,4 +1,4 @@
-"""Job scripts: workers as an array of Slurm or, under plain bash, as processes of this machine."""
+"""Job scripts of workers, for a Slurm job array or for plain bash."""
 
 import argparse
 import math
@@ -15,7 +15,7 @@ from src.common.paths import CODE
 from src.slurm import client
 from src.slurm.job_queue import JOB_NAME
 
-_WARNING_SECONDS = 120  # before the end of a job's time or, with grace, before a preemption
+_WARNING_SECONDS = 120  # before a job's time limit or, with grace time, before a preemption
 _SBATCH_SECONDS = 60
 _OURS = (
     *("array", "chdir", "error", "export", "export-file", "job-name", "no-requeue", "open-mode"),
@@ -32,12 +32,12 @@ VALUES = {
     "features": r"[\w.,:+*&|!()\[\]-]+",
     "memory": r"\d+[KMGTkmgt]?",
 }
-"""Of options of sbatch: regular expressions of what they can be."""
+"""Regular expressions for the values of sbatch options."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What is asked of Slurm for each worker. Times are in minutes."""
+    """Slurm resources of each worker. Times are in minutes."""
 
     partition: str | None = None
     account: str | None = None
@@ -48,31 +48,31 @@ class Resources:
     mem: str | None = None
     minutes: int = 1440
     minutes_of: Mapping[str, int] = field(default_factory=dict)
-    """Of the workers of single architectures."""
+    """Time limits for single architectures."""
     throttle: int | None = None
-    """Tasks of an array that run at a time."""
+    """Array tasks that may run at a time."""
     further: Mapping[str, str] = field(default_factory=dict)
     """Options of sbatch by name; an empty value is a bare flag."""
 
 
 @dataclass(frozen=True)
 class Array:
-    """Workers that share a list of runs: the tasks of one job array."""
+    """A job array: workers that share a list of runs."""
 
     name: str
     number: int
-    """Of their set of the submission."""
+    """Number of their set file in the submission."""
     workers: int
     chunk: int = 1
 
     @property
     def label(self) -> str:
-        """The name of its script."""
+        """Name of its script."""
         return self.name if self.chunk == 1 else f"{self.name}-{self.chunk}"
 
 
 def chunks(name: str, number: int, workers: int, largest: int) -> Iterator[Array]:
-    """Arrays of at most `largest` tasks, `workers` in all."""
+    """Arrays of at most `largest` tasks, with `workers` tasks in total."""
     for chunk in range(1, math.ceil(workers / largest) + 1):
         yield Array(name, number, min(largest, workers - (chunk - 1) * largest), chunk)
 
@@ -80,11 +80,11 @@ def chunks(name: str, number: int, workers: int, largest: int) -> Iterator[Array
 def script(
     array: Array, resources: Resources, folder: Path, current: Path, words: Sequence[str]
 ) -> str:
-    """The text of an array's script, which works under plain bash as well.
+    """The job script of an array. It also works under plain bash.
 
-    folder: that of the submission, with the code and the logs. current: where the workers run.
-    words: a module of ours and its arguments. All paths are absolute. Raises UserError where one
-    has characters that sbatch would take for something else.
+    folder: that of the submission, with code and logs. current: working directory of the workers.
+    words: a module of this project and its arguments. All paths are absolute. Raises UserError if
+    a path has characters that sbatch would interpret.
     """
     for path in (folder, current):
         if not str(path).isprintable() or set(str(path)) & set("'\"\\"):
@@ -124,12 +124,12 @@ def script(
 
 
 def log(folder: Path, array: Array) -> str:
-    """Where the workers of an array write, in the words of sbatch: %A the job, %a the task."""
+    """Path of the workers' output, with sbatch's %A for the job and %a for the task."""
     return str(folder / "logs" / f"{array.name}-%A_%a.out")
 
 
 def _setup(name: str, code: Path, current: Path) -> list[str]:
-    """As slurm_cluster/environment.sh, but for the copied code and the python that copied it."""
+    """Shell lines like slurm_cluster/environment.sh, for the copied code and this Python."""
     return [
         "# until python listens, the warning of a preemption must not kill the shell",
         f'if [ "${{SLURM_JOB_NAME:-}}" = {shlex.quote(name)} ]; then',
@@ -145,7 +145,7 @@ def _setup(name: str, code: Path, current: Path) -> list[str]:
 
 
 def sbatch(path: Path) -> str:
-    """Submit a script; its job's id. Raises UserError with what sbatch says against it."""
+    """Submit a script. Returns the job id. Raises UserError with the message of sbatch."""
     try:
         done = subprocess.run(
             ["sbatch", "--parsable", str(path)],
@@ -162,24 +162,24 @@ def sbatch(path: Path) -> str:
 
 
 def largest_array() -> int | None:
-    """Tasks that an array of this cluster can have; None where Slurm does not answer."""
-    told = client.settings().get("MaxArraySize", "")
-    return max(1, int(told)) if told.isdecimal() else None
+    """Largest array size of this cluster. Returns None if Slurm does not answer."""
+    output = client.settings().get("MaxArraySize", "")
+    return max(1, int(output)) if output.isdecimal() else None
 
 
 def most_jobs() -> int | None:
-    """Jobs that we may have in the queue at a time; None where nobody says so."""
+    """Jobs that this user may have in the queue. Returns None if Slurm reports no limit."""
     user = client.answer("id", "-un", quiet=True) or ""
     fields = ("--noheader", "--parsable2", "show", "assoc", f"user={user.strip()}")
-    told = client.answer("sacctmgr", *fields, "format=MaxSubmitJobs", quiet=True) or ""
-    limits = [*told.split(), client.settings().get("MaxJobCount", "")]
+    output = client.answer("sacctmgr", *fields, "format=MaxSubmitJobs", quiet=True) or ""
+    limits = [*output.split(), client.settings().get("MaxJobCount", "")]
     return min((int(limit) for limit in limits if limit.isdecimal()), default=None)
 
 
 def reader(what: str) -> Callable[[str], str]:
-    """Reads a value of an option of sbatch, for argparse; what: one of VALUES.
+    """An argparse type for the value of an sbatch option; what: a key of VALUES.
 
-    It admits nothing that a shell, or sbatch, could take for something else.
+    It accepts nothing that a shell or sbatch could interpret.
     """
     allowed = VALUES[what]
 
@@ -192,7 +192,7 @@ def reader(what: str) -> Callable[[str], str]:
 
 
 def key_value(text: str) -> tuple[str, str]:
-    """KEY=VALUE of --sbatch, for argparse; KEY alone is a bare flag."""
+    """argparse type: KEY=VALUE of --sbatch; KEY alone is a bare flag."""
     key, _, value = text.partition("=")
     key = key.replace("_", "-")
     if not re.fullmatch(r"[a-z][a-z-]+", key):

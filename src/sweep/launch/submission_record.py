@@ -1,8 +1,8 @@
-"""Submissions: <runs>/submissions/<n>/, with everything that its workers need, and who they are.
+"""The record of a submission: <runs>/submissions/<n>/, with all that its workers need.
 
-claim.json is created once, by link(2), by whoever makes submission n; submission.json is written
-last, once. A submission is made only by one who has seen the one before, so that of two at once
-the second sees what the first has done.
+claim.json is created once, by link(2), by the process that makes submission n; submission.json is
+written last. A process plans submission n only after it has read submission n - 1: of two that
+submit at once, the second sees what the first has submitted.
 """
 
 import shutil
@@ -21,14 +21,14 @@ from src.slurm import client, job_queue
 from src.sweep import sets
 from src.sweep.launch.plan import QueuedWorkers
 
-_MAKING_SECONDS = 120.0  # at most, of a submission on a machine that we cannot look into
+_MAKING_SECONDS = 120.0  # longest making of a submission by a process on another machine
 _POLL_SECONDS = 0.2
 
 Record = dict[str, Any]
 
 
 def latest(runs_dir: Path) -> int:
-    """The number of the last submission; 0 where there is none. Waits while it is being made."""
+    """The number of the last submission, or 0. Waits while a submission is being made."""
     folder = paths.submissions_dir(runs_dir)
     give_up = time.monotonic() + _MAKING_SECONDS
     while True:
@@ -42,7 +42,7 @@ def latest(runs_dir: Path) -> int:
 
 
 def claim(runs_dir: Path, number: int) -> bool:
-    """Make submission `number` ours; False where another process was faster."""
+    """Claim submission `number` for this process. Returns False if another one has it."""
     folder = paths.submissions_dir(runs_dir) / str(number)
     folder.mkdir(parents=True, exist_ok=True)
     claimed = files.to_json(processes.identity())
@@ -50,7 +50,7 @@ def claim(runs_dir: Path, number: int) -> bool:
 
 
 def fill(folder: Path, runs: Sequence[Sequence[RunConfig]], scripts: Mapping[str, str]) -> None:
-    """Write what the workers need: sets, a copy of the code, the scripts, a place for logs."""
+    """Write what the workers need: set files, a copy of the code, scripts, a folder for logs."""
     sets.write(runs, folder / "sets")
     prepare(folder)
     for label, text in scripts.items():
@@ -58,7 +58,7 @@ def fill(folder: Path, runs: Sequence[Sequence[RunConfig]], scripts: Mapping[str
 
 
 def prepare(folder: Path) -> None:
-    """Make what every worker needs in a folder of its own: a copy of the code, a place for logs."""
+    """Copy the code into a folder, and make its folder for logs."""
     (folder / "logs").mkdir()
     code = folder / paths.CODE
     _copy_code(code)
@@ -66,7 +66,7 @@ def prepare(folder: Path) -> None:
 
 
 def _copy_code(folder: Path) -> None:
-    """Copy the package, its contents and not its permissions, which the umask may forbid."""
+    """Copy the package without its permissions: the umask decides on those of the copy."""
     for source in sorted((paths.ROOT / "src").rglob("*")):
         hidden = source.name.startswith(paths.TEMPORARY_PREFIX) or source.suffix == ".pyc"
         if source.is_file() and not hidden:
@@ -76,16 +76,16 @@ def _copy_code(folder: Path) -> None:
 
 
 def close(folder: Path, record: Mapping[str, Any]) -> None:
-    """Note what was submitted: from now on it is over."""
+    """Write submission.json, which ends the making of the submission."""
     files.write_once(folder / paths.SUBMISSION, files.to_json(record).encode())
 
 
 def workers(runs_dir: Path) -> list[QueuedWorkers]:
     """Workers of all submissions that are still queued or running.
 
-    Raises UserError where Slurm does not tell: unknown is neither enough nor none.
+    Raises UserError if Slurm does not answer: then neither submitting nor not is right.
     """
-    tasks = cache(_queued)  # asked for when first needed
+    tasks = cache(_queued)  # squeue is called only if it is needed
     return [
         QueuedWorkers(array["name"], count, frozenset(array["runs"]))
         for record in _records(runs_dir)
@@ -95,7 +95,7 @@ def workers(runs_dir: Path) -> list[QueuedWorkers]:
 
 
 def _queued() -> Counter[str]:
-    """How many tasks of each of our arrays are in the queue, and will run."""
+    """Number of tasks in the queue that will run, by array."""
     jobs = job_queue.jobs(quiet=True)
     if jobs is None:
         raise UserError("Slurm does not answer (squeue): nothing is submitted")
@@ -121,7 +121,7 @@ def _numbered(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _is_being_made(folder: Path) -> bool:
-    """Whether somebody is at work on a submission, or may be."""
+    """Whether a process may be making this submission."""
     if (folder / paths.SUBMISSION).exists():
         return False
     maker = files.read_json(folder / paths.CLAIM)

@@ -83,8 +83,8 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep submit",
         description="Submit workers for the runs that are missing, interrupted, or failed with "
-        "retries left.\nRuns that are done or in training are left alone. Called again, it submits "
-        "nothing as\nlong as enough workers are queued or running.",
+        "retries left. Runs that are done or in training are left alone. Called again, it "
+        "submits nothing as long as enough workers are queued or running.",
     )
     add_sets_options(parser)
     add_grid_option(parser)

@@ -1,1 +1,1 @@
-"""Where a sweep stands, from its files and one question to Slurm."""
+"""The status of a sweep, from its files and one call of squeue."""

@@ -1,4 +1,4 @@
-"""How long what is not done will take, from what took how long."""
+"""Estimate the remaining time of a sweep from the runs that are done."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,35 +8,35 @@ from src.runs.snapshot import State
 from src.sweep.status.run_states import SweepRun
 
 _UNFINISHED = (State.RUNNING, State.INTERRUPTED, State.PENDING)
-_SAMPLE = 100  # runs that are done, at least, where there are more: their mean changes little
+_SAMPLE = 100  # least number of finished runs to average over, if there are more
 
 
 @dataclass(frozen=True)
 class RemainingWork:
-    """What is not done of an architecture's runs of so many epochs; failed runs do not count."""
+    """The unfinished runs of an architecture with so many epochs. Failed runs do not count."""
 
     model: str
     num_epochs: int | None
     trainings: int
     seconds_each: float | None
-    """All attempts of a run, in the mean of (some hundred of) those done; None while none is."""
+    """Mean seconds of a run with all its attempts, over a sample of those done. None if none."""
     seconds: float | None
-    """Of all together, less the epochs that they have behind them."""
+    """Seconds of all together, less the epochs already trained."""
     longest: float | None
-    """Of the one that takes longest."""
+    """Seconds of the longest one."""
 
 
-def left(trainings: Iterable[SweepRun]) -> list[RemainingWork]:
-    """What is left of each architecture and number of epochs, where anything is."""
+def remaining_work(trainings: Iterable[SweepRun]) -> list[RemainingWork]:
+    """The remaining work by architecture and number of epochs."""
     groups: dict[tuple[str, int | None], list[SweepRun]] = {}
-    for one in trainings:
-        groups.setdefault((one.model, one.num_epochs), []).append(one)
-    found = (_of_group(*key, members) for key, members in groups.items())
-    return [group for group in found if group.trainings]
+    for run in trainings:
+        groups.setdefault((run.model, run.num_epochs), []).append(run)
+    remaining = (_of_group(*key, members) for key, members in groups.items())
+    return [group for group in remaining if group.trainings]
 
 
-def until_done(groups: Sequence[RemainingWork], at_a_time: int) -> float | None:
-    """Seconds until all is done, with so many runs at a time; None where that is not known."""
+def seconds_until_done(groups: Sequence[RemainingWork], at_a_time: int) -> float | None:
+    """Seconds until all is done with so many runs at a time. Returns None if unknown."""
     if not groups:
         return 0.0
     if not at_a_time:
@@ -50,25 +50,27 @@ def until_done(groups: Sequence[RemainingWork], at_a_time: int) -> float | None:
 
 
 def _of_group(model: str, num_epochs: int | None, members: Sequence[SweepRun]) -> RemainingWork:
-    done = [one for one in members if one.state == State.DONE]
+    done = [run for run in members if run.state == State.DONE]
     some = done[:: max(1, len(done) // _SAMPLE)]
-    times = [seconds for one in some if (seconds := _taken(one))]
-    unfinished = [one for one in members if one.state in _UNFINISHED]
+    times = [seconds for run in some if (seconds := _taken(run))]
+    unfinished = [run for run in members if run.state in _UNFINISHED]
     if not times or num_epochs is None:
         return RemainingWork(model, num_epochs, len(unfinished), None, None, None)
     each = fmean(times)
-    ahead = [max(0.0, each - _behind(one)) for one in unfinished]
+    ahead = [max(0.0, each - _behind(run)) for run in unfinished]
     return RemainingWork(
         model, num_epochs, len(unfinished), each, sum(ahead), max(ahead, default=0.0)
     )
 
 
 def _taken(training: SweepRun) -> float:
-    return sum(attempt.seconds for attempt in training.found.attempts)
+    return sum(attempt.seconds for attempt in training.snapshot.attempts)
 
 
 def _behind(training: SweepRun) -> float:
-    """Seconds of the epochs that a run need not train again."""
-    if training.state == State.PENDING or not (training.found.alive or training.found.resumable):
+    """Seconds of the epochs that a run has behind it and need not train again."""
+    if training.state == State.PENDING or not (
+        training.snapshot.alive or training.snapshot.resumable
+    ):
         return 0.0
-    return sum(training.found.epoch_seconds)
+    return sum(training.snapshot.epoch_seconds)

@@ -1,4 +1,4 @@
-"""What broke runs: failures grouped by their cause, with what helps against it."""
+"""Failed runs grouped by failure class, with a hint for each."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,30 +22,30 @@ _LOOK = "look at the traceback: python -m src.sweep logs {run_id}"
 
 @dataclass(frozen=True)
 class Failures:
-    """Failed runs with the same cause."""
+    """Failed runs of the same kind."""
 
     kind: str
-    """One of ours, or the name of the exception."""
+    """A failure class, or the name of the exception."""
     trainings: int
     example: str
     """The folder of one of them."""
     message: str
-    """That one's."""
+    """Its message."""
     hint: str
 
 
 def failures(failed: Iterable[Snapshot]) -> list[Failures]:
-    """The causes of failed runs, the most frequent first."""
+    """Group failed runs by kind, the most frequent first."""
     groups: dict[str, list[tuple[Snapshot, Record]]] = {}
     for run in failed:
         failure = files.read_json(run.path / FAILURE) or {}
         groups.setdefault(kind_of(failure), []).append((run, failure))
-    found = [_group(kind, members) for kind, members in groups.items()]
-    return sorted(found, key=lambda group: (-group.trainings, group.kind))
+    grouped = [_group(kind, members) for kind, members in groups.items()]
+    return sorted(grouped, key=lambda group: (-group.trainings, group.kind))
 
 
 def kind_of(failure: Record) -> str:
-    """The cause that a failure.json tells of."""
+    """The kind of a recorded failure."""
     if "kind" not in failure:
         return _UNREADABLE
     cause = recorded_class(failure)

@@ -1,4 +1,4 @@
-"""Where a sweep stands: numbers from its run folders and from one question to Slurm."""
+"""The numbers that the status of a sweep shows."""
 
 import time
 from collections import Counter
@@ -9,7 +9,7 @@ from src.data.sizes import images_of
 from src.runs import leases
 from src.runs.snapshot import State
 from src.slurm.job_queue import Job, JobState, distinct
-from src.sweep.status.eta import RemainingWork, left, until_done
+from src.sweep.status.eta import RemainingWork, remaining_work, seconds_until_done
 from src.sweep.status.failures import Failures, failures
 from src.sweep.status.run_states import SweepRun
 from src.sweep.status.wasted_time import wasted_seconds
@@ -19,7 +19,7 @@ _RECENT_EPOCHS = 5
 
 @dataclass(frozen=True)
 class StateCounts:
-    """How many stand where: grid cells, and trainings, which cells may share."""
+    """Number of grid cells, and of runs (which cells may share), in each state."""
 
     cells: dict[State, int]
     trainings: dict[State, int]
@@ -27,7 +27,7 @@ class StateCounts:
 
 @dataclass(frozen=True)
 class BestRun:
-    """The finished run of an architecture with the best validation accuracy; shares from 0 to 1."""
+    """The best finished run of an architecture by validation accuracy. Accuracies from 0 to 1."""
 
     model: str
     name: str
@@ -38,32 +38,32 @@ class BestRun:
 
 @dataclass(frozen=True)
 class Throughput:
-    """What trains now."""
+    """The runs in training."""
 
     running: int
     silent: int
-    """Running as far as is known, but without a heartbeat for five minutes."""
+    """Running, but without a heartbeat for five minutes."""
     measured: int
-    """Running, not silent, and past their first epoch."""
+    """Running, not silent, and past the first epoch."""
     images_per_second: float | None
-    """Training images of those measured, by the seconds of their last epochs."""
+    """Training images per second of those measured, over their last epochs."""
 
 
 @dataclass(frozen=True)
 class QueueSummary:
-    """The jobs of sweeps that this user has submitted from this repository."""
+    """The jobs of this user that were submitted from this repository."""
 
     active: int
     waiting: int
     reasons: dict[str, int]
-    """Why those that wait do, in Slurm's words."""
+    """Number of waiting jobs by Slurm's reason."""
     stranded: tuple[str, ...]
-    """Those of them that Slurm holds until somebody releases them."""
+    """Jobs that Slurm holds until somebody releases them."""
 
 
 @dataclass(frozen=True)
 class Overview:
-    """All that the status of a sweep shows."""
+    """Everything that the status of a sweep shows."""
 
     all: StateCounts
     models: dict[str, StateCounts]
@@ -72,25 +72,25 @@ class Overview:
     speed: Throughput
     left: list[RemainingWork]
     seconds_left: float | None
-    """Until all is done, if as many train at a time as do now; None where that is not known."""
+    """Seconds until all is done at the present number of runs. None if unknown."""
     failures: list[Failures]
     queue: QueueSummary | None
-    """None where Slurm is absent or does not answer."""
+    """None if Slurm is absent or does not answer."""
     wasted_device_hours: float
-    """As waste.py defines it."""
+    """As defined in wasted_time.py."""
     outside: int
-    """Run folders that belong to none of the sets."""
+    """Number of run folders that belong to none of the sets."""
 
 
 def overview(
     trainings: Sequence[SweepRun], queued: Mapping[str, Job] | None, outside: int = 0
 ) -> Overview:
-    """Where `trainings` stand. queued: as `queue.jobs` tells."""
+    """Summarise `trainings`. queued: from `job_queue.jobs`."""
     by_model: dict[str, list[SweepRun]] = {}
-    for one in trainings:
-        by_model.setdefault(one.model, []).append(one)
-    names = dict.fromkeys(name for one in trainings for name in one.cells if name)
-    speed, still = _speed(trainings), left(trainings)
+    for run in trainings:
+        by_model.setdefault(run.model, []).append(run)
+    names = dict.fromkeys(name for run in trainings for name in run.cells if name)
+    speed, still = _speed(trainings), remaining_work(trainings)
     best = (_best(model, members) for model, members in by_model.items())
     return Overview(
         all=_tally(trainings, _all_cells),
@@ -99,20 +99,20 @@ def overview(
         best=[run for run in best if run],
         speed=speed,
         left=still,
-        seconds_left=until_done(still, speed.running - speed.silent),
-        failures=failures(one.found for one in trainings if one.state == State.FAILED),
+        seconds_left=seconds_until_done(still, speed.running - speed.silent),
+        failures=failures(run.snapshot for run in trainings if run.state == State.FAILED),
         queue=None if queued is None else _queued(queued),
-        wasted_device_hours=sum(wasted_seconds(one.found) for one in trainings) / 3600,
+        wasted_device_hours=sum(wasted_seconds(run.snapshot) for run in trainings) / 3600,
         outside=outside,
     )
 
 
 def _tally(trainings: Iterable[SweepRun], cells: Callable[[SweepRun], int]) -> StateCounts:
     of_cells, of_trainings = Counter[State](), Counter[State]()
-    for one in trainings:
-        if count := cells(one):
-            of_cells[one.state] += count
-            of_trainings[one.state] += 1
+    for run in trainings:
+        if count := cells(run):
+            of_cells[run.state] += count
+            of_trainings[run.state] += 1
     return StateCounts(*({state: of[state] for state in State} for of in (of_cells, of_trainings)))
 
 
@@ -126,30 +126,32 @@ def _cells_of(name: str) -> Callable[[SweepRun], int]:
 
 def _best(model: str, members: Iterable[SweepRun]) -> BestRun | None:
     finished = [
-        BestRun(model, name, one.run_id, accuracy, one.found.result["test_accuracy_best_val_acc"])
-        for one in members
-        if one.found.result
-        and isinstance(accuracy := one.found.result.get("best_val_accuracy"), float)
-        and (name := one.found.path.name.rpartition("-")[0])
+        BestRun(
+            model, name, run.run_id, accuracy, run.snapshot.result["test_accuracy_best_val_acc"]
+        )
+        for run in members
+        if run.snapshot.result
+        and isinstance(accuracy := run.snapshot.result.get("best_val_accuracy"), float)
+        and (name := run.snapshot.path.name.rpartition("-")[0])
     ]
     return max(finished, key=lambda run: run.val_accuracy, default=None)
 
 
 def _speed(trainings: Iterable[SweepRun]) -> Throughput:
-    running = [one for one in trainings if one.state == State.RUNNING]
-    live = [one for one in running if not _is_silent(one)]
-    rates = [rate for one in live if (rate := _images_per_second(one))]
+    running = [run for run in trainings if run.state == State.RUNNING]
+    live = [run for run in running if not _is_silent(run)]
+    rates = [rate for run in live if (rate := _images_per_second(run))]
     return Throughput(len(running), len(running) - len(live), len(rates), sum(rates) or None)
 
 
 def _is_silent(training: SweepRun) -> bool:
-    age = time.time() - training.found.attempts[-1].written
+    age = time.time() - training.snapshot.attempts[-1].written
     return age > leases.MISSED_HEARTBEATS * leases.HEARTBEAT_SECONDS
 
 
 def _images_per_second(training: SweepRun) -> float | None:
     config = training.config()
-    recent = training.found.epoch_seconds[-_RECENT_EPOCHS:]
+    recent = training.snapshot.epoch_seconds[-_RECENT_EPOCHS:]
     if config is None or not sum(recent):
         return None
     return images_of(config)[0] * len(recent) / sum(recent)

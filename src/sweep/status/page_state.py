@@ -35,7 +35,7 @@ def state_of_folders(runs_dir: Path, given: Sets | None = None) -> SweepState:
     return SweepState(
         cells={model: _by_state(counts.cells) for model, counts in state.models.items()},
         reference=reference,
-        device_hours=sum(a.seconds for run in runs for a in run.found.attempts) / 3600,
+        device_hours=sum(a.seconds for run in runs for a in run.snapshot.attempts) / 3600,
         wasted_hours=state.wasted_device_hours,
         failures=[
             asdict(group) | {"example": shown(Path(group.example))} for group in state.failures
@@ -48,7 +48,7 @@ def _default_sets(runs_dir: Path) -> Sets | None:
     if not sets.numbered(SETS_DIR):
         return None
     default = sets.read_numbered(SETS_DIR, [])
-    begun = (bool(run.found.names) for run in run_states.of_sets(default, runs_dir)[0])
+    begun = (bool(run.snapshot.names) for run in run_states.of_sets(default, runs_dir)[0])
     return default if any(begun) else None
 
 

@@ -1,4 +1,4 @@
-"""The trainings of a sweep and what their folders tell, each folder read once."""
+"""The runs of a sweep and the state of their folders, each folder read once."""
 
 import os
 import re
@@ -14,33 +14,33 @@ from src.config import RunConfig, from_mapping
 from src.runs.snapshot import Snapshot, State
 
 _RUN_NAME = re.compile(r"-[0-9a-f]{10}$")
-"""What a run folder's name ends in; no search's, and nothing that wandb keeps beside them."""
+"""End of the name of a run folder; folders of searches and of wandb lack it."""
 
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One training, which one grid cell or more ask for."""
+    """One run, which answers one or more grid cells."""
 
     model: str
     run_id: str
     num_epochs: int | None
-    """None where its config cannot be read."""
+    """None if its config cannot be read."""
     cells: Mapping[str, int]
-    """How many cells ask for it, by set; under '' where sets are not told apart."""
-    found: Snapshot
-    asked: RunConfig | None = None
+    """Number of its cells by set; under '' without sets."""
+    snapshot: Snapshot
+    requested: RunConfig | None = None
 
     @property
     def state(self) -> State:
-        """As its folder tells."""
-        return self.found.state
+        """The state of its folder."""
+        return self.snapshot.state
 
     def config(self) -> RunConfig | None:
-        """Its settings; None where they cannot be read."""
-        if self.asked:
-            return self.asked
+        """Its settings. Returns None if they cannot be read."""
+        if self.requested:
+            return self.requested
         try:
-            return from_mapping(files.read_json(self.found.path / CONFIG) or {}, CONFIG)
+            return from_mapping(files.read_json(self.snapshot.path / CONFIG) or {}, CONFIG)
         except UserError:
             return None
 
@@ -48,7 +48,7 @@ class SweepRun:
 def of_sets(
     by_set: Mapping[str, Sequence[RunConfig]], runs_dir: Path
 ) -> tuple[list[SweepRun], int]:
-    """The trainings of sets, begun or not, and how many run folders belong to none of them."""
+    """The runs of sets, started or not, and the number of run folders outside of the sets."""
     there = {path.name.rpartition("-")[2]: path for path in _folders(runs_dir)}
     cells: dict[str, Counter[str]] = {}
     configs: dict[str, RunConfig] = {}
@@ -56,7 +56,7 @@ def of_sets(
         for config in runs:
             configs.setdefault(config.id, config)
             cells.setdefault(config.id, Counter())[name] += 1
-    found = [
+    snapshot = [
         SweepRun(
             config.model_type,
             run_id,
@@ -67,32 +67,32 @@ def of_sets(
         )
         for run_id, config in configs.items()
     ]
-    return found, len(there)
+    return snapshot, len(there)
 
 
 def of_folders(runs_dir: Path) -> list[SweepRun]:
-    """The trainings of all run folders under `runs_dir`."""
-    found = (_of_folder(path) for path in _folders(runs_dir))
-    return [training for training in found if training]
+    """The runs of all folders under `runs_dir`."""
+    snapshot = (_of_folder(path) for path in _folders(runs_dir))
+    return [training for training in snapshot if training]
 
 
 def _of_folder(path: Path) -> SweepRun | None:
-    found = Snapshot(path)
-    if CONFIG not in found.names:
+    snapshot = Snapshot(path)
+    if CONFIG not in snapshot.names:
         return None
     run_id = path.name.rpartition("-")[2]
-    return SweepRun(path.parent.name, run_id, _epochs(found), {"": _cells(path)}, found)
+    return SweepRun(path.parent.name, run_id, _epochs(snapshot), {"": _cells(path)}, snapshot)
 
 
 def _epochs(run: Snapshot) -> int | None:
-    """How many a run is to train: as many as it did where it came to its end."""
+    """The number of epochs of a run: as many as were trained if it is complete."""
     if run.result and run.result.get("stop_reason") == "completed":
         return run.result.get("epochs_run")
     return (files.read_json(f"{run.path}/{CONFIG}") or {}).get("num_epochs")
 
 
 def _cells(path: Path) -> int:
-    """How many cells of a grid a run answers: files of before a setting was added are the same."""
+    """The number of grid cells of a run. Files from before a setting was added may be equal."""
     try:
         names = [name for name in os.listdir(f"{path}/{CELLS}") if name.endswith(".json")]
     except FileNotFoundError:
@@ -107,7 +107,7 @@ def _cells(path: Path) -> int:
 
 
 def _folders(runs_dir: Path) -> Iterator[Path]:
-    """What is named as a run folder, <model>/<name>-<id>, sorted. Raises UserError without any."""
+    """All folders named like a run, <model>/<name>-<id>, sorted. Raises UserError."""
     if not runs_dir.is_dir():
         raise UserError(f"--runs {str(runs_dir)!r}: no such folder")
     models = sorted(entry.path for entry in os.scandir(runs_dir) if entry.is_dir())

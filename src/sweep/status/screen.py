@@ -1,4 +1,4 @@
-"""The status of a sweep, drawn for a terminal."""
+"""Render the status of a sweep for a terminal."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from src.runs.snapshot import State
 from src.sweep.status.failures import Failures
 from src.sweep.status.overview import BestRun, Overview, QueueSummary, StateCounts, Throughput
 
-_WIDTH = 160  # where it is not a terminal that tells
+_WIDTH = 160  # columns if the output is not a terminal
 _SETS_IN_A_COLUMN = 9
 _COLORS = {
     State.DONE: "green",
@@ -26,12 +26,12 @@ _COLORS = {
 
 
 def console() -> Console:
-    """Standard output."""
+    """A rich console on standard output."""
     return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False, soft_wrap=False)
 
 
-def drawing(now: Overview) -> RenderableType:
-    """All of it, on one screen where that is high enough."""
+def render(now: Overview) -> RenderableType:
+    """The whole status, as a rich renderable."""
     parts: list[RenderableType] = [_tallies("trainings (cells)", {**now.models, "all": now.all})]
     if len(now.sets) > 1:
         parts.append(_sets(now.sets))
@@ -43,7 +43,7 @@ def drawing(now: Overview) -> RenderableType:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 42 s, 12 min, 3 h 05 min, 2 d 4 h."""
+    """Format seconds: 42 s, 12 min, 3 h 05 min, 2 d 4 h."""
     minutes, hours = round(seconds / 60), round(seconds / 3600)
     if seconds < 59.5:
         return f"{seconds:.0f} s"
@@ -67,14 +67,14 @@ def _tallies(title: str, tallies: Mapping[str, StateCounts]) -> Table:
 
 
 def _count(trainings: int, cells: int) -> str:
-    """Trainings, and in parentheses the cells that they answer where those are more."""
+    """The number of runs, and in parentheses of their cells if there are more."""
     if not trainings:
         return "-"
     return str(trainings) if trainings == cells else f"{trainings} ({cells})"
 
 
 def _sets(tallies: Mapping[str, StateCounts]) -> RenderableType:
-    """The sets side by side, so many below one another."""
+    """The sets in columns side by side."""
     names = list(tallies)
     grid = Table.grid(padding=(0, 3, 0, 0))
     starts = range(0, len(names), max(_SETS_IN_A_COLUMN, -(-len(names) // 2)))
@@ -140,8 +140,8 @@ def _speed(speed: Throughput) -> str:
     if not speed.running:
         return "speed: nothing is running"
     rate = speed.images_per_second
-    told = "not known before the first epoch" if rate is None else f"{rate:,.0f} images/s"
-    parts = [f"speed: {told}, {speed.measured} of {speed.running} running measured"]
+    rate_text = "not known before the first epoch" if rate is None else f"{rate:,.0f} images/s"
+    parts = [f"speed: {rate_text}, {speed.measured} of {speed.running} running measured"]
     if speed.silent:
         parts.append(f"{speed.silent} without a heartbeat for 5 minutes: `work` takes them over")
     return "; ".join(parts)

@@ -1,19 +1,17 @@
-"""Device time whose work is lost."""
+"""Device time whose work was lost."""
 
 from src.runs.snapshot import Snapshot, State
 
-_SAVED = ("done", "pruned", "stopped", "unneeded")  # ends of an attempt that leave its work behind
+_SAVED = ("done", "pruned", "stopped", "unneeded")  # ends of an attempt that keep its work
 
 
 def wasted_seconds(run: Snapshot) -> float:
-    """The time of a run's attempts whose work is lost, as far as its files tell.
+    """Seconds of a run's attempts whose work was lost, as far as its files show.
 
-    Lost are attempts that failed, were taken over or were killed: all that neither live nor
-    ended as done, pruned, stopped or unneeded. Of their time, so much of the epochs in the
-    history survives as the other attempts had no time for. Where neither a result nor a
-    checkpoint is left to go on from, all attempts are lost and nothing survives. An attempt's
-    time is `Attempt.seconds`, its start and tests included; runs that share a device at a time
-    count their time each.
+    Lost attempts are those that failed, were taken over or were killed. Part of their work
+    survives in checkpoints: the epochs in the history that the other attempts had no time for.
+    Without a result or a checkpoint all attempts are lost. An attempt counts with its start-up
+    and evaluation; runs that share a device count separately.
     """
     if run.state == State.DONE and run.tries == 1:
         return 0.0

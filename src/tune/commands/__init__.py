@@ -1,1 +1,1 @@
-"""The commands of `python -m src.tune`, one a module."""
+"""The commands of `python -m src.tune`, one per module."""

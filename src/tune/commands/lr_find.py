@@ -16,7 +16,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parser = Parser(
         prog="python -m src.tune lr-find",
         description="Learning-rate range test: train some steps on the run's own batches while "
-        "the rate grows,\nand suggest the rate at which the loss falls fastest. Leaves no run.",
+        "the rate grows, and suggest the rate at which the loss falls fastest. Creates no run "
+        "folder.",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file; flags win over it")
     parser.add_argument(

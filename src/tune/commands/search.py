@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Search, or start those who do, and print the best trial."""
+    """Search, or start the workers that do, and print the best trial."""
     parsed = _search_parser().parse(arguments)
     from src.tune import search_space
 
     wanted = search_space.read(parsed.config, given_settings(parsed))
     from src.tune import search_workers
 
-    order = search_workers.SearchJob(
+    job = search_workers.SearchJob(
         wanted, parsed.runs, parsed.trials, parsed.pruner, parsed.wandb, parsed.quiet
     )
     executor = parsed.executor or ("local" if parsed.workers > 1 else None)
     if executor is None:
-        why = search_workers.work(order)
+        why = search_workers.work(job)
     else:
-        script = search_workers.prepare(order, parsed.workers, _resources(parsed), _words(parsed))
+        script = search_workers.prepare(job, parsed.workers, _resources(parsed), _words(parsed))
         if executor == "slurm":
             print(search_workers.submit(script))
             return ExitStatus.DONE
         why = search_workers.run_here(script, parsed.workers)
-    return _conclude(order, why, parsed)
+    return _conclude(job, why, parsed)
 
 
 def _resources(parsed: Namespace) -> Resources:
@@ -47,7 +47,7 @@ def _resources(parsed: Namespace) -> Resources:
 
 
 def _words(parsed: Namespace) -> list[str]:
-    """The command of one worker: this one without the options of workers."""
+    """Arguments of one worker: those of this command without the options of workers."""
     options = {
         name: getattr(parsed, name) for name in ("config", "runs", "out", "trials", "pruner")
     }
@@ -60,34 +60,34 @@ def _words(parsed: Namespace) -> list[str]:
     return ["search", *words]
 
 
-def _conclude(order: "SearchJob", why: str | None, parsed: Namespace) -> ExitStatus:
-    """Print and write what the search has found."""
+def _conclude(job: "SearchJob", why: str | None, parsed: Namespace) -> ExitStatus:
+    """Print the best trial, and write its recipe and the charts."""
     from src.tune import best_trial, search_charts, search_data
 
-    study = order.search()
-    found = best_trial.best(study)
+    study = job.search()
+    best_found = best_trial.best(study)
     if why:
         print(f"given up: {why}", file=sys.stderr)
-    if found is None:
+    if best_found is None:
         print(
             f"no trial is complete: {best_trial.counted(best_trial.counts(study))}", file=sys.stderr
         )
         return ExitStatus.SOME_RUNS_FAILED
-    recipe = best_trial.write_recipe(study, found, parsed.out)
+    recipe = best_trial.write_recipe(study, best_found, parsed.out)
     drawn = search_data.collect(study.space, study.study)
     if drawn.importances is None:
-        print("no chart of importances: too few trials to tell", file=sys.stderr)
+        print("no importance chart: too few trials", file=sys.stderr)
     search_charts.draw(drawn, study.space.stem, parsed.out)
-    print((best_trial.as_json if parsed.json else best_trial.as_text)(found, recipe))
+    print((best_trial.as_json if parsed.json else best_trial.as_text)(best_found, recipe))
     return ExitStatus.SOME_RUNS_FAILED if why else ExitStatus.DONE
 
 
 def _search_parser() -> Parser:
     parser = Parser(
         prog="python -m src.tune search",
-        description="Search settings by Optuna: every trial is an ordinary run, judged by its "
-        "lowest validation loss.\nThe same command goes on where it was stopped; flags win over "
-        "the file's fixed settings.",
+        description="Search settings by Optuna: every trial is an ordinary run, and the "
+        "objective is its lowest validation loss. The same command continues an interrupted "
+        "search; flags override the fixed settings of the file.",
     )
     parser.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="YAML settings and 'search:'"
@@ -99,8 +99,8 @@ def _search_parser() -> Parser:
         "--pruner",
         choices=("median", "halving", "none"),
         default="median",
-        help="who stops hopeless trials: the median of the others at the same epoch, successive "
-        "halving, or nobody [median]",
+        help="end a trial that is worse than the median of the others at the same epoch, by "
+        "successive halving, or never [median]",
     )
     parser.add_argument(
         "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"

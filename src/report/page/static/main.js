@@ -8,7 +8,7 @@ function changed() {
   filterTable(rows);
   showFilters();
   byId("effects-count").textContent = `of the ${rows.length} runs that the filters let through; pruned runs do not count in means`;
-  outdate("parallel", "main-effects", "pairs", "scatter");
+  outdate("overview-plot", "parallel", "main-effects", "pairs", "scatter");
 }
 
 function buildChoices() {
@@ -88,6 +88,7 @@ function start() {
   buildChoices();
   orderTable();
   fixSize();
+  addPlot("overview-plot", drawOverview, heightOfOverview);
   addPlot("parallel", drawParallel);
   addPlot("main-effects", drawMainEffects, heightOfMainEffects);
   addPlot("pairs", drawPairs, heightOfPairs);

@@ -1,0 +1,306 @@
+"""Every command of the documents is run, in a copy of the repository; links and paths exist."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from docs import code_metrics
+from src import models
+from src.common.paths import ROOT
+from src.data.dataset import CLASSES
+from tests.conftest import Run, copy_repository
+from tests.markdown import blocks, inline_code, links, slugs
+
+_FIRST = ("README.md", "docs/using.md", "docs/slurm.md")
+"""Their commands are run first: others need what they make."""
+
+_OTHERS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = list(dict.fromkeys([*_FIRST, *_OTHERS, "CONTRIBUTING.md", "saved_models/README.md"]))
+TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
+README = TEXTS["README.md"]
+
+
+def commands_of(*names: str) -> list[str]:
+    """The lines of the bash blocks of some documents, each once."""
+    found = [block for name in names for block in blocks(TEXTS[name], "bash")]
+    return list(dict.fromkeys(line for block in found for line in block.splitlines()))
+
+
+COMMANDS = commands_of(*DOCUMENTS)
+TINY = "num_epochs: 1\nbatch_size: 50\nmax_images: 100\nmodel_type: cifar10net\n"
+TINY_LINE = "1 50 cifar10net step True 0.001 0 0.9 max_images=100\n"
+SHORT = ("--help", "--max_images")
+LONG = [
+    command
+    for command in COMMANDS
+    if "src/main.py" in command and not any(flag in command for flag in SHORT)
+]
+RECIPE = "lenet"
+"""In commands of a recipe of CONTRIBUTING.md, which tests/test_contributing.py runs."""
+
+MADE_BY_A_RECIPE = {"src/models/lenet.py"}
+TO_COME = {"src/report/charts/"}
+"""Paths of the structure that src/report/ is being brought into; may be missing until then."""
+
+IN_THE_REPOSITORY = re.compile(
+    r"(src|docs|tests|run_config|benchmarks|slurm_cluster|hyperparameter_sets|notebooks)/.*"
+    r"|[\w./*-]+\.(py|md|ya?ml|ipynb|sh)"
+)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory, batches: Path) -> Path:
+    """What git tracks, with this checkout's environment, random images, grids cut to seconds."""
+    folder = copy_repository(tmp_path_factory.mktemp("copy") / "project")
+    (folder / "cifar-10").symlink_to(batches)
+    torch.save(models.create("tinyvgg").state_dict(), folder / "my_weights.pt")
+    for name in CLASSES:
+        (folder / "my_images" / name).mkdir(parents=True)
+        Image.new("RGB", (60, 40)).save(folder / "my_images" / name / "1.png")
+    for path in (folder / "hyperparameter_sets").glob("*.txt"):
+        path.write_text(TINY_LINE)
+    for name in ("cpu_cifar10net_grid", "resnet9_onecycle"):
+        (folder / "run_config" / f"{name}.yaml").write_text(TINY)
+    demo = folder / "run_config" / "demo_grid.yaml"
+    demo.write_text(demo.read_text().replace("max_images: 2000", "max_images: 100"))
+    search = folder / "run_config" / "cifar10net_search.yaml"
+    search.write_text(search.read_text().replace("num_epochs: 5", "num_epochs: 1\nmax_images: 200"))
+    return folder
+
+
+def test_the_two_commands_set_everything_up(
+    command: Run, copy: Path, environment: dict[str, str]
+) -> None:
+    assert COMMANDS[:2] == ["make demo", "make test"]
+    done = command("make", "demo", cwd=copy, env=environment, timeout=400)
+    trained, pruned = (done.stdout.count(f"{state:<9}") for state in ("done", "pruned"))
+    assert trained + pruned == 18
+    assert trained >= 16, "one set of three runs is pruned, and one of them leads"
+    assert "epoch 8/8" in done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()[-3:]] == [
+        "what it found",
+        "status",
+        "report",
+    ]
+    assert done.stdout.splitlines()[-1].split() == ["report:", "demo/report/report.html"]
+    assert f"{trained} finished runs" in (copy / "demo" / "report" / "report.html").read_text()
+    assert len((copy / "demo" / "clean_runs.csv").read_text().splitlines()) == 19
+    charts = {path.name for path in (copy / "demo" / "report").glob("*.png")}
+    models = ("cifar10net", "cifar10net_3", "cifar10net_7")
+    of_models = {f"{model}_{what}.png" for model in models for what in ("top_k", "pairs")}
+    of_all = {f"{what}.png" for what in ("overall", "effects", "parallel", "scatter")}
+    assert charts == of_models | of_all
+
+    before = {p: p.stat().st_mtime_ns for p in (copy / "demo" / "runs").rglob("*") if p.is_file()}
+    steps = command("make", "-n", "demo", cwd=copy, env=environment)
+    work = [line for line in steps.stdout.splitlines() if "src.sweep work" in line]
+    assert len(work) == 2
+    for line in work:
+        again = command("python", *line.split()[1:], cwd=copy, env=environment)
+        assert "epoch" not in again.stderr
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+    words = command("make", "-n", "test", cwd=copy, env=environment).stdout
+    assert "-m pytest" in words
+
+
+@pytest.mark.parametrize("line", LONG)
+def test_long_runs_start_and_stop(
+    command: Run, copy: Path, environment: dict[str, str], line: str
+) -> None:
+    """They would take hours: once trained a step, they are asked to stop."""
+    runs = copy / "saved_models"
+    process = subprocess.Popen(
+        line.split(), cwd=copy, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    before = len(list(runs.glob("*/*/attempts/*.json")))
+    while len(list(runs.glob("*/*/attempts/*.json"))) == before:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 3, said
+    for model in filter(Path.is_dir, runs.iterdir()):
+        shutil.rmtree(model)
+
+
+@pytest.mark.slurm
+def test_jobs(command: Run, copy: Path, environment: dict[str, str], cluster: Path) -> None:
+    jobs = [line for line in COMMANDS if line.startswith("sbatch")]
+    assert len(jobs) == 3
+    small = {
+        "run_cluster.sh 50 64 resnet": "run_cluster.sh 1 64 cifar10net",
+        "--array=1-18": "--array=1,18",
+    }
+    env = {**environment, "SLURM_CONF": os.environ["SLURM_CONF"], "OMP_NUM_THREADS": "1"}
+    for line in jobs:
+        for long, short in small.items():
+            line = line.replace(long, short)
+        if "run_cluster.sh" in line:
+            line += " --max_images 100"
+        command(*line.replace("sbatch", "sbatch --wait").split(), cwd=copy, env=env)
+
+
+def test_the_other_commands(command: Run, copy: Path, environment: dict[str, str]) -> None:
+    """In their order, since some need what others made."""
+    done = []
+    for line in COMMANDS:
+        if line in LONG or line.split()[0] in ("make", "sbatch") or "rehearsal" in line:
+            continue
+        if "--executor slurm" in line:  # tests/tune/test_slurm.py, test_submit_slurm.py do that
+            continue
+        if RECIPE in line:
+            continue
+        if "--watch" in line:  # without end: tests/sweep/test_status.py does that
+            continue
+        if "--sets my_sets" in line:
+            for path in (copy / "my_sets").iterdir():
+                path.write_text(TINY_LINE)
+        if "--model resnet" in line:
+            line = line.replace("resnet", "cifar10net")
+        line = line.replace("-e 3 --max_images 500", "-e 1 --max_images 100")
+        line = line.replace("--trials 30", "--trials 3")
+        line = line.replace("--images 2000", "--images 200")
+        line = line.replace("estimate", "estimate --seconds 1")
+        if line == "python -m src.sweep generate":
+            line += " --out reference"
+        if "src.evaluate" in line:
+            line = line.replace("saved_models/resnet/NAME-ID", _a_run(copy))
+        # the shipped table: that of the copy holds the few runs that were trained here
+        line = line.replace("--csv clean_runs.csv", f"--csv {ROOT / 'clean_runs.csv'}")
+        if " RUN " in line:
+            line = line.replace("RUN", next((copy / "my_runs").glob("cifar10net/*")).name)
+        shown = command(*shlex.split(line), cwd=copy, env=environment)
+        assert shown.stdout
+        done.append(line)
+    assert len(done) > 12
+    assert len(list((copy / "reference").iterdir())) == 18
+    assert (copy / "charts" / "overall.png").stat().st_size > 10_000
+
+
+def _a_run(copy: Path) -> str:
+    return str(next((copy / "saved_models" / "cifar10net").glob("*/result.json")).parent)
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("make ")])
+def test_targets_of_make(command: Run, copy: Path, environment: dict[str, str], line: str) -> None:
+    """Their steps are listed, not done: they install packages or take hours."""
+    _, target, *variables = line.split()
+    steps = command("make", "-n", target, *variables, cwd=copy, env=environment).stdout
+    for variable in variables:
+        assert variable.partition("=")[2] in steps
+
+
+def test_every_command_is_accounted_for() -> None:
+    """The rehearsal scripts are run by the cluster fixture; the rest above."""
+    of_readme = commands_of("README.md")
+    assert [line for line in of_readme if line.startswith("make")] == ["make demo", "make test"]
+    scripts = [line.split()[0] for line in COMMANDS if "rehearsal" in line]
+    assert scripts == [f"slurm_cluster/rehearsal/{name}.sh" for name in ("up", "down")]
+    for line in COMMANDS:
+        assert line.split()[0] in ("make", "python", "sbatch", "bash", *scripts)
+    of_recipes = [line for line in COMMANDS if RECIPE in line]
+    assert set(of_recipes) < set(commands_of("CONTRIBUTING.md"))
+    assert len(of_recipes) == 3
+
+
+def test_daily_commands_are_beginnings_of_commands_that_are_run() -> None:
+    section = README.partition("## Daily commands")[2].partition("\n## ")[0]
+    daily = re.findall(r"^\| [^|`]+ \| `([^`]+)` \|$", section, flags=re.MULTILINE)
+    assert len(daily) >= 12
+    for line in daily:
+        assert any(f"{known} ".startswith(f"{line} ") for known in COMMANDS), line
+
+
+def test_the_map_of_files_is_true() -> None:
+    section = README.partition("## Map of files")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE)
+    for cell in rows:
+        names = re.findall(r"`([^`]+)`", cell)
+        first = (ROOT / names[0]).parent
+        for name in names:
+            folder = ROOT / name
+            assert folder.exists() or (first / name).exists(), name
+    for path in (ROOT / "src").iterdir():
+        if path.name not in ("__init__.py", "__pycache__"):
+            assert f"{path.name}" in section, f"{path.name} is not on the map"
+            assert [cell.strip("`/") for cell in rows].count(f"src/{path.name}") == 1
+
+
+def test_the_readme_is_short() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 180
+    assert max(map(len, lines)) <= 100
+
+
+def test_numbers_of_the_readme_are_those_of_the_documents() -> None:
+    section = README.partition("## Results")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| [^|]+ \| (\d[^|]+) \|", section, flags=re.MULTILINE)
+    assert len(cells) >= 4
+    for number in re.findall(r"\d+\.?\d*", " ".join(cells)):
+        assert number in TEXTS["docs/reproduction.md"] + TEXTS["docs/performance.md"], number
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name: str) -> None:
+    """To files that are there, and in documents to headings."""
+    for target in links(TEXTS[name]):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / name).parent / path if path else ROOT / name
+        assert file.exists(), target
+        assert file.resolve().is_relative_to(ROOT), target
+        if anchor:
+            assert anchor in slugs(file.read_text()), target
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_paths_in_backticks_exist(name: str) -> None:
+    missing = set()
+    for word in (word for code in inline_code(TEXTS[name]) for word in code.split()):
+        path, _, function = word.partition("::")
+        if not IN_THE_REPOSITORY.fullmatch(path) or "<" in path or path.startswith("/"):
+            continue
+        found = [*ROOT.glob(path)] or [*(ROOT / "src").rglob(path.removeprefix("./"))]
+        if not found:
+            missing.add(path)
+        elif function:
+            assert f"def {function}(" in found[0].read_text(), word
+    assert missing <= MADE_BY_A_RECIPE | TO_COME
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_modules_and_targets_in_backticks_exist(name: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for code in inline_code(TEXTS[name]):
+        if module := re.match(r"python -m ([\w.]+)", code):
+            path = ROOT / module[1].replace(".", "/")
+            assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), code
+        if target := re.fullmatch(r"make ([a-z-]+)( .*)?", code):
+            assert target[1] in targets, code
+
+
+def test_the_metrics_have_a_row_for_each_room() -> None:
+    text = code_metrics.DOCUMENT.read_text()
+    table = text.partition(code_metrics.BEGIN)[2].partition(code_metrics.END)[0]
+    for path in (ROOT / "src").glob("*/__init__.py"):
+        assert f"| `{path.parent.name}/` |" in table
+    assert f"{code_metrics.BEGIN}\n| room |" in text
+
+
+def test_every_dependency_has_a_purpose() -> None:
+    text = TEXTS["docs/architecture.md"]
+    names = re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    table = text.partition("## Dependencies")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([\w, -]+) \| ", table, re.MULTILINE)[1:]
+    assert sorted(", ".join(rows).split(", ")) == sorted(names)
