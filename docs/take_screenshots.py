@@ -16,8 +16,10 @@ from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus
 from src.common.paths import CSV_FILE, ROOT, shown
 from src.report import table
-from src.report.build import Report
+from src.report.page.render import write_page
+from src.report.report_data import ReportData
 from src.runs.aggregate import collect
+from src.sweep.status.page_state import state_of_folders
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -52,9 +54,9 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     """Write the page, open it, take the pictures."""
     parsed = _parser().parse(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        report = _report(parsed, Path(folder))
+        page = _write_page(parsed, Path(folder))
         with browser.chromium() as chromium:
-            for path in take(chromium, report.page(), parsed.out):
+            for path in take(chromium, page, parsed.out):
                 print(shown(path))
     return ExitStatus.DONE
 
@@ -110,10 +112,12 @@ def _save(picture: bytes, path: Path) -> Path:
     return path
 
 
-def _report(parsed: Namespace, folder: Path) -> Report:
-    """What `python -m src.report page` makes of the same table and run folders."""
-    states = collect(parsed.runs).states if parsed.runs else {}
-    return Report(table.read(parsed.csv), states, folder, runs_dir=parsed.runs)
+def _write_page(parsed: Namespace, folder: Path) -> Path:
+    """The page that `python -m src.report page` writes of the same table and run folders."""
+    runs, states, state = table.read(parsed.csv), {}, None
+    if parsed.runs:
+        states, state = collect(parsed.runs).states, state_of_folders(parsed.runs)
+    return write_page(ReportData(runs, states, parsed.runs), folder, state)
 
 
 def _parser() -> Parser:

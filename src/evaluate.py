@@ -14,7 +14,7 @@ from src.config import MODEL_OPTIONS
 
 if TYPE_CHECKING:
     from src.data.image_folder import LabelledImages
-    from src.report.judged import Judged
+    from src.evaluation_report import EvaluationReport
     from src.runs.restore import SavedModel
     from src.training.evaluation import Evaluation
 
@@ -30,15 +30,15 @@ PATH is a run folder, a .pt file in one, or a state dict that was trained elsewh
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Evaluate, print the numbers, draw the pictures."""
     parsed = _parser().parse(arguments)
-    from src.report.judged import as_json, as_text, judge  # torch takes seconds to import
+    from src.evaluation_report import as_json, as_text, report_on  # torch takes seconds to import
 
     if parsed.batch > _MOST_PICTURES:
         raise UserError(f"--batch {parsed.batch}: expected at most {_MOST_PICTURES} pictures")
     saved = _saved(parsed)
     pictures, evaluation = _evaluate(saved, parsed.test_path)
-    judged = judge(pictures, evaluation)
-    written = _draw(saved, pictures, judged, parsed)
-    print(as_json(saved, judged) if parsed.json else as_text(saved, judged))
+    report = report_on(pictures, evaluation)
+    written = _draw(saved, pictures, report, parsed)
+    print(as_json(saved, report) if parsed.json else as_text(saved, report))
     if not parsed.json:
         print("\n".join(shown(path) for path in written))
     return ExitStatus.DONE
@@ -116,29 +116,27 @@ def _evaluate(saved: "SavedModel", test_path: str | None) -> "tuple[LabelledImag
 
 
 def _draw(
-    saved: "SavedModel", pictures: "LabelledImages", judged: "Judged", parsed: Namespace
+    saved: "SavedModel", pictures: "LabelledImages", report: "EvaluationReport", parsed: Namespace
 ) -> list[Path]:
-    """The grid of test images, and the confusion matrix where it is wanted."""
-    from src.report import gallery
-    from src.report.charts import save
-    from src.report.drawing import confusion as confusion_drawing
-    from src.report.drawing import gallery as gallery_drawing
+    """Write a grid of random test images, and the confusion matrix if --confusion is given."""
+    from src.report.charts.figure import save
+    from src.report.run_analysis import confusion_matrix, mistakes
     from src.runs.restore import data_path
 
-    found = judged.found
-    places = gallery.at_random(parsed.batch, len(found.labels), parsed.seed)
+    count = len(report.predictions.labels)
+    sample = mistakes.random_indices(parsed.batch, count, parsed.seed)
     name = parsed.test_path or data_path(saved.config)
-    right = f"{judged.summary['test_accuracy']:.2%} of {len(found.labels):,} test images are right"
-    right += f" ({saved.config.model_type}, {saved.weights.name}; images from {name})"
-    figure = gallery_drawing.draw(
-        gallery.tiles(found, pictures.images, places),
-        f"{saved.stem}: {len(places)} test images",
-        f"drawn at random (seed {parsed.seed}); {right}",
+    accuracy = f"{report.summary['test_accuracy']:.2%} of {count:,} test images are right"
+    accuracy += f" ({saved.config.model_type}, {saved.weights.name}; images from {name})"
+    figure = mistakes.draw(
+        mistakes.predicted_images(report.predictions, pictures.images, sample),
+        f"{saved.stem}: {len(sample)} test images",
+        f"drawn at random (seed {parsed.seed}); {accuracy}",
     )
     written = save(figure, parsed.out / f"{saved.stem}_test_images")
     if parsed.confusion:
         title = f"{saved.stem}: what is taken for what"
-        figure = confusion_drawing.draw(judged.matrix, title, right)
+        figure = confusion_matrix.draw(report.matrix, title, accuracy)
         written += save(figure, parsed.out / f"{saved.stem}_confusion")
     return written
 

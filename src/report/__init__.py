@@ -1,1 +1,1 @@
-"""From the table of all runs to what people look at: the numbers of a chart, then its drawing."""
+"""Reports: the table of all runs as charts, tables and an HTML page; analyses of single runs."""

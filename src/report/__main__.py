@@ -9,89 +9,122 @@ from src.cli.arguments import Parser, positive_int, seconds, seed
 from src.cli.config_flags import add_config_flags
 from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus, UserError
-from src.common.paths import REPORT_DIR
+from src.common.paths import REPORT_DIR, RUNS_DIR
 from src.config import MODEL_OPTIONS
-from src.report import analyses, commands, summary
-from src.tracking import tensorboard
+from src.report import analysis_commands, commands
+from src.report.load import TOP_K, TableOptions
+from src.report.run_analysis.run_selection import RunSelection
 
 _WATCH_SECONDS = 30.0
-_OF_TABLES = ("runs", "csv", "out", "k", "model", "rank_by", "quiet")
-_OF_PAGE = (*_OF_TABLES, "sets", "grid", "watch")
-_OF_RUNS = ("run", "runs", "out", "model", "rank_by", "quiet")
+_TABLE_FLAGS = ("runs", "csv", "out", "k", "model", "rank_by", "quiet")
+_PAGE_FLAGS = (*_TABLE_FLAGS, "sets", "grid", "watch")
+_RUN_FLAGS = ("run", "runs", "out", "model", "rank_by", "quiet")
 
 
 @dataclass(frozen=True)
-class Command:
-    """A report: what it is, what makes it, and the options that mean something to it."""
+class ReportCommand:
+    """A command: its line of help, its function, and the flags that it accepts."""
 
     help: str
     act: Callable[[Namespace], ExitStatus]
-    options: Sequence[str] = _OF_TABLES
+    flags: Sequence[str]
+
+
+def _for_table(text: str, act: Callable[[TableOptions], ExitStatus]) -> ReportCommand:
+    """A command that needs the table and nothing else."""
+    return ReportCommand(text, lambda parsed: act(_table_options(parsed)), _TABLE_FLAGS)
+
+
+def _for_page(text: str) -> ReportCommand:
+    def act(parsed: Namespace) -> ExitStatus:
+        options = commands.PageOptions(sets=parsed.sets, grid=parsed.grid, watch=parsed.watch)
+        return commands.page(_table_options(parsed), options)
+
+    return ReportCommand(text, act, _PAGE_FLAGS)
+
+
+def _for_runs(
+    text: str,
+    act: Callable[[analysis_commands.AnalysisOptions], ExitStatus],
+    *further_flags: str,
+) -> ReportCommand:
+    """A command that analyses single runs."""
+    flags = (*_RUN_FLAGS, *further_flags)
+    return ReportCommand(text, lambda parsed: act(_analysis_options(parsed)), flags)
+
+
+def _top_k_table(parsed: Namespace) -> ExitStatus:
+    return commands.top_k_table(_table_options(parsed), as_json=parsed.json)
+
+
+def _classes(parsed: Namespace) -> ExitStatus:
+    return analysis_commands.classes(_analysis_options(parsed), as_json=parsed.json)
+
+
+def _tsne(parsed: Namespace) -> ExitStatus:
+    of_tsne = analysis_commands.TSNEOptions(
+        training=parsed.sample == "train",
+        images=parsed.images,
+        seed=parsed.seed,
+        device=getattr(parsed, "device", "auto"),
+    )
+    return analysis_commands.tsne(_analysis_options(parsed), of_tsne)
+
+
+def _tensorboard(parsed: Namespace) -> ExitStatus:
+    from src.tracking import tensorboard
+
+    return tensorboard.write_events(_selection(parsed), parsed.out, quiet=parsed.quiet)
+
+
+def _summary(parsed: Namespace) -> ExitStatus:
+    options = {name: getattr(parsed, name) for name in MODEL_OPTIONS if hasattr(parsed, name)}
+    return analysis_commands.summary(_selection(parsed), options, as_json=parsed.json)
 
 
 COMMANDS = {
-    "": Command("the same as page", commands.everything, _OF_PAGE),
-    "page": Command(
-        "aggregate, then every chart and table, and the page", commands.everything, _OF_PAGE
+    "": _for_page("the same as page"),
+    "page": _for_page("aggregate, then every chart and table, and the page"),
+    "aggregate": _for_table("merge the run folders into one CSV", commands.aggregate),
+    "top-k": _for_table("the same as top-k charts", commands.top_k_charts),
+    "top-k charts": _for_table(
+        "a chart of the k best runs of each architecture", commands.top_k_charts
     ),
-    "aggregate": Command("merge the run folders into one CSV", commands.aggregate),
-    "top-k": Command("the same as top-k charts", commands.making("top_k_charts")),
-    "top-k charts": Command(
-        "a chart of the k best runs of each architecture", commands.making("top_k_charts")
+    "top-k table": ReportCommand("the same as a table", _top_k_table, (*_TABLE_FLAGS, "json")),
+    "overall": _for_table("a chart of the best run of each architecture", commands.overall),
+    "effects": _for_table("a chart of what each setting does on average", commands.effects),
+    "pairs": _for_table("heat maps of every two settings, for each architecture", commands.pairs),
+    "importance": _for_table("a chart of how much each setting matters", commands.importance),
+    "parallel": _for_table("a chart of all runs across their settings", commands.parallel),
+    "scatter": _for_table("a chart of their validation and test accuracies", commands.scatter),
+    "tables": _for_table(
+        "the tables behind all these, as CSV, Markdown and LaTeX", commands.tables
     ),
-    "top-k table": Command("the same as a table", commands.top_k_table, (*_OF_TABLES, "json")),
-    "overall": Command(
-        "a chart of the best run of each architecture", commands.making("overall_chart")
+    "findings": _for_table("what was shown of each architecture, in sentences", commands.findings),
+    "curves": _for_runs("loss and accuracy over the epochs of runs", analysis_commands.curves, "k"),
+    "confusion": _for_runs("which classes are taken for which", analysis_commands.confusion),
+    "classes": ReportCommand(
+        "the same as a table, the worst classes first", _classes, (*_RUN_FLAGS, "k", "json")
     ),
-    "effects": Command(
-        "a chart of what each setting does on average", commands.making("effects_chart")
-    ),
-    "pairs": Command(
-        "heat maps of every two settings, for each architecture", commands.making("pairs_charts")
-    ),
-    "importance": Command(
-        "a chart of how much each setting matters", commands.making("importance_chart")
-    ),
-    "parallel": Command(
-        "a chart of all runs across their settings", commands.making("parallel_chart")
-    ),
-    "scatter": Command(
-        "a chart of their validation and test accuracies", commands.making("scatter_chart")
-    ),
-    "tables": Command(
-        "the tables behind all these, as CSV, Markdown and LaTeX", commands.making("tables")
-    ),
-    "findings": Command(
-        "what was shown of each architecture, in sentences", commands.print_findings
-    ),
-    "curves": Command(
-        "loss and accuracy over the epochs of runs", analyses.draw_curves, (*_OF_RUNS, "k")
-    ),
-    "confusion": Command("which classes are taken for which", analyses.draw_confusion, _OF_RUNS),
-    "classes": Command(
-        "the same as a table, the worst classes first",
-        analyses.print_classes,
-        (*_OF_RUNS, "k", "json"),
-    ),
-    "images": Command(
+    "images": _for_runs(
         "the most confident mistakes as pictures",
-        analyses.draw_images,
-        (*_OF_RUNS, "k", "base_dataset_path"),
+        analysis_commands.images,
+        *("k", "base_dataset_path"),
     ),
-    "tsne": Command(
+    "tsne": ReportCommand(
         "t-SNE of the penultimate features of images",
-        analyses.draw_tsne,
-        (*_OF_RUNS, "sample", "images", "seed", "base_dataset_path", "device"),
+        _tsne,
+        (*_RUN_FLAGS, "sample", "images", "seed", "base_dataset_path", "device"),
     ),
-    "tensorboard": Command(
+    "tensorboard": ReportCommand(
         "run folders as TensorBoard event files",
-        tensorboard.write_events,
+        _tensorboard,
         ("run", "runs", "out", "model", "quiet"),
     ),
-    "summary": Command(
+    "summary": ReportCommand(
         "layers, shapes, parameters and multiply-adds of a model",
-        summary.print_summary,
-        (*_OF_RUNS, "json", *MODEL_OPTIONS),
+        _summary,
+        (*_RUN_FLAGS, "json", *MODEL_OPTIONS),
     ),
 }
 
@@ -105,7 +138,7 @@ the k best)."""
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Make what was asked for."""
+    """Run a command. Raises UserError if there is no such command, or it has no such flag."""
     parser = _parser()
     parsed = parser.parse(arguments)
     name = " ".join(parsed.what)
@@ -114,23 +147,55 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         raise UserError(f"unknown report {name!r}: expected {known} or nothing")
     command = COMMANDS[name]
     given = [key for key, value in vars(parsed).items() if value != parser.get_default(key)]
-    for option in given:
-        if option not in ("what", *command.options):
-            raise UserError(_refused(option, name))
+    for flag in given:
+        if flag not in ("what", *command.flags):
+            raise UserError(_no_such_flag(flag, name))
     return command.act(parsed)
 
 
-def _refused(option: str, name: str) -> str:
-    having = [f"`{other}`" for other, command in COMMANDS.items() if option in command.options]
-    having = [other for other in having if other != "``"]
-    flag = option if option == "k" else f"-{option}"
-    if option == "json":
-        return f"--json: only {', '.join(having)} print anything that could be JSON"
-    return f"-{flag}: `{name or 'page'}` has no such option, but {', '.join(having)}"
+def _no_such_flag(flag: str, name: str) -> str:
+    accepting = [f"`{n}`" for n, command in COMMANDS.items() if n and flag in command.flags]
+    if flag == "json":
+        return f"--json: only {', '.join(accepting)} print anything that could be JSON"
+    dashes = "-" if flag == "k" else "--"
+    return f"{dashes}{flag}: `{name or 'page'}` has no such option, but {', '.join(accepting)}"
+
+
+def _table_options(parsed: Namespace) -> TableOptions:
+    return TableOptions(
+        csv=parsed.csv,
+        runs_dir=parsed.runs,
+        out=parsed.out,
+        k=parsed.k,
+        model=parsed.model,
+        rank_by=parsed.rank_by,
+        quiet=parsed.quiet,
+    )
+
+
+def _selection(parsed: Namespace) -> RunSelection:
+    return RunSelection(
+        runs_dir=parsed.runs or RUNS_DIR,
+        names=parsed.run or (),
+        model=parsed.model,
+        rank_by=parsed.rank_by,
+    )
+
+
+def _analysis_options(parsed: Namespace) -> analysis_commands.AnalysisOptions:
+    return analysis_commands.AnalysisOptions(
+        selection=_selection(parsed),
+        out=parsed.out,
+        k=parsed.k,
+        data_path=getattr(parsed, "base_dataset_path", None),
+        quiet=parsed.quiet,
+    )
 
 
 def _parser() -> Parser:
-    lines = "\n".join(f"  {name or '(nothing)':<14}{one.help}" for name, one in COMMANDS.items())
+    lines = "\n".join(
+        f"  {name or '(nothing)':<14}{command.help}" for name, command in COMMANDS.items()
+    )
     parser = Parser(prog="python -m src.report", description=_HELP.format(commands=lines))
     parser.add_argument("what", nargs="*", metavar="REPORT", help="one of the above")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="run folders [saved_models]")
@@ -142,9 +207,9 @@ def _parser() -> Parser:
         "-k",
         type=positive_int,
         metavar="N",
-        help=f"runs in a top-k [{commands.TOP}], or of each architecture in curves "
-        f"[{analyses.CURVES}]; mistakes shown by images [{analyses.IMAGES}], and of a class by "
-        f"classes [{analyses.MISTAKES}]",
+        help=f"runs in a top-k [{TOP_K}], or of each architecture in curves "
+        f"[{analysis_commands.CURVES}]; mistakes shown by images [{analysis_commands.MISTAKES}], "
+        f"and of a class by classes [{analysis_commands.CONFUSIONS}]",
     )
     parser.add_argument("--model", metavar="NAME", help="this architecture alone")
     parser.add_argument(
@@ -180,9 +245,9 @@ def _parser() -> Parser:
     parser.add_argument(
         "--images",
         type=positive_int,
-        default=analyses.SAMPLE,
+        default=analysis_commands.TSNE_IMAGES,
         metavar="N",
-        help=f"tsne: images, equally many of each class [{analyses.SAMPLE}]",
+        help=f"tsne: images, equally many of each class [{analysis_commands.TSNE_IMAGES}]",
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="tsne: of its sample [0]")
     add_config_flags(parser, ("base_dataset_path", "device", *MODEL_OPTIONS))

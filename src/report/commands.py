@@ -1,152 +1,215 @@
-"""The reports over one table of runs, as commands: aggregate, charts, top-k table, page."""
+"""Commands over a table of runs: aggregate it, draw charts, write tables and the page."""
 
 import json
-import sys
 import time
-from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.common.errors import ExitStatus, UserError
-from src.common.paths import CSV_FILE, RUNS_DIR, shown
-from src.common.progress import ShowProgress, show_progress, silent
-from src.report import table
-from src.runs.aggregate import Collected, collect, unfinished, write_csv
+from src.common.paths import CSV_FILE, shown
+from src.report.load import NoFinishedRun, TableOptions, aggregate_runs, load_report
+from src.report.report_data import ReportData
+from src.runs.aggregate import unfinished
 
 if TYPE_CHECKING:
-    from src.report.build import Report
-    from src.report.page.standing import Sets
+    from matplotlib.figure import Figure
 
-TOP = 5
-
-
-class NothingFinished(UserError):
-    """There are run folders, but none of a run that has come to its end."""
+    from src.sweep.status.page_state import Sets
 
 
-def aggregate(parsed: Namespace) -> ExitStatus:
-    """Merge the run folders into --csv."""
-    collected = _collected(parsed, parsed.csv or CSV_FILE)
+@dataclass(frozen=True, kw_only=True)
+class PageOptions:
+    """What the page's cells are counted against, and whether it is written again and again."""
+
+    sets: Path | None = None
+    grid: Path | None = None
+    watch: float | None = None
+    """Seconds from one writing to the next. None: it is written once."""
+
+
+def aggregate(options: TableOptions) -> ExitStatus:
+    """Merge the run folders into one CSV."""
+    path = options.csv or CSV_FILE
+    collected = aggregate_runs(options, path)
     missing = unfinished(sum(collected.states.values(), Counter()))
-    print(f"{len(collected.table)} rows in {shown(parsed.csv or CSV_FILE)}")
+    print(f"{len(collected.table)} rows in {shown(path)}")
     if missing:
-        _note(parsed, f"not in it: {missing}")
+        options.note(f"not in it: {missing}")
     return ExitStatus.DONE
 
 
-def making(name: str) -> Callable[[Namespace], ExitStatus]:
-    """The command that makes what the method `name` of a Report makes, and prints its paths."""
+def top_k_charts(options: TableOptions) -> ExitStatus:
+    """A chart of the k best runs for each architecture."""
+    from src.report.charts import top_k
 
-    def act(parsed: Namespace) -> ExitStatus:
-        written = getattr(_report(parsed), name)()
-        for path in written:
-            print(shown(path))
-        if not written:
-            raise UserError("no two runs of an architecture can be compared: nothing to draw")
-        return ExitStatus.DONE
-
-    return act
+    return _save(top_k.figures(load_report(options)), options)
 
 
-def everything(parsed: Namespace) -> ExitStatus:
-    """Every chart and the page; with --watch, the page again and again until Ctrl-C."""
-    if parsed.watch is None:
-        return making("everything")(parsed)
-    try:
-        while True:
-            path = _write_page(parsed, parsed.watch)
-            _note(parsed, f"{shown(path)} written; Ctrl-C ends" if path else "no finished run yet")
-            time.sleep(parsed.watch)
-    except KeyboardInterrupt:
-        if path := _write_page(parsed, None):  # one that waits for no other
-            print(shown(path))
-        return ExitStatus.DONE
+def top_k_table(options: TableOptions, *, as_json: bool) -> ExitStatus:
+    """Print the k best runs of each architecture as a table or as JSON."""
+    from src.report import export_tables
 
-
-def _write_page(parsed: Namespace, watch: float | None) -> Path | None:
-    """The page as things stand now; None, and nothing written, before the first run is done."""
-    try:
-        return _report(parsed).page(watch)
-    except NothingFinished:
-        return None
-
-
-def top_k_table(parsed: Namespace) -> ExitStatus:
-    """Print the best runs of each architecture as a table or as JSON."""
-    report = _report(parsed)
-    rows = report.top_k_table()
-    if parsed.json:
-        found = rows.to_dict("records")
-        print(json.dumps(found, indent=2, default=lambda value: value.item()))
+    report = load_report(options)
+    rows = export_tables.top_k_table(report)
+    if as_json:
+        records = rows.to_dict("records")
+        print(json.dumps(records, indent=2, default=lambda value: value.item()))
         return ExitStatus.DONE
     print(rows.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     if missing := report.missing():
-        _note(parsed, f"not in it: {missing}")
+        options.note(f"not in it: {missing}")
     return ExitStatus.DONE
 
 
-def print_findings(parsed: Namespace) -> ExitStatus:
-    """Print what was shown of each architecture, as Markdown."""
-    print(_report(parsed).findings_text(), end="")
+def overall(options: TableOptions) -> ExitStatus:
+    """A chart of the best run of each architecture."""
+    from src.report.charts import overall
+
+    return _save([("overall", overall.figure(load_report(options)))], options)
+
+
+def effects(options: TableOptions) -> ExitStatus:
+    """A chart of main effects."""
+    from src.report.charts import main_effects
+
+    return _save([("effects", main_effects.figure(load_report(options)))], options)
+
+
+def pairs(options: TableOptions) -> ExitStatus:
+    """Heat maps of every two settings for each architecture."""
+    from src.report.charts import pairs
+
+    return _save(pairs.figures(load_report(options)), options)
+
+
+def importance(options: TableOptions) -> ExitStatus:
+    """A chart of the importance of settings."""
+    from src.report.charts import importance
+
+    return _save([("importance", importance.figure(load_report(options)))], options)
+
+
+def parallel(options: TableOptions) -> ExitStatus:
+    """A chart of parallel coordinates."""
+    from src.report.charts import parallel_coordinates
+
+    return _save([("parallel", parallel_coordinates.figure(load_report(options)))], options)
+
+
+def scatter(options: TableOptions) -> ExitStatus:
+    """A chart of validation and test accuracies."""
+    from src.report.charts import scatter
+
+    return _save([("scatter", scatter.figure(load_report(options)))], options)
+
+
+def tables(options: TableOptions) -> ExitStatus:
+    """The tables behind the charts as CSV, Markdown and LaTeX in <out>/tables."""
+    from src.report import export_tables
+
+    return _print_paths(export_tables.write_tables(load_report(options), options.out / "tables"))
+
+
+def findings(options: TableOptions) -> ExitStatus:
+    """Print the results of each architecture in sentences, as Markdown."""
+    from src.report import text_summary
+
+    print(text_summary.markdown(load_report(options)), end="")
     return ExitStatus.DONE
 
 
-def _collected(parsed: Namespace, csv: Path) -> Collected:
-    """Merge the run folders into `csv`. Raises UserError where no run is finished.
+def page(options: TableOptions, page_options: PageOptions) -> ExitStatus:
+    """Every chart and table, the text summary and the page; or, to watch, the page alone."""
+    if page_options.watch is not None:
+        return _watch(options, page_options, page_options.watch)
+    sets = _read_sets(options, page_options)
+    return _print_paths(_write_everything(load_report(options), options, sets))
 
-    The project's own table holds results on real data and no others.
-    """
-    runs_dir = parsed.runs or RUNS_DIR
-    collected = collect(
-        runs_dir, synthetic=csv.resolve() != CSV_FILE, show_progress=_follow(parsed)
+
+def _write_everything(report: ReportData, options: TableOptions, sets: "Sets | None") -> list[Path]:
+    """Write every chart and table, the text summary and the page; returns their paths."""
+    from src.report import export_tables, text_summary
+    from src.report.charts import (
+        importance,
+        main_effects,
+        overall,
+        pairs,
+        parallel_coordinates,
+        scatter,
+        top_k,
     )
-    for line in collected.unreadable:
-        _note(parsed, f"left out: {line}")
-    if collected.synthetic:
-        _note(parsed, f"left out: {collected.synthetic} runs on synthetic data")
-    if collected.table.empty:
-        missing = unfinished(sum(collected.states.values(), Counter())) or "no others"
-        raise NothingFinished(
-            f"--runs {str(runs_dir)!r}: no finished run for {shown(csv)} ({missing})"
-        )
-    write_csv(collected.table, csv)
-    return collected
+    from src.report.charts.figure import save_all
+
+    out = options.out
+    return [
+        *save_all([("overall", overall.figure(report))], out),
+        *save_all(top_k.figures(report), out),
+        *save_all([("effects", main_effects.figure(report))], out),
+        *save_all(pairs.figures(report), out),
+        *save_all([("importance", importance.figure(report))], out),
+        *save_all([("parallel", parallel_coordinates.figure(report))], out),
+        *save_all([("scatter", scatter.figure(report))], out),
+        *export_tables.write_tables(report, out / "tables"),
+        *text_summary.write(report, out),
+        _write_page(report, options, sets),
+    ]
 
 
-def _report(parsed: Namespace) -> "Report":
-    """The report that is asked for, over the table that is given or made now."""
-    from src.report.build import Report
+def _watch(options: TableOptions, page_options: PageOptions, seconds: float) -> ExitStatus:
+    """Write the page again and again until Ctrl-C, from the first finished run on."""
 
-    runs_dir = parsed.runs
-    if parsed.csv is None:
-        runs_dir = parsed.runs or RUNS_DIR
-        states = _collected(parsed, CSV_FILE).states
-    else:
-        states = collect(parsed.runs, show_progress=_follow(parsed)).states if parsed.runs else {}
-    runs = table.read(parsed.csv or CSV_FILE)
-    return Report(
-        *(runs, states, parsed.out, parsed.k or TOP, parsed.model, parsed.rank_by),
-        *(runs_dir, _sets(parsed), _follow(parsed)),
-    )
+    def write(watch: float | None) -> Path | None:
+        try:
+            sets = _read_sets(options, page_options)
+            return _write_page(load_report(options), options, sets, watch)
+        except NoFinishedRun:
+            return None
+
+    try:
+        while True:
+            path = write(seconds)
+            options.note(f"{shown(path)} written; Ctrl-C ends" if path else "no finished run yet")
+            time.sleep(seconds)
+    except KeyboardInterrupt:
+        if path := write(None):  # a last one, which no longer reads itself again
+            print(shown(path))
+        return ExitStatus.DONE
 
 
-def _sets(parsed: Namespace) -> "Sets | None":
-    """What is to be trained, where --sets or --grid tell."""
-    from src.report.page import standing
+def _write_page(
+    report: ReportData, options: TableOptions, sets: "Sets | None", watch: float | None = None
+) -> Path:
+    from src.report.page.render import write_page
+    from src.sweep.status.page_state import state_of_folders
 
-    if parsed.sets and parsed.grid:
+    state = state_of_folders(report.runs_dir, sets) if report.runs_dir else None
+    return write_page(report, options.out, state, watch=watch, show_progress=options.show_progress)
+
+
+def _read_sets(options: TableOptions, page_options: PageOptions) -> "Sets | None":
+    """The runs of --sets or --grid. Raises UserError if they cannot be compared to run folders."""
+    from src.sweep.status.page_state import read_sets
+
+    sets, grid = page_options.sets, page_options.grid
+    if sets and grid:
         raise UserError("--sets, --grid: expected one of them")
-    if (parsed.sets or parsed.grid) and parsed.csv and not parsed.runs:
+    if (sets or grid) and options.csv and not options.runs_dir:
         raise UserError("--sets, --grid: with --csv, --runs must name the run folders too")
-    return standing.read_sets(parsed.sets, parsed.grid)
+    return read_sets(sets, grid)
 
 
-def _follow(parsed: Namespace) -> ShowProgress:
-    return silent if parsed.quiet else show_progress
+def _save(figures: "Iterable[tuple[str, Figure | None]]", options: TableOptions) -> ExitStatus:
+    from src.report.charts.figure import save_all
+
+    return _print_paths(save_all(figures, options.out))
 
 
-def _note(parsed: Namespace, line: str) -> None:
-    if not parsed.quiet:
-        print(line, file=sys.stderr)
+def _print_paths(paths: Sequence[Path]) -> ExitStatus:
+    for path in paths:
+        print(shown(path))
+    if not paths:
+        raise UserError("no two runs of an architecture can be compared: nothing to draw")
+    return ExitStatus.DONE

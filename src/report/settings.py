@@ -1,90 +1,140 @@
-"""The hyperparameters that a table of runs varies, and the values that each has."""
+"""Hyperparameters of the runs in a table: which of them vary, their values, runs in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from src.report.numbers import SETTINGS
+from src.report.table import MODEL, text_column
 
-MODEL = "Modelname"
-_MOST_LEVELS = 12  # of numbers: a search draws hundreds of them, a grid has a few
-_WORDS = {MODEL: "model"}
-_ASIDE = {  # told by other columns, or without a part in what is learnt
+HYPERPARAMETERS = {
+    "augmentation": "augmented",
+    "scheduler": "",
+    "learning_rate": "lr",
+    "weight_decay": "wd",
+    "gamma": "gamma",
+}
+"""Columns of the published format that are hyperparameters, and their short names in labels."""
+
+_MOST_LEVELS = 12  # of a grid's numbers; a random search draws hundreds of different ones
+_TITLES = {MODEL: "model"}
+_NOT_LISTED = {  # in the table under another name, or without influence on what is learnt
     *("model_type", "data_augmentation", "base_dataset_path", "parent_weights"),
     *("device", "cuda_graphs", "keep_checkpoints", "checkpoint_minutes"),
 }
-_ALSO = ("num_epochs", "batch_size", "seed")
+_OWN_COLUMNS = ("num_epochs", "batch_size", "seed")
+_SCHEDULERS_WITH_GAMMA = ("exponential", "step")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A column of the table that says how runs were trained."""
+    """A hyperparameter as a factor: a column of the table and its levels."""
 
     name: str
     levels: tuple[Any, ...]
-    """Its values, numbers by size; None, for rows that do not tell it, comes last."""
+    """Distinct values, numbers in ascending order; None, for empty cells, comes last."""
 
     @property
-    def words(self) -> str:
-        """Its name as a person reads it."""
-        return _WORDS.get(self.name, self.name.replace("_", " "))
+    def title(self) -> str:
+        """The name in words."""
+        return _TITLES.get(self.name, self.name.replace("_", " "))
 
     @property
-    def is_wide(self) -> bool:
-        """Whether it has so many values, all numbers, that only a range makes sense."""
+    def is_continuous(self) -> bool:
+        """Whether it has so many levels, all numbers, that it is shown as a range of numbers."""
         return len(self.levels) > _MOST_LEVELS and all(
             isinstance(level, int | float | None) for level in self.levels
         )
 
     @property
     def labels(self) -> list[str]:
-        """Its values as a person reads them."""
-        return [_label(self.name, level) for level in self.levels]
+        """The levels in words."""
+        return [_level_label(self.name, level) for level in self.levels]
 
-    def places(self, table: pd.DataFrame) -> list[int]:
-        """For each row, the place of its value among the levels."""
-        place = {level: number for number, level in enumerate(self.levels)}
-        return [place[value] for value in _values(table, self.name)]
+    def codes(self, table: pd.DataFrame) -> list[int]:
+        """For each row the position of its value in `levels`, as of a pandas Categorical."""
+        code_of = {level: code for code, level in enumerate(self.levels)}
+        return [code_of[value] for value in _values(table, self.name)]
 
 
-def settings(table: pd.DataFrame, others: Sequence[str] = ()) -> list[Setting]:
-    """The settings that the table tells: its model, those of the published format, then `others`.
+def settings_of(table: pd.DataFrame, others: Sequence[str] = ()) -> list[Setting]:
+    """The model, the published hyperparameters, and further columns that vary.
 
-    Those of `others` are left out where no two runs of an architecture differ in them: recipes
-    of different architectures differ in much that nobody has varied.
+    Further columns, `others` among them, are left out if no two runs of one architecture differ
+    in them: recipes of different architectures differ in much that was never varied.
     """
-    always = [MODEL, *SETTINGS]
-    found = [_setting(table, name) for name in always]
-    also = [name for name in (*_ALSO, *others) if name in table and name not in always]
-    within = table.groupby(MODEL)
-    varied = [n for n in dict.fromkeys(also) if within[n].nunique(dropna=False).max() > 1]
-    return found + [_setting(table, name) for name in varied]
+    always = [MODEL, *HYPERPARAMETERS]
+    further = [name for name in (*_OWN_COLUMNS, *others) if name in table and name not in always]
+    by_model = table.groupby(MODEL)
+    varied = [n for n in dict.fromkeys(further) if by_model[n].nunique(dropna=False).max() > 1]
+    return [_setting(table, name) for name in (*always, *varied)]
 
 
-def with_settings(table: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """The table with every setting that its runs' configs (by run id) tell and it does not."""
+def varied_settings(rows: pd.DataFrame) -> list[Setting]:
+    """The settings in which these runs differ. The model itself is not one of them."""
+    return [s for s in settings_of(rows) if len(s.levels) > 1 and s.name != MODEL]
+
+
+def varied_factors(rows: pd.DataFrame) -> list[Setting]:
+    """The varied settings with few enough levels to average over the runs with each of them."""
+    return [setting for setting in varied_settings(rows) if not setting.is_continuous]
+
+
+def add_settings(table: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The table with a column for every setting in its runs' configs (by run id) that it lacks."""
     names = dict.fromkeys(name for config in configs.values() for name in config)
-    ids = told(table, "run_id")
-    more = {
-        name: [configs.get(run_id or "", {}).get(name) for run_id in ids]
+    run_ids = text_column(table, "run_id")
+    columns = {
+        name: [configs.get(run_id or "", {}).get(name) for run_id in run_ids]
         for name in names
-        if name not in table and name not in _ASIDE
+        if name not in table and name not in _NOT_LISTED
     }
-    return pd.concat([table, pd.DataFrame(more, table.index, dtype=object)], axis=1)
+    return pd.concat([table, pd.DataFrame(columns, table.index, dtype=object)], axis=1)
 
 
-def told(table: pd.DataFrame, name: str) -> list[str | None]:
-    """A column as text; None where the table does not tell it."""
-    if name not in table:
-        return [None] * len(table)
-    return [text(value) for value in table[name].tolist()]
+def describe_runs(
+    rows: list[dict[str, Any]], defaults: Mapping[str, object] | None = None
+) -> tuple[str, list[str]]:
+    """Runs in words: what all rows have in common, and a label of what is different for each row.
+
+    defaults: further columns to compare, with their default values. A value at its default is not
+    written.
+    """
+    defaults = defaults or {}
+    shared = [name for name in HYPERPARAMETERS if len({row[name] for row in rows}) == 1]
+    if len({_has_gamma(row) for row in rows}) > 1:
+        shared = [name for name in shared if name != "gamma"]
+    different = [name for name in HYPERPARAMETERS if name not in shared]
+    further = [name for name in defaults if len({row[name] for row in rows}) > 1]
+    labels = [
+        _in_words(row, [*different, *(name for name in further if row[name] != defaults[name])])
+        for row in rows
+    ]
+    common = _in_words(rows[0], shared) if rows else ""
+    return common, [label or row[MODEL] for label, row in zip(labels, rows, strict=True)]
 
 
-def text(value: Any) -> str | None:
-    """A cell as text; None where it is empty."""
-    return None if value is None or pd.isna(value) else str(value)
+def _in_words(row: dict[str, Any], names: Iterable[str]) -> str:
+    return ", ".join(
+        _value_in_words(name, row[name]) for name in names if name != "gamma" or _has_gamma(row)
+    )
+
+
+def _has_gamma(row: dict[str, Any]) -> bool:
+    """Whether a run's schedule uses gamma: with others it has no meaning."""
+    return row["scheduler"] in _SCHEDULERS_WITH_GAMMA
+
+
+def _value_in_words(name: str, value: Any) -> str:
+    if name == "augmentation":
+        return "augmented" if value else "not augmented"
+    text = format(value, "g") if isinstance(value, int | float) else str(value)
+    if isinstance(value, bool):
+        text = "on" if value else "off"
+    short = HYPERPARAMETERS.get(name, name.replace("_", " "))
+    # no line of a label is broken between a name and its value
+    return f"{short} {text}".strip().replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _setting(table: pd.DataFrame, name: str) -> Setting:
@@ -95,17 +145,17 @@ def _setting(table: pd.DataFrame, name: str) -> Setting:
 
 
 def _values(table: pd.DataFrame, name: str) -> list[Any]:
-    return [None if pd.isna(value) else _plain(value) for value in table[name].tolist()]
+    return [None if pd.isna(value) else _as_int(value) for value in table[name].tolist()]
 
 
-def _plain(value: Any) -> Any:
-    """A whole number is the same level whether its column is of floats or not."""
+def _as_int(value: Any) -> Any:
+    """Whole floats as int: a column with gaps is of floats, and 3.0 and 3 are one level."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _label(name: str, level: Any) -> str:
+def _level_label(name: str, level: Any) -> str:
     if level is None:
-        return "not told"
+        return "unknown"
     if isinstance(level, bool) or name == "augmentation":
         return "on" if level else "off"
     return f"{level:g}" if isinstance(level, float) else str(level)

@@ -1,117 +1,174 @@
-"""The table that reports are made of, ours or that of another sweep in the published format."""
+"""The table of runs: read a CSV, rank its rows, select some of them."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from src.common.errors import UserError
 from src.common.option_fields import did_you_mean
 
-TEST = "test_accuracy_best_val_acc"
-_SHOWN = (TEST, "test_per_class_accuracy_best_val_acc")
-NEEDED = (
-    "Modelname",
-    "augmentation",
-    "gamma",
-    "learning_rate",
-    "scheduler",
-    "weight_decay",
-    *_SHOWN,
+MODEL = "Modelname"
+TEST_ACCURACY = "test_accuracy_best_val_acc"
+PER_CLASS_ACCURACY = "test_per_class_accuracy_best_val_acc"
+BEST_VAL_ACCURACY = "best_val_accuracy"
+TEST_IMAGES = 10_000
+"""Size of CIFAR-10's test split, assumed of a table without a column `test_images`."""
+
+_ACCURACIES = (TEST_ACCURACY, PER_CLASS_ACCURACY)
+_TEXT_COLUMNS = (MODEL, "scheduler")
+REQUIRED_COLUMNS = (
+    *(MODEL, "augmentation", "gamma", "learning_rate", "scheduler", "weight_decay"),
+    *_ACCURACIES,
 )
-DEFAULT_RANK = "best_val_accuracy"
-_RANKS = (
-    DEFAULT_RANK,
-    "val_accuracy",  # of the last epoch: all that the published format has
-    TEST,  # which picks by the images that judge: better than nothing
+_DEFAULT_RANK_COLUMNS = (
+    BEST_VAL_ACCURACY,
+    "val_accuracy",  # of the last epoch: the only one in the published format
+    TEST_ACCURACY,  # selects on the images that the result is measured on: a last resort
 )
-_SHORTHAND = {"test_accuracy": TEST}
+_SHORTHANDS = {"test_accuracy": TEST_ACCURACY}
 _LOWER_IS_BETTER = ("loss", "seconds")
+_LABELS = {
+    BEST_VAL_ACCURACY: "best validation accuracy",
+    "val_accuracy": "validation accuracy of the last epoch",
+    TEST_ACCURACY: "test accuracy",
+}
 
 
 def read(path: Path) -> pd.DataFrame:
-    """A CSV in the published format, with or without our columns and a leading index column.
+    """Read a CSV in the published format, with or without our own columns and an index column.
 
-    Raises UserError naming what is missing.
+    Rows without an accuracy are dropped, with a line on stderr. Raises UserError if the file is
+    not such a table: no CSV, a column is missing or not numeric, or no row is left.
     """
+    table = _read_csv(path)
+    _validate(table, path)
+    complete = table.dropna(subset=[MODEL, *_ACCURACIES])
+    if len(complete) < len(table):
+        dropped = len(table) - len(complete)
+        print(f"{path}: left out {dropped} rows without an accuracy", file=sys.stderr)
+    if complete.empty:
+        raise UserError(f"--csv {str(path)!r}: no run in it has an accuracy")
+    return complete.astype({name: str for name in _TEXT_COLUMNS})
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except OSError as error:
         raise UserError(f"--csv {str(path)!r}: {error.strerror}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"--csv {str(path)!r}: not a CSV: {' '.join(str(error).split())}") from None
-    table = table.loc[:, ~table.columns.str.startswith("Unnamed:")]
-    missing = [name for name in NEEDED if name not in table]
+    return table.loc[:, ~table.columns.str.startswith("Unnamed:")]
+
+
+def _validate(table: pd.DataFrame, path: Path) -> None:
+    """Raise UserError if a required column is missing or holds impossible values."""
+    missing = [name for name in REQUIRED_COLUMNS if name not in table]
     if missing:
         raise UserError(f"--csv {str(path)!r}: no column {', '.join(missing)}")
     if table.empty:
         raise UserError(f"--csv {str(path)!r}: no runs in it")
-    text = ("Modelname", "scheduler")
-    for name in NEEDED:
-        if name not in text and not pd.api.types.is_numeric_dtype(table[name]):
+    for name in REQUIRED_COLUMNS:
+        if name not in _TEXT_COLUMNS and not pd.api.types.is_numeric_dtype(table[name]):
             raise UserError(f"--csv {str(path)!r}: column {name} holds something else than numbers")
-    for name in _SHOWN:
+    for name in _ACCURACIES:
         if not table[name].dropna().between(0, 1).all():
             raise UserError(f"--csv {str(path)!r}: column {name}: expected shares from 0 to 1")
-    whole = table.dropna(subset=["Modelname", *_SHOWN])
-    if len(whole) < len(table):
-        left = len(table) - len(whole)
-        print(f"{path}: left out {left} rows without an accuracy", file=sys.stderr)
-    if whole.empty:
-        raise UserError(f"--csv {str(path)!r}: no run in it has an accuracy")
-    return whole.astype({name: str for name in text})
 
 
-def trainings(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that were trained: without the further names of the same training."""
+def drop_aliases(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per training: without the rows that are another name of the same training."""
     return table[table["alias_of"].isna()] if "alias_of" in table else table
 
 
-def rank_column(table: pd.DataFrame, wanted: str | None) -> str:
-    """The column to rank by. Raises UserError where it is not a column of numbers."""
-    if wanted is None:
-        known = [name for name in _RANKS if name in table and table[name].notna().any()]
-        return known[0]
-    column = _SHORTHAND.get(wanted, wanted)
+def rank_column(table: pd.DataFrame, rank_by: str | None) -> str:
+    """The column to rank by. None: the best of the default columns that the table has.
+
+    Raises UserError if `rank_by` is no column of numbers.
+    """
+    if rank_by is None:
+        filled = (n for n in _DEFAULT_RANK_COLUMNS if n in table and table[n].notna().any())
+        return next(filled)
+    column = _SHORTHANDS.get(rank_by, rank_by)
     numeric = list(table.select_dtypes("number").columns)
     if column not in numeric:
         raise UserError(
-            f"--rank-by {wanted!r}: no such column of numbers{did_you_mean(wanted, numeric)}"
+            f"--rank-by {rank_by!r}: no such column of numbers{did_you_mean(rank_by, numeric)}"
         )
     return column
 
 
 def lower_is_better(column: str) -> bool:
-    """Whether a smaller value of a measure is a better one."""
+    """Whether smaller values of a column are better, as of losses and times."""
     return any(word in column for word in _LOWER_IS_BETTER)
 
 
 def is_share(column: str) -> bool:
-    """Whether a measure goes from 0 to 1 and is read in per cent."""
+    """Whether a column holds shares from 0 to 1, which are shown as percentages."""
     return "accuracy" in column
 
 
-def ranked(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Trained rows, best first; ties stay in the table's order, rows without a value go.
+def column_label(column: str) -> str:
+    """A column's name in words, for titles and axes."""
+    return _LABELS.get(column, column.replace("_", " "))
 
-    Runs that were pruned come after all that were not: they are not comparable.
+
+def rank(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The trainings sorted by a column, best first; ties keep the table's order.
+
+    Rows without a value are dropped. Pruned runs come last: their numbers are of fewer epochs.
     """
-    rows = trainings(table).dropna(subset=[column])
+    rows = drop_aliases(table).dropna(subset=[column])
     rows = rows.sort_values(column, ascending=lower_is_better(column), kind="stable")
     pruned = is_pruned(rows)
     return pd.concat([rows[~pruned], rows[pruned]])
 
 
 def is_pruned(table: pd.DataFrame) -> "pd.Series[bool]":
-    """For each row, whether its run was stopped as hopeless before its end."""
+    """Row mask: whether each run was ended early by a pruner."""
     if "stop_reason" in table:
         return table["stop_reason"] == "pruned"
     return pd.Series(False, index=table.index)
 
 
 def architectures(table: pd.DataFrame, only: str | None = None) -> list[str]:
-    """The architectures of the table, in its order, or the one wanted."""
-    there = list(dict.fromkeys(table["Modelname"]))
-    if only is not None and only not in there:
-        raise UserError(f"--model {only!r}: expected one of {', '.join(there)}")
-    return there if only is None else [only]
+    """The architectures in the order of the table, or [only].
+
+    Raises UserError if `only` is not in the table.
+    """
+    names = list(dict.fromkeys(table[MODEL]))
+    if only is not None and only not in names:
+        raise UserError(f"--model {only!r}: expected one of {', '.join(names)}")
+    return names if only is None else [only]
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dictionaries by column name."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def number_of_test_images(row: Mapping[Any, Any]) -> int:
+    """How many images a row's test accuracy was measured on."""
+    images = row.get("test_images")
+    return TEST_IMAGES if images is None or pd.isna(images) else int(images)
+
+
+def first_number(row: Mapping[str, Any], columns: tuple[str, ...]) -> float | None:
+    """The value of the first of `columns` that a row has. Returns None if it has none of them."""
+    values = (row.get(name) for name in columns)
+    return next((float(v) for v in values if v is not None and not pd.isna(v)), None)
+
+
+def text_column(table: pd.DataFrame, name: str) -> list[str | None]:
+    """A column as text, None for empty cells. All None if there is no such column."""
+    if name not in table:
+        return [None] * len(table)
+    return [cell_text(value) for value in table[name].tolist()]
+
+
+def cell_text(value: Any) -> str | None:
+    """A cell as text. Returns None if it is empty."""
+    return None if value is None or pd.isna(value) else str(value)

@@ -1,42 +1,44 @@
 """Write run folders as TensorBoard event files."""
 
 import math
-from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from src.common.errors import ExitStatus, UserError
-from src.common.paths import RUNS_DIR, shown
+from src.common.paths import shown
 from src.common.progress import show_progress, silent
-from src.report.chosen import Chosen, named
+from src.report.run_analysis.run_selection import RunSelection, SelectedRun, find_runs
 from src.runs.run_folder import all_runs
 
 FOLDER = "tensorboard"
 _TEST = ("test_accuracy_best_val_acc", "test_loss_best_val_acc", "best_val_accuracy")
 
 
-def write_events(parsed: Namespace) -> ExitStatus:
-    """Write <out>/tensorboard/<model>/<run>: epochs, settings and results of each run."""
+def write_events(selection: RunSelection, out: Path, *, quiet: bool = False) -> ExitStatus:
+    """Write <out>/tensorboard/<model>/<run>: epochs, settings and results of each run.
+
+    selection: named runs, or all that have finished an epoch. Raises UserError if there is none.
+    """
     try:
         import tensorboard  # noqa: F401
     except ImportError:
         raise UserError("TensorBoard is not installed: pip install tensorboard") from None
-    runs_dir = parsed.runs or RUNS_DIR
-    if parsed.run:
-        runs = named(parsed.run, runs_dir)
+    runs_dir = selection.runs_dir
+    if selection.names:
+        runs = find_runs(selection.names, runs_dir)
     else:
-        folders = all_runs(runs_dir, parsed.model or "*")
-        runs = [Chosen.at(run.path) for run in folders if run.history()]
+        folders = all_runs(runs_dir, selection.model or "*")
+        runs = [SelectedRun.at(run.path) for run in folders if run.history()]
     if not runs:
         raise UserError(f"--runs {str(runs_dir)!r}: no run has finished an epoch")
-    for run in (silent if parsed.quiet else show_progress)(runs, "event files"):
-        _write(run, parsed.out / FOLDER / run.config.model_type / run.folder.path.name)
-    print(shown(parsed.out / FOLDER))
+    for run in (silent if quiet else show_progress)(runs, "event files"):
+        _write(run, out / FOLDER / run.config.model_type / run.folder.path.name)
+    print(shown(out / FOLDER))
     return ExitStatus.DONE
 
 
-def _write(run: Chosen, folder: Path) -> None:
+def _write(run: SelectedRun, folder: Path) -> None:
     """Replace the event files of a run."""
     from torch.utils.tensorboard import SummaryWriter
 

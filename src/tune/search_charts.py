@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, ScalarFormatter
 
 from src.config import RunConfig
-from src.report.charts import save
+from src.report.charts.figure import save
 from src.tune.lr_range_test import RangeTestCurve
 from src.tune.search_data import SearchData, Trial, axis, place
 from src.tune.search_space import Range

@@ -5,12 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from src.data import synthetic
 from src.report import table
-from src.report.build import Report
-from src.runs.aggregate import collect, write_csv
+from src.report.page.render import write_page
+from src.report.page.sweep_state import SweepState
+from src.report.report_data import ReportData
+from src.runs.aggregate import PUBLISHED_COLUMNS, collect, write_csv
+from src.sweep import grid
+from src.sweep.status.page_state import state_of_folders
 from tests.conftest import lacking
 from tests.report import made_up
 
@@ -31,36 +37,58 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def report(sweep: Path) -> Report:
-    """The report over the made-up sweep, counted against its grid."""
+def report(sweep: Path) -> ReportData:
+    """The data of a report over the made-up sweep."""
     collected = collect(sweep)
     write_csv(collected.table, sweep.parent / "clean_runs.csv")
-    states = collected.states
     runs = table.read(sweep.parent / "clean_runs.csv")
-    sets = {"grid": made_up.configs()}
-    out = sweep.parent / "report"
-    return Report(runs, states, out, runs_dir=sweep, sets=sets)
+    return ReportData(runs, collected.states, sweep)
 
 
 @pytest.fixture(scope="session")
-def page_file(report: Report) -> Path:
+def state(sweep: Path) -> SweepState:
+    """Its state, counted against its grid."""
+    return state_of_folders(sweep, {"grid": made_up.configs()})
+
+
+@pytest.fixture(scope="session")
+def page_file(report: ReportData, state: SweepState, sweep: Path) -> Path:
     """Its page."""
-    return report.page()
+    return write_page(report, sweep.parent / "report", state)
 
 
 @pytest.fixture(scope="session")
-def few(report: Report) -> Report:
+def few(report: ReportData) -> ReportData:
     """The best ten runs of each architecture, and some others."""
-    best = table.ranked(report.runs, report.column).groupby("Modelname").head(10)
+    best = table.rank(report.runs, report.rank_column).groupby("Modelname").head(10)
     chosen = {*best.index, *report.runs.index[::25]}
-    out = report.out.parent / "few"
-    return replace(report, runs=report.runs.loc[sorted(chosen)], out=out)
+    return replace(report, runs=report.runs.loc[sorted(chosen)])
 
 
 @pytest.fixture(scope="session")
-def few_file(few: Report) -> Path:
+def few_file(few: ReportData, state: SweepState, sweep: Path) -> Path:
     """Their page."""
-    return few.page()
+    return write_page(few, sweep.parent / "few", state)
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """864 rows as another sweep would bring them: without our columns, with an index column."""
+    random = np.random.default_rng(0)
+    rows = []
+    for config in grid.expand(grid.REFERENCE):
+        row = dict(
+            zip(PUBLISHED_COLUMNS, random.uniform(0.5, 0.8, len(PUBLISHED_COLUMNS)), strict=True)
+        )
+        row |= {"Modelname": config.model_type, "Group": config.model_type}
+        row |= {"Full_Modelname": config.name, "augmentation": config.data_augmentation}
+        row |= {
+            n: getattr(config, n) for n in ("gamma", "learning_rate", "scheduler", "weight_decay")
+        }
+        rows.append(row)
+    path = tmp_path_factory.mktemp("csv") / "theirs.csv"
+    pd.DataFrame(rows, columns=PUBLISHED_COLUMNS).to_csv(path)
+    return path
 
 
 @pytest.fixture(scope="session")

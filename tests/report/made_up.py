@@ -4,15 +4,18 @@ Its numbers are drawn to look like those of a sweep; nothing in them was measure
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.dataset import CLASSES
+from src.report.table import TEST_ACCURACY
 from src.runs.run_folder import RunFolder
 from src.sweep import grid
 
@@ -20,6 +23,7 @@ EVIL = "</script><img src=x onerror=window.evil=1><b>bold</b>"
 _BASE = {"resnet": 0.78, "cnn": 0.80, "vit": 0.70}
 _RATE = {0.01: -0.16, 0.001: 0.015, 0.0001: 0.0, 0.00001: -0.13}
 _DECAY = {0.01: -0.012, 0.001: 0.006, 0.0001: 0.002, 0.00001: 0.0}
+RATES, SCHEDULES = (0.1, 0.01, 0.001), ("step", "cosine")
 _SCHEDULE = {"exponential": 0.0, "step": 0.004, "cosine": 0.007}
 
 
@@ -167,3 +171,25 @@ def _result(
     for part in ("train", "val"):
         result |= {f"{part}_{m}": history[-1][f"{part}_{m}"] for m in ("accuracy", "loss")}
     return result
+
+
+def table_of_grid(accuracy: Callable[[float, str, bool], float], **columns: Any) -> pd.DataFrame:
+    """The runs of a grid, with the accuracy that a function of rate, schedule, augmented gives."""
+    rows = [
+        {
+            "Modelname": "cnn",
+            "augmentation": augmented,
+            "scheduler": schedule,
+            "learning_rate": rate,
+            "weight_decay": 0.0,
+            "gamma": 0.97,
+            "test_per_class_accuracy_best_val_acc": 0.5,
+            **columns,
+        }
+        for rate, schedule, augmented in product(RATES, SCHEDULES, (False, True))
+    ]
+    found = pd.DataFrame(rows)
+    found["best_val_accuracy"] = [
+        accuracy(row["learning_rate"], row["scheduler"], row["augmentation"]) for row in rows
+    ]
+    return found.assign(**{TEST_ACCURACY: found["best_val_accuracy"]})

@@ -15,7 +15,9 @@ from traitlets.config import Config
 
 from src.common.paths import CSV_FILE, ROOT
 from src.data.dataset import CLASSES
-from src.report import chosen, numbers, table
+from src.report import table
+from src.report.run_analysis.run_selection import best_runs
+from src.report.statistics import wilson_interval
 from src.runs.aggregate import collect, write_csv
 from src.runs.run_folder import RunFolder, all_runs
 
@@ -88,7 +90,7 @@ def check_compared(done: Executed, runs: Sequence[RunFolder]) -> None:
         ("epochs run", "epochs_run"),
     ]:
         assert done.row("numbers", words) == as_shown([result[name] for result in results])
-    around = [numbers.interval(result[f"test_accuracy_{BEST}"], 300) for result in results]
+    around = [wilson_interval(result[f"test_accuracy_{BEST}"], 300) for result in results]
     for words, end in (("low", 0), ("high", 1)):
         ends = as_shown([one[end] for one in around])
         assert done.row("numbers", f"test accuracy, {words} 95 %") == ends
@@ -108,7 +110,7 @@ def check_compared(done: Executed, runs: Sequence[RunFolder]) -> None:
 
 def test_the_best_runs_are_compared(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWEEP_RUNS", str(trained))
-    best = chosen.best(trained, None, None, 1)
+    best = best_runs(trained, None, None, 1)
     assert len(best) == 2
     check_compared(Executed("compare_runs", ROOT), [run.folder for run in best])
 
@@ -151,12 +153,12 @@ def check_final(done: Executed, csv: Path, k: int) -> None:
     runs, models = table.read(csv), len(pd.read_csv(csv)["Modelname"].unique())
     assert f"{len(runs)} finished runs" in done.text("summary")
     column = table.rank_column(runs, None)
-    top = table.ranked(runs, column).groupby("Modelname").head(k)
+    top = table.rank(runs, column).groupby("Modelname").head(k)
     for cell, rows in (("overall", top.drop_duplicates("Modelname")), ("top", top)):
         for row in rows.to_dict("records"):
             line = next(line for line in done.text(cell).splitlines() if row["run_id"] in line)
             accuracy, images = row[f"test_accuracy_{BEST}"], int(row["test_images"])
-            shown = [row[column], accuracy, *numbers.interval(accuracy, images)]
+            shown = [row[column], accuracy, *wilson_interval(accuracy, images)]
             assert as_shown(shown) == line.partition(row["run_id"])[2].split()[:4]
     assert done.text("top").count("the most accurate") == models
     noise = done.text("noise").splitlines()

@@ -17,7 +17,8 @@ from playwright.sync_api import expect
 
 from docs.browser import drawn, see, until
 from src.report import table
-from src.report.build import Report
+from src.report.page.render import write_page
+from src.report.report_data import ReportData
 from tests.report import made_up
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def shown(page: "Page") -> list[str]:
     return keys
 
 
-def test_sorting(opened: Open, few: Report) -> None:
+def test_sorting(opened: Open, few: ReportData) -> None:
     page, runs = opened(), few.runs
     head = page.locator('#table th[data-column="test_accuracy_best_val_acc"]')
     expect(head).to_have_attribute("aria-sort", "none")
@@ -93,7 +94,7 @@ def test_sorting(opened: Open, few: Report) -> None:
 
 
 def test_filters_reach_the_table_and_every_plot(
-    opened: Open, page_file: Path, report: Report
+    opened: Open, page_file: Path, report: ReportData
 ) -> None:
     page, runs = opened(page_file), report.runs
     page.locator('[data-setting="Modelname"][data-place="1"]').check()
@@ -135,7 +136,7 @@ def test_filters_reach_the_table_and_every_plot(
     expect(page.get_by_label("best validation accuracy, at least")).to_have_value("")
 
 
-def test_text_finds_a_run_and_the_address_keeps_it(opened: Open, few: Report) -> None:
+def test_text_finds_a_run_and_the_address_keeps_it(opened: Open, few: ReportData) -> None:
     page, key = opened(), str(few.runs["run_id"].iloc[5])
     page.fill("#search", key)
     expect(page.locator(SHOWN).first).to_have_attribute("data-key", key)
@@ -154,7 +155,7 @@ def test_text_finds_a_run_and_the_address_keeps_it(opened: Open, few: Report) ->
     expect(page.locator(SHOWN), "what is not here is not asked for").to_have_count(len(few.runs))
 
 
-def test_a_run_in_full(opened: Open, few: Report) -> None:
+def test_a_run_in_full(opened: Open, few: ReportData) -> None:
     page = opened(permissions=["clipboard-read", "clipboard-write"])
     best = few.runs.nlargest(1, "best_val_accuracy").iloc[0]
     page.locator("#table tbody th button").first.click()
@@ -266,7 +267,7 @@ def without_pictures(page: Path, key: str, copy: Path) -> Path:
     return copy
 
 
-def test_curves_of_the_ticked_runs(opened: Open, few: Report) -> None:
+def test_curves_of_the_ticked_runs(opened: Open, few: ReportData) -> None:
     page = opened()
     assert len(drawn(page, "curves-plot")) == 3 * 4, "the best of each architecture"
     page.locator("#table tbody input").nth(1).check()
@@ -311,7 +312,7 @@ def test_the_keyboard_does_it_all(opened: Open) -> None:
     expect(page.locator('[data-setting="scheduler"][data-place="1"]')).to_be_checked()
 
 
-def test_a_drag_on_the_last_axis_filters(opened: Open, few: Report) -> None:
+def test_a_drag_on_the_last_axis_filters(opened: Open, few: ReportData) -> None:
     page = opened()
     page.locator("#parallel").scroll_into_view_if_needed()
     box = page.locator("#parallel").bounding_box()
@@ -379,12 +380,12 @@ def test_it_is_accessible(opened: Open, scheme: str, size: tuple[int, int]) -> N
     assert grave == []
 
 
-def test_files_cannot_put_markup_into_it(opened: Open, few: Report, tmp_path: Path) -> None:
+def test_files_cannot_put_markup_into_it(opened: Open, few: ReportData, tmp_path: Path) -> None:
     """Neither a name nor a failure's message, wherever it is shown."""
     runs = few.runs.head(60).copy()
     runs["Full_Modelname"] = runs["device"] = runs["stop_reason"] = made_up.EVIL
     runs["scheduler"] = runs["scheduler"].replace("exponential", made_up.EVIL)
-    path = Report(runs, {}, tmp_path).page()
+    path = write_page(ReportData(runs), tmp_path)
     page = opened(path)
     for plot in ("main-effects", "scatter"):
         drawn(page, plot)
@@ -400,10 +401,10 @@ def test_files_cannot_put_markup_into_it(opened: Open, few: Report, tmp_path: Pa
 
 
 def test_it_reads_itself_again_and_keeps_the_choice(
-    opened: Open, few: Report, tmp_path: Path
+    opened: Open, few: ReportData, tmp_path: Path
 ) -> None:
-    path = Report(few.runs.head(40), {}, tmp_path).page(watch=4)
-    newer = Report(few.runs.head(50), {}, tmp_path / "newer").page(watch=4)
+    path = write_page(ReportData(few.runs.head(40)), tmp_path, watch=4)
+    newer = write_page(ReportData(few.runs.head(50)), tmp_path / "newer", watch=4)
     page = opened(path)
     page.fill("#search", "step")
     until(page, "location.hash.includes('step')")

@@ -10,7 +10,8 @@ import pytest
 from src import data
 from src.config import RunConfig
 from src.data.dataset import Dataset
-from src.report import numbers, table
+from src.report import table
+from src.report.charts.top_k import top_k
 from src.run import RunOptions, run
 from src.runs.aggregate import collect
 from src.runs.run_folder import RunFolder, State
@@ -120,10 +121,10 @@ def test_a_pruned_run_is_marked_everywhere_and_never_complete(
     assert runs[1e-7]["epochs_run"] == 2
     assert runs[0.003]["stop_reason"] == "completed"
     worst_first = collected.table.assign(best_val_accuracy=1 - collected.table.best_val_accuracy)
-    top = numbers.top_k(worst_first, "cifar10net", 4, "best_val_accuracy")
-    assert top.bars[0].pruned_after is None  # though the pruned ones would be ahead
-    assert top.bars[-1].pruned_after == 2
-    assert "pruned after 2 epochs" in top.bars[-1].label
+    top = top_k(worst_first, "cifar10net", 4, "best_val_accuracy")
+    assert top.runs[0].pruned_after is None  # though the pruned ones would be ahead
+    assert top.runs[-1].pruned_after == 2
+    assert "pruned after 2 epochs" in top.runs[-1].label
     assert table.is_pruned(worst_first).sum() >= 2
 
 

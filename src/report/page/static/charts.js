@@ -63,11 +63,11 @@ function effectTraces({ model, labels, points }, number, measure, inLegend) {
   const common = {
     x: labels, xaxis: `x${number}`, yaxis: `y${number}`, type: "scatter", name: safe(model), legendgroup: model,
   };
-  const told = points.map((one) =>
+  const labels = points.map((one) =>
     `${safe(model)}, ${one.n} runs<br>mean ${written(one.mean, measure.kind)}<br>best ${written(one.best, measure.kind)}`);
   return [
     { ...common, y: points.map((one) => one.mean), mode: "lines+markers", showlegend: inLegend,
-      line: { color: modelColour(model), width: 2 }, marker: { size: 6 }, text: told, hoverinfo: "text+x" },
+      line: { color: modelColour(model), width: 2 }, marker: { size: 6 }, text: labels, hoverinfo: "text+x" },
     { ...common, y: points.map((one) => one.best), mode: "markers", showlegend: false, hoverinfo: "skip",
       marker: { size: 8, symbol: "line-ew-open", color: modelColour(model), line: { width: 2 } } },
   ];
@@ -135,31 +135,31 @@ function drawPairs(target, rows) {
   plot(cleared(target), traces, layout, `Means of the ${measure.words} by ${across.words} and ${down.words}`);
 }
 
-/** The architectures whose importances are told, and the settings that they are told of. */
+/** The architectures whose importances are estimated, and the settings of these estimates. */
 function importances() {
-  const toldOnes = data.importance.filter((one) => Object.keys(one.shares).length);
+  const estimated = data.importance.filter((one) => Object.keys(one.shares).length);
   const names = averagedOver.concat(varied.filter((one) => one.wide)).map((one) => one.name)
-    .filter((name) => toldOnes.some((one) => name in one.shares));
-  return [toldOnes, names];
+    .filter((name) => estimated.some((one) => name in one.shares));
+  return [estimated, names];
 }
 
 function heightOfImportance() {
-  const [toldOnes, names] = importances();
-  return toldOnes.length ? 90 + names.length * (16 + 15 * toldOnes.length) : 0;
+  const [estimated, names] = importances();
+  return estimated.length ? 90 + names.length * (16 + 15 * estimated.length) : 0;
 }
 
 function drawImportance(target) {
-  const [toldOnes, names] = importances();
-  if (!toldOnes.length) return empty(target, "No architecture has enough finished runs to tell.");
-  const total = (name) => toldOnes.reduce((sum, one) => sum + (one.shares[name] ?? 0), 0);
+  const [estimated, names] = importances();
+  if (!estimated.length) return empty(target, "No architecture has enough finished runs.");
+  const total = (name) => estimated.reduce((sum, one) => sum + (one.shares[name] ?? 0), 0);
   names.sort((a, b) => total(a) - total(b));
-  const traces = [...toldOnes].reverse().map((one) => ({
+  const traces = [...estimated].reverse().map((one) => ({
     type: "bar", orientation: "h", name: safe(one.model), marker: { color: modelColour(one.model) },
     y: names.map((name) => safe(settingOf[name].words)), x: names.map((name) => one.shares[name] ?? 0),
     texttemplate: "%{x:.0%}", textposition: "outside", cliponaxis: false,
     hovertemplate: `${safe(one.model)}, ${one.runs} cells: %{x:.1%}<extra></extra>`,
   }));
-  const most = Math.max(...toldOnes.flatMap((one) => Object.values(one.shares)));
+  const most = Math.max(...estimated.flatMap((one) => Object.values(one.shares)));
   plot(cleared(target), traces, {
     bargap: 0.28, margin: { l: 100, r: 34, t: 36, b: 34 },
     xaxis: axis({ tickformat: ".0%", range: [0, Math.min(1.02, most * 1.12)] }), yaxis: axis({ showgrid: false }),
@@ -175,7 +175,7 @@ function heightOfScatter(target, rows) {
 
 function drawScatter(target, rows) {
   const [across, down] = [validation, measureOf.test_accuracy_best_val_acc];
-  if (!across || !rows.length) return empty(target, across ? "No run to show." : "The table tells no validation accuracy.");
+  if (!across || !rows.length) return empty(target, across ? "No run to show." : "The table has no validation accuracies.");
   const traces = shownModels(rows).map((model) => {
     const mine = rows.filter((row) => models[row] === model);
     return {
@@ -218,7 +218,7 @@ function heightOfCurves(target) {
 
 async function drawCurves(target) {
   const keys = [...view.picked];
-  const found = await Promise.all(keys.map(toldOf));
+  const found = await Promise.all(keys.map(detailsOf));
   if (keys.join() !== view.picked.join()) return; // the choice has changed meanwhile
   const rows = keys.map((key) => rowOf.get(key));
   const colours = curveColours(keys);

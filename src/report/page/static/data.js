@@ -1,4 +1,4 @@
-// The rows of the table, which of them the filters let through, and what is told of single runs.
+// The rows of the table, which of them the filters let through, and the details of single runs.
 
 const columns = data.columns;
 const settings = data.settings;
@@ -9,7 +9,7 @@ const settingOf = Object.fromEntries(settings.map((one) => [one.name, one]));
 const rowOf = new Map(columns.key.map((key, row) => [key, row]));
 const varied = settings.filter((one) => one.wide || one.labels.length > 1);
 const models = modelsOfRows();
-const searched = Array.from({ length: count }, (_, row) => searchText(row));
+const searchTexts = Array.from({ length: count }, (_, row) => searchText(row));
 
 function modelsOfRows() {
   const labels = settingOf.Modelname.labels;
@@ -39,7 +39,7 @@ function shownRows() {
     if (
       levels.every(([name, places]) => places.includes(columns[name][row])) &&
       ranges.every(([name, [low, high]]) => within(columns[name][row], low, high)) &&
-      words.every((word) => searched[row].includes(word))
+      words.every((word) => searchTexts[row].includes(word))
     ) rows.push(row);
   }
   return rows;
@@ -50,7 +50,7 @@ function within(value, low, high) {
   return (low === null || value >= low) && (high === null || value <= high);
 }
 
-/** The same rows, sorted; a value that is missing comes last whichever way. */
+/** The same rows, sorted; missing values come last in both directions. */
 function sorted(rows) {
   const [name, way] = view.sort;
   const values = columns[name];
@@ -104,12 +104,12 @@ function runLabel(row, among = null) {
   return [models[row], ...words].join(", ");
 }
 
-let told = null;
+let details = null;
 
-/** What is told of single runs, by key: unpacked when it is first needed. */
+/** The details of single runs, by key: unpacked when they are first needed. */
 async function runs() {
-  told ??= unpacked(document.getElementById("packed").textContent);
-  return told;
+  details ??= unpacked(document.getElementById("packed").textContent);
+  return details;
 }
 
 async function unpacked(text) {
@@ -118,8 +118,9 @@ async function unpacked(text) {
   return JSON.parse(await new Response(stream).text());
 }
 
-async function toldOf(key) {
+/** The details of a run; a row that is another name of a training has those of its run. */
+async function detailsOf(key) {
   const all = await runs();
-  const found = all[key];
-  return found?.same_as ? all[found.same_as] : found;
+  const details = all[key];
+  return details?.same_as ? all[details.same_as] : details;
 }

@@ -1,4 +1,4 @@
-// Elements without markup: text is always text.
+// Elements without markup: children that are strings become text, never HTML.
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -25,7 +25,7 @@ function byId(id) {
   return document.getElementById(id);
 }
 
-/** Tell those who cannot see it. */
+/** Announce a change to screen readers. */
 function say(text) {
   byId("said").textContent = text;
 }

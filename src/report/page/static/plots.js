@@ -1,4 +1,4 @@
-// Plotly is read after the first paint; a plot is drawn when it is in sight and out of date.
+// Plotly is loaded after the first paint; a plot is drawn when it is visible and out of date.
 
 const plots = new Map(); // by id: {target, draw, heightOf, stale, near, height}
 let plotly = null;
@@ -21,8 +21,8 @@ const sight = new IntersectionObserver((entries) => {
 
 /**
  * draw(element, rows): what the plot shows of the rows that the filters let through.
- * heightOf(element, rows): how high Plotly will draw it, in pixels; 0 where there is nothing to draw;
- * none for a plot that is not Plotly's.
+ * heightOf(element, rows): its height in pixels as Plotly will draw it, 0 if there is nothing to draw;
+ * null for a plot that is not drawn by Plotly.
  */
 function addPlot(id, draw, heightOf = null) {
   removePlot(id);
@@ -32,7 +32,10 @@ function addPlot(id, draw, heightOf = null) {
   sight.observe(target);
 }
 
-/** A plot has its height before it is drawn: nothing moves under the reader's pointer when it is. */
+/**
+ * Give a plot the height that it will have: if drawing it moved what is below, a click would land
+ * beside the button that was there when the pointer went down.
+ */
 function reserve(plot, rows) {
   if (!plot.heightOf) return;
   plot.height = plot.heightOf(plot.target, rows);
@@ -94,7 +97,7 @@ function axis({ title, ...extra } = {}) {
   };
 }
 
-/** Draw, in the theme's colours; `words` is what those hear who do not see it. */
+/** Draw in the colours of the theme. words: the label for screen readers. */
 function plot(target, traces, layout, words) {
   const base = {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
@@ -114,7 +117,7 @@ function percentAxis(kind) {
   return kind === "share" ? { tickformat: ".4~%" } : {};
 }
 
-/** Names of runs and the like come from files: Plotly reads tags in text, so none may be there. */
+/** Escape text of files, such as names of runs: Plotly interprets tags in text. */
 function safe(text) {
   return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
@@ -127,7 +130,7 @@ function empty(target, words) {
   target.replaceChildren(element("p", { class: "quiet" }, words));
 }
 
-/** An element that showed words instead of a plot is made empty first. */
+/** Empty an element that showed words instead of a plot. */
 function cleared(target) {
   if (!target.querySelector(".plot-container")) target.replaceChildren();
   return target;

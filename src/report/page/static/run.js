@@ -4,27 +4,27 @@ async function showRun() {
   const key = view.open;
   const target = byId("details");
   if (key === null) return target.replaceChildren(element("p", { class: "quiet" }, "No run is chosen."));
-  const found = (await toldOf(key)) ?? {};
+  const details = (await detailsOf(key)) ?? {};
   if (key !== view.open) return;
   const row = rowOf.get(key);
   removePlot("confusion");
   removePlot("plane");
   target.replaceChildren(
-    headOf(row, found), results(row), commandOf(found), ...allSettings(found), classesOf(found), ...mistakesOf(row, found), ...planeOf(row, found));
+    headOf(row, details), results(row), commandOf(details), ...allSettings(details), classesOf(details), ...mistakesOf(row, details), ...planeOf(row, details));
   byId("run-title").textContent = `One run: ${runLabel(row)}`;
-  if (found.confusion) addPlot("confusion", (where) => drawConfusion(where, found.confusion), (where) => (isTight(where) ? 360 : 430));
-  if (found.plane) addPlot("plane", (where) => drawPlane(where, found.plane), () => 480);
+  if (details.confusion) addPlot("confusion", (where) => drawConfusion(where, details.confusion), (where) => (isTight(where) ? 360 : 430));
+  if (details.plane) addPlot("plane", (where) => drawPlane(where, details.plane), () => 480);
   drawStale();
 }
 
-function headOf(row, found) {
+function headOf(row, details) {
   const alias = columns.alias_of?.[row];
   const parts = [
     columns.Full_Modelname?.[row],
     columns.run_id?.[row] ? `id ${columns.run_id[row]}` : null,
     alias ? `the same training as ${alias}` : null,
     columns.stop_reason?.[row],
-    found.folder ?? null,
+    details.folder ?? null,
   ].filter(Boolean);
   return element("p", { class: "quiet" }, parts.join(" \u00b7 "), " ",
     element("button", { type: "button", class: "plain", onclick: backToTable }, "Back to the table"));
@@ -35,24 +35,25 @@ function facts(pairsOfText) {
     element("div", {}, element("dt", {}, name), element("dd", {}, text))));
 }
 
+/** The results of a row; the interval is beside the test accuracy. */
 function results(row) {
   const known = measures.filter((one) => columns[one.name][row] !== null);
-  const told = known.map((one) => {
+  const pairs = known.map((one) => {
     const text = written(columns[one.name][row], one.kind);
     const bounds = [columns.low[row], columns.high[row]].map((value) => written(value, "share"));
     return [one.words, one.name === "test_accuracy_best_val_acc" ? `${text} (${bounds.join(" to ")})` : text];
   });
-  return element("div", { class: "card" }, facts(told));
+  return element("div", { class: "card" }, facts(pairs));
 }
 
-function commandOf(found) {
+function commandOf(details) {
   const button = element("button", { type: "button", class: "plain", id: "copy" }, "Copy");
-  button.addEventListener("click", () => copy(found.command ?? "", button));
-  const note = found.partly ? element("p", { class: "quiet" },
-    "As far as the table tells its settings; the others are this project's defaults.") : "";
+  button.addEventListener("click", () => copy(details.command ?? "", button));
+  const note = details.partly ? element("p", { class: "quiet" },
+    "Only with the settings that the table has; the others are this project's defaults.") : "";
   return element("div", { class: "card" },
     element("h3", { style: { "margin-top": "0" } }, "Train it again"),
-    element("div", { class: "command" }, element("code", { id: "command" }, found.command ?? ""), button), note);
+    element("div", { class: "command" }, element("code", { id: "command" }, details.command ?? ""), button), note);
 }
 
 async function copy(text, button) {
@@ -77,21 +78,21 @@ async function writeToClipboard(text) {
   }
 }
 
-function allSettings(found) {
-  if (!found.settings) return [];
-  const told = Object.entries(found.settings).map(([name, value]) =>
+function allSettings(details) {
+  if (!details.settings) return [];
+  const pairs = Object.entries(details.settings).map(([name, value]) =>
     [name.replaceAll("_", " "), value === null ? "none" : String(value)]);
-  return [element("details", {}, element("summary", {}, `All ${told.length} settings, what is not at its default first`),
-    element("div", { class: "card" }, facts(told)))];
+  return [element("details", {}, element("summary", {}, `All ${pairs.length} settings, those not at their default first`),
+    element("div", { class: "card" }, facts(pairs)))];
 }
 
-function classesOf(found) {
+function classesOf(details) {
   const left = element("figure", { class: "card" }, element("figcaption", {}, element("b", {}, "Confusion matrix.")));
-  left.append(found.confusion
+  left.append(details.confusion
     ? element("div", { id: "confusion", class: "plot" })
-    : element("p", { class: "quiet" }, found.no_confusion ?? "The table does not tell what is taken for what; run folders do."));
+    : element("p", { class: "quiet" }, details.no_confusion ?? "The table has no confusion matrices; run folders do."));
   const right = element("figure", { class: "card" }, element("figcaption", {}, element("b", {}, "Worst classes.")));
-  right.append(found.worst ? worstTable(found.worst) : element("p", { class: "quiet" }, "Not known."));
+  right.append(details.worst ? worstTable(details.worst) : element("p", { class: "quiet" }, "Not known."));
   return element("div", { class: "two" }, left, right);
 }
 
@@ -127,11 +128,11 @@ function drawConfusion(target, counts) {
   }, "Confusion matrix");
 }
 
-function mistakesOf(row, found) {
+function mistakesOf(row, details) {
   const head = element("h3", {}, "Most confident mistakes");
-  if (!found.mistakes) return [head, instead("images", row, "Pictures are kept of the best runs of each architecture.")];
-  if (!found.mistakes.length) return [head, element("p", {}, "It made no mistake.")];
-  return [head, element("ul", { class: "gallery" }, ...found.mistakes.map(mistake))];
+  if (!details.mistakes) return [head, instead("images", row, "Pictures are kept of the best runs of each architecture.")];
+  if (!details.mistakes.length) return [head, element("p", {}, "It made no mistake.")];
+  return [head, element("ul", { class: "gallery" }, ...details.mistakes.map(mistake))];
 }
 
 function mistake(one) {
@@ -148,11 +149,11 @@ function mistake(one) {
     ` (${(100 * one.confidence).toFixed(1)}%)`);
 }
 
-function planeOf(row, found) {
+function planeOf(row, details) {
   const head = element("h3", {}, "t-SNE of its penultimate features");
-  if (!found.plane) return [head, instead("tsne", row, "It is computed for the best run of each architecture.")];
+  if (!details.plane) return [head, instead("tsne", row, "It is computed for the best run of each architecture.")];
   return [head, element("figure", { class: "card" },
-    element("figcaption", {}, `${found.plane.label.length} test images, equally many of each class, by predicted class; wrong predictions are ringed; perplexity ${found.plane.perplexity}.`),
+    element("figcaption", {}, `${details.plane.label.length} test images, equally many of each class, by predicted class; wrong predictions are ringed; perplexity ${details.plane.perplexity}.`),
     element("div", { id: "plane", class: "plot" }))];
 }
 

@@ -1,4 +1,4 @@
-// What the reader has chosen. It lives in the address, so that a reload or a bookmark keeps it.
+// The choices of the reader. They are kept in the address, for a reload or a bookmark.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 
@@ -32,7 +32,7 @@ function sameKind(one, other) {
   return Array.isArray(one) === Array.isArray(other) && (one === null || typeof one === typeof other);
 }
 
-/** An address may come from an older page: what is not here any more goes. */
+/** Drop what the page no longer has: an address may come from an older one. */
 function forgetUnknown() {
   const known = new Set(data.columns.key);
   const columns = new Set(data.settings.map((one) => one.name));

@@ -1,0 +1,78 @@
+"""The numbers of an evaluation on test images, as text and as JSON."""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from src.common.paths import shown
+from src.data.image_folder import LabelledImages
+from src.report.run_analysis import confusion_matrix
+from src.report.run_analysis.confusion_matrix import ClassResult
+from src.report.run_analysis.predictions import Integers, Predictions, from_evaluation
+from src.report.statistics import wilson_interval
+from src.runs.restore import SavedModel
+from src.training.evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """The results of weights on test images."""
+
+    summary: dict[str, float]
+    """As `Sums.summary` returns it: accuracies from 0 to 1, loss in nats."""
+    interval: tuple[float, float]
+    """95 % Wilson interval of the accuracy."""
+    matrix: Integers
+    """Confusion matrix (10, 10), rows true and columns predicted."""
+    classes: list[ClassResult]
+    predictions: Predictions
+
+
+def report_on(images: LabelledImages, evaluation: Evaluation) -> EvaluationReport:
+    """The results of an evaluation of `images`."""
+    predicted = from_evaluation(images.labels, evaluation)
+    summary = evaluation.sums.summary("test")
+    matrix = confusion_matrix.confusion_matrix(predicted.labels, predicted.predictions)
+    return EvaluationReport(
+        summary=summary,
+        interval=wilson_interval(summary["test_accuracy"], len(predicted.labels)),
+        matrix=matrix,
+        classes=confusion_matrix.class_results(matrix),
+        predictions=predicted,
+    )
+
+
+def as_json(saved: SavedModel, report: EvaluationReport) -> str:
+    """The results as JSON. A loss that is not finite is null."""
+    loss = report.summary["test_loss"]
+    numbers: dict[str, Any] = {
+        "model": saved.config.model_type,
+        "weights": str(saved.weights),
+        "images": len(report.predictions.labels),
+        "accuracy": report.summary["test_accuracy"],
+        "low_95": report.interval[0],
+        "high_95": report.interval[1],
+        "loss": loss if math.isfinite(loss) else None,
+        "per_class_accuracy": report.summary["test_per_class_accuracy"],
+        "classes": [confusion_matrix.as_json(result, 1) for result in report.classes],
+    }
+    return json.dumps(numbers, indent=2)
+
+
+def as_text(saved: SavedModel, report: EvaluationReport) -> str:
+    """The results as lines and a table of the classes."""
+    low, high = report.interval
+    return "\n".join(
+        [
+            f"{saved.config.model_type}, {shown(saved.weights)}, "
+            f"{len(report.predictions.labels):,} test images",
+            f"accuracy                 {report.summary['test_accuracy']:.2%}  "
+            f"(95 % Wilson interval {low:.2%} to {high:.2%})",
+            f"mean per-class accuracy  {report.summary['test_per_class_accuracy']:.2%}",
+            f"loss                     {report.summary['test_loss']:.4f} nats (cross-entropy)",
+            "",
+            confusion_matrix.as_text(report.classes, 1),
+            "",
+        ]
+    )

@@ -1,0 +1,190 @@
+"""Commands that analyse single runs: select runs, compute, draw or print."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from src import data, models
+from src.cli.config_flags import from_flags
+from src.common.errors import ExitStatus, UserError
+from src.common.paths import REPORT_DIR, shown
+from src.data.split import split
+from src.report.run_analysis import confusion_matrix, model_summary, predictions
+from src.report.run_analysis.predictions import Predictions
+from src.report.run_analysis.run_selection import RunSelection, SelectedRun, read_each
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+T = TypeVar("T")
+
+CURVES, MISTAKES, CONFUSIONS = 5, 20, 3
+"""Defaults of -k: runs of each architecture, mistakes of a run, confusions of a class."""
+TSNE_IMAGES = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisOptions:
+    """Which runs to analyse, and where to write."""
+
+    selection: RunSelection = field(default_factory=RunSelection)
+    out: Path = REPORT_DIR
+    k: int | None = None
+    """None: the default of the command."""
+    data_path: str | None = None
+    """The data folder. None: that of each run."""
+    quiet: bool = False
+
+    def read_each(self, read: Callable[[SelectedRun], T]) -> Iterator[tuple[SelectedRun, T]]:
+        """The selected runs, each with what `read` returns."""
+        return read_each(self.selection.runs(), read, quiet=self.quiet)
+
+    def data_path_of(self, run: SelectedRun) -> str:
+        """The data folder to read a run's images from."""
+        from src.runs.restore import data_path
+
+        return self.data_path or str(data_path(run.config))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TSNEOptions:
+    """Which images t-SNE embeds."""
+
+    training: bool = False
+    """Training images, sent through the run's weights; else test images."""
+    images: int = TSNE_IMAGES
+    """How many, equally many of each class."""
+    seed: int = 0
+    device: str = "auto"
+
+
+def curves(options: AnalysisOptions) -> ExitStatus:
+    """Loss and accuracy over the epochs of runs, side by side, in one chart."""
+    from src.report.run_analysis import learning_curves
+
+    runs = options.selection.runs(options.k or CURVES)
+    return _save(learning_curves.figure(runs, quiet=options.quiet), options.out / "curves")
+
+
+def confusion(options: AnalysisOptions) -> ExitStatus:
+    """The confusion matrix of each run as a chart."""
+    for run, predicted in options.read_each(_read_predictions):
+        _save(confusion_matrix.figure(run, predicted), options.out / f"{run.stem}_confusion")
+    return ExitStatus.DONE
+
+
+def classes(options: AnalysisOptions, *, as_json: bool) -> ExitStatus:
+    """Print the classes of each run, the worst first, and what they are taken for."""
+    rows = []
+    most = options.k or CONFUSIONS
+    for run, predicted in options.read_each(_read_predictions):
+        matrix = confusion_matrix.confusion_matrix(predicted.labels, predicted.predictions)
+        results = confusion_matrix.worst_first(confusion_matrix.class_results(matrix))
+        rows.append(
+            {
+                "model": run.config.model_type,
+                "run_id": run.config.id,
+                "images": len(predicted.labels),
+                "accuracy": float(predicted.is_correct.mean()),
+                "classes": [confusion_matrix.as_json(result, most) for result in results],
+            }
+        )
+        if not as_json:
+            separator = "\n" if len(rows) > 1 else ""
+            print(f"{separator}{run.title}: {predicted.summary(run.data_name)}")
+            print(confusion_matrix.as_text(results, most))
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    return ExitStatus.DONE
+
+
+def images(options: AnalysisOptions) -> ExitStatus:
+    """The most confident mistakes of each run as a chart."""
+    from src.report.run_analysis import mistakes
+
+    for run, predicted in options.read_each(_read_predictions):
+        count, path = options.k or MISTAKES, options.data_path_of(run)
+        _save(mistakes.figure(run, predicted, count, path), options.out / f"{run.stem}_images")
+    return ExitStatus.DONE
+
+
+def tsne(options: AnalysisOptions, of_tsne: TSNEOptions) -> ExitStatus:
+    """t-SNE of the penultimate features of images under each run as a chart."""
+    from src.report.run_analysis import tsne
+
+    def read_sample(run: SelectedRun) -> Predictions:
+        if of_tsne.training:
+            return _predict_training_images(run, options.data_path_of(run), of_tsne)
+        return _read_predictions(run)
+
+    for run, predicted in options.read_each(read_sample):
+        if not of_tsne.training:
+            sample = tsne.balanced_sample(predicted.labels, of_tsne.images, of_tsne.seed)
+            predicted = predicted.take(sample)
+        embedding = tsne.embed(predicted, of_tsne.seed)
+        part, suffix = ("training", "_train") if of_tsne.training else ("test", "")
+        figure = tsne.figure(run, embedding, part, of_tsne.seed)
+        _save(figure, options.out / f"{run.stem}_tsne{suffix}")
+    return ExitStatus.DONE
+
+
+def summary(
+    selection: RunSelection, model_options: Mapping[str, object], *, as_json: bool
+) -> ExitStatus:
+    """Print layers, shapes, parameters and multiply-adds of a model, or of the models of runs.
+
+    selection: a model without runs stands for the registered model, with `model_options`. Raises
+    UserError if there are options, and no such model.
+    """
+    if selection.model and not selection.names:
+        configs = [from_flags({"model_type": selection.model, **model_options})]
+    elif model_options:
+        raise UserError(f"--{next(iter(model_options))}: an option of a model that --model names")
+    else:
+        configs = [run.config for run in selection.runs()]
+    distinct = {(c.model_type, *models.options_of(c).items()): c for c in configs}
+    summaries = []
+    for config in distinct.values():
+        name, options = config.model_type, models.options_of(config)
+        summaries.append((name, options, model_summary.summarize(name, options)))
+    if as_json:
+        print(json.dumps([model_summary.as_json(*one) for one in summaries], indent=2))
+    else:
+        print("\n\n".join(model_summary.as_text(*one) for one in summaries))
+    return ExitStatus.DONE
+
+
+def _read_predictions(run: SelectedRun) -> Predictions:
+    return predictions.read(run.folder)
+
+
+def _predict_training_images(run: SelectedRun, path: str, of_tsne: TSNEOptions) -> Predictions:
+    """The predictions of a run's weights for a balanced sample of its training images."""
+    import torch
+
+    from src.data.device_dataset import DeviceImages
+    from src.report.run_analysis.tsne import balanced_sample
+    from src.runs.restore import device_of, evaluate_saved, of_run, table_of
+
+    saved = of_run(run.folder.path).on(of_tsne.device)
+    dataset = data.load(path)
+    training, _ = split(dataset, run.config)
+    sample = balanced_sample(dataset.train_labels[training], of_tsne.images, of_tsne.seed)
+    indices = training[sample]
+    labels, device = dataset.train_labels[indices], device_of(saved)
+    device_images = DeviceImages.put(dataset.train_pixels[indices], labels, device)
+    all_images = torch.arange(len(indices), device=device)
+    normalization = table_of(run.config, dataset)
+    return predictions.from_evaluation(
+        labels, evaluate_saved(saved, device_images, all_images, normalization)
+    )
+
+
+def _save(figure: "Figure", path: Path) -> ExitStatus:
+    from src.report.charts.figure import save
+
+    for written in save(figure, path):
+        print(shown(written))
+    return ExitStatus.DONE

@@ -1,0 +1,130 @@
+"""How much of the variance between runs each hyperparameter explains, by functional ANOVA."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from src.report.charts.figure import ModelIndices, add_heading, line_color
+from src.report.report_data import ReportData
+from src.report.settings import Setting, varied_settings
+from src.report.statistics import comparable_runs
+from src.report.table import column_label
+
+TREES = 24
+"""Of the random forest. Optuna's default, 64, gives the same shares within 1 or 2 %."""
+_FEWEST_RUNS = 8  # with fewer, the shares vary with the forest's random numbers
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Shares of the variance of a column by setting, highest first. They sum to 1."""
+
+    model: str
+    runs: int
+    shares: dict[str, float]
+    """Empty if it cannot be estimated."""
+    reason: str = ""
+    """Why `shares` is empty."""
+
+
+def importance(table: pd.DataFrame, model: str, column: str) -> Importance:
+    """Importance by functional ANOVA over the finished cells of an architecture.
+
+    Hutter et al. 2014, in Optuna's implementation, with a fixed seed. Pruned runs do not count.
+    """
+    rows = comparable_runs(table, model, column)
+    varied = varied_settings(rows)
+    if len(rows) < _FEWEST_RUNS:
+        return Importance(model, len(rows), {}, f"only {len(rows)} finished runs")
+    if not varied or rows[column].nunique() == 1:
+        return Importance(model, len(rows), {}, "nothing varies")
+    return Importance(model, len(rows), _fanova(rows, varied, column))
+
+
+@lru_cache(maxsize=1)  # it takes seconds, and chart, table and page of a report show it
+def importances(report: ReportData) -> tuple[Importance, ...]:
+    """The importance of each architecture's settings."""
+    runs, column = report.runs_with_settings, report.rank_column
+    return tuple(importance(runs, model, column) for model in report.models)
+
+
+def _fanova(rows: pd.DataFrame, varied: Sequence[Setting], column: str) -> dict[str, float]:
+    with warnings.catch_warnings(action="ignore"):  # in a notebook, tqdm misses its widgets
+        import optuna
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    distributions = {  # of continuous settings, the order of the levels is what counts
+        setting.name: IntDistribution(0, len(setting.levels) - 1)
+        if setting.is_continuous
+        else CategoricalDistribution(tuple(range(len(setting.levels))))
+        for setting in varied
+    }
+    cells = zip(*(setting.codes(rows) for setting in varied), strict=True)
+    study = optuna.create_study()
+    study.add_trials(
+        [
+            optuna.trial.create_trial(
+                params=dict(zip(distributions, cell, strict=True)),
+                distributions=dict(distributions),
+                value=float(value),
+            )
+            for cell, value in zip(cells, rows[column], strict=True)
+        ]
+    )
+    with warnings.catch_warnings(action="ignore"):  # Optuna calls the evaluator experimental
+        evaluator = FanovaImportanceEvaluator(n_trees=TREES, seed=0)
+        by_name = get_param_importances(study, evaluator=evaluator)
+    shares = {name: float(share) for name, share in by_name.items()}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def figure(report: ReportData) -> Figure | None:
+    """The chart of a report. Returns None if no architecture's importance can be estimated."""
+    estimated = [one for one in importances(report) if one.shares]
+    if not estimated:
+        return None
+    return draw(estimated, report.model_indices, report.rank_column, report.missing_note())
+
+
+def draw(estimated: Sequence[Importance], indices: ModelIndices, column: str, note: str) -> Figure:
+    """A bar for each setting of each architecture."""
+    rows = pd.DataFrame(
+        [
+            {"architecture": one.model, "setting": name.replace("_", " "), "share": share}
+            for one in estimated
+            for name, share in one.shares.items()
+        ]
+    )
+    names, models = rows["setting"].nunique(), rows["architecture"].nunique()
+    height = 1.2 + 0.16 * names * (1 + models)
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+        figure = Figure((9, height + 0.5))
+        axes = figure.subplots()
+        sns.barplot(
+            rows,
+            x="share",
+            y="setting",
+            hue="architecture",
+            palette={one.model: line_color(indices[one.model]) for one in estimated},
+            saturation=1,
+            ax=axes,
+        )
+    for bars in axes.containers:
+        axes.bar_label(bars, fmt=lambda share: f"{share:.0%}", padding=3, size=9)  # type: ignore[arg-type]
+    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axes.set(
+        ylabel="", xlabel="share of the variance", xlim=(0, min(1.08, rows["share"].max() * 1.15))
+    )
+    sns.despine(figure, left=True)
+    sns.move_legend(axes, "lower right", frameon=True, title=None)
+    method = "Functional ANOVA over the finished cells of an architecture."
+    add_heading(figure, f"What matters to the {column_label(column)}", f"{method} {note}")
+    return figure

@@ -1,0 +1,85 @@
+"""Heat maps of the mean over the runs with each combination of two hyperparameters' levels."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from src.common.paths import file_name
+from src.report.charts.figure import add_heading
+from src.report.charts.main_effects import FEWEST_RUNS, PANELS_IN_A_ROW
+from src.report.report_data import ReportData
+from src.report.settings import Setting, varied_factors
+from src.report.statistics import comparable_runs
+from src.report.table import column_label, is_share
+
+
+@dataclass(frozen=True)
+class PairMeans:
+    """Means over the runs with each combination of levels of two settings."""
+
+    row_setting: Setting
+    column_setting: Setting
+    means: pd.DataFrame
+    """Levels of row_setting by levels of column_setting, both as labels; NaN without runs."""
+
+
+def pair_means(table: pd.DataFrame, model: str, column: str) -> list[PairMeans]:
+    """The means for every two varied settings. Empty if there are fewer than four runs."""
+    rows = comparable_runs(table, model, column)
+    if len(rows) < FEWEST_RUNS:
+        return []
+    return [_means(rows, column, *two) for two in combinations(varied_factors(rows), 2)]
+
+
+def _means(rows: pd.DataFrame, column: str, first: Setting, second: Setting) -> PairMeans:
+    means = rows[column].groupby([first.codes(rows), second.codes(rows)]).mean().unstack()
+    means = means.reindex(index=range(len(first.levels)), columns=range(len(second.levels)))
+    means.index, means.columns = pd.Index(first.labels), pd.Index(second.labels)
+    return PairMeans(first, second, means)
+
+
+def figures(report: ReportData) -> Iterator[tuple[str, Figure]]:
+    """File name, <model>_pairs, and chart of each architecture with two varied settings."""
+    for model in report.models:
+        if pairs := pair_means(report.runs_with_settings, model, report.rank_column):
+            figure = draw(model, pairs, report.rank_column, report.missing_note(model))
+            yield file_name(f"{model}_pairs"), figure
+
+
+def draw(model: str, pairs: Sequence[PairMeans], column: str, note: str) -> Figure:
+    """The heat maps of an architecture, on one colour scale."""
+    columns = min(PANELS_IN_A_ROW, len(pairs))
+    rows = math.ceil(len(pairs) / columns)
+    share = is_share(column)
+    factor = 100 if share else 1
+    lowest = min(float(pair.means.min().min()) for pair in pairs) * factor
+    highest = max(float(pair.means.max().max()) for pair in pairs) * factor
+    with sns.axes_style("white"), sns.plotting_context("notebook", font_scale=0.9):
+        figure = Figure((4.2 * columns, 3.3 * rows + 0.4))
+        grid = figure.subplots(rows, columns, squeeze=False)
+    panels = list(grid.flat)
+    for axes, pair in zip(panels, pairs, strict=False):
+        sns.heatmap(
+            pair.means.astype(float) * factor,
+            ax=axes,
+            vmin=lowest,
+            vmax=highest,
+            cmap="viridis",
+            annot=True,
+            fmt=".1f" if share else ".3g",
+            annot_kws={"size": 9},
+            cbar=False,
+            linewidths=1,
+        )
+        axes.set(xlabel=pair.column_setting.title, ylabel=pair.row_setting.title)
+        axes.tick_params(axis="both", length=0, rotation=0)
+    for axes in panels[len(pairs) :]:
+        axes.set_visible(False)
+    unit = " (%)" if share else ""
+    add_heading(figure, f"{model}: mean {column_label(column)}{unit} of every two settings", note)
+    return figure

@@ -1,1 +1,0 @@
-"""Drawings of the analyses: numbers in, figures out."""

@@ -1,0 +1,127 @@
+"""The table of all runs on the page: a list of values for each column."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from src.data.dataset import CLASSES
+from src.report.settings import Setting
+from src.report.statistics import wilson_interval
+from src.report.table import (
+    BEST_VAL_ACCURACY,
+    MODEL,
+    PER_CLASS_ACCURACY,
+    TEST_ACCURACY,
+    column_label,
+    number_of_test_images,
+    records,
+)
+
+_ACCURACY_OF_CLASS = tuple(f"test_per_class_accuracy_{name}_best_val_acc" for name in CLASSES)
+_TEST_LOSS = "test_loss_best_val_acc"
+_KINDS = {
+    BEST_VAL_ACCURACY: "share",
+    "val_accuracy": "share",
+    TEST_ACCURACY: "share",
+    PER_CLASS_ACCURACY: "share",
+    _TEST_LOSS: "loss",
+    "test_accuracy_best_val_loss": "share",
+    "test_accuracy_terminal": "share",
+    "val_loss": "loss",
+    "train_accuracy": "share",
+    "train_loss": "loss",
+    "epochs_run": "count",
+    "best_epoch": "count",
+    "train_seconds": "seconds",
+    "images_per_second": "count",
+}
+_TITLES = {
+    "val_accuracy": "validation accuracy, last epoch",
+    PER_CLASS_ACCURACY: "mean per-class accuracy",
+    _TEST_LOSS: "test loss",
+    "test_accuracy_best_val_loss": "test accuracy, lowest validation loss",
+    "test_accuracy_terminal": "test accuracy, last epoch",
+    "val_loss": "validation loss, last epoch",
+    "train_accuracy": "training accuracy, last epoch",
+    "train_loss": "training loss, last epoch",
+    "train_seconds": "training time",
+    "images_per_second": "images/s",
+}
+_TEXT_COLUMNS = ("Full_Modelname", "run_id", "stop_reason", "device", "precision", "git_commit")
+
+
+@dataclass(frozen=True)
+class ResultColumn:
+    """A column of results: its title, and how its values are written."""
+
+    name: str
+    title: str
+    kind: str
+    """share (0 to 1), loss, count, seconds or number."""
+
+
+def result_columns(table: pd.DataFrame, rank_column: str) -> list[ResultColumn]:
+    """The result columns of the table that are not empty, the ranked one first."""
+    names = [rank_column, *(name for name in _KINDS if name != rank_column)]
+    filled = [name for name in names if name in table and table[name].notna().any()]
+    return [
+        ResultColumn(
+            name=name,
+            title=_TITLES.get(name, column_label(name)),
+            kind=_KINDS.get(name, "number"),
+        )
+        for name in filled
+    ]
+
+
+def column_values(
+    table: pd.DataFrame, settings: Sequence[Setting], results: Sequence[ResultColumn]
+) -> dict[str, list[Any]]:
+    """The columns of the page by name. A setting is its codes, or numbers if continuous."""
+    columns: dict[str, list[Any]] = {"key": list(row_keys(table))}
+    for setting in settings:
+        continuous = setting.is_continuous
+        values = as_json_values(table[setting.name]) if continuous else setting.codes(table)
+        columns[setting.name] = values
+    for name in (*(result.name for result in results), *_TEXT_COLUMNS, "alias_of"):
+        if name in table:
+            columns[name] = as_json_values(table[name])
+    bounds = [
+        wilson_interval(row[TEST_ACCURACY], number_of_test_images(row)) for row in records(table)
+    ]
+    columns["low"] = [low for low, _ in bounds]
+    columns["high"] = [high for _, high in bounds]
+    return columns
+
+
+def row_keys(table: pd.DataFrame) -> Iterator[str]:
+    """A key for each row, for links and JSON: run id or name, with a number if it occurs again."""
+    counts: Counter[str] = Counter()
+    for row in records(table):
+        run_id = row.get("run_id")
+        key = str(row.get("Full_Modelname", row[MODEL])) if pd.isna(run_id) else str(run_id)
+        counts[key] += 1
+        yield key if counts[key] == 1 else f"{key}~{counts[key]}"
+
+
+def class_accuracies(row: Mapping[Any, Any]) -> list[float] | None:
+    """A row's test accuracy of each class. Returns None if the table lacks any of them."""
+    cells = [row.get(name) for name in _ACCURACY_OF_CLASS]
+    values = [float(cell) for cell in cells if cell is not None and not pd.isna(cell)]
+    return values if len(values) == len(CLASSES) else None
+
+
+def as_json_values(values: Iterable[Any]) -> list[Any]:
+    """Values for JSON; missing values, NaN and infinity become null."""
+    return [_as_json_value(value) for value in values]
+
+
+def _as_json_value(value: Any) -> Any:
+    if pd.isna(value):
+        return None
+    value = value.item() if hasattr(value, "item") else value
+    return value if not isinstance(value, float) or math.isfinite(value) else None

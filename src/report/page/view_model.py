@@ -1,0 +1,200 @@
+"""The numbers and texts of the page as plain values: what it shows at once, and of each run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from src.common.errors import UserError
+from src.common.progress import ShowProgress, silent
+from src.data.dataset import CLASSES
+from src.report import reproduce_command, table
+from src.report.charts.importance import importances
+from src.report.charts.overall import best_of_each
+from src.report.charts.top_k import rankings
+from src.report.page.ranking_views import axis_limits, best_of_each_view, top_k_view
+from src.report.page.run_details import (
+    SpriteSheet,
+    embedding,
+    mistakes,
+    run_details,
+    worst_by_accuracy,
+)
+from src.report.page.run_table import class_accuracies, column_values, result_columns
+from src.report.page.sweep_state import SweepState, state_of_table
+from src.report.report_data import ReportData
+from src.report.run_analysis.run_selection import SelectedRun
+from src.report.settings import settings_of
+from src.report.table import BEST_VAL_ACCURACY, MODEL, TEST_IMAGES
+from src.report.text_summary import sentences_by_model
+
+_RUNS_WITH_MISTAKES = 5  # of each architecture
+
+
+@dataclass(frozen=True)
+class PageData:
+    """The data of the page. Values are those of JSON."""
+
+    core: dict[str, Any]
+    """What is shown when the page opens: the sweep, and all rows of the table."""
+    runs: dict[str, Any]
+    """What is shown when a run is opened, by the row's key."""
+
+
+def page_data(
+    report: ReportData,
+    state: SweepState | None = None,
+    *,
+    watch: float | None = None,
+    show_progress: ShowProgress = silent,
+) -> PageData:
+    """The data of a report's page.
+
+    state: of the run folders. None: of the table. watch: seconds until the page is written again.
+    """
+    folders, runs = report.folders, report.runs_with_settings
+    names = sorted({name for run in folders.values() for name in run.config.as_dict()})
+    settings, results = settings_of(runs, names), result_columns(runs, report.rank_column)
+    columns, models = column_values(runs, settings, results), list(report.model_indices)
+    best, images = _best_rows(report), SpriteSheet()
+    details = _details(report, columns["key"], show_progress)
+    left_out = _add_images(details, folders, best, images, show_progress)
+    overall = best_of_each_view(best_of_each(runs, report.rank_column))
+    core = {
+        "title": "Sweep on CIFAR-10",
+        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        "watch": watch,
+        "rank": {"column": report.rank_column, "words": table.column_label(report.rank_column)},
+        "lower_is_better": table.lower_is_better(report.rank_column),
+        "models": models,
+        "classes": list(CLASSES),
+        "settings": [
+            {
+                "name": setting.name,
+                "words": setting.title,
+                "labels": [] if setting.is_continuous else setting.labels,
+                "wide": setting.is_continuous,
+            }
+            for setting in settings
+        ],
+        "measures": [
+            {"name": result.name, "words": result.title, "kind": result.kind} for result in results
+        ],
+        "columns": columns,
+        "importance": [
+            {"model": e.model, "runs": e.runs, "shares": e.shares, "why_not": e.reason}
+            for e in importances(report)
+        ],
+        "tops": [
+            top_k_view(top) | {"findings": sentences_by_model(report)[top.model]}
+            for top in rankings(report)
+        ],
+        "overall": overall,
+        "overall_scale": axis_limits(overall),
+        "standing": _state_view((state or state_of_table(report.runs)).sorted_by(models)),
+        "chosen": [columns["key"][int(rows.index[0])] for rows in best.values() if len(rows)],
+        "pictures": {"png": images.png(), "columns": images.COLUMNS},
+    }
+    core["unknown"] = _unknown(report, core, details) + left_out
+    return PageData(core, details)
+
+
+def _state_view(state: SweepState) -> dict[str, Any]:
+    return {
+        "cells": state.cells,
+        "against": state.reference,
+        "device_hours": state.device_hours,
+        "wasted_hours": state.wasted_hours,
+        "failures": state.failures,
+        "total": state.total,
+    }
+
+
+def _unknown(report: ReportData, core: Mapping[str, Any], runs: Mapping[str, Any]) -> list[str]:
+    """What the page cannot show, and why, in sentences."""
+    lines, names = [], {measure["name"] for measure in core["measures"]}
+    if report.runs_dir is None:
+        lines.append(
+            "Learning curves, confusion matrices, pictures of mistakes, t-SNE, failures and wasted "
+            "time: they are in run folders, which a table does not hold (--runs DIR names them)."
+        )
+    if BEST_VAL_ACCURACY not in names:
+        lines.append(
+            "The best validation accuracy of each run: the table has no column "
+            f"best_val_accuracy; runs are ranked by {core['rank']['words']}."
+        )
+    if report.runs_dir is None and "train_seconds" not in names:
+        lines.append("Device time: the table has no column train_seconds.")
+    if "test_images" not in report.runs:
+        lines.append(f"The number of test images: {TEST_IMAGES:,} test images are assumed.")
+    for key, words in (
+        ("no_curves", "learning curves"),
+        ("no_confusion", "a confusion matrix"),
+    ):
+        reasons = [run[key] for run in runs.values() if key in run]
+        if reasons:
+            lines.append(f"{len(reasons)} runs are without {words}, e.g. {reasons[0]}.")
+    if report.runs_dir is not None:
+        gone = sum("command" not in run or "folder" not in run for run in runs.values())
+        if gone:
+            lines.append(f"{gone} rows have no run folder under {report.runs_dir}.")
+    return lines
+
+
+def _details(
+    report: ReportData, keys: Sequence[str], show_progress: ShowProgress
+) -> dict[str, Any]:
+    """Details by key: of the run folder, or, without one, of the row. Aliases refer to a run."""
+    details: dict[str, Any] = {}
+    seen: set[str] = set()
+    runs = report.runs_with_settings
+    run_ids = table.text_column(runs, "run_id")
+    rows = list(zip(keys, run_ids, table.records(runs), strict=True))
+    for key, run_id, row in show_progress(rows, "runs of the page"):
+        if run_id and run_id in seen:
+            details[key] = {"same_as": run_id}
+            continue
+        if run_id in report.folders:
+            details[key] = run_details(report.folders[str(run_id)])
+        else:
+            filled = {name: value for name, value in row.items() if not pd.isna(value)}
+            details[key] = {"command": reproduce_command.from_row(filled), "partly": True}
+        accuracies = class_accuracies(row)
+        if "worst" not in details[key] and accuracies:
+            details[key]["worst"] = worst_by_accuracy(accuracies)
+        if run_id:
+            seen.add(run_id)
+    return details
+
+
+def _best_rows(report: ReportData) -> dict[str, pd.DataFrame]:
+    """The best rows of each architecture. Their index is the position in the table."""
+    ranked = table.rank(report.runs.reset_index(drop=True), report.rank_column)
+    return {
+        model: ranked[ranked[MODEL] == model].head(_RUNS_WITH_MISTAKES)
+        for model in report.model_indices
+    }
+
+
+def _add_images(
+    details: dict[str, Any],
+    folders: Mapping[str, SelectedRun],
+    best: Mapping[str, pd.DataFrame],
+    images: SpriteSheet,
+    show_progress: ShowProgress,
+) -> list[str]:
+    """Add mistakes of each architecture's best runs, and t-SNE of the best; returns failures."""
+    failures: list[str] = []
+    for rows in show_progress(list(best.values()), "mistakes and t-SNE of architectures"):
+        run_ids = [str(i) for i in table.text_column(rows, "run_id") if i in folders]
+        for rank, run_id in enumerate(run_ids):
+            run = folders[run_id]
+            try:
+                details[run_id]["mistakes"] = mistakes(run, images)
+                if rank == 0:
+                    details[run_id]["plane"] = embedding(run)
+            except UserError as error:
+                failures.append(f"Pictures or t-SNE of {run.title}: {error}.")
+    return failures

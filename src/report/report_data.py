@@ -1,0 +1,108 @@
+"""The runs that a report is about, and what its charts and page say about all of them."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from src.report import table
+from src.report.run_analysis.run_selection import SelectedRun, runs_by_id
+from src.report.settings import add_settings
+from src.report.table import MODEL, TEST_IMAGES
+from src.runs.aggregate import unfinished
+from src.runs.run_folder import State
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity: what is computed of it can be cached
+class ReportData:
+    """The table of a report, and which of its runs are shown."""
+
+    runs: pd.DataFrame
+    """As `table.read` returns it."""
+    states: Mapping[str, Counter[State]] = field(default_factory=dict)
+    """Number of run folders in each state, by architecture. Empty if there are no folders."""
+    runs_dir: Path | None = None
+    """The run folders of the table. None: they are not known."""
+    k: int = 5
+    """Runs of each architecture in a top-k."""
+    model: str | None = None
+    """The only architecture to show. None: all."""
+    rank_by: str | None = None
+    """As `table.rank_column` takes it."""
+
+    @cached_property
+    def rank_column(self) -> str:
+        """The column that runs are ranked by."""
+        return table.rank_column(self.runs, self.rank_by)
+
+    @cached_property
+    def models(self) -> list[str]:
+        """The architectures that are shown. Raises UserError if `model` is not in the table."""
+        return table.architectures(self.runs, self.model)
+
+    @cached_property
+    def model_indices(self) -> dict[str, int]:
+        """The position of every architecture of the table, which gives its colour and marker."""
+        return {model: index for index, model in enumerate(table.architectures(self.runs))}
+
+    @cached_property
+    def folders(self) -> dict[str, SelectedRun]:
+        """The run folders of the table's rows, by run id."""
+        return runs_by_id(self.runs_dir, filter(None, table.text_column(self.runs, "run_id")))
+
+    @cached_property
+    def runs_with_settings(self) -> pd.DataFrame:
+        """The table, and a column for every further setting in the configs of its run folders."""
+        configs = {run_id: run.config.as_dict() for run_id, run in self.folders.items()}
+        return add_settings(self.runs, configs)
+
+    @cached_property
+    def shown_runs(self) -> pd.DataFrame:
+        """The rows of the architectures that are shown, with all settings."""
+        runs = self.runs_with_settings
+        return runs[runs[MODEL].isin(self.models)]
+
+    def summary(self) -> str:
+        """How many runs the table has, and what they are ranked by."""
+        trainings = len(table.drop_aliases(self.runs))
+        pruned = int(table.is_pruned(self.runs).sum())
+        text = f"{len(self.runs) - pruned} finished runs"
+        text += f" and {pruned} pruned ones" if pruned else ""
+        text += f", {trainings} different trainings, ranked by "
+        text += f"{table.column_label(self.rank_column)}."
+        if missing := self.missing():
+            text += f" Not shown: {missing}."
+        return text
+
+    def missing(self, model: str | None = None) -> str:
+        """How many runs have no row, by state, in words. Empty if none is missing or known."""
+        if model:
+            return unfinished(self.states.get(model, Counter()))
+        return unfinished(sum(self.states.values(), Counter[State]()))
+
+    def missing_note(self, model: str | None = None) -> str:
+        """The same as a sentence."""
+        missing = self.missing(model)
+        return f"Not shown: {missing}." if missing else ""
+
+    def accuracy_note(self, model: str | None = None) -> str:
+        """What a chart of accuracies needs as a footnote: intervals, images, epochs, gaps."""
+        rows = self.runs if model is None else self.runs[self.runs[MODEL] == model]
+        images = _maximum(rows, "test_images") or TEST_IMAGES
+        parts = [f"Lines: 95 % Wilson intervals of {images:,} test images."]
+        if epochs := _maximum(rows, "num_epochs"):
+            parts.append(f"At most {epochs} epochs.")
+        if table.rank_column(self.runs, None) != table.BEST_VAL_ACCURACY:
+            parts.append("The table has no best validation accuracies.")
+        if pruned := int(table.is_pruned(table.drop_aliases(rows)).sum()):
+            parts.append(f"{pruned} runs were pruned before their end: they rank last.")
+        parts.append(self.missing_note(model))
+        return " ".join(filter(None, parts))
+
+
+def _maximum(rows: pd.DataFrame, column: str) -> int | None:
+    values: list[float] = rows[column].dropna().tolist() if column in rows else []
+    return int(max(values)) if values else None

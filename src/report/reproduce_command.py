@@ -1,0 +1,46 @@
+"""The shell command that trains a run again."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from src.common.option_fields import kind_of
+from src.config import RunConfig
+from src.report.table import MODEL
+
+_COMMAND = ("python", "src/main.py")
+_FIELD_OF_COLUMN = {MODEL: "model_type", "augmentation": "data_augmentation"}
+
+
+def from_config(config: RunConfig) -> str:
+    """The command of a config: flags of the data set, of all short flags and of non-defaults."""
+    words = [*_COMMAND, "-d", config.base_dataset_path]
+    run = config.canonical()
+    for spec in fields(RunConfig):
+        value, short = getattr(run, spec.name), spec.metadata["short"]
+        matters = spec.metadata["changes_result"] or spec.name == "parent_weights"
+        if spec.name != "base_dataset_path" and matters and (short or value != spec.default):
+            words += _flag(spec.name, short, kind_of(spec), value)
+    return shlex.join(words)
+
+
+def from_row(row: Mapping[str, Any]) -> str:
+    """The command of a row of the table: only with the settings that the row has."""
+    values = {_FIELD_OF_COLUMN.get(n, n): value for n, value in row.items() if value is not None}
+    words = list(_COMMAND)
+    for spec in fields(RunConfig):
+        if spec.name in values:
+            kind, value = kind_of(spec), values[spec.name]
+            value = bool(value) if kind == "bool" else int(value) if kind == "int" else value
+            words += _flag(spec.name, spec.metadata["short"], kind, value)
+    return shlex.join(words)
+
+
+def _flag(name: str, short: str | None, kind: str, value: object) -> list[str]:
+    flag = f"-{short}" if short else f"--{name}"
+    if kind != "bool":
+        return [flag, str(value)]
+    if value:
+        return [flag]
+    return [] if short else [f"--no_{name}"]

@@ -1,0 +1,1 @@
+"""Analyses of single runs. Each module: first the numbers, then the drawing."""

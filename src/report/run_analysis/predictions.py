@@ -1,0 +1,111 @@
+"""Read predictions.npz: what a finished run predicted for the test images."""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from src.common.errors import UserError
+from src.common.paths import PREDICTIONS
+from src.data.dataset import CLASSES, LabelArray
+from src.runs.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from src.training.evaluation import Evaluation
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+_FEATURES = "features"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of N images: labels and predictions (N,), probabilities (N, 10), features (N, F)."""
+
+    labels: Integers
+    predictions: Integers
+    probabilities: Floats
+    features: Floats
+    """Activations of the penultimate layer."""
+
+    @property
+    def is_correct(self) -> npt.NDArray[np.bool_]:
+        """(N,): whether each prediction equals the label."""
+        return self.labels == self.predictions
+
+    @property
+    def confidence(self) -> Floats:
+        """(N,): the probability of each prediction."""
+        confidence: Floats = self.probabilities[np.arange(len(self.labels)), self.predictions]
+        return confidence
+
+    def summary(self, data_name: str) -> str:
+        """The number of images and the accuracy, in words."""
+        accuracy = self.is_correct.mean()
+        return f"{len(self.labels):,} test images of {data_name}, {accuracy:.2%} of them right"
+
+    def take(self, indices: Integers) -> "Predictions":
+        """The images at `indices`, in that order."""
+        return Predictions(
+            labels=self.labels[indices],
+            predictions=self.predictions[indices],
+            probabilities=self.probabilities[indices],
+            features=self.features[indices],
+        )
+
+
+def from_evaluation(labels: LabelArray, evaluation: "Evaluation") -> Predictions:
+    """The predictions of an evaluation on images with `labels` (N,)."""
+    logits = evaluation.logits.cpu()
+    return Predictions(
+        labels=labels,
+        predictions=logits.argmax(dim=1).numpy(),
+        probabilities=logits.softmax(dim=1).numpy(),
+        features=evaluation.features.float().cpu().numpy(),
+    )
+
+
+def read(folder: RunFolder, *, features: bool = True) -> Predictions:
+    """The predictions of a run on its test images, in the order of the data set.
+
+    features: whether to read the features, which are most of the file; else they are (N, 0).
+    Raises UserError if the file does not exist or is damaged.
+    """
+    path, names = folder.path / PREDICTIONS, Predictions.__annotations__
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in names if name != _FEATURES}
+            empty = np.empty((arrays["labels"].size, 0))
+            arrays[_FEATURES] = stored[_FEATURES] if features else empty
+    except FileNotFoundError:
+        raise UserError(f"{folder.path}: no {PREDICTIONS} (the run is {folder.state()})") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not the predictions of a run: {reason}") from None
+    if not _is_consistent(arrays):
+        raise UserError(f"{path}: not the predictions of a run: arrays do not fit each other")
+    return Predictions(
+        labels=arrays["labels"].astype(np.int64),
+        predictions=arrays["predictions"].astype(np.int64),
+        probabilities=arrays["probabilities"].astype(np.float32),
+        features=arrays["features"].astype(np.float32),
+    )
+
+
+def _is_consistent(arrays: dict[str, npt.NDArray[Any]]) -> bool:
+    """Whether shapes fit each other and every class index is one of CLASSES."""
+    count, classes = arrays["labels"].size, len(CLASSES)
+    features = arrays["features"]
+    return (
+        count > 0
+        and all(arrays[name].shape == (count,) for name in ("labels", "predictions"))
+        and all(arrays[name].min() >= 0 for name in ("labels", "predictions"))
+        and all(arrays[name].max() < classes for name in ("labels", "predictions"))
+        and arrays["probabilities"].shape == (count, classes)
+        and features.ndim == 2
+        and len(features) == count
+    )

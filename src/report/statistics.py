@@ -1,0 +1,97 @@
+"""Confidence intervals of accuracies and of differences between runs; runs to compare."""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import pandas as pd
+
+from src.report.settings import settings_of, varied_factors
+from src.report.table import MODEL, TEST_IMAGES, drop_aliases, is_pruned
+
+_FEWEST_PAIRS = 2  # one pair does not show how much pairs vary
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyEstimate:
+    """A test accuracy with its 95 % Wilson interval, as shares from 0 to 1."""
+
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Mean difference between runs that differ in one hyperparameter and in nothing else."""
+
+    pairs: int
+    higher: int
+    """Pairs in which the second level has the higher value."""
+    mean: float
+    low: float
+    high: float
+    """95 % interval of the mean, by Student's t over the pairs."""
+
+
+def wilson_interval(accuracy: float, images: int = TEST_IMAGES) -> tuple[float, float]:
+    """95 % score interval of an accuracy that was measured on `images` images (Wilson 1927)."""
+    return _wilson_interval(round(accuracy * images), images)
+
+
+@lru_cache(maxsize=2**14)  # half a millisecond each, and runs of a sweep often share a count
+def _wilson_interval(correct: int, images: int) -> tuple[float, float]:
+    from scipy.stats import binomtest  # half a second to import
+
+    interval = binomtest(correct, images).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def newcombe_interval(better: AccuracyEstimate, other: AccuracyEstimate) -> tuple[float, float]:
+    """95 % interval of the difference of two accuracies, from their Wilson intervals.
+
+    Newcombe's method 10 (1998), for independent samples. Both runs saw the same images, which it
+    does not use, so that it is conservative. Variation between seeds is not included.
+    """
+    difference = better.accuracy - other.accuracy
+    down = math.hypot(better.accuracy - better.low, other.high - other.accuracy)
+    up = math.hypot(better.high - better.accuracy, other.accuracy - other.low)
+    return difference - down, difference + up
+
+
+def is_within_noise(first: AccuracyEstimate, second: AccuracyEstimate) -> bool:
+    """Whether Newcombe's interval of the difference of two accuracies includes zero."""
+    low, high = newcombe_interval(first, second)
+    return low <= 0 <= high
+
+
+def comparable_runs(table: pd.DataFrame, model: str, column: str) -> pd.DataFrame:
+    """Rows of an architecture that were trained to their end and have a value in the column.
+
+    Cells that share a training count one by one, so that a full grid stays balanced.
+    """
+    return table[(table[MODEL] == model) & ~is_pruned(table)].dropna(subset=[column])
+
+
+def paired_difference(
+    table: pd.DataFrame, model: str, column: str, name: str
+) -> PairedDifference | None:
+    """Second minus first level of a two-level setting, over runs that are equal in all others.
+
+    Returns None if the setting does not have two levels, or there are fewer than two pairs.
+    """
+    from scipy import stats
+
+    rows = drop_aliases(comparable_runs(table, model, column))
+    setting = {factor.name: factor for factor in varied_factors(rows)}.get(name)
+    if setting is None or len(setting.levels) != 2:
+        return None
+    others = [other.codes(rows) for other in settings_of(rows) if other.name != name]
+    by_level = rows[column].groupby([*others, setting.codes(rows)]).mean().unstack()
+    differences = (by_level[1] - by_level[0]).dropna()
+    if len(differences) < _FEWEST_PAIRS:
+        return None
+    mean, count = float(differences.mean()), len(differences)
+    reach = float(stats.t.ppf(0.975, count - 1) * stats.sem(differences))
+    higher = int((differences > 0).sum())
+    return PairedDifference(count, higher, mean, low=mean - reach, high=mean + reach)

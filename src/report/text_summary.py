@@ -1,0 +1,156 @@
+"""The results of each architecture in a few sentences, with how far they may be chance."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+
+from src.common import files
+from src.report.charts.top_k import RankedRun, TopK, rankings
+from src.report.report_data import ReportData
+from src.report.settings import Setting, describe_runs, varied_factors
+from src.report.statistics import is_within_noise, paired_difference
+from src.report.table import (
+    BEST_VAL_ACCURACY,
+    MODEL,
+    TEST_ACCURACY,
+    column_label,
+    drop_aliases,
+    first_number,
+    is_pruned,
+)
+
+_SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True)
+class SharedLevel:
+    """A level that all of the best runs have, of a setting in which other runs differ."""
+
+    setting: Setting
+    label: str
+    chance: float
+    """Probability that as many runs drawn at random all have one level of the setting."""
+
+    def __str__(self) -> str:
+        return f"{self.setting.title} {self.label}"
+
+
+@lru_cache(maxsize=1)  # the page and the file of a report show them
+def sentences_by_model(report: ReportData) -> Mapping[str, Sequence[str]]:
+    """The sentences about each architecture of a report that has ranked runs."""
+    return {top.model: sentences(report.runs_with_settings, top) for top in rankings(report)}
+
+
+def markdown(report: ReportData) -> str:
+    """The sentences about all architectures of a report as Markdown."""
+    parts = [f"# What the sweep has shown\n\n{report.summary()}\n"]
+    for model, lines in sentences_by_model(report).items():
+        parts.append(f"## {model}\n\n" + "\n".join(f"- {line}" for line in lines) + "\n")
+    parts.append(
+        "Intervals are 95 %. Each run is one seed: how much seeds differ is not in the intervals "
+        "of single runs.\n"
+    )
+    return "\n".join(parts)
+
+
+def write(report: ReportData, folder: Path) -> list[Path]:
+    """Write <folder>/findings.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "findings.md"
+    files.write_text(path, markdown(report))
+    return [path]
+
+
+def sentences(table: pd.DataFrame, top: TopK) -> list[str]:
+    """Sentences about an architecture.
+
+    Its best run, the range of its best runs, the levels that they share, and the effect of
+    augmentation between runs that differ in nothing else.
+    """
+    rows = drop_aliases(table[table[MODEL] == top.model])
+    finished = rows[~is_pruned(rows)]
+    runs = [run for run in top.runs if run.pruned_after is None]
+    if not runs:
+        return ["No run has come to its end."]
+    return [
+        _about_best(runs[0], top.rank_column, len(finished)),
+        *_about_range(runs),
+        *_about_shared_levels(finished, runs),
+        _about_augmentation(table, top.model),
+    ]
+
+
+def shared_levels(rows: pd.DataFrame, best: pd.DataFrame) -> Iterator[SharedLevel]:
+    """The levels that all of `best` share, of the settings that vary among `rows`.
+
+    Their probability is hypergeometric: as many runs are drawn from `rows` without replacement.
+    """
+    from scipy import stats
+
+    for setting in varied_factors(rows):
+        codes, codes_of_best = setting.codes(rows), set(setting.codes(best))
+        if len(codes_of_best) == 1:
+            chance = sum(
+                float(stats.hypergeom.pmf(len(best), len(rows), codes.count(code), len(best)))
+                for code in range(len(setting.levels))
+            )
+            yield SharedLevel(setting, setting.labels[codes_of_best.pop()], chance)
+
+
+def _about_best(run: RankedRun, column: str, count: int) -> str:
+    beginning = f"Best of {count} by {column_label(column)}" if count > 1 else "The only run"
+    settings = describe_runs([run.row])[0].replace("\N{NO-BREAK SPACE}", " ")
+    value = first_number(run.row, (BEST_VAL_ACCURACY, "val_accuracy"))
+    validation = "" if value is None else f"validation {value:.2%}, "
+    return (
+        f"{beginning}: {settings}. Its accuracy: {validation}test {run.accuracy:.2%} "
+        f"({run.low:.2%} to {run.high:.2%})."
+    )
+
+
+def _about_range(runs: Sequence[RankedRun]) -> Iterator[str]:
+    if len(runs) < 2:
+        return
+    most_accurate = max(runs, key=lambda run: run.accuracy)
+    lowest, others = min(run.accuracy for run in runs), len(runs) - 1
+    near = sum(is_within_noise(most_accurate, run) for run in runs if run is not most_accurate)
+    counted = f"{near} of the {others} others are"
+    if others == 1:
+        counted = f"the other one is {'' if near else 'not '}".strip()
+    elif near in (0, others):
+        counted = f"{'all' if near else 'none'} of the {others} others are"
+    yield (
+        f"The {len(runs)} best lie between {lowest:.2%} and {most_accurate.accuracy:.2%} on the "
+        f"test images; {counted} within noise of the most accurate of them."
+    )
+
+
+def _about_shared_levels(rows: pd.DataFrame, runs: Sequence[RankedRun]) -> Iterator[str]:
+    if len(runs) < 2 or len(rows) <= len(runs):
+        return
+    shared = list(shared_levels(rows, pd.DataFrame([run.row for run in runs])))
+    unlikely = [level for level in shared if level.chance < _SIGNIFICANCE]
+    likely = [level for level in shared if level.chance >= _SIGNIFICANCE]
+    if unlikely:
+        levels = ", ".join(f"{level} (chance {level.chance:.1%})" for level in unlikely)
+        yield f"All {len(runs)} of them have in common, and chance would seldom do it: {levels}."
+    if likely:
+        levels = ", ".join(f"{level} (chance {level.chance:.0%})" for level in likely)
+        yield f"They {'also ' if unlikely else ''}share what may be chance: {levels}."
+    if not shared:
+        yield f"The {len(runs)} best share no value that other runs lack."
+
+
+def _about_augmentation(table: pd.DataFrame, model: str) -> str:
+    difference = paired_difference(table, model, TEST_ACCURACY, "augmentation")
+    if difference is None:
+        return "What augmentation changes is not known: too few runs differ in it alone."
+    text = (
+        f"Augmentation changed the test accuracy by {100 * difference.mean:+.2f} points on average "
+        f"({100 * difference.low:+.2f} to {100 * difference.high:+.2f}) over {difference.pairs} "
+        f"pairs of runs that differ in it alone, and raised it in {difference.higher} of them"
+    )
+    return text + (": that may be noise." if difference.low <= 0 <= difference.high else ".")

@@ -1,0 +1,268 @@
+"""The numbers of the charts against pandas, and that charts show them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex, to_rgba_array
+from matplotlib.lines import Line2D
+from PIL import Image
+
+from src.report import export_tables, table
+from src.report.charts import (
+    importance,
+    main_effects,
+    overall,
+    pairs,
+    parallel_coordinates,
+    scatter,
+    top_k,
+)
+from src.report.charts.figure import save, save_all
+from src.report.charts.importance import Importance, importances
+from src.report.charts.main_effects import effects_by_model
+from src.report.charts.parallel_coordinates import parallel_axes
+from src.report.report_data import ReportData
+from src.report.settings import HYPERPARAMETERS
+from src.report.table import TEST_ACCURACY
+from tests.report.made_up import table_of_grid
+
+
+def test_top_k_are_the_best_by_the_column(published: Path) -> None:
+    runs = table.read(published)
+    assert not [name for name in runs if "Unnamed" in str(name)]
+    for wanted, column in [(None, "val_accuracy"), ("test_accuracy", "test_accuracy_best_val_acc")]:
+        assert table.rank_column(runs, wanted) == column
+        top = top_k.top_k(runs, "cnn", 5, column)
+        expected = runs[runs["Modelname"] == "cnn"].nlargest(5, column)
+        assert [b.accuracy for b in top.runs] == expected["test_accuracy_best_val_acc"].tolist()
+        per_class = expected["test_per_class_accuracy_best_val_acc"].tolist()
+        assert [b.per_class_accuracy for b in top.runs] == per_class
+        assert top.candidates == 288
+    lowest = top_k.top_k(runs, "vit", 1, table.rank_column(runs, "val_loss")).runs[0]
+    assert lowest.row["val_loss"] == runs[runs["Modelname"] == "vit"]["val_loss"].min()
+
+
+def test_overall_is_the_best_of_each(published: Path) -> None:
+    runs = table.read(published)
+    bars = overall.best_of_each(runs, "val_accuracy")
+    values = [bar.row["val_accuracy"] for bar in bars]
+    assert values == sorted(runs.groupby("Modelname")["val_accuracy"].max(), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("lows", "start"), [([0.86, 0.85], 0.8), ([0.1, 0.9], 0), ([0.31], 0.25), ([0.999], 0.9)]
+)
+def test_the_axis_is_cut_at_a_round_number_below_all_bars(lows: list[float], start: float) -> None:
+    assert top_k.axis_start(lows) == pytest.approx(start)
+    assert top_k.axis_start(lows) < min(lows)
+
+
+def test_charts_show_the_numbers(published: Path, tmp_path: Path) -> None:
+    top = top_k.top_k(table.read(published), "resnet", 5, "val_accuracy")
+    png, svg = save(top_k.draw(top, "a note"), tmp_path / "top_k")
+    text = svg.read_text()
+    for bar in top.runs:
+        assert f"{bar.accuracy:.2%}" in text
+        assert f"{bar.per_class_accuracy:.2%}" in text
+    assert "resnet: the 5 best of 288 runs" in text
+    assert "a note" in text
+    picture = np.asarray(Image.open(png).convert("L"))
+    assert picture.shape[1] > 1000
+    assert picture.std() > 20
+    first = svg.read_bytes(), png.read_bytes()
+    save(top_k.draw(top, "a note"), tmp_path / "top_k")
+    assert (svg.read_bytes(), png.read_bytes()) == first
+
+
+def effects_of(report: ReportData) -> pd.DataFrame:
+    return export_tables.effects_table(effects_by_model(report), report.rank_column)
+
+
+def test_main_effects_are_means_over_all_other_settings(published: Path) -> None:
+    runs = table.read(published).assign(alias_of=None, stop_reason="completed")
+    runs.loc[runs["scheduler"] == "cosine", "alias_of"] = "another"  # counts all the same
+    runs.loc[runs.index[::7], "stop_reason"] = "pruned"
+    told = effects_of(ReportData(runs)).set_index(["setting", "value", "model"])
+    left = runs[runs["stop_reason"] != "pruned"]
+    for name in ("scheduler", "learning_rate"):
+        groups = left.groupby([name, "Modelname"])["val_accuracy"]
+        for (value, model), values in groups:
+            label = f"{value:g}" if isinstance(value, float) else str(value)
+            effect = told.xs((name, label, str(model)))
+            assert effect["runs"] == len(values)
+            found = (effect["mean_val_accuracy"], effect["best_val_accuracy"])
+            assert found == pytest.approx((values.mean(), values.max()))
+    assert set(told.index.get_level_values("setting")) == set(HYPERPARAMETERS)
+    by_loss = effects_of(ReportData(runs, rank_by="val_loss"))
+    lowest = by_loss.set_index(["setting", "value", "model"])["best_val_loss"]
+    assert lowest.loc["augmentation", "on", "vit"] == pytest.approx(
+        left[(left["Modelname"] == "vit") & left["augmentation"]]["val_loss"].min()
+    )
+
+
+def test_effects_are_means_over_all_runs_with_a_value() -> None:
+    runs = table_of_grid(lambda rate, schedule, augmented: 0.5 + rate + 0.1 * augmented)
+    runs.loc[0, "best_val_accuracy"] = np.nan
+    found = {e.setting.name: e for e in main_effects.main_effects(runs, "cnn", "best_val_accuracy")}
+    assert sorted(found) == ["augmentation", "learning_rate", "scheduler"]
+    rate = found["learning_rate"]
+    assert rate.setting.labels == ["0.001", "0.01", "0.1"]
+    assert rate.means[:2] == pytest.approx((0.551, 0.56))
+    assert rate.best == pytest.approx((0.601, 0.61, 0.7))
+    assert rate.runs == (4, 4, 3)
+    lower = main_effects.main_effects(runs.assign(val_loss=runs[TEST_ACCURACY]), "cnn", "val_loss")
+    assert {e.setting.name: e.best[0] for e in lower}["learning_rate"] == pytest.approx(0.501)
+
+
+def test_pairs_leave_what_nobody_tried_open() -> None:
+    runs = table_of_grid(lambda rate, schedule, augmented: rate + 0.1 * augmented)
+    runs = runs[(runs["learning_rate"] != 0.1) | runs["augmentation"]]
+    found = pairs.pair_means(runs, "cnn", TEST_ACCURACY)
+    names = [(pair.row_setting.name, pair.column_setting.name) for pair in found]
+    assert ("augmentation", "learning_rate") in names
+    assert len(names) == 3
+    means = found[names.index(("augmentation", "learning_rate"))].means
+    assert means.isna().loc["off", "0.1"]
+    assert means.loc["on", "0.1"] == pytest.approx(0.2)
+
+
+def test_importance_finds_what_matters(report: ReportData) -> None:
+    found = importance.importance(report.runs, "vit", "best_val_accuracy")
+    assert next(iter(found.shares)) == "learning_rate"
+    assert sum(found.shares.values()) == pytest.approx(1)
+    pruned = table.is_pruned(report.runs) & (report.runs["Modelname"] == "vit")
+    assert found.runs == (report.runs["Modelname"] == "vit").sum() - pruned.sum()
+    again = importance.importance(report.runs, "vit", "best_val_accuracy")
+    assert again == found
+    few = report.runs[report.runs["Modelname"] == "vit"].head(3)
+    assert "only" in importance.importance(few, "vit", "best_val_accuracy").reason
+    flat = report.runs.assign(best_val_accuracy=0.5)
+    assert importance.importance(flat, "vit", "best_val_accuracy").reason == "nothing varies"
+
+
+def drawn(report: ReportData, folder: Path) -> list[Path]:
+    """The files of all charts of effects."""
+    return [
+        *save_all([("effects", main_effects.figure(report))], folder),
+        *save_all(pairs.figures(report), folder),
+        *save_all([("importance", importance.figure(report))], folder),
+        *save_all([("parallel", parallel_coordinates.figure(report))], folder),
+        *save_all([("scatter", scatter.figure(report))], folder),
+    ]
+
+
+def test_charts_of_effects_come_of_them(few: ReportData, tmp_path: Path) -> None:
+    written = drawn(few, tmp_path)
+    models = ("resnet", "cnn", "vit")
+    stems = {
+        "effects",
+        "importance",
+        "parallel",
+        "scatter",
+        *(f"{model}_pairs" for model in models),
+    }
+    assert {path.stem for path in written} == stems
+    for path in written:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                assert image.width > 1000
+                assert len(image.convert("L").getcolors() or range(999)) > 20
+        else:
+            text = path.read_text()
+            assert "accuracy" in text
+    assert "learning rate" in (tmp_path / "importance.svg").read_text()
+
+
+def test_each_run_stands_at_its_values(few: ReportData) -> None:
+    rows = few.runs
+    of_table = {axis.title: axis for axis in parallel_axes(rows, few.rank_column)}
+    rates = of_table["learning rate"]
+    labels = [dict(rates.ticks)[place] for place in rates.positions]
+    assert labels == [f"{rate:g}" for rate in rows["learning_rate"]]
+    measure = of_table["best validation accuracy"]
+    values = rows["best_val_accuracy"]
+    spread = values.max() - values.min()
+    assert measure.positions == pytest.approx(((values - values.min()) / spread).to_numpy())
+    assert measure.ticks == ((0, f"{values.min():.1%}"), (1, f"{values.max():.1%}"))
+
+
+def test_a_searched_rate_is_laid_out_by_its_logarithm(few: ReportData) -> None:
+    rows = few.runs.assign(learning_rate=np.geomspace(1e-5, 1e-1, len(few.runs)))
+    rates = next(
+        axis for axis in parallel_axes(rows, few.rank_column) if axis.title == "learning rate"
+    )
+    assert rates.positions == pytest.approx(np.linspace(0, 1, len(rows)))
+    assert rates.ticks == ((0, "1e-05"), (1, "0.1"))
+    gone = rows["learning_rate"].where(rows.index != rows.index[3])
+    with_gap = next(
+        a
+        for a in parallel_axes(rows.assign(learning_rate=gone), few.rank_column)
+        if not a.is_factor
+    )
+    assert np.isnan(with_gap.positions[3])
+    assert np.isfinite(np.delete(with_gap.positions, 3)).all()
+
+
+def test_points_of_the_scatter_are_those_of_the_table(few: ReportData) -> None:
+    figure = scatter.figure(few)
+    assert figure
+    drawn = np.concatenate([np.asarray(c.get_offsets()) for c in figure.axes[0].collections])
+    told = few.runs[["best_val_accuracy", "test_accuracy_best_val_acc"]].to_numpy()
+    assert sorted(map(tuple, drawn)) == sorted(map(tuple, told))
+
+
+def test_the_scatter_has_the_validation_accuracy_that_there_is(few: ReportData) -> None:
+    unknown = few.runs.assign(best_val_accuracy=np.nan)
+    for runs, across in (
+        (few.runs, "best validation accuracy"),
+        (unknown, "validation accuracy of the last epoch"),
+    ):
+        figure = scatter.figure(replace(few, runs=runs))
+        assert figure
+        assert figure.axes[0].get_xlabel() == across
+    none = unknown.assign(val_accuracy=np.nan)
+    assert scatter.figure(replace(few, runs=none)) is None
+
+
+def test_an_architecture_has_one_colour_in_all_charts(few: ReportData) -> None:
+    """Also where it is the only one told of."""
+    of_first = few.runs["Modelname"] == few.models[0]
+    levels = ("augmentation", "gamma", "learning_rate", "scheduler", "weight_decay")
+    same = {name: few.runs[name].mask(of_first, few.runs[name].iloc[0]) for name in levels}
+    runs = few.runs.assign(**same)
+    seen: dict[str, set[str]] = {}
+    for report in (replace(few, runs=runs), *(replace(few, model=model) for model in few.models)):
+        for figure in (
+            main_effects.figure(report),
+            importance.figure(report),
+            parallel_coordinates.figure(report),
+            scatter.figure(report),
+        ):
+            assert figure
+            [legend] = [
+                *figure.legends,
+                *filter(None, (axes.get_legend() for axes in figure.axes)),
+            ]
+            for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+                assert handle
+                drawn = handle.get_color() if isinstance(handle, Line2D) else handle.get_facecolor()  # type: ignore[attr-defined]
+                [one, *_] = to_rgba_array(drawn)
+                seen.setdefault(text.get_text(), set()).add(to_hex(one))
+    assert {len(seen[model]) for model in few.models} == {1}
+    assert len(set.union(*(seen[model] for model in few.models))) == len(few.models)
+
+
+def test_what_cannot_be_compared_is_not_drawn(few: ReportData, tmp_path: Path) -> None:
+    alone = replace(few, runs=few.runs.head(1))
+    assert main_effects.figure(alone) is None
+    assert list(pairs.figures(alone)) == []
+    assert importance.figure(alone) is None
+    assert parallel_coordinates.figure(alone) is None
+    unranked = alone.runs.drop(columns=["best_val_accuracy", "val_accuracy"], errors="ignore")
+    assert drawn(replace(alone, runs=unranked), tmp_path) == []
+    assert importances(alone) == (
+        Importance(few.runs.iloc[0]["Modelname"], 1, {}, "only 1 finished runs"),
+    )

@@ -1,0 +1,120 @@
+"""The report commands."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.common.errors import UserError
+from src.report import load
+from src.report.__main__ import main
+from src.report.report_data import ReportData
+from src.sweep import grid
+from src.sweep.status.page_state import read_sets
+from tests.conftest import Run
+from tests.report import made_up
+from tests.report.page_parts import core_of
+
+
+def test_commands_of_a_published_table(command: Run, published: Path, tmp_path: Path) -> None:
+    report = ("python", "-m", "src.report")
+    done = command(*report, "--csv", published, "--out", tmp_path / "r")
+    written = {path.name for path in (tmp_path / "r").iterdir()}
+    names = [f"{m}_{what}" for m in ("cnn", "resnet", "vit") for what in ("top_k", "pairs")]
+    names += ["overall", "effects", "importance", "parallel", "scatter"]
+    drawn = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    assert written == drawn | {"report.html", "findings.md", "tables"}
+    assert done.stdout.splitlines()[-1].endswith("report.html")
+    done = command(
+        *report, "top-k", "table", "--csv", published, "--model", "vit", "-k", 3, "--json"
+    )
+    assert [row["rank"] for row in json.loads(done.stdout)] == [1, 2, 3]
+    mixed = pd.read_csv(published).assign(test_images=np.nan, num_epochs=np.nan)
+    mixed.loc[0, ["test_images", "num_epochs"]] = [10_000, 80]
+    mixed.assign(best_val_accuracy=np.nan).to_csv(tmp_path / "mixed.csv")
+    command(*report, "overall", "--csv", tmp_path / "mixed.csv", "--out", tmp_path / "r")
+    for words, part in [
+        (("--json",), "--json: only `top-k table`"),
+        (("graphs",), "unknown report 'graphs'"),
+        (("--model", "lenet"), "expected one of resnet, cnn, vit"),
+        (("--rank-by", "best"), "--rank-by 'best'"),
+        (("-k", "0"), "whole number above 0"),
+        (("--csv", "none.csv"), "No such file"),
+    ]:
+        done = command(
+            *report, *words, *(() if "--csv" in words else ("--csv", published)), check=2
+        )
+        assert re.match(r"error: .*\n$", done.stderr)
+        assert part in done.stderr
+
+
+def test_commands_of_run_folders(trained: Path, command: Run, tmp_path: Path) -> None:
+    words = ("python", "-m", "src.report")
+    made = ("--runs", trained, "--csv", tmp_path / "runs.csv")
+    command(*words, "aggregate", *made)
+    text = command(*words, "findings", *made).stdout
+    assert text.startswith("# What the sweep has shown\n")
+    assert "\n## cifar10net\n" in text
+    done = command(*words, "importance", *made, "--out", tmp_path, check=2)
+    assert "nothing to draw" in done.stderr
+    paths = command(*words, "tables", *made, "--out", tmp_path).stdout.split()
+    assert {Path(path).name for path in paths} >= {"top_k.csv", "top_k.md", "overall.tex"}
+    rows = json.loads(command(*words, "top-k", "table", *made, "--json").stdout)
+    of_file = pd.read_csv(tmp_path / "tables" / "top_k.csv").to_dict("records")
+    assert [row["test_accuracy"] for row in rows] == [row["test_accuracy"] for row in of_file]
+
+
+def test_bad_input_is_one_line(
+    sweep: Path, report: ReportData, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    csv = ("--csv", sweep.parent / "clean_runs.csv", "--out", tmp_path)
+    for words, told in [
+        (("page", *csv, "--watch", "0"), "0.1 or more"),
+        (("page", *csv, "--sets", tmp_path), "--runs must name the run folders"),
+        (("page", "--sets", "a", "--grid", "b", *csv, "--runs", sweep), "expected one of them"),
+        (("overall", *csv, "--watch"), "-watch: `overall` has no such option, but `page`"),
+    ]:
+        assert told in refused(main, *words)
+
+
+def test_sets_and_grids_are_read_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text("model_type: [cnn, vit]\n")
+    found = read_sets(None, tmp_path / "grid.yaml")
+    assert found is not None
+    assert sum(map(len, found.values())) == len(grid.expand(grid.read(tmp_path / "grid.yaml"))) == 2
+    with pytest.raises(UserError, match="no set files"):
+        read_sets(tmp_path, None)
+
+
+def test_watching_writes_again_until_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It waits for the first run that is done; the last page waits for no other."""
+    runs, page = tmp_path / "runs", tmp_path / "report" / "report.html"
+    cells = [replace(one, base_dataset_path="cifar-10") for one in made_up.configs()[:3]]
+    monkeypatch.setattr(load, "CSV_FILE", tmp_path / "clean_runs.csv")
+    seen: list[int] = []
+
+    def a_run_ends(seconds: float) -> None:
+        assert seconds == 7.5
+        shown = core_of(page.read_text()) if page.exists() else {"columns": {"key": []}}
+        assert shown.get("watch", 7.5) == 7.5
+        seen.append(len(shown["columns"]["key"]))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        made_up.make(runs, np.arange(200) % 10, cells[len(seen) : len(seen) + 1])
+
+    monkeypatch.setattr("time.sleep", a_run_ends)
+    made_up.make(runs, np.arange(200) % 10, cells[:1], failed=1)
+    words = ["page", "--watch", "7.5", "--runs", str(runs), "--out", str(page.parent)]
+    assert main(words) == 0
+    assert seen == [0, 1, 2]
+    assert core_of(page.read_text())["watch"] is None
+    said = capsys.readouterr()
+    assert said.out.endswith("report.html\n")
+    assert "no finished run yet" in said.err

@@ -1,0 +1,58 @@
+"""Tables as CSV, Markdown and LaTeX."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from src.report import export_tables, table
+from src.report.report_data import ReportData
+from src.report.table import TEST_ACCURACY
+
+SUFFIXES = ("csv", "md", "tex")
+
+
+def test_tables_hold_the_numbers_of_the_table(report: ReportData, tmp_path: Path) -> None:
+    written = {path.name: path for path in export_tables.write_tables(report, tmp_path)}
+    names = [f"{n}.{s}" for n in ("top_k", "overall", "effects", "importance") for s in SUFFIXES]
+    assert sorted(written) == sorted(names)
+    best = pd.read_csv(written["top_k.csv"])
+    ranked = table.rank(report.runs, report.rank_column)
+    for model, rows in best.groupby("model"):
+        expected = ranked[ranked["Modelname"] == model].head(5)
+        assert rows["best_val_accuracy"].tolist() == expected["best_val_accuracy"].tolist()
+        assert rows["test_accuracy"].tolist() == expected[TEST_ACCURACY].tolist()
+    of_effects = pd.read_csv(written["effects.csv"])
+    finished = report.runs[report.runs["stop_reason"] != "pruned"]
+    for _, row in of_effects[of_effects["setting"] == "scheduler"].iterrows():
+        same = (finished["Modelname"] == row["model"]) & (finished["scheduler"] == row["value"])
+        assert row["runs"] == same.sum()
+        assert row["mean_best_val_accuracy"] == pytest.approx(
+            finished[same]["best_val_accuracy"].mean(), rel=1e-12
+        )
+    importance = pd.read_csv(written["importance.csv"])
+    assert importance.groupby("model")["share"].sum().tolist() == pytest.approx([1, 1, 1])
+    for name in ("top_k", "overall"):
+        shares = [f"{100 * value:.2f}" for value in pd.read_csv(written[f"{name}.csv"])["low_95"]]
+        for suffix in ("md", "tex"):
+            text = written[f"{name}.{suffix}"].read_text()
+            found = re.findall(r"\d+\.\d\d\b", text)
+            assert set(shares) <= set(found), (name, suffix)
+
+
+def test_text_of_a_table_is_no_markup(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"model": ["50%_net & co"], "accuracy": [0.12345], "runs": [3]})
+    export_tables.write({"t": frame, "empty": frame.head(0)}, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"t.{s}" for s in SUFFIXES]
+    latex = (tmp_path / "t.tex").read_text()
+    assert r"50\%\_net \& co & 12.35 & 3 \\" in latex
+    assert latex.startswith(r"\begin{tabular}{lrr}")
+    markdown = (tmp_path / "t.md").read_text().splitlines()
+    assert [cell.strip() for cell in markdown[2].split("|")] == [
+        "",
+        "50%_net & co",
+        "12.35",
+        "3",
+        "",
+    ]

@@ -1,0 +1,374 @@
+"""The numbers of the analyses against plain numpy, and their commands."""
+
+import functools
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from src.common.errors import UserError
+from src.config import RunConfig, model_types
+from src.cpu.whole_map import count_parameters
+from src.data import synthetic
+from src.data.dataset import CLASSES
+from src.models import create
+from src.report.__main__ import main
+from src.report.run_analysis import (
+    confusion_matrix,
+    learning_curves,
+    mistakes,
+    model_summary,
+    predictions,
+    tsne,
+)
+from src.report.run_analysis.predictions import Predictions
+from src.report.run_analysis.run_selection import SelectedRun, best_runs, find_runs
+from src.runs.run_folder import RunFolder, all_runs
+from tests.conftest import Run
+
+Refused = Callable[..., str]
+_generate = functools.cache(synthetic.generate)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in is drawn once."""
+    monkeypatch.setattr(synthetic, "generate", _generate)
+
+
+def made_up(count: int = 500, features: int = 8) -> Predictions:
+    """Predictions that are right about half the time, features that tell the label."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 10, count)
+    guesses = np.where(random.random(count) < 0.5, labels, random.integers(0, 10, count))
+    sure = random.uniform(0.2, 1, count).astype(np.float32)
+    probabilities = np.repeat((1 - sure[:, None]) / 9, 10, axis=1)
+    probabilities[np.arange(count), guesses] = sure
+    noise = random.normal(size=(count, features)) / 4
+    seen = (np.eye(10, features)[labels] + noise).astype(np.float32)
+    return Predictions(labels, guesses, probabilities.astype(np.float32), seen)
+
+
+def test_classes_are_counted() -> None:
+    found = made_up()
+    matrix = confusion_matrix.confusion_matrix(found.labels, found.predictions)
+    for true in range(10):
+        for guess in range(10):
+            both = (found.labels == true) & (found.predictions == guess)
+            assert matrix[true, guess] == both.sum()
+    results = confusion_matrix.class_results(matrix)
+    for label, one in enumerate(results):
+        mine = found.predictions[found.labels == label]
+        assert (one.name, one.images) == (CLASSES[label], len(mine))
+        assert one.correct == matrix[label, label]
+        assert one.accuracy == pytest.approx(np.mean(mine == label))
+        counts = np.bincount(mine[mine != label], minlength=10)
+        assert one.confusions[0].name == CLASSES[counts.argmax()]
+        assert one.confusions[0].share == pytest.approx(counts.max() / len(mine))
+        assert sum(other.images for other in one.confusions) == counts.sum()
+    worst = confusion_matrix.worst_first(results)
+    assert [one.accuracy for one in worst] == sorted(one.accuracy or 0 for one in results)
+
+
+def test_a_class_without_images_has_no_accuracy() -> None:
+    labels = np.array([0, 0, 1])
+    results = confusion_matrix.class_results(confusion_matrix.confusion_matrix(labels, labels))
+    assert results[5].accuracy is None
+    assert confusion_matrix.worst_first(results)[-1].accuracy is None
+    assert re.search(r"dog +0 +0 +- +-", confusion_matrix.as_text(results, 3))
+
+
+def test_mistakes_come_most_confident_first() -> None:
+    found = made_up()
+    places = mistakes.most_confident_mistakes(found, 20)
+    wrong = np.flatnonzero(found.labels != found.predictions)
+    best = sorted(wrong, key=lambda place: -found.probabilities[place].max())[:20]
+    assert places.tolist() == best
+    tiles = mistakes.predicted_images(found, np.zeros((500, 32, 32, 3), np.uint8), places)
+    assert not any(tile.is_correct for tile in tiles)
+    assert tiles[0].confidence == pytest.approx(found.probabilities[wrong].max())
+    assert "\N{BALLOT X} true: " in tiles[0].title
+
+
+def test_random_images_are_all_different() -> None:
+    places = mistakes.random_indices(8, 100, seed=0)
+    assert len(set(places)) == 8
+    assert places.tolist() == mistakes.random_indices(8, 100, seed=0).tolist()
+    assert sorted(mistakes.random_indices(8, 5, seed=0)) == [0, 1, 2, 3, 4]
+
+
+def test_samples_are_balanced() -> None:
+    labels = np.repeat(np.arange(10), [3, *[100] * 9])
+    places = tsne.balanced_sample(labels, 50, seed=0)
+    counts = np.bincount(labels[places])
+    assert counts[0] == 3
+    assert counts.sum() == 50
+    assert set(counts[1:]) <= {5, 6}
+    assert places.tolist() == sorted(set(places))
+    assert len(tsne.balanced_sample(labels, 5000, seed=0)) == len(labels)
+    assert places.tolist() != tsne.balanced_sample(labels, 50, seed=1).tolist()
+
+
+def test_images_of_a_class_lie_together() -> None:
+    found = made_up(200, features=60)
+    embedding = tsne.embed(found, seed=0)
+    assert embedding.perplexity == 30
+    assert np.array_equal(embedding.points, tsne.embed(found, seed=0).points)
+    distances = np.linalg.norm(embedding.points[:, None] - embedding.points, axis=2)
+    np.fill_diagonal(distances, np.inf)
+    neighbours = embedding.labels[distances.argmin(axis=1)]
+    assert np.mean(neighbours == embedding.labels) > 0.8
+    assert tsne.embed(found.take(np.arange(31)), seed=0).perplexity == 10
+
+
+@pytest.mark.parametrize("features", [np.zeros((20, 4)), np.full((20, 4), np.inf), np.eye(4)])
+def test_what_cannot_be_laid_out_is_said(features: Any) -> None:
+    count = len(features)
+    none = np.zeros(count, np.int64)
+    with pytest.raises(UserError, match="t-SNE"):
+        tsne.embed(Predictions(none, none, np.ones((count, 10), np.float32), features), seed=0)
+
+
+def run_with(**settings: Any) -> SelectedRun:
+    return SelectedRun(RunFolder(Path("x")), RunConfig(base_dataset_path="synthetic", **settings))
+
+
+def test_curves_have_gaps_where_there_was_no_validation() -> None:
+    rows: list[dict[str, Any]] = [
+        {"epoch": epoch, "train_loss": 2 / epoch, "train_accuracy": epoch / 10}
+        | ({"val_loss": 1 / epoch, "val_accuracy": value} if value else {})
+        for epoch, value in enumerate([None, 0.5, None, 0.7, None, 0.7], 1)
+    ]
+    rows[0]["train_loss"] = float("nan")
+    found = learning_curves.learning_curves([(run_with(), rows)])
+    curve = found.runs[0]
+    assert curve.points["val", "accuracy"] == [(2, 0.5), (4, 0.7), (6, 0.7)]
+    assert curve.points["train", "loss"] == [(n, 2 / n) for n in range(2, 7)]
+    assert curve.best_epoch == 4
+    assert found.data_name == "synthetic data"
+    assert learning_curves.learning_curves([(run_with(), rows[:1])]).runs[0].best_epoch is None
+
+
+def test_labels_carry_only_what_differs() -> None:
+    def named(*configs: RunConfig) -> tuple[str, list[str]]:
+        shared, labels = learning_curves.describe_configs(configs)
+        return tuple_of(shared), [tuple_of(label) for label in labels]
+
+    def tuple_of(text: str) -> str:
+        return text.replace("\N{NO-BREAK SPACE}", " ")
+
+    one = RunConfig(scheduler="step", dropout=None, model_type="cnn")
+    other = RunConfig(scheduler="step", dropout=0.5, model_type="cnn", learning_rate=0.01)
+    shared, labels = named(one, other)
+    assert shared == "cnn, not augmented, step, wd 0.0001, gamma 0.99"
+    assert labels == ["lr 0.0001", "lr 0.01, dropout 0.5"]
+    shared, labels = named(one, RunConfig(scheduler="cosine", model_type="vit", nesterov=True))
+    assert shared == "not augmented, lr 0.0001, wd 0.0001"
+    assert labels == ["cnn, step, gamma 0.99", "vit, cosine"]
+
+
+def test_runs_go_by_folder_id_and_name(trained: Path) -> None:
+    for run in all_runs(trained):
+        run_id = run.path.name[-10:]
+        for word in (str(run.path), run.path.name, run_id, run_id[:6]):
+            assert [one.folder.path for one in find_runs([word], trained)] == [run.path]
+    tinyvgg = next(all_runs(trained, "tinyvgg"))
+    name = tinyvgg.path.name[:-11]
+    assert [one.title for one in find_runs([name, name], trained)] == [
+        f"tinyvgg {tinyvgg.path.name[-10:]}"
+    ]
+
+
+def test_the_best_runs_are_chosen(trained: Path) -> None:
+    accuracy = {run.path: (run.result() or {})["best_val_accuracy"] for run in all_runs(trained)}
+    best = best_runs(trained, None, None, 1)
+    assert {run.config.model_type for run in best} == {"cifar10net", "tinyvgg"}
+    for run in best:
+        rivals = [accuracy[other.path] for other in all_runs(trained, run.config.model_type)]
+        assert accuracy[run.folder.path] == max(rivals)
+    assert len(best_runs(trained, None, None, 5)) == 3
+    assert len(best_runs(trained, "cifar10net", "test_accuracy", 2)) == 2
+
+
+@pytest.mark.parametrize("name", ["resnet", "vit", "cifar10net_6", "resnet9"])
+def test_multiply_adds_are_those_of_the_products(name: str) -> None:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        create(name).eval()(torch.zeros(1, 3, 32, 32))
+    total = model_summary.summarize(name, {}).total_mult_adds
+    assert total == pytest.approx(counter.get_total_flops() / 2, rel=0.01)
+
+
+@pytest.mark.parametrize("name", [name for name in model_types() if name != "vit"])
+def test_summaries_count_every_parameter(name: str) -> None:
+    found = model_summary.summarize(name, {})
+    assert found.total_params == count_parameters(create(name))
+    assert f"Total params: {found.total_params:,}" in model_summary.as_text(name, {}, found)
+
+
+def test_predictions_are_what_the_run_left(trained: Path) -> None:
+    for run in all_runs(trained):
+        found, result = predictions.read(run), run.result() or {}
+        assert found.is_correct.mean() == pytest.approx(result["test_accuracy_best_val_acc"])
+        assert found.probabilities.sum(axis=1) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "labels", "no features"])
+def test_damaged_predictions_are_one_line(trained: Path, tmp_path: Path, damage: str) -> None:
+    run = next(all_runs(trained))
+    folder = RunFolder(shutil.copytree(run.path, tmp_path / "x"))
+    path = folder.path / "predictions.npz"
+    arrays = dict(np.load(path))
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-200])
+    elif damage == "text":
+        path.write_text("nothing")
+    elif damage == "labels":
+        np.savez(path, **(arrays | {"labels": arrays["labels"] + 10}))
+    else:
+        np.savez(path, **{name: arrays[name] for name in arrays if name != "features"})
+    with pytest.raises(UserError, match=r"not the predictions of a run: .+") as refused:
+        predictions.read(folder)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("curves -k 2", {"curves"}),
+        ("confusion", {"{cifar10net}_confusion", "{tinyvgg}_confusion"}),
+        ("images --model cifar10net -k 6", {"{cifar10net}_images"}),
+        ("tsne --model tinyvgg --images 60", {"{tinyvgg}_tsne"}),
+        ("tsne --model cifar10net --images 60 --sample train", {"{cifar10net}_tsne_train"}),
+    ],
+)
+def test_charts_are_drawn_and_drawn_again_alike(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    names: set[str],
+) -> None:
+    best = {run.config.model_type: run.stem for run in best_runs(trained, None, None, 1)}
+    wanted = {f"{name.format(**best)}.{kind}" for name in names for kind in ("png", "svg")}
+    written = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        main([*words.split(), "--runs", str(trained), "--out", str(folder)])
+        assert {path.name for path in folder.iterdir()} == wanted
+        assert len(capsys.readouterr().out.splitlines()) == len(wanted)
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert written[0] == written[1]
+
+
+def test_charts_say_what_they_show(trained: Path, tmp_path: Path) -> None:
+    run = next(all_runs(trained, "cifar10net"))
+    words = ["--run", run.path.name[-10:], "--runs", str(trained), "--out", str(tmp_path)]
+    main(["confusion", *words])
+    main(["tsne", *words, "--images", "50"])
+    texts = [path.read_text() for path in tmp_path.glob("*.svg")]
+    for text in texts:
+        assert run.path.name[-10:] in text
+        assert "test images of synthetic data" in text
+        assert all(name in text for name in CLASSES)
+    assert f"{(run.result() or {})['test_accuracy_best_val_acc']:.2%}" in texts[0] + texts[1]
+
+
+def test_training_features_are_those_of_the_runs_weights(trained: Path, tmp_path: Path) -> None:
+    """On the test images they would be what predictions.npz has."""
+    import torch
+
+    from src.data.device_dataset import DeviceImages
+    from src.runs.restore import evaluate_saved, of_run, table_of
+
+    for run in all_runs(trained):
+        saved, dataset = of_run(run.path).on("cpu"), synthetic.generate()
+        images = DeviceImages.put(dataset.test_pixels, dataset.test_labels, torch.device("cpu"))
+        table = table_of(saved.config, dataset)
+        evaluation = evaluate_saved(saved, images, torch.arange(300), table)
+        found = predictions.from_evaluation(dataset.test_labels[:300], evaluation)
+        kept = predictions.read(run)
+        assert np.array_equal(found.predictions, kept.predictions)
+        assert np.array_equal(found.features.astype(np.float16), kept.features.astype(np.float16))
+
+
+def test_tables(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["classes", "--runs", str(trained), "-k", "1", "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["model"] for row in rows} == {"cifar10net", "tinyvgg"}
+    assert all(len(one["most_often_taken_for"]) <= 1 for row in rows for one in row["classes"])
+    main(["classes", "--runs", str(trained), "--model", "tinyvgg"])
+    assert len(capsys.readouterr().out.splitlines()) == 12
+    main(["summary", "--runs", str(trained), "--model", "tinyvgg", "--json"])
+    assert json.loads(capsys.readouterr().out)[0]["parameters"] == 153_546
+    main(["summary", "--runs", str(trained), "--run", next(all_runs(trained, "tinyvgg")).path.name])
+    assert "hidden_units 4" in capsys.readouterr().out
+    main(["summary", "--model", "tinyvgg", "--batch_norm", "--json"])
+    assert json.loads(capsys.readouterr().out)[0]["parameters"] == 154_058
+
+
+def test_runs_without_the_file_are_named(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+) -> None:
+    runs_dir = shutil.copytree(trained, tmp_path / "runs")
+    tinyvgg = next(all_runs(runs_dir, "tinyvgg"))
+    (tinyvgg.path / "predictions.npz").unlink()
+    words = ["classes", "--runs", str(runs_dir)]
+    main(words)
+    said = capsys.readouterr()
+    assert "cifar10net" in said.out
+    assert "tinyvgg" not in said.out
+    assert re.fullmatch(r"left out: .*tinyvgg.*: no predictions.npz .*\n", said.err)
+    main([*words, "-q"])
+    assert not capsys.readouterr().err
+    assert "no predictions.npz" in refused(main, *words, "--model", "tinyvgg")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("curves --run nowhere", "no such run under"),
+        ("curves --run abc", "no such run under"),
+        ("curves --run NAME", "2 runs go by that"),
+        ("curves --run NAME --model cnn", "--run has chosen"),
+        ("curves --csv x.csv", "--csv: `curves` has no such option"),
+        ("page --run x", "--run: `page` has no such option, but `curves`, `confusion`"),
+        ("--images 7", "--images: `page` has no such option, but `tsne`"),
+        ("confusion --json", "--json: only `top-k table`, `classes`, `summary` print"),
+        ("confusion --model lenet", "expected one of"),
+        ("tsne --images 3", "expected at least 5"),
+        ("tsne --seed -1", "from 0 to"),
+        ("images --model tinyvgg -d EMPTY", "no data_batch_1"),
+        ("summary --model lenet", "expected one of resnet"),
+        ("summary --model vgg6 --fc1 4", "no such option"),
+        ("summary --fc1 4", "--fc1: an option of a model"),
+        ("confusions", "unknown report 'confusions'"),
+    ],
+)
+def test_bad_input_is_one_line(
+    refused: Refused, trained: Path, tmp_path: Path, words: str, said: str
+) -> None:
+    name = next(all_runs(trained, "cifar10net")).path.name[:-11]
+    given = words.replace("NAME", name).replace("EMPTY", str(tmp_path)).split()
+    line = refused(main, *given, "--runs", trained, "--out", tmp_path / "o")
+    assert said in line
+    assert not (tmp_path / "o").exists()
+
+
+def test_other_data_than_the_runs_is_noticed(
+    refused: Refused, trained: Path, batches: Path, tmp_path: Path
+) -> None:
+    line = refused(main, "images", "-d", batches, "--runs", trained, "--out", tmp_path / "o")
+    assert "its labels are not those of the test images" in line
+
+
+def test_as_a_command(command: Run, trained: Path, tmp_path: Path) -> None:
+    report = ("python", "-m", "src.report")
+    done = command(*report, "curves", "--runs", trained, "--out", tmp_path)
+    assert done.stdout.splitlines()[-1].endswith("curves.svg")

@@ -1,0 +1,80 @@
+"""What is said of a sweep in sentences: no more than it shows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.report import table, text_summary
+from src.report.charts import (
+    top_k,
+)
+from src.report.report_data import ReportData
+from src.report.table import TEST_ACCURACY
+from tests.report.made_up import table_of_grid
+
+
+def said(runs: pd.DataFrame, k: int = 3) -> str:
+    top = top_k.top_k(runs, "cnn", k, "best_val_accuracy")
+    return "\n".join(text_summary.sentences(runs, top))
+
+
+def test_no_more_is_claimed_than_there_is() -> None:
+    noise = iter(np.random.default_rng(0).normal(0, 0.01, 12))
+    runs = table_of_grid(lambda rate, schedule, augmented: 0.5 + next(noise))
+    assert "that may be noise." in said(runs)
+    alone = runs[runs["augmentation"]]
+    assert "What augmentation changes is not known" in said(alone)
+    one = runs[(runs["learning_rate"] == 0.1) & (runs["scheduler"] == "step")]
+    assert "What augmentation changes is not known" in said(one)
+    single = said(runs.head(1), 5)
+    assert single.startswith("The only run: ")
+    assert "The 1 best" not in single
+    pruned = said(runs.assign(stop_reason="pruned", epochs_run=1))
+    assert pruned == "No run has come to its end."
+
+
+def test_what_the_best_share_is_weighed_against_chance() -> None:
+    runs = table_of_grid(lambda rate, schedule, augmented: 0.5 + (rate == 0.01) * 0.2 + rate / 100)
+    text = said(runs, 4)
+    # of 12 runs 4 have each of the three rates: 3 / C(12, 4)
+    assert "chance would seldom do it: learning rate 0.01 (chance 0.6%)" in text
+    assert "scheduler" not in text.partition("chance would seldom")[2]
+    unsure = said(runs.assign(scheduler=["step"] * 11 + ["cosine"]), 4)
+    assert "They also share what may be chance: scheduler step" in unsure
+    nothing = said(
+        table_of_grid(lambda rate, schedule, augmented: 0.5 + (rate + augmented) % 0.11), 3
+    )
+    assert "The 3 best share no value that other runs lack." in nothing
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "words"),
+    [
+        ([0.7, 0.69], "the other one is within noise"),
+        ([0.7, 0.5], "the other one is not within noise"),
+        ([0.7, 0.699, 0.698], "all of the 2 others are within noise"),
+        ([0.7, 0.6, 0.5], "none of the 2 others are within noise"),
+        ([0.7, 0.699, 0.5], "1 of the 2 others are within noise"),
+    ],
+)
+def test_the_range_says_what_is_within_noise(accuracies: list[float], words: str) -> None:
+    values = iter([*accuracies, *[0.1] * 12])
+    runs = table_of_grid(lambda rate, schedule, augmented: next(values))
+    text = said(runs, len(accuracies))
+    assert f"between {min(accuracies):.2%} and {max(accuracies):.2%} on the test images" in text
+    assert words in text
+
+
+def test_sentences_hold_the_numbers_of_the_table(report: ReportData) -> None:
+    for model, sentences in text_summary.sentences_by_model(report).items():
+        rows = table.rank(report.runs[report.runs["Modelname"] == model], report.rank_column)
+        best = rows.iloc[0]
+        assert (
+            f"validation {best['best_val_accuracy']:.2%}, test {best[TEST_ACCURACY]:.2%}"
+            in sentences[0]
+        )
+        five = rows.head(5)[TEST_ACCURACY]
+        assert f"between {five.min():.2%} and {five.max():.2%}" in sentences[1]
+        assert "Augmentation changed the test accuracy by " in sentences[-1]
+    text = text_summary.markdown(report)
+    assert all(f"\n## {model}\n" in text for model in text_summary.sentences_by_model(report))
