@@ -136,6 +136,30 @@ def test_filters_reach_the_table_and_every_plot(
     expect(page.get_by_label("best validation accuracy, at least")).to_have_value("")
 
 
+def test_the_picture_at_the_top_shows_every_run(opened: Open, few: ReportData) -> None:
+    """A point a run, the best so far as a line, an interval on the best of each architecture."""
+    page, runs, accuracy = opened(), few.runs, "test_accuracy_best_val_acc"
+    traces = drawn(page, "overview-plot")
+    line = next(trace for trace in traces if trace["mode"] == "lines")
+    points = [trace for trace in traces if trace["mode"] == "markers" and trace["name"]]
+    assert sum(len(trace["x"]) for trace in points) == len(runs)
+    for trace in points:
+        of_model = runs[runs["Modelname"] == trace["name"]]
+        assert sorted(trace["y"]) == pytest.approx(sorted(of_model[accuracy]))
+    whole = runs[~table.is_pruned(runs)]
+    leader = whole.loc[whole["best_val_accuracy"].idxmax()]
+    assert line["y"][-1] == pytest.approx(leader[accuracy])
+    assert line["x"][-1] == len(runs)
+    intervals = page.evaluate(
+        "document.getElementById('overview-plot').data.filter(one => one.error_y)"
+        ".map(one => [one.y[0], one.error_y.array[0], one.error_y.arrayminus[0]])"
+    )
+    best = whole.sort_values("best_val_accuracy", ascending=False).drop_duplicates("Modelname")
+    assert sorted(value for value, *_ in intervals) == pytest.approx(sorted(best[accuracy]))
+    assert all(above > 0 < below for _, above, below in intervals)
+    expect(page.locator("#overview .column li")).not_to_have_count(0)
+
+
 def test_text_finds_a_run_and_the_address_keeps_it(opened: Open, few: ReportData) -> None:
     page, key = opened(), str(few.runs["run_id"].iloc[5])
     page.fill("#search", key)
