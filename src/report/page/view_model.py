@@ -14,7 +14,6 @@ from src.report import reproduce_command, table
 from src.report.charts.importance import importances
 from src.report.charts.overall import best_of_each
 from src.report.charts.top_k import rankings
-from src.report.page.ranking_views import axis_limits, best_of_each_view, top_k_view
 from src.report.page.run_details import (
     SpriteSheet,
     embedding,
@@ -22,7 +21,14 @@ from src.report.page.run_details import (
     run_details,
     worst_by_accuracy,
 )
-from src.report.page.run_table import class_accuracies, column_values, result_columns
+from src.report.page.run_table import (
+    axis_limits,
+    best_of_each_view,
+    class_accuracies,
+    column_values,
+    result_columns,
+    top_k_view,
+)
 from src.report.page.sweep_state import SweepState, state_of_table
 from src.report.report_data import ReportData
 from src.report.run_analysis.run_selection import SelectedRun
