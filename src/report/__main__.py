@@ -12,7 +12,7 @@ from src.common.errors import ExitStatus, UserError
 from src.common.paths import REPORT_DIR, RUNS_DIR
 from src.config import MODEL_OPTIONS
 from src.report import analysis_commands, commands
-from src.report.load import TOP_K, TableOptions
+from src.report.report_data import TOP_K, TableOptions
 from src.report.run_analysis.run_selection import RunSelection
 
 _WATCH_SECONDS = 30.0

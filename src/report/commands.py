@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING
 
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import CSV_FILE, shown
-from src.report.load import NoFinishedRun, TableOptions, aggregate_runs, load_report
-from src.report.report_data import ReportData
+from src.report.report_data import (
+    NoFinishedRun,
+    ReportData,
+    TableOptions,
+    aggregate_runs,
+    load_report,
+)
 from src.runs.aggregate import unfinished
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from src.common.errors import UserError
 from src.config import RunConfig
 from src.report.charts.importance import Importance
 from src.report.charts.top_k import RankedRun, TopK
-from src.report.page.ranking_views import best_of_each_view, top_k_view
-from src.report.page.run_table import result_columns
+from src.report.page.run_table import best_of_each_view, result_columns, top_k_view
 from src.report.page.sweep_state import state_of_table
 from src.report.run_analysis.confusion_matrix import (
     ClassResult,

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from src.common.errors import UserError
-from src.report import load
+from src.report import report_data
 from src.report.__main__ import main
 from src.report.report_data import ReportData
 from src.sweep import grid
@@ -97,7 +97,7 @@ def test_watching_writes_again_until_ctrl_c(
     """It waits for the first run that is done; the last page waits for no other."""
     runs, page = tmp_path / "runs", tmp_path / "report" / "report.html"
     cells = [replace(one, base_dataset_path="cifar-10") for one in made_up.configs()[:3]]
-    monkeypatch.setattr(load, "CSV_FILE", tmp_path / "clean_runs.csv")
+    monkeypatch.setattr(report_data, "CSV_FILE", tmp_path / "clean_runs.csv")
     seen: list[int] = []
 
     def a_run_ends(seconds: float) -> None:

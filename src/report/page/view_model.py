@@ -11,10 +11,9 @@ from src.common.errors import UserError
 from src.common.progress import ShowProgress, silent
 from src.data.dataset import CLASSES
 from src.report import reproduce_command, table
-from src.report.charts.importance import importances
+from src.report.charts.importance import Importance, importances
 from src.report.charts.overall import best_of_each
 from src.report.charts.top_k import rankings
-from src.report.page.ranking_views import axis_limits, best_of_each_view, top_k_view
 from src.report.page.run_details import (
     SpriteSheet,
     embedding,
@@ -22,11 +21,19 @@ from src.report.page.run_details import (
     run_details,
     worst_by_accuracy,
 )
-from src.report.page.run_table import class_accuracies, column_values, result_columns
+from src.report.page.run_table import (
+    ResultColumn,
+    axis_limits,
+    best_of_each_view,
+    class_accuracies,
+    column_values,
+    result_columns,
+    top_k_view,
+)
 from src.report.page.sweep_state import SweepState, state_of_table
 from src.report.report_data import ReportData
 from src.report.run_analysis.run_selection import SelectedRun
-from src.report.settings import settings_of
+from src.report.settings import Setting, settings_of
 from src.report.table import BEST_VAL_ACCURACY, MODEL, TEST_IMAGES
 from src.report.text_summary import sentences_by_model
 
@@ -70,23 +77,10 @@ def page_data(
         "lower_is_better": table.lower_is_better(report.rank_column),
         "models": models,
         "classes": list(CLASSES),
-        "settings": [
-            {
-                "name": setting.name,
-                "words": setting.title,
-                "labels": [] if setting.is_continuous else setting.labels,
-                "wide": setting.is_continuous,
-            }
-            for setting in settings
-        ],
-        "measures": [
-            {"name": result.name, "words": result.title, "kind": result.kind} for result in results
-        ],
+        "settings": [_setting_view(setting) for setting in settings],
+        "measures": [_result_view(result) for result in results],
         "columns": columns,
-        "importance": [
-            {"model": e.model, "runs": e.runs, "shares": e.shares, "why_not": e.reason}
-            for e in importances(report)
-        ],
+        "importance": [_importance_view(estimate) for estimate in importances(report)],
         "tops": [
             top_k_view(top) | {"findings": sentences_by_model(report)[top.model]}
             for top in rankings(report)
@@ -99,6 +93,28 @@ def page_data(
     }
     core["unknown"] = _unknown(report, core, details) + left_out
     return PageData(core, details)
+
+
+def _setting_view(setting: Setting) -> dict[str, Any]:
+    return {
+        "name": setting.name,
+        "words": setting.title,
+        "labels": [] if setting.is_continuous else setting.labels,
+        "wide": setting.is_continuous,
+    }
+
+
+def _result_view(result: ResultColumn) -> dict[str, Any]:
+    return {"name": result.name, "words": result.title, "kind": result.kind}
+
+
+def _importance_view(estimate: Importance) -> dict[str, Any]:
+    return {
+        "model": estimate.model,
+        "runs": estimate.runs,
+        "shares": estimate.shares,
+        "why_not": estimate.reason,
+    }
 
 
 def _state_view(state: SweepState) -> dict[str, Any]:

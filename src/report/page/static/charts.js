@@ -63,11 +63,11 @@ function effectTraces({ model, labels, points }, number, measure, inLegend) {
   const common = {
     x: labels, xaxis: `x${number}`, yaxis: `y${number}`, type: "scatter", name: safe(model), legendgroup: model,
   };
-  const labels = points.map((one) =>
+  const texts = points.map((one) =>
     `${safe(model)}, ${one.n} runs<br>mean ${written(one.mean, measure.kind)}<br>best ${written(one.best, measure.kind)}`);
   return [
     { ...common, y: points.map((one) => one.mean), mode: "lines+markers", showlegend: inLegend,
-      line: { color: modelColour(model), width: 2 }, marker: { size: 6 }, text: labels, hoverinfo: "text+x" },
+      line: { color: modelColour(model), width: 2 }, marker: { size: 6 }, text: texts, hoverinfo: "text+x" },
     { ...common, y: points.map((one) => one.best), mode: "markers", showlegend: false, hoverinfo: "skip",
       marker: { size: 8, symbol: "line-ew-open", color: modelColour(model), line: { width: 2 } } },
   ];
