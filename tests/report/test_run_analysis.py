@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
 from src.common.errors import UserError
 from src.config import RunConfig, model_types
@@ -61,7 +62,12 @@ def test_classes_are_counted() -> None:
         for guess in range(10):
             both = (found.labels == true) & (found.predictions == guess)
             assert matrix[true, guess] == both.sum()
+    reference = metrics.confusion_matrix(found.labels, found.predictions, labels=range(10))
+    assert np.array_equal(matrix, reference)
     results = confusion_matrix.class_results(matrix)
+    recall, support = metrics.precision_recall_fscore_support(found.labels, found.predictions)[1::2]
+    assert [one.accuracy for one in results] == pytest.approx(recall)
+    assert [one.images for one in results] == support.tolist()
     for label, one in enumerate(results):
         mine = found.predictions[found.labels == label]
         assert (one.name, one.images) == (CLASSES[label], len(mine))

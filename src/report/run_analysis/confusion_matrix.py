@@ -45,9 +45,10 @@ class ClassResult:
 
 def confusion_matrix(labels: Integers, predictions: Integers) -> Integers:
     """(10, 10): number of images by true class (row) and predicted class (column)."""
-    from sklearn import metrics  # half a second to import
-
-    matrix: Integers = metrics.confusion_matrix(labels, predictions, labels=range(len(CLASSES)))
+    # as sklearn.metrics.confusion_matrix, which is a second to import and 3 ms for 10,000 images
+    size = len(CLASSES)
+    counts = np.bincount(labels * size + predictions, minlength=size * size)
+    matrix: Integers = counts.reshape(size, size).astype(np.int64)
     return matrix
 
 
