@@ -262,6 +262,7 @@ def test_nothing_moves_when_a_plot_is_drawn(opened: Open, size: tuple[int, int])
 def test_on_paper_every_plot_is_drawn(opened: Open) -> None:
     page = opened()
     until(page, "document.getElementById('plane')")
+    drawn(page, "overview-plot")  # the only one in sight
     undrawn = "[...document.querySelectorAll('.plot')].filter(plot => !plot.data).length"
     assert page.evaluate(undrawn) == 5 + 2
     page.pdf()
