@@ -249,7 +249,7 @@ def test_nothing_moves_when_a_plot_is_drawn(opened: Open, size: tuple[int, int])
     )
     until(page, "document.getElementById('plane')")
     plots = [plot.get_attribute("id") or "" for plot in page.locator(".plot").all()]
-    assert len(plots) == 5 + 2
+    assert len(plots) == 6 + 2
     height = "plots => plots.map(plot => plot.offsetHeight)"
     before = page.eval_on_selector_all(".plot", height)
     for plot in plots:
@@ -262,6 +262,7 @@ def test_nothing_moves_when_a_plot_is_drawn(opened: Open, size: tuple[int, int])
 def test_on_paper_every_plot_is_drawn(opened: Open) -> None:
     page = opened()
     until(page, "document.getElementById('plane')")
+    drawn(page, "overview-plot")  # the only one in sight
     undrawn = "[...document.querySelectorAll('.plot')].filter(plot => !plot.data).length"
     assert page.evaluate(undrawn) == 5 + 2
     page.pdf()
