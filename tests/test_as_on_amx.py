@@ -26,7 +26,7 @@ TESTS = [
     "test_run.py::test_a_run_folder_holds_everything",
     "test_run.py::test_stopped_and_resumed_is_the_undisturbed_run",
     "test_evaluate.py::test_a_run_without_its_files",
-    "report/test_analyses.py::test_training_features_are_those_of_the_runs_weights",
+    "report/test_run_analysis.py::test_training_features_are_those_of_the_runs_weights",
 ]
 
 

@@ -102,7 +102,7 @@ def work_in_the_handler() -> AbstractContextManager[object]:
             print(f"signal {number}: stopping at the next step", file=sys.stderr)
             sys.stderr.flush()
 
-    return mock.patch.object(StopSignal, "_note", note)
+    return mock.patch.object(StopSignal, "_record", note)
 
 
 def is_caught(variant: Variant, monkey: Callable[[], object]) -> bool:

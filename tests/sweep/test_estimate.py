@@ -74,7 +74,7 @@ def test_the_command(command: Run, tmp_path: Path) -> None:
     assert "--time=00:30:00" in told
     assert "--prune --first-rung 5 --reduction 3" in told
     told = json.loads(command(*estimate, "run_config/demo_grid.yaml", "--json").stdout)
-    assert told["all"]["all"]["cells"] == 12
+    assert told["all"]["all"]["cells"] == 18
     assert set(told["models"]) == {row[0] for row in told["speeds"]}
     sets = command("python", "-m", "src.sweep", "estimate", "99", check=2)
     assert sets.stderr.startswith("error: set '99'")

@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_written(
     [outcome], [line] = mirrored([config], tmp_path, "offline")
     assert outcome.state == State.DONE
     assert str(tmp_path / "file") in line
-    assert "`python -m src.sweep sync` sends it later" in line
+    assert "`python -m src.sweep sync` uploads it later" in line
 
 
 def test_online_goes_on_where_it_was_and_says_what_is_there(

@@ -236,7 +236,7 @@ def test_the_command(tune: Tune, small_synthetic: None, tmp_path: Path) -> None:
     one = tune(*words, *where, "--trials", 1, "--json", "-e", 1)
     found = json.loads(one.out)
     assert found["trials"] == {"complete": 1, "pruned": 0, "failed": 0, "running": 0}
-    assert "no chart of importances" in one.err
+    assert "no importance chart" in one.err
     names = {path.name for path in (tmp_path / "out").iterdir()}
     charts = {f"small_{c}.{s}" for c in ("history", "parallel") for s in ("png", "svg")}
     assert names == {"small_best.yaml", *charts}
