@@ -69,7 +69,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory, batches: Path) -> Path:
     for name in ("cpu_cifar10net_grid", "resnet9_onecycle"):
         (folder / "run_config" / f"{name}.yaml").write_text(TINY)
     demo = folder / "run_config" / "demo_grid.yaml"
-    demo.write_text(demo.read_text().replace("max_images: 1600", "max_images: 100"))
+    demo.write_text(demo.read_text().replace("max_images: 1600", "max_images: 400"))
     search = folder / "run_config" / "cifar10net_search.yaml"
     search.write_text(search.read_text().replace("num_epochs: 5", "num_epochs: 1\nmax_images: 200"))
     return folder
