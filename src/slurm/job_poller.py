@@ -4,7 +4,7 @@ import threading
 import time
 
 from src.slurm import job_queue
-from src.slurm.job_queue import Job, JobState
+from src.slurm.job_queue import Jobs, JobState
 
 _ASK_EVERY_SECONDS = 5.0
 _ASK_AGAIN_SECONDS = 60.0  # after no answer: waiting for one delays training
@@ -18,11 +18,11 @@ class JobPoller:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._jobs: dict[str, Job] | None = None
+        self._jobs: Jobs | None = None
         self._answered_at = 0.0  # wall clock
         self._ask_at = 0.0  # monotonic clock: not before
 
-    def jobs(self, *, seconds: float | None = None) -> dict[str, Job] | None:
+    def jobs(self, *, seconds: float | None = None) -> Jobs | None:
         """The result of `job_queue.jobs`, at most some seconds old."""
         with self._lock:
             self._refresh(seconds)
@@ -32,7 +32,8 @@ class JobPoller:
         """Whether a job has left the queue, or was restarted more than `restarts` times.
 
         since: a time (seconds since the epoch) at which the job was running; an answer from before
-        it says nothing about the job. Returns False if it is not known.
+        it says nothing about the job. Returns False if it is not known, as where a line of the
+        answer could not be read.
         """
         with self._lock:
             asked = self._refresh()
@@ -41,6 +42,8 @@ class JobPoller:
             found = self._jobs.get(job)
             if found:
                 return found.state == JobState.OVER or found.restarts > restarts
+            if self._jobs.unreadable:
+                return False
             return asked or since < self._answered_at - _CLOCKS_DIFFER_SECONDS
 
     def _refresh(self, seconds: float | None = None) -> bool:

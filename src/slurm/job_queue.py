@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -79,24 +80,38 @@ class Job:
         return self.name.startswith(JOB_NAME) and submitted.is_relative_to(ROOT)
 
 
-def jobs(*, seconds: float | None = None, quiet: bool = False) -> dict[str, Job] | None:
-    """All jobs of this user, each under `id` and `raw_id`.
+class Jobs(dict[str, Job]):
+    """Jobs, each under `id` and `raw_id`."""
 
-    What is not in it has left the queue. None where Slurm is absent, fails, or does not answer
-    within `seconds` [client.ANSWER_SECONDS]: then nothing is known of any job. quiet: do not say
-    on stderr what went wrong.
+    unreadable: tuple[str, ...] = ()
+    """Lines of squeue's answer that could not be read. If there are any, a job that is missing
+    here may still be in the queue."""
+
+
+def jobs(*, seconds: float | None = None, quiet: bool = False) -> Jobs | None:
+    """All jobs of this user.
+
+    A job that is missing has left the queue, unless a line of the answer was unreadable. Returns
+    None where Slurm is absent, fails, or does not answer within `seconds`
+    [client.ANSWER_SECONDS]: then nothing is known of any job. quiet: do not print to stderr what
+    went wrong.
     """
     if not shutil.which("squeue"):
         return None
     fields = ",".join(f"{name}:{width}|" for name, width in _FIELDS.items())
     words = ("squeue", "--me", "--array", "--noheader", f"--Format={fields}")
-    said = client.answer(*words, seconds=seconds, quiet=quiet)
-    if said is None:
+    output = client.answer(*words, seconds=seconds, quiet=quiet)
+    if output is None:
         return None
-    found = [_job(line) for line in said.splitlines() if line.count("|") >= len(_FIELDS)]
+    parsed = {line.strip(): _job(line) for line in output.splitlines() if line.strip()}
+    found = [job for job in parsed.values() if job]
     # waiting tasks share the raw id of the one that has started: the raw id must map to that one
     started_last = sorted(found, key=lambda job: job.state != JobState.WAITING)
-    return {job.raw_id: job for job in started_last} | {job.id: job for job in found}
+    answer = Jobs({job.raw_id: job for job in started_last} | {job.id: job for job in found})
+    answer.unreadable = tuple(line for line, job in parsed.items() if job is None)
+    for line in () if quiet else answer.unreadable:
+        print(f"squeue: cannot read the line {line!r}", file=sys.stderr)
+    return answer
 
 
 def distinct(queued: Mapping[str, Job]) -> list[Job]:
@@ -104,12 +119,17 @@ def distinct(queued: Mapping[str, Job]) -> list[Job]:
     return list({job.id: job for job in queued.values()}.values())
 
 
-def _job(line: str) -> Job:
-    cells = line.strip().removesuffix("|").split("|", len(_FIELDS) - 1)
-    name, raw_id, state, restarts, reason, node, left, folder, title = map(str.strip, cells)
+def _job(line: str) -> Job | None:
+    """The job in a line of squeue's answer. Returns None if the line cannot be read."""
+    cells = [cell.strip() for cell in line.strip().removesuffix("|").split("|", len(_FIELDS) - 1)]
+    if len(cells) < len(_FIELDS):
+        return None
+    id_, raw_id, state, restarts, reason, node, left, folder, name = cells
+    if not (id_[:1].isdecimal() and raw_id.isdecimal() and restarts.isdecimal()):
+        return None
     ours = STATES.get(state, JobState.ACTIVE)
     why = reason if ours is JobState.WAITING else ""
-    return Job(name, raw_id, ours, state, int(restarts), why, node, _seconds(left), folder, title)
+    return Job(id_, raw_id, ours, state, int(restarts), why, node, _seconds(left), folder, name)
 
 
 def _seconds(text: str) -> int | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from src.common.paths import ROOT
-from src.slurm import job_queue
+from src.slurm import job_poller, job_queue
 from src.slurm.job_queue import JobState
 from tests.conftest import Fake
 from tests.slurm.squeue import line
@@ -70,3 +70,35 @@ def test_without_slurm_all_is_unknown(
 def test_an_empty_queue_is_known(squeue: Fake) -> None:
     squeue("exit 0")
     assert job_queue.jobs() == {}
+
+
+UNREADABLE = {
+    "a line cut in the middle": "5_1 |5 |RUNN",
+    "a restart count that is no number": line("5").replace(f"{0:<20}|", f"{'N/A':<20}|", 1),
+    "a raw id that is no number": line("5", raw="?"),
+    "an error in place of a job": "slurm_load_jobs: Unable to contact slurm controller",
+}
+
+
+@pytest.mark.parametrize("broken", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_job_that_unreadable_answer_lacks_is_unknown_not_gone(
+    squeue: Fake, broken: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    squeue(f"cat <<'E'\n{line('1')}\n{broken}\n{line('2', 'COMPLETED')}\nE")
+    found = job_queue.jobs()
+    assert found is not None
+    assert found.unreadable == (broken.strip(),)
+    assert set(found) == {"1", "2"}
+    assert f"squeue: cannot read the line {broken.strip()!r}" in capfd.readouterr().err
+    poller = job_poller.JobPoller()
+    assert not poller.is_over("7", 0, time.time()), "it may be in the line that cannot be read"
+    assert not poller.is_over("1", 0, time.time())
+    assert poller.is_over("2", 0, time.time()), "what the answer shows is known"
+
+
+def test_heterogeneous_job_is_readable(squeue: Fake) -> None:
+    squeue(f"echo '{line('12+1', raw='13')}'")
+    found = job_queue.jobs()
+    assert found is not None
+    assert not found.unreadable
+    assert found["13"].id == "12+1"

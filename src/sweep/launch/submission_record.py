@@ -99,6 +99,11 @@ def _queued() -> Counter[str]:
     jobs = job_queue.jobs(quiet=True)
     if jobs is None:
         raise UserError("Slurm does not answer (squeue): nothing is submitted")
+    if jobs.unreadable:
+        raise UserError(
+            f"squeue: cannot read the line {jobs.unreadable[0]!r}: nothing is submitted, because "
+            "workers that are in the queue may be missing from the answer"
+        )
     return Counter(job.array for job in job_queue.distinct(jobs) if not job.is_stranded)
 
 
