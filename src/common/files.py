@@ -18,8 +18,6 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
-
 from src.common import processes
 from src.common.errors import DiskFull, is_disk_full
 from src.common.paths import TEMPORARY_PREFIX
@@ -51,7 +49,7 @@ def _is_left(path: Path, old_seconds: float) -> bool:
     machine, _, pid = path.name.removeprefix(TEMPORARY_PREFIX).partition("-")
     pid = pid.partition("-")[0]
     if machine == _machine() and pid.isdecimal():
-        return not psutil.pid_exists(int(pid))
+        return not processes.exists(int(pid))
     return time.time() - path.stat().st_mtime > old_seconds
 
 

@@ -7,8 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 _CLOCK_TOLERANCE_SECONDS = 2.0  # start times are by the wall clock, which may be adjusted
 
 
@@ -17,6 +15,8 @@ def identity(pid: int | None = None) -> dict[str, Any]:
 
     Raises psutil.NoSuchProcess if there is none.
     """
+    import psutil  # 40 ms, which a command that only prints its help can do without
+
     found = psutil.Process(pid)
     return {"machine": this_machine(), "pid": found.pid, "start": found.create_time()}
 
@@ -25,12 +25,21 @@ def is_running(process: Mapping[str, Any]) -> bool | None:
     """Whether a process is running. Returns None if it is on another machine."""
     if process.get("machine") != this_machine():
         return None
+    import psutil
+
     try:
         found = psutil.Process(process["pid"])
         same = abs(found.create_time() - process["start"]) < _CLOCK_TOLERANCE_SECONDS
         return same and found.status() != psutil.STATUS_ZOMBIE  # process ids are reused
     except psutil.NoSuchProcess:
         return False
+
+
+def exists(pid: int) -> bool:
+    """Whether there is a process with this id on this machine, of whichever program."""
+    import psutil
+
+    return psutil.pid_exists(pid)
 
 
 @cache

@@ -98,20 +98,20 @@ def importances(estimates: Sequence[Importance]) -> pd.DataFrame:
 
 
 def origin(table: pd.DataFrame) -> pd.DataFrame:
-    """A column for each architecture: number of rows, devices, epochs, code, device hours.
+    """A column for each architecture: number of rows, devices, epochs, code, training hours.
 
     Device hours are those of finished trainings. What the table does not record is blank.
     """
     columns = {}
     for model in architectures(table):
         rows = table[table[MODEL] == model]
-        hours = state_of_table(rows).device_hours
+        hours = state_of_table(rows).training_hours
         columns[model] = {
             "rows": len(rows),
             "trainings": len(drop_aliases(rows)),
             "pruned": int(is_pruned(rows).sum()),
             **{name.replace("_", " "): _distinct(rows, name) for name in _ORIGIN},
-            "device hours": "" if hours is None else round(hours, 2),
+            "training hours": "" if hours is None else round(hours, 2),
         }
     return pd.DataFrame(columns).rename_axis(columns="model")
 

@@ -12,9 +12,6 @@ from src.models.classifier import Classifier
 from src.training.metrics import Metrics, MetricTotals
 from src.training.precision import ComputeFormat
 
-BATCH = {"cpu": 250, "cuda": 2000}
-"""Images per evaluation batch, by device type."""
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -41,7 +38,7 @@ def evaluate(
     logits: list[Tensor] = []
     features: list[Tensor] = []
     model.eval()
-    for part in samples.split(BATCH[device.type]):
+    for part in samples.split(model.evaluation_batch[device.type]):
         if logits:
             yield
         logit, feature = evaluate_batch(model, images, part, table, compute_format, metrics)

@@ -16,7 +16,7 @@ from src.common.paths import cache_dir, features_file
 from src.data.augmentation import Augmentation
 from src.data.device_dataset import DeviceImages
 from src.models.classifier import Classifier
-from src.training.evaluation import BATCH, features_of
+from src.training.evaluation import features_of
 from src.training.precision import ComputeFormat
 
 KEPT = 4  # number of files
@@ -73,7 +73,7 @@ def features(
     known = _read(key, len(samples))
     if known is None:
         parts = []
-        for part in samples.split(BATCH[device.type]):
+        for part in samples.split(model.evaluation_batch[device.type]):
             parts.append(features_of(model.eval(), images, part, table, compute_format)[0].float())
             yield
         known = torch.cat(parts)

@@ -18,7 +18,7 @@ from src.models.classifier import Classifier
 from src.training import feature_cache
 from src.training.cuda_graphs import GraphRunner
 from src.training.ema import ExponentialMovingAverage, update_share
-from src.training.evaluation import BATCH, Evaluation, evaluate, evaluate_batch
+from src.training.evaluation import Evaluation, evaluate, evaluate_batch
 from src.training.initial_weights import is_frozen
 from src.training.lr_schedules import learning_rate
 from src.training.metrics import Metrics, MetricTotals
@@ -82,7 +82,8 @@ class Learner:
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
         self._step = torch.zeros((1,), dtype=torch.int64, device=device)
         self._order = torch.zeros_like(self.train_samples)
-        longest = max(*(last - first for first, last in self.bounds), BATCH[device.type])
+        self._eval_batch = self.model.evaluation_batch[device.type]
+        longest = max(*(last - first for first, last in self.bounds), self._eval_batch)
         self._places = torch.arange(longest, device=device)
 
     def prepare(self) -> Generator[None, None, None]:
@@ -151,7 +152,7 @@ class Learner:
         self._evaluated.eval()
         self.val_metrics.reset()
         self._step.zero_()
-        count, size = len(self.val_samples), BATCH[self.data.device.type]
+        count, size = len(self.val_samples), self._eval_batch
         for first in range(0, count, size):
             if first:
                 yield
@@ -215,7 +216,7 @@ class Learner:
         self._step += 1
 
     def _validate_step(self, size: int) -> None:
-        at = self._at(size, BATCH[self.data.device.type])
+        at = self._at(size, self._eval_batch)
         samples = self.val_samples.index_select(0, at)
         evaluate_batch(
             self._evaluated,

@@ -53,6 +53,18 @@ def test_made_without_data_it_tells_its_shapes(name: str) -> None:
     assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} == {"meta"}
 
 
+@pytest.mark.parametrize("name", model_types())
+def test_evaluation_batch_keeps_activations_below_a_gigabyte(name: str) -> None:
+    """In float32, so that a GPU with 8 GB can evaluate every architecture."""
+    sizes = []
+    with torch.device("meta"):
+        model = models.create(name).eval()
+        for module in model.modules():
+            module.register_forward_hook(lambda *call: sizes.append(call[-1].numel() * 4))
+        model(torch.empty(model.evaluation_batch["cuda"], 3, 32, 32))
+    assert max(sizes) < 1e9
+
+
 def test_images_of_a_batch_do_not_see_each_other_in_evaluation() -> None:
     images = torch.randn(4, 3, 32, 32)
     for name in ("cnn", "resnet", "cifar10net_6", "tinyvgg", "resnet9"):

@@ -6,7 +6,7 @@ Its numbers are drawn to look like those of a sweep; nothing in them was measure
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from src.report.table import TEST_ACCURACY
 from src.runs.run_folder import RunFolder
 from src.sweep import grid
 
+_starts = count(1)
 EVIL = "</script><img src=x onerror=window.evil=1><b>bold</b>"
 _BASE = {"resnet": 0.78, "cnn": 0.80, "vit": 0.70}
 _RATE = {0.01: -0.16, 0.001: 0.015, 0.0001: 0.0, 0.00001: -0.13}
@@ -70,7 +71,8 @@ def _begun(runs_dir: Path, members: list[RunConfig]) -> Path:
         path.write_text(json.dumps(config.as_dict()))
     (folder.path / "config.json").write_text(json.dumps(members[0].canonical().as_dict()))
     (folder.path / "attempts").mkdir()
-    record = {"attempt": 1, "host": "n1", "process": {"machine": "elsewhere", "pid": 1, "start": 0}}
+    process = {"machine": "elsewhere", "pid": 1, "start": next(_starts)}
+    record = {"attempt": 1, "host": "n1", "process": process}
     record |= {"heartbeat": 120, "ended": "done", "slurm_job_id": None}
     (folder.path / "attempts" / "1.json").write_text(json.dumps(record))
     return folder.path

@@ -1,5 +1,6 @@
 """Run folders as trainings leave them, written without training."""
 
+import itertools
 import json
 import os
 import time
@@ -12,13 +13,14 @@ from src.config import RunConfig
 from src.runs.run_folder import RunFolder
 
 ELSEWHERE = {"machine": "another machine", "pid": 1, "start": 0.0}
+_starts = itertools.count(1.0)
 
 
 def attempt(seconds: float, ended: str | None = None, **record: Any) -> dict[str, Any]:
     """The record of an attempt that lasted so long: until now, or for the newest until it is."""
     told = {} if ended is None else {"ended": ended}
     beats = int(seconds // 30)
-    return {"host": "n1", "process": ELSEWHERE, "heartbeat": beats, **told, **record, "_": seconds}
+    return {"host": "n1", "heartbeat": beats, **told, **record, "_": seconds}
 
 
 def put(
@@ -73,5 +75,7 @@ def write(path: Path, value: Mapping[str, Any] | str) -> None:
 def _put_attempt(path: Path, number: int, record: dict[str, Any], silent: float) -> None:
     written = time.time() - silent
     started = datetime.fromtimestamp(written - record.pop("_"), UTC)
-    write(path, {"attempt": number, "slurm_job_id": None, "started": started.isoformat(), **record})
+    process = {**ELSEWHERE, "start": next(_starts)}  # unless the record names one
+    base = {"attempt": number, "slurm_job_id": None, "process": process}
+    write(path, {**base, "started": started.isoformat(), **record})
     os.utime(path, (written, written))

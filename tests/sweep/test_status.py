@@ -24,11 +24,11 @@ from src.runs.snapshot import Snapshot, State
 from src.sweep import sets
 from src.sweep.commands import status
 from src.sweep.status import run_states, screen
+from src.sweep.status.device_time import total_seconds, wasted_seconds
 from src.sweep.status.overview import overview
-from src.sweep.status.wasted_time import wasted_seconds
 from tests.conftest import Fake
 from tests.slurm.squeue import line
-from tests.sweep.folders import attempt, numbers, put, write
+from tests.sweep.folders import ELSEWHERE, attempt, numbers, put, write
 
 BASE = RunConfig(base_dataset_path="synthetic", model_type="tinyvgg", num_epochs=4)
 SECONDS = 2.0  # by which file times may differ from what was meant
@@ -186,7 +186,36 @@ def test_wasted_time(tmp_path: Path) -> None:
     ]
     for number, (written, seconds) in enumerate(cases):
         path = put(tmp_path, run_of(number), **written)
-        assert wasted_seconds(Snapshot(path)) == pytest.approx(seconds, abs=3 * SECONDS), written
+        assert wasted_seconds([Snapshot(path)]) == pytest.approx(seconds, abs=3 * SECONDS), written
+
+
+def test_runs_that_share_a_device_count_its_time_once(tmp_path: Path) -> None:
+    """48 slots of one process for an hour, of which one failed half-way and was never continued."""
+    shared = {"process": {**ELSEWHERE, "start": 0.5}}
+    done = [
+        put(tmp_path, run_of(n), accuracy=0.5, tries=[attempt(3600, "done", **shared)])
+        for n in range(47)
+    ]
+    failed = put(
+        tmp_path,
+        run_of(47),
+        failure={"kind": "KeyError", "message": "x"},
+        tries=[attempt(1800, "failed", **shared)],
+    )
+    alone = put(tmp_path, run_of(48), accuracy=0.5, tries=[attempt(1800, "done")])
+    runs = [Snapshot(path) for path in (*done, failed)]
+    assert total_seconds(runs) == pytest.approx(3600, abs=SECONDS)
+    assert wasted_seconds(runs) == pytest.approx(1800 / 48, abs=SECONDS / 48)
+    assert total_seconds([*runs, Snapshot(alone)]) == pytest.approx(5400, abs=2 * SECONDS)
+
+
+def test_finished_runs_are_not_read_where_nothing_was_lost(
+    tmp_path: Path,
+) -> None:
+    path = put(tmp_path, run_of(1), accuracy=0.5, tries=[attempt(60, "done")])
+    run = Snapshot(path)
+    assert wasted_seconds([run]) == 0
+    assert "attempts" not in vars(run)
 
 
 def test_an_attempt_lasts_no_longer_than_its_heartbeats_tell(tmp_path: Path) -> None:

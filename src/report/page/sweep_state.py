@@ -22,8 +22,10 @@ class SweepState:
     """Number of cells in each of STATES, by architecture."""
     reference: str
     """What the cells were counted against, in words."""
-    device_hours: float | None
-    """Of all attempts. None: not recorded."""
+    device_hours: float | None = None
+    """Hours that devices were occupied by all attempts. None: not recorded."""
+    training_hours: float | None = None
+    """Training hours added over runs, without run folders: runs that shared a device each count."""
     wasted_hours: float | None = None
     """Of attempts whose work was lost. None: not recorded."""
     failures: list[dict[str, Any]] = field(default_factory=list)
@@ -54,7 +56,7 @@ def state_of_table(table: pd.DataFrame) -> SweepState:
     if "train_seconds" in table and table["train_seconds"].notna().any():
         hours = float(drop_aliases(table)["train_seconds"].sum()) / 3600
     reference = "the grid that the values of the table span"
-    return SweepState(cells=cells, reference=reference, device_hours=hours)
+    return SweepState(cells=cells, reference=reference, training_hours=hours)
 
 
 def _number_of_gaps(rows: pd.DataFrame) -> int:

@@ -122,6 +122,7 @@ def _state_view(state: SweepState) -> dict[str, Any]:
         "cells": state.cells,
         "against": state.reference,
         "device_hours": state.device_hours,
+        "training_hours": state.training_hours,
         "wasted_hours": state.wasted_hours,
         "failures": state.failures,
         "total": state.total,

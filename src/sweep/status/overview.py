@@ -9,10 +9,10 @@ from src.data.sizes import images_of
 from src.runs import leases
 from src.runs.snapshot import State
 from src.slurm.job_queue import Job, JobState, distinct
+from src.sweep.status.device_time import wasted_seconds
 from src.sweep.status.eta import RemainingWork, remaining_work, seconds_until_done
 from src.sweep.status.failures import Failures, failures
 from src.sweep.status.run_states import SweepRun
-from src.sweep.status.wasted_time import wasted_seconds
 
 _RECENT_EPOCHS = 5
 
@@ -77,7 +77,7 @@ class Overview:
     queue: QueueSummary | None
     """None if Slurm is absent or does not answer."""
     wasted_device_hours: float
-    """As defined in wasted_time.py."""
+    """Device time whose work was lost, as defined in device_time.py."""
     outside: int
     """Number of run folders that belong to none of the sets."""
 
@@ -102,7 +102,7 @@ def overview(
         seconds_left=seconds_until_done(still, speed.running - speed.silent),
         failures=failures(run.snapshot for run in trainings if run.state == State.FAILED),
         queue=None if queued is None else _queued(queued),
-        wasted_device_hours=sum(wasted_seconds(run.snapshot) for run in trainings) / 3600,
+        wasted_device_hours=wasted_seconds([run.snapshot for run in trainings]) / 3600,
         outside=outside,
     )
 

@@ -10,6 +10,7 @@ from src.config import RunConfig
 from src.report.page.sweep_state import MISSING, STATES, SweepState
 from src.sweep import grid, sets
 from src.sweep.status import overview, run_states
+from src.sweep.status.device_time import total_seconds
 
 Sets = Mapping[str, Sequence[RunConfig]]
 """The runs of a sweep, by the set or grid that they are in."""
@@ -35,7 +36,7 @@ def state_of_folders(runs_dir: Path, given: Sets | None = None) -> SweepState:
     return SweepState(
         cells={model: _by_state(counts.cells) for model, counts in state.models.items()},
         reference=reference,
-        device_hours=sum(a.seconds for run in runs for a in run.snapshot.attempts) / 3600,
+        device_hours=total_seconds(run.snapshot for run in runs) / 3600,
         wasted_hours=state.wasted_device_hours,
         failures=[
             asdict(group) | {"example": shown(Path(group.example))} for group in state.failures
