@@ -24,6 +24,13 @@ fi
 # torch takes a thread for every core of the node, not for every core of the job
 [ -n "${SLURM_CPUS_PER_TASK:-}" ] && export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$SLURM_CPUS_PER_TASK}
 
-# a job that ends unfinished asks Slurm to run it again; a shell on a node does not
-[ "${SLURM_JOB_NAME:-}" != interactive ] && [ -n "${SLURM_JOB_ID:-}" ] && export REQUEUE_ON_STOP=1
-echo "$(date '+%F %T') job ${SLURM_JOB_ID:-none} (restart ${SLURM_RESTART_COUNT:-0}) on $(hostname): $(command -v python)" >&2
+# A job that is stopped asks Slurm to run it again, if this is its batch script: SLURM_TASK_PID is
+# the process that Slurm started, and steps of srun have an id. In a job that somebody uses for more
+# than this (a notebook, an editor, salloc) it would kill their session. A batch script of your own
+# that calls ours may export REQUEUE_ON_STOP=1.
+if [ "${SLURM_TASK_PID:-}" = "$$" ] && [ -z "${SLURM_STEP_ID:-}" ]; then
+  export REQUEUE_ON_STOP=1
+fi
+requeued=${REQUEUE_ON_STOP:+yes}
+echo "$(date '+%F %T') job ${SLURM_JOB_ID:-none} (restart ${SLURM_RESTART_COUNT:-0}," \
+  "requeued when stopped: ${requeued:-no}) on $(hostname): $(command -v python)" >&2

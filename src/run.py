@@ -20,8 +20,9 @@ from src.common.git import git_commit
 from src.common.paths import RUNS_DIR
 from src.config import RunConfig
 from src.data.dataset import Dataset
-from src.faults.failure_classes import FailureClass, classify
-from src.faults.node_health import raise_if_node_failed, reporting_node_failures
+from src.faults.failure_classes import MAY_BE_BUGS, classify
+from src.faults.job_restarts import plan_restart
+from src.faults.node_health import raise_if_process_unusable, reporting_unusable_process
 from src.runs.history import HistoryFile
 from src.runs.publish import publish_or_fail
 from src.runs.run_folder import RunFolder, State
@@ -90,8 +91,9 @@ def run(
     """Train what is not done of `configs`, and return one outcome for each.
 
     Raises UserError before anything is written if a config cannot work; Stopped, with everything
-    saved, once options.stop() is true; DiskFull if a file does not fit; NodeFailure if this
-    machine is at fault; SweepStopped if run after run fails with the same traceback.
+    saved, once options.stop() is true; DiskFull if a file does not fit; RestartNeeded if this
+    process cannot go on (NodeFailure if its node is at fault); SweepStopped if run after run fails
+    with the same traceback.
     """
     options = options or RunOptions()
     git_commit()  # of the code as it is now: it may be edited while this process trains
@@ -99,13 +101,17 @@ def run(
     queue = RunQueue(configs, runs_dir, policy)
     if queue.pending and not options.retry_failed and (failure := queue.repeated_failure()):
         raise failure.error()
-    with reporting_node_failures(runs_dir):
-        data_of = load_data((run.config for run in queue.pending), options.datasets)
-        queue.register()
-        if queue.pending:
-            gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-            with torch.random.fork_rng(gpus), options.display(len(queue.pending)) as display:
-                _train(queue, data_of, display, options, runs_dir)
+    try:
+        with reporting_unusable_process(runs_dir):
+            data_of = load_data((run.config for run in queue.pending), options.datasets)
+            queue.register()
+            if queue.pending:
+                gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+                with torch.random.fork_rng(gpus), options.display(len(queue.pending)) as display:
+                    _train(queue, data_of, display, options, runs_dir)
+    except Stopped as stopped:
+        stopped.restart = plan_restart(runs_dir, progressed=queue.progressed)
+        raise
     return [_outcome(*pair) for pair in zip(configs, queue.folders, strict=True)]
 
 
@@ -159,17 +165,17 @@ def _trainer(
 
 
 def _end(leased: LeasedRun, finished: Finished, options: RunOptions, runs_dir: Path) -> str:
-    """Write how a run ended; returns a line about it. Raises NodeFailure if the node failed it."""
+    """Write how a run ended; returns a line about it. Raises RestartNeeded if a GPU failed it."""
     line, error = publish_or_fail(finished, leased.run.folder, leased.lease)
     if error:
-        raise_if_node_failed(error, runs_dir)
+        raise_if_process_unusable(error, runs_dir)
     if options.tracking:
         options.tracking.finish(leased.run.folder)
     return line
 
 
 def _may_be_a_bug(finished: Finished) -> bool:
-    return finished.error is not None and classify(finished.error) is FailureClass.OTHER
+    return finished.error is not None and classify(finished.error) in MAY_BE_BUGS
 
 
 def _outcome(config: RunConfig, folder: RunFolder) -> Outcome:

@@ -18,6 +18,9 @@ from src.tracking import MODES
 if TYPE_CHECKING:
     from src.run import Outcome
 
+DEFAULT_RETRIES = 2
+"""Of commands that train sets."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
@@ -47,8 +50,12 @@ class TrainingOptions:
         )
 
 
-def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of TrainingOptions, in groups of their own."""
+def add_training_options(parser: argparse.ArgumentParser, *, retries: int | None = None) -> None:
+    """Add the flags of TrainingOptions, in groups of their own. retries: the default of --retries.
+
+    Without a default limit a person decides about each attempt; workers that Slurm starts again by
+    itself need one.
+    """
     group = parser.add_argument_group("how runs are trained")
     group.add_argument(
         "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
@@ -60,8 +67,10 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--retries",
         type=non_negative_int,
+        default=retries,
         metavar="ATTEMPTS",
-        help="give a run up once more than so many attempts have failed [no limit]",
+        help="give a run up once more than so many attempts have failed "
+        f"[{'no limit' if retries is None else retries}]",
     )
     add_wandb_option(group)
     group.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
@@ -124,6 +133,9 @@ def train(
 ) -> ExitStatus:
     """Train `configs`, and print one line on stdout for each.
 
+    The exit status is DONE if nothing is left that this process could do: all runs are done, or
+    the others are being trained by other processes.
+
     sweep: the group of these runs in Weights & Biases; None for the name of the runs folder.
     """
     from src.common.signals import StopSignal
@@ -156,10 +168,13 @@ def train(
     for outcome in outcomes:
         print(_line(outcome))
     complete = (State.DONE, State.PRUNED) if options.prune else (State.DONE,)
-    unfinished = Counter(o.state.value for o in outcomes if o.state not in complete)
+    unfinished = Counter(o.state for o in outcomes if o.state not in complete)
     if not unfinished:
         return ExitStatus.DONE
     states = ", ".join(f"{number} {state}" for state, number in unfinished.items())
+    if set(unfinished) == {State.RUNNING}:  # a job that depends on this one may start
+        print(f"nothing is left to do here: {states} in other processes", file=sys.stderr)
+        return ExitStatus.DONE
     print(f"{unfinished.total()} of {len(outcomes)} runs are not done: {states}", file=sys.stderr)
     return ExitStatus.SOME_RUNS_FAILED
 

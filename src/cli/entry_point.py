@@ -8,7 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from src.common.errors import DiskFull, ExitStatus, NodeFailure, Stopped, SweepStopped, UserError
+from src.common import signals
+from src.common.errors import (
+    DiskFull,
+    ExitStatus,
+    RestartNeeded,
+    Stopped,
+    SweepStopped,
+    UserError,
+)
 
 _WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM)
 
@@ -24,10 +32,10 @@ def run_main(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
     except Stopped as stopped:
         print(_how_stopped(stopped), file=sys.stderr)
         status = ExitStatus.STOPPED
-        if os.environ.get("REQUEUE_ON_STOP"):
+        if os.environ.get("REQUEUE_ON_STOP") and not signals.interrupted_from_keyboard():
             from src.slurm.requeue import requeue_this_job
 
-            requeue_this_job(getattr(stopped, "exclude", ()))
+            requeue_this_job(stopped.restart)
     except SweepStopped as error:
         print(f"error: {error}", file=sys.stderr)
         status = ExitStatus.SOME_RUNS_FAILED
@@ -44,7 +52,7 @@ def run_main(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
 
 
 def _how_stopped(stopped: Stopped) -> str:
-    if isinstance(stopped, NodeFailure):
+    if isinstance(stopped, RestartNeeded):
         return f"{stopped}; runs are left at their last checkpoints, the same command goes on"
     return "stopped by a signal; everything is saved, the same command goes on"
 

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 
 
@@ -27,19 +27,33 @@ class InvalidValue(UserError):
         super().__init__(f"{name} {str(value)!r}: expected {expected}")
 
 
+@dataclass(frozen=True)
+class Restart:
+    """How the Slurm job of a stopped process should run again."""
+
+    exclude: tuple[str, ...] = ()
+    """Nodes on which it should not run."""
+    readmit: tuple[str, ...] = ()
+    """Nodes that an earlier restart excluded, and that count as good again."""
+    without_progress: int = 0
+    """How many of its starts in a row, this one included, have saved no step of training."""
+
+
 class Stopped(Exception):
     """A signal asked the process to stop, and everything needed to continue is on disk."""
 
+    restart = Restart()
 
-class NodeFailure(Stopped):
-    """The node is at fault: the process must end, and its runs continue on another node.
 
-    exclude: nodes on which the job should not run again.
+class RestartNeeded(Stopped):
+    """This process cannot go on, although its runs can: from their last checkpoints, in another.
+
+    The GPU or the file system failed it.
     """
 
-    def __init__(self, message: str, exclude: Sequence[str] = ()) -> None:
-        self.exclude = tuple(exclude)
-        super().__init__(message)
+
+class NodeFailure(RestartNeeded):
+    """The node is at fault: the runs of this process continue on another node."""
 
 
 class SweepStopped(Exception):

@@ -76,6 +76,16 @@ def submissions_dir(runs_dir: Path) -> Path:
     return runs_dir / "submissions"
 
 
+def node_failures_dir(runs_dir: Path) -> Path:
+    """Folder of the failures that are evidence against a node."""
+    return runs_dir / "node_failures"
+
+
+def slurm_jobs_dir(runs_dir: Path) -> Path:
+    """Folder of the restarts of Slurm jobs, a file for each job."""
+    return runs_dir / "slurm_jobs"
+
+
 def search_log(folder: Path) -> Path:
     """Optuna's journal of the search with this folder."""
     return folder.with_name(f"{folder.name}.log")

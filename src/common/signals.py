@@ -5,6 +5,8 @@ from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
+_last_received: signal.Signals | None = None
+
 
 class StopSignal:
     """A callable that returns True once a signal has asked the process to stop.
@@ -25,6 +27,12 @@ class StopSignal:
         return self.received is not None
 
     def _record(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
+        global _last_received
+        self.received = _last_received = signal.Signals(number)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def interrupted_from_keyboard() -> bool:
+    """Whether the last signal that asked this process to stop was SIGINT: a person is there."""
+    return _last_received == signal.SIGINT

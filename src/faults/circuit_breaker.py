@@ -10,7 +10,7 @@ from pathlib import Path
 
 from src.common import files, paths
 from src.common.errors import SweepStopped
-from src.faults.failure_classes import FailureClass, recorded_class
+from src.faults.failure_classes import MAY_BE_BUGS, recorded_class
 
 THRESHOLD = 3
 """Runs that fail with one traceback, with no success since the first, which open the breaker."""
@@ -41,8 +41,8 @@ class RepeatedFailure:
 def find_repeated_failure(folders: Iterable[Path]) -> RepeatedFailure | None:
     """The failure that most runs in `folders` share. Returns None if fewer than THRESHOLD do.
 
-    Only bugs count: runs that diverge do so at one line of code, and a lack of memory or a bad
-    node is handled by itself.
+    Only what may be a bug counts: runs that diverge do so at one line of code, and a lack of memory
+    or a bad node is handled by itself.
     """
     runs = list(dict.fromkeys(folders))
     last_success = max((_written(run, paths.RESULT, paths.PRUNED) for run in runs), default=0)
@@ -50,7 +50,7 @@ def find_repeated_failure(folders: Iterable[Path]) -> RepeatedFailure | None:
     for run in runs:
         newer = _written(run, paths.FAILURE) > last_success
         failure = files.read_json(run / paths.FAILURE) if newer else None
-        if failure and failure.get("fingerprint") and recorded_class(failure) is FailureClass.OTHER:
+        if failure and failure.get("fingerprint") and recorded_class(failure) in MAY_BE_BUGS:
             groups.setdefault(str(failure["fingerprint"]), []).append((run, failure))
     most = max(groups.values(), key=len, default=[])
     if len(most) < THRESHOLD:

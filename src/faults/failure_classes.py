@@ -17,27 +17,42 @@ class FailureClass(StrEnum):
     DISK = "no space left"
     """No run's own fault: the worker stops."""
     NODE = "node trouble"
-    """Tried again, on another node if there is one: this process cannot go on."""
+    """Evidence against the node. Tried again in another process, on another node if it repeats."""
+    CUDA = "CUDA error"
+    """The GPU context of the process is lost: a bug, a driver, or a GPU. Tried again in another
+    process a limited number of times."""
+    FILE_SYSTEM = "file system error"
+    """Waited out for a while; then the process ends, and its runs continue in another one."""
     DIVERGED = "non-finite loss"
     """Not tried again: it would diverge again."""
     OTHER = "other"
     """Probably a bug. Tried again a limited number of times."""
 
 
+MAY_BE_BUGS = (FailureClass.OTHER, FailureClass.CUDA)
+"""Classes that the circuit breaker counts."""
 _BY_NUMBER = {
-    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.EREMOTEIO), FailureClass.NODE),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.EREMOTEIO), FailureClass.FILE_SYSTEM),
     errno.ENOMEM: FailureClass.MEMORY,
 }
+HARDWARE = r"\bECC\b|GPU is lost|fallen off the bus|hardware stack error"
+"""Messages that only a broken GPU gives."""
+INITIALISATION = (
+    r"no CUDA-capable device|CUDA driver initialization failed|driver version is insufficient"
+    r"|Driver/library version mismatch|initialization error|system not yet initialized"
+    r"|all CUDA-capable devices are busy|invalid device ordinal|NVML|no GPU of this job"
+)
+"""Messages of a GPU that cannot be used: the node's fault, unless other nodes give them too."""
 _BY_TEXT = {
     FailureClass.DIVERGED: r"^(non-finite loss|NonFiniteLoss)\b",
     FailureClass.MEMORY: r"out ?of ?memory|(can't|cannot) allocate memory|MemoryError|bad_alloc"
     r"|STATUS_ALLOC_FAILED",
     FailureClass.DISK: r"No space left on device|Disk quota exceeded",
-    FailureClass.NODE: r"\bECC\b|no CUDA-capable device|\bNCCL|CUDA driver|CUDA unknown error"
-    r"|CUDA error: (unspecified launch failure|an illegal memory access|initialization error"
-    r"|unknown error|all CUDA-capable devices are busy|system not yet initialized"
-    r"|hardware stack error|misaligned address|invalid device ordinal|device not ready)"
-    r"|GPU is lost|NVML|Input/output error|Stale file handle|Remote I/O error",
+    FailureClass.NODE: rf"{HARDWARE}|{INITIALISATION}",
+    FailureClass.CUDA: r"CUDA error: (unspecified launch failure|an illegal memory access"
+    r"|unknown error|misaligned address|device not ready|device-side assert"
+    r"|an illegal instruction)|\bNCCL|CUDA unknown error",
+    FailureClass.FILE_SYSTEM: r"Input/output error|Stale file handle|Remote I/O error",
 }
 
 
@@ -57,7 +72,7 @@ def recorded_class(failure: Mapping[str, Any]) -> FailureClass:
 
 def affects_every_run(error: Exception) -> bool:
     """Whether an exception is not the run's own: the next run would meet it as well."""
-    own = (FailureClass.NODE, FailureClass.MEMORY)
+    own = (FailureClass.NODE, FailureClass.CUDA, FailureClass.MEMORY)
     return isinstance(error, UserError | OSError) and classify(error) not in own
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from src.runs.leases import Lease
 from src.runs.run_folder import RunFolder
-from src.training.tracker import Row, Tracker
+from src.training.tracker import Row, RunningMetrics, Tracker
 
 
 class HistoryFile(Tracker):
@@ -12,6 +12,10 @@ class HistoryFile(Tracker):
 
     def __init__(self, folder: RunFolder, lease: Lease) -> None:
         self.folder, self.lease = folder, lease
+        self._trained = False
+
+    def step(self, epoch: int, done: int, total: int, running: RunningMetrics) -> None:
+        self._trained = True
 
     def epoch(self, rows: Sequence[Row]) -> None:
         self.lease.ensure_held()
@@ -19,3 +23,4 @@ class HistoryFile(Tracker):
 
     def before_save(self) -> None:
         self.lease.ensure_held()
+        self.lease.progressed |= self._trained

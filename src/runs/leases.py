@@ -38,6 +38,8 @@ class Lease:
 
     def __init__(self, folder: Path, number: int, record: Record) -> None:
         self.folder, self.number, self.record = folder, number, record
+        self.progressed = False
+        """Whether this process has saved a step of training, or trained the run to its end."""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
@@ -56,6 +58,7 @@ class Lease:
         if self._over.is_set():
             return
         self._over.set()
+        self.progressed |= how in ("done", "pruned")
         self._thread.join()
         ended = {**self.record, "ended": how, **details}
         files.write_json(_file(self.folder, self.number), ended)

@@ -70,6 +70,8 @@ class RunQueue:
         self._held_before: list[PendingRun] = []
         self._stalled: Mapping[Path, leases.Record] = {}
         self._leased: set[LeasedRun] = set()
+        self.progressed = False
+        """Whether a run that was released has made progress, as Lease.progressed says."""
 
     def register(self) -> None:
         """Create every run folder, record the grid cells, and remove what killed writers left."""
@@ -99,6 +101,7 @@ class RunQueue:
     def release(self, leased: LeasedRun) -> None:
         """Give up a lease. A run that has neither been published nor failed is interrupted."""
         self._leased.discard(leased)
+        self.progressed |= leased.lease.progressed
         leased.lease.end("stopped")
 
     def release_all(self) -> None:

@@ -4,27 +4,37 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
 
+from src.common.errors import Restart
 from src.slurm.client import answer, this_job
 
 _PATIENCE_SECONDS = 300
 _PAUSE_SECONDS = 5
 _TRIES = 3  # within the time that Slurm gives a requeued job to end
 
+MAX_WITHOUT_PROGRESS = 5
+"""Starts in a row without a saved step of training, after which a job does not requeue itself."""
 
-def requeue_this_job(exclude: Sequence[str] = ()) -> None:
-    """Requeue this job, unless it was cancelled or is back in the queue already.
 
-    exclude: nodes that it should not run on again, added to those that it excluded before. Only a
-    job that Slurm still calls RUNNING is requeued: it was warned of its time limit or of a
+def requeue_this_job(restart: Restart) -> None:
+    """Requeue this job, unless it was cancelled, is back in the queue already or gets nowhere.
+
+    Only a job that Slurm still calls RUNNING is requeued: it was warned of its time limit or of a
     preemption, and would end here for good. A cancelled one must stay cancelled; one that was
     preempted without grace, or requeued from outside, is in the queue already.
     """
     job = this_job()
     if job is None:
         return
-    if exclude:  # Slurm sends SIGTERM at the requeue, after which the nodes are set
+    if restart.without_progress >= MAX_WITHOUT_PROGRESS:
+        print(
+            f"job {job} is not requeued: it has started {restart.without_progress} times in a row "
+            "without saving a step of training; look at its log, then submit it again",
+            file=sys.stderr,
+        )
+        return
+    changes_nodes = restart.exclude or restart.readmit
+    if changes_nodes:  # Slurm sends SIGTERM at the requeue, after which the nodes are set
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     give_up = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < give_up:
@@ -34,21 +44,25 @@ def requeue_this_job(exclude: Sequence[str] = ()) -> None:
             return
         if state is not None and answer("scontrol", "requeue", job) is not None:
             print(f"job {job} is requeued", file=sys.stderr)
-            if exclude:
-                _exclude(job, exclude)
+            if changes_nodes:
+                _exclude(job, restart)
             return
         time.sleep(_PAUSE_SECONDS)
     print(f"job {job} could not be requeued: submit it again to go on", file=sys.stderr)
 
 
-def _exclude(job: str, nodes: Sequence[str]) -> None:
-    """Set the excluded nodes of a job, which Slurm allows only while the job is waiting."""
+def _exclude(job: str, restart: Restart) -> None:
+    """Change the excluded nodes of a job, which Slurm allows only while the job is waiting."""
     output = answer("scontrol", "--oneliner", "show", "job", job, quiet=True) or ""
-    before = re.search(r"\bExcNodeList=(\S+)", output)
-    already = [before[1]] if before and before[1] != "(null)" else []
-    names = ",".join([*already, *(node for node in nodes if node not in already)])
+    found = re.search(r"\bExcNodeList=(\S+)", output)
+    before = [found[1]] if found and found[1] != "(null)" else []
+    if restart.readmit and before:  # take single nodes out of a range such as n[1-3]
+        before = (answer("scontrol", "show", "hostnames", before[0]) or before[0]).split()
+    kept = [node for node in before if node not in restart.readmit]
+    names = ",".join([*kept, *(node for node in restart.exclude if node not in kept)])
     for _ in range(_TRIES):
         if answer("scontrol", "update", f"jobid={job}", f"excnodelist={names}") is not None:
-            print(f"job {job} will not run on {names}", file=sys.stderr)
+            where = f"will not run on {names}" if names else "may run on any node"
+            print(f"job {job} {where}", file=sys.stderr)
             return
         time.sleep(_PAUSE_SECONDS)

@@ -19,7 +19,7 @@ def pick_device(name: str) -> torch.device:
     """
     if name != "cpu" and not torch.cuda.is_available() and _was_given_gpu():
         node = os.environ.get("SLURMD_NODENAME", "")
-        raise NodeFailure(f"trouble of node {node}: no GPU of this job can be used", [node])
+        raise NodeFailure(f"node trouble on node {node}: no GPU of this job can be used")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device 'cuda': this machine has no usable GPU; expected auto or cpu")
     if name == "auto":

@@ -128,7 +128,7 @@ class TrainingGroup:
             short = memory.shortage(error, trainer.data.device)
             short.__cause__ = error
             error = short
-        if failure is not FailureClass.NODE:  # a broken device may never come to an end
+        if failure not in (FailureClass.NODE, FailureClass.CUDA):  # it may never come to an end
             trainer.settle()
         for one in (error, error.__cause__):
             if one is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from src.cli.arguments import Parser
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import shown
+from src.faults.node_health import forget_node_failures
 from src.runs.leases import Record
 from src.runs.run_folder import RunFolder, State
 from src.sweep.command_options import add_run_arguments, add_runs_option, selected_runs
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     for run, state in states:
         if parsed.run and state != State.FAILED:
             print(f"{shown(run.path)}: left as it is: {state}, not failed")
+    for node in [] if parsed.dry_run else forget_node_failures(parsed.runs):
+        print(f"node {node}: its failures are forgotten; jobs that restart may use it again")
     would = "would be" if parsed.dry_run else "are"
     print(f"{len(forgotten)} failures {would} forgotten; `work` tries these runs again")
     return ExitStatus.DONE
@@ -51,7 +54,8 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep retry",
         description="Remove recorded failures, so that the next `work` trains these runs again, "
-        "diverged ones too. Their checkpoints are kept.",
+        "diverged ones too. Their checkpoints are kept. Failures that count against nodes are "
+        "removed as well.",
     )
     add_run_arguments(parser)
     parser.add_argument(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from src.cli.arguments import Parser
 from src.common.errors import ExitStatus
 from src.sweep.command_options import add_overrides, add_sets_options, selected_configs
-from src.train import TrainingOptions, add_training_options, train
+from src.train import DEFAULT_RETRIES, TrainingOptions, add_training_options, train
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
@@ -22,5 +22,5 @@ def _parser() -> Parser:
     )
     add_sets_options(parser)
     add_overrides(parser)
-    add_training_options(parser)
+    add_training_options(parser, retries=DEFAULT_RETRIES)
     return parser

@@ -108,7 +108,7 @@ def script(
         wckey=None,  # type: ignore[arg-type]  # none, rather than submitit's
         stderr_to_stdout=True,
         use_srun=False,
-        setup=_setup(name, folder / CODE, current),
+        setup=_setup(folder / CODE, current),
         additional_parameters={
             **{name: value or True for name, value in resources.further.items()},
             "array": f"0-{array.workers - 1}"
@@ -128,11 +128,12 @@ def log(folder: Path, array: Array) -> str:
     return str(folder / "logs" / f"{array.name}-%A_%a.out")
 
 
-def _setup(name: str, code: Path, current: Path) -> list[str]:
+def _setup(code: Path, current: Path) -> list[str]:
     """Shell lines like slurm_cluster/environment.sh, for the copied code and this Python."""
     return [
-        "# until python listens, the warning of a preemption must not kill the shell",
-        f'if [ "${{SLURM_JOB_NAME:-}}" = {shlex.quote(name)} ]; then',
+        "# Only as the batch script of its job: a person's session must not be requeued. Until",
+        "# python listens, the warning of a preemption must not kill the shell.",
+        'if [ "${SLURM_TASK_PID:-}" = "$$" ] && [ -z "${SLURM_STEP_ID:-}" ]; then',
         "  trap '' USR1 TERM",
         "  export REQUEUE_ON_STOP=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-$SLURM_CPUS_PER_TASK}",
         "fi",

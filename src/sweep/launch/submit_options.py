@@ -15,7 +15,7 @@ from src.sweep.command_options import (
     selected_configs,
 )
 from src.sweep.launch.sbatch import Resources, key_value, reader
-from src.train import TrainingOptions, add_training_options
+from src.train import DEFAULT_RETRIES, TrainingOptions, add_training_options
 
 EXECUTORS = ("slurm", "local", "inline")
 _DEFAULT_MINUTES = 1440
@@ -104,8 +104,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--dry_run", action="store_true", help="show the scripts, submit nothing")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
-    add_training_options(parser)
-    parser.set_defaults(retries=2)
+    add_training_options(parser, retries=DEFAULT_RETRIES)
     _add_resources(parser.add_argument_group("what each worker asks of Slurm"))
     return parser
 

@@ -14,6 +14,9 @@ _HINTS = {
     FailureClass.MEMORY: "a smaller batch size, or a device or jobs with more memory",
     FailureClass.DISK: "free disk space, or --keep_checkpoints none; then work goes on by itself",
     FailureClass.NODE: "tried again elsewhere; nodes: python -m src.sweep logs {run_id}",
+    FailureClass.CUDA: "a bug, a driver or a GPU; with CUDA_LAUNCH_BLOCKING=1 the traceback names "
+    "the operation: python -m src.sweep logs {run_id}",
+    FailureClass.FILE_SYSTEM: "it was waited for in vain; then work goes on by itself",
     FailureClass.DIVERGED: "it diverged, and is only tried again after `retry`: a lower learning "
     "rate helps",
 }
