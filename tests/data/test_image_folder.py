@@ -67,9 +67,9 @@ def spoil(folder: Path, how: str) -> None:
 )
 def test_other_folders_are_refused(folder: Path, how: str, said: str) -> None:
     spoil(folder, how)
-    with pytest.raises(UserError, match=said) as refused:
+    with pytest.raises(UserError, match=said) as caught:
         load_test(str(folder))
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_folder_is_not_filled_with_a_download(tmp_path: Path) -> None:

@@ -160,9 +160,9 @@ def test_other_files_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     bad_file(tmp_path / "x.pt", kind)
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError) as caught:
         read_state(tmp_path / "x.pt")
-    assert re.fullmatch(r".*x\.pt: .+", str(refused.value)), "one line"
+    assert re.fullmatch(r".*x\.pt: .+", str(caught.value)), "one line"
     assert not (tmp_path / "evil").exists()
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from src import models
 from src.config import RunConfig, model_types
 from src.training.optimizers import build_optimizer
-from tests.conftest import Run
+from tests.conftest import RunCommand
 
 CONFIGS = [
     RunConfig(optimizer="adamw", amsgrad=True, weight_decay=0.01),
@@ -84,14 +84,16 @@ def test_a_step_hook_is_called() -> None:
 
 
 @pytest.mark.parametrize("model", ["tinyvgg", "resnet"])
-def test_a_run_imports_neither_dynamo_nor_sympy(command: Run, tmp_path: Path, model: str) -> None:
+def test_a_run_imports_neither_dynamo_nor_sympy(
+    command: RunCommand, tmp_path: Path, model: str
+) -> None:
     """They would be a third of its start."""
     few = ("-d", "synthetic", "-e", 1, "-b", 64, "--max_images", 64, "--runs", tmp_path)
     done = command("python", "-c", TRAIN, "-m", model, *few, fresh=True)
     assert done.stdout.splitlines()[-1] == "imports"
 
 
-def test_no_architecture_needs_them(command: Run) -> None:
+def test_no_architecture_needs_them(command: RunCommand) -> None:
     """But those of torchvision, which imports dynamo by itself."""
     names = [name for name in model_types() if "transfer" not in name]
     assert len(names) > 10
