@@ -16,12 +16,12 @@ from tests import bfloat16_plugin
 
 TESTS = [
     "tune/test_lr_range_test.py::test_it_is_the_test_of_torch_lr_finder",
-    "training/test_trainer.py::test_stopped_anywhere_and_resumed_is_the_same",
-    "training/test_trainer.py::test_it_is_the_plain_training_loop",
-    "training/test_trainer.py::test_golden_losses",
-    "training/test_cuda_graphs.py::test_a_replayed_step_does_what_the_step_does[settings0]",
-    "cpu/test_winograd.py::test_a_step_with_it_is_the_step_in_float64",
-    "cpu/test_winograd.py::test_trained_with_it_a_run_is_the_same",
+    "training/test_trainer.py::test_resuming_after_any_step_gives_identical_result",
+    "training/test_trainer.py::test_training_matches_plain_pytorch_loop",
+    "training/test_trainer.py::test_losses_match_golden_values",
+    "training/test_cuda_graphs.py::test_replayed_steps_train_bitwise_as_eager_steps[settings0]",
+    "cpu/test_winograd.py::test_winograd_step_matches_float64_reference",
+    "cpu/test_winograd.py::test_run_with_winograd_matches_direct_losses",
     "benchmarks/test_arms.py::test_without_augmentation_the_loss_is_the_same",
     "test_run.py::test_run_folder_has_all_files_and_consistent_results",
     "test_run.py::test_stopped_and_resumed_run_equals_uninterrupted_run",
