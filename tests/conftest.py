@@ -1,4 +1,4 @@
-"""What the tests share: small data, commands in processes of their own, a rehearsal cluster."""
+"""Shared fixtures: small data sets, commands in subprocesses, a rehearsal Slurm cluster."""
 
 import os
 import pickle
@@ -28,8 +28,8 @@ from src.run import run
 from src.slurm import job_poller
 from tests import preloaded
 
-Fake = Callable[[str], Path]
-Run = Callable[..., subprocess.CompletedProcess[str]]
+FakeSqueue = Callable[[str], Path]
+RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 
 
 _PAGE = "tests/report/test_page.py"
@@ -37,16 +37,16 @@ _PAGE = "tests/report/test_page.py"
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Beside others run whole files, and all that need the one cluster; the longest begin."""
+    """Group tests for pytest-xdist by file, all Slurm tests in one group; slowest groups first."""
     long = [
         *("slurm", "tests/test_documents.py", "tests/chaos/test_chaos.py", _PAGE),
         *("tests/test_style.py", "tests/benchmarks/test_commands.py", "tests/test_main.py"),
-        "tests/test_as_on_amx.py",
+        "tests/test_bfloat16_plugin.py",
     ]
 
     def group(item: pytest.Item) -> str:
         file = item.nodeid.partition("::")[0]
-        one_sweep = "sweep" in getattr(item, "fixturenames", ())  # it takes a while to make up
+        one_sweep = "sweep" in getattr(item, "fixturenames", ())  # an expensive session fixture
         file = _PAGE if one_sweep else file
         return "slurm" if item.get_closest_marker("slurm") else file
 
@@ -58,10 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def user_cache() -> Iterator[None]:
-    """A cache folder of these tests and of the commands that they run, not the developer's.
-
-    Nor is wandb told of them.
-    """
+    """Use a temporary cache folder for tests and their commands, and disable wandb."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", folder)
         patch.setenv("WANDB_MODE", "disabled")
@@ -70,7 +67,7 @@ def user_cache() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def small_dataset() -> Dataset:
-    """600 training and 200 test images of the stand-in."""
+    """Return 600 training and 200 test images of the synthetic data set."""
     return synthetic.generate(train=600, test=200)
 
 
@@ -81,7 +78,7 @@ def small_data(small_dataset: Dataset) -> DeviceDataset:
 
 @pytest.fixture(scope="session")
 def config() -> RunConfig:
-    """A run of two seconds."""
+    """Return the configuration of a run that takes about two seconds."""
     return RunConfig(
         base_dataset_path="synthetic",
         model_type="cifar10net",
@@ -94,10 +91,10 @@ def config() -> RunConfig:
 
 @pytest.fixture(scope="session")
 def trained(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run folders of three tiny runs on the stand-in: two of cifar10net, one of tinyvgg.
+    """Train three tiny runs on synthetic data, two of cifar10net and one of tinyvgg.
 
-    On the CPU, where their weights give the same features again, bit for bit. The second is
-    trained in float32, in which weights are evaluated of which nobody knows how they came about.
+    They run on the CPU, where the same weights give bitwise equal features. The second is trained
+    in float32, the precision used to evaluate weights without a recorded compute format.
     """
     runs_dir = tmp_path_factory.mktemp("trained")
     tiny = replace(config, num_epochs=3, learning_rate=0.003, keep_checkpoints="all", device="cpu")
@@ -109,29 +106,29 @@ def trained(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def refused(
+def expect_bad_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
-    """Run a command's main with words that it refuses: status 2, one line on stderr, returned."""
+    """Call a main function with bad input; check status 2 and return its one line of stderr."""
 
     def refuse(main: Callable[[Sequence[str]], ExitStatus], *words: object) -> str:
         monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
             run_main(main)
         assert ended.value.code == ExitStatus.BAD_INPUT
-        said = capsys.readouterr()
-        assert not said.out
-        assert re.fullmatch(r"error: .+\n", said.err)
-        return said.err
+        captured = capsys.readouterr()
+        assert not captured.out
+        assert re.fullmatch(r"error: .+\n", captured.err)
+        return captured.err
 
     return refuse
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command line of the project from the repository, and return what it printed.
+def command(monkeypatch: pytest.MonkeyPatch) -> RunCommand:
+    """Run a command line of the project in the repository and return the completed process.
 
-    fresh: by an interpreter of its own, not one that has the libraries already.
+    fresh: start a new interpreter instead of forking one with preloaded libraries.
     """
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     for name in ("REQUEUE_ON_STOP", "SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "CIFAR10_DIR"):
@@ -146,7 +143,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Run:
         fresh: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         arguments = [sys.executable if word == "python" else str(word) for word in words]
-        if preloaded.is_ours(arguments) and not fresh:
+        if preloaded.is_python_command(arguments) and not fresh:
             done = preloaded.run(arguments, cwd=cwd, env=env, timeout=timeout)
         else:
             done = subprocess.run(
@@ -160,7 +157,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def copy_repository(folder: Path) -> Path:
-    """Copy what git tracks into `folder`, with this checkout's environment; returns `folder`."""
+    """Copy all tracked files to `folder`, link this checkout's .venv there, return `folder`."""
     tracked = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
     )
@@ -174,15 +171,15 @@ def copy_repository(folder: Path) -> Path:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """As after `. .venv/bin/activate`."""
-    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of the `make test` that we run under
+    """Return the environment variables as after `. .venv/bin/activate`."""
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # set by `make test`
         monkeypatch.delenv(name, raising=False)
     return {**os.environ, "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"}
 
 
 @pytest.fixture(scope="session")
 def batches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in the official layout, with random images."""
+    """Create a folder in the official CIFAR-10 layout, with random images."""
     folder = tmp_path_factory.mktemp("cifar") / "cifar-10-batches-py"
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -194,44 +191,44 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def until(condition: Callable[[], object], seconds: float = 180) -> None:
-    """Wait for something that happens elsewhere."""
+    """Poll until `condition()` is true; fail after `seconds`."""
     give_up = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < give_up, "waited too long"
+        assert time.monotonic() < give_up, "timed out"
         time.sleep(0.2)
 
 
-def lacking(reason: str) -> NoReturn:
-    """Skip for a reason; in CI, where nothing but a GPU may be lacking, fail."""
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skip the test; in CI, where only a GPU may be missing, fail it instead."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
-def own_mounts(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """What to begin a command with that mounts file systems which it alone sees, as any user."""
+def private_mounts(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Return a command prefix that runs in a private mount namespace, without root."""
     words = ("unshare", "--map-root-user", "--mount")
     mount = (*words, "mount", "-t", "tmpfs", "none", str(tmp_path_factory.mktemp("mounted")))
     if not shutil.which(words[0]) or subprocess.run(mount, capture_output=True).returncode:
-        lacking("needs file systems of its own: unshare and mount, with user namespaces allowed")
+        skip_or_fail("needs a mount namespace: unshare and mount, with user namespaces allowed")
     return words
 
 
 @pytest.fixture(scope="session")
 def cifar10() -> str:
-    """Folder of the real CIFAR-10."""
+    """Return the folder of the real CIFAR-10, or skip."""
     folder = os.environ.get("CIFAR10_DIR")
     if not folder:
-        lacking("needs the real CIFAR-10: set CIFAR10_DIR to the folder of its python batches")
+        skip_or_fail("needs the real CIFAR-10: set CIFAR10_DIR to the folder of its python batches")
     return folder
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A rehearsal cluster of four nodes, and SLURM_CONF pointing to it."""
+    """Start a rehearsal cluster of four nodes and set SLURM_CONF; return its folder."""
     if not shutil.which("sbatch") or not shutil.which("slurmctld", path=_SBIN):
-        lacking("needs Slurm: slurmctld slurmd slurm-client slurmdbd munge mariadb-server")
+        skip_or_fail("needs Slurm: slurmctld slurmd slurm-client slurmdbd munge mariadb-server")
     scripts = ROOT / "slurm_cluster" / "rehearsal"
     folder = Path("/tmp") / f"slurm-test-{os.getpid()}"
     subprocess.run([scripts / "up.sh", folder], check=True, timeout=120, stdout=subprocess.DEVNULL)
@@ -247,14 +244,14 @@ _SBIN = os.environ["PATH"] + ":/usr/sbin:/sbin"
 
 
 @pytest.fixture(autouse=True)
-def forgotten_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No answer of Slurm from the test before is fresh."""
+def fresh_job_poller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Discard Slurm answers that were cached by an earlier test."""
     monkeypatch.setattr(job_poller, "shared", job_poller.JobPoller())
 
 
 @pytest.fixture
-def squeue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fake:
-    """Put a squeue with this body on PATH; the file that its arguments are written to."""
+def squeue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeSqueue:
+    """Put a fake squeue with a given body on PATH; return the file that logs its arguments."""
 
     def put(body: str) -> Path:
         script, asked = tmp_path / "bin" / "squeue", tmp_path / "asked"

@@ -1,4 +1,4 @@
-"""Parts of Markdown text: blocks of code, code within lines, links, headings."""
+"""Extract code blocks, inline code, link targets and heading anchors from Markdown."""
 
 import re
 import textwrap
@@ -7,21 +7,21 @@ _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """The blocks of code in a language, without their indentation."""
+    """Return the code blocks of a language, dedented."""
     return [textwrap.dedent(code) for _, kind, code in _BLOCK.findall(text) if kind == language]
 
 
 def inline_code(text: str) -> list[str]:
-    """What is in single backticks, outside of blocks."""
+    """Return the text in single backticks outside of code blocks."""
     return re.findall(r"`([^`]+)`", _BLOCK.sub("", text))
 
 
 def links(text: str) -> list[str]:
-    """The targets of links and pictures, outside of blocks."""
+    """Return the targets of links and images outside of code blocks."""
     return re.findall(r"\]\(([^)\s]+)\)", _BLOCK.sub("", text))
 
 
 def slugs(text: str) -> list[str]:
-    """The anchors of headings, as GitHub makes them."""
+    """Return the anchors that GitHub derives from headings."""
     headings = re.findall(r"^#+ (.+)$", _BLOCK.sub("", text), re.MULTILINE)
     return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]

@@ -1,6 +1,6 @@
-"""Command lines of the project in processes of their own that need not load the libraries first.
+"""Run command lines of the project in forked processes that have the libraries imported already.
 
-They are forked from a server that has imported those, which takes seconds, and nothing of ours.
+The fork server has imported the libraries, which takes seconds, and no module of the project.
 """
 
 import atexit
@@ -22,18 +22,18 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(LIBRARIES)
 
 
-def is_ours(words: Sequence[str]) -> bool:
-    """Whether a command line is one of a module or a script."""
+def is_python_command(words: Sequence[str]) -> bool:
+    """Return whether a command line runs a Python module or script."""
     return words[0] == sys.executable and (words[1] == "-m" or words[1].endswith(".py"))
 
 
 def run(
     words: Sequence[str], *, cwd: Path, env: Mapping[str, str] = os.environ, timeout: float
 ) -> "subprocess.CompletedProcess[str]":
-    """As subprocess.run does it, with what it prints as text."""
+    """Run a command line in a forked process, like subprocess.run with captured text."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        process = _forks.Process(target=_live, args=(words[1:], str(cwd), dict(env), out, err))
+        process = _forks.Process(target=_run_main, args=(words[1:], str(cwd), dict(env), out, err))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -46,8 +46,8 @@ def run(
         return done
 
 
-def _live(words: list[str], cwd: str, env: dict[str, str], out: Path, err: Path) -> None:
-    """All of a command's life, as the interpreter would begin and end it."""
+def _run_main(words: list[str], cwd: str, env: dict[str, str], out: Path, err: Path) -> None:
+    """Run a command as __main__, with the start-up and exit steps of an interpreter."""
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     sys.stdout = os.fdopen(1, "w", closefd=False)

@@ -19,8 +19,8 @@ CODE = "\n".join(blocks(TEXT, "python"))
 LISTED = re.findall(r"^\| `(src\.[\w.]+)` \|", TEXT, re.MULTILINE)
 
 
-def resolved(dotted: str) -> Any:
-    """What a dotted name stands for: a module, or something in one."""
+def import_name(dotted: str) -> Any:
+    """Import a module, or an attribute of one, by its dotted name."""
     try:
         return importlib.import_module(dotted)
     except ModuleNotFoundError:
@@ -28,8 +28,8 @@ def resolved(dotted: str) -> Any:
         return getattr(importlib.import_module(module), name)
 
 
-def used(code: str) -> set[str]:
-    """The dotted names of src that some code imports, or reads from a module that it imports."""
+def names_used_by(code: str) -> set[str]:
+    """Return the dotted names under src that code imports or reads from an imported module."""
     tree = ast.parse(code)
     names: set[str] = set()
     modules: dict[str, str] = {}
@@ -37,7 +37,7 @@ def used(code: str) -> set[str]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("src"):
             for alias in node.names:
                 dotted = f"{node.module}.{alias.name}"
-                if isinstance(resolved(dotted), ModuleType):
+                if isinstance(import_name(dotted), ModuleType):
                     modules[alias.asname or alias.name] = dotted
                 else:
                     names.add(dotted)
@@ -50,20 +50,20 @@ def used(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", LISTED)
-def test_a_listed_name_can_be_imported_and_is_documented(name: str) -> None:
-    assert callable(resolved(name))
-    assert resolved(name).__doc__
+def test_listed_name_is_importable_and_has_docstring(name: str) -> None:
+    assert callable(import_name(name))
+    assert import_name(name).__doc__
 
 
-def test_the_examples_use_exactly_what_is_listed() -> None:
-    assert used(CODE) == set(LISTED)
+def test_examples_use_exactly_the_listed_names() -> None:
+    assert names_used_by(CODE) == set(LISTED)
     assert len(LISTED) == len(set(LISTED)) == 10
 
 
-def test_the_examples_run(
+def test_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In order, as one script, in a folder of their own."""
+    """All examples run in order as one script, in an empty folder."""
     (tmp_path / "example.py").write_text(CODE)
     monkeypatch.chdir(tmp_path)
     names = runpy.run_path("example.py")

@@ -1,4 +1,4 @@
-"""RunConfig: names, identity, checks."""
+"""RunConfig: names, ids, validation, YAML."""
 
 import math
 from dataclasses import MISSING, fields, replace
@@ -14,7 +14,7 @@ from src.common.option_fields import checked
 from src.config import RunConfig, from_mapping, read_yaml
 
 
-def test_defaults_are_those_of_the_command_line_table() -> None:
+def test_defaults_match_published_values() -> None:
     c = RunConfig()
     assert (c.base_dataset_path, c.num_epochs, c.batch_size) == ("./cifar-10", 80, 256)
     assert (c.model_type, c.scheduler, c.data_augmentation) == ("resnet", "exponential", False)
@@ -25,13 +25,13 @@ def test_defaults_are_those_of_the_command_line_table() -> None:
     assert (c.rotation, c.flip, c.crop_padding) == (15, 0.5, 4)
 
 
-def test_name_is_the_published_one() -> None:
+def test_run_name_has_published_format() -> None:
     c = RunConfig(model_type="cnn", scheduler="step", data_augmentation=True)
     assert c.name == "cnn_aug_True_scheduler_step_lr_0.0001_wd_0.0001_gamma_0.99"
     assert replace(c, learning_rate=0.00001).name.count("lr_1e-05") == 1
 
 
-# A change of any of these ids orphans every run that people have: it must be meant.
+# If one of these ids changes, existing runs are no longer found.
 GOLDEN_IDS = [
     (RunConfig(), "467eb8d1f4"),
     (RunConfig(model_type="cnn", scheduler="cosine", data_augmentation=True), "3980de8d8b"),
@@ -40,12 +40,12 @@ GOLDEN_IDS = [
 
 
 @pytest.mark.parametrize(("config", "expected"), GOLDEN_IDS)
-def test_ids_stay_what_they_were(config: RunConfig, expected: str) -> None:
+def test_run_ids_match_golden_ids(config: RunConfig, expected: str) -> None:
     assert config.id == expected
 
 
 @pytest.mark.parametrize(
-    ("base", "idle"),
+    ("base", "ignored"),
     [
         ({"scheduler": "cosine"}, {"gamma": 0.5, "step_size": 7, "pct_start": 0.1}),
         ({"scheduler": "none"}, {"gamma": 0.5, "t_max": 3, "eta_min": 1e-5}),
@@ -58,11 +58,11 @@ def test_ids_stay_what_they_were(config: RunConfig, expected: str) -> None:
         ({}, {"checkpoint_minutes": 1}),
     ],
 )
-def test_fields_that_cannot_matter_do_not_change_the_id(base: dict, idle: dict) -> None:
+def test_fields_that_cannot_matter_do_not_change_the_id(base: dict, ignored: dict) -> None:
     plain = RunConfig(**base)
-    for name, value in idle.items():
+    for name, value in ignored.items():
         assert RunConfig(**base, **{name: value}).id == plain.id, name
-    assert RunConfig(**base, **idle).canonical().id == plain.id
+    assert RunConfig(**base, **ignored).canonical().id == plain.id
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_equal_numbers_have_equal_ids() -> None:
         ("seed", [1]),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: Any) -> None:
+def test_invalid_value_error_names_field_value_and_expectation(name: str, value: Any) -> None:
     with pytest.raises(InvalidValue) as caught:
         RunConfig(**{name: value})
     text = str(caught.value)
@@ -137,21 +137,21 @@ def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: Any) -> N
     st.sampled_from([f.name for f in fields(RunConfig)]),
     st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.none(), st.lists(st.text())),
 )
-def test_any_value_is_taken_or_refused_in_one_line(name: str, value: Any) -> None:
-    line, kept = "", None
+def test_any_value_is_accepted_or_gives_one_line_error(name: str, value: Any) -> None:
+    line, stored = "", None
     try:
-        kept = getattr(RunConfig(**{name: value}), name)
+        stored = getattr(RunConfig(**{name: value}), name)
     except UserError as error:
         line = str(error)
     assert len(line.splitlines()) <= 1
-    assert not (isinstance(kept, float) and not math.isfinite(kept))
+    assert not (isinstance(stored, float) and not math.isfinite(stored))
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
     [("true", True), ("no", False), ("none", None), ("null", None), ("'True'", True)],
 )
-def test_true_false_or_the_architectures_own(tmp_path: Path, text: str, value: object) -> None:
+def test_batch_norm_accepts_true_false_and_none(tmp_path: Path, text: str, value: object) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(f"batch_norm: {text}\n")
     assert from_mapping(read_yaml(path), str(path)).batch_norm is value
@@ -159,7 +159,7 @@ def test_true_false_or_the_architectures_own(tmp_path: Path, text: str, value: o
         RunConfig(batch_norm=2)  # type: ignore[arg-type]
 
 
-def test_yaml_mistakes_name_the_file(tmp_path: Path) -> None:
+def test_yaml_errors_start_with_file_path(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     for text, part in [
         ("learning_rat: 1", "did you mean learning_rate"),
@@ -176,14 +176,14 @@ def test_yaml_mistakes_name_the_file(tmp_path: Path) -> None:
         read_yaml(tmp_path / "none.yaml")
 
 
-def test_the_environment_sets_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cifar10_dir_variable_sets_default_dataset_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIFAR10_DIR", "/data/c10")
     assert from_mapping({}, "x").base_dataset_path == "/data/c10"
     assert from_mapping({"base_dataset_path": "here"}, "x").base_dataset_path == "here"
 
 
-def test_defaults_are_as_if_checked() -> None:
-    """Those that are not given are not."""
+def test_defaults_pass_their_own_validation() -> None:
+    """The constructor does not validate defaults, so they must be valid as they are."""
     for spec in fields(RunConfig):
         if spec.default is not MISSING:
             assert checked(spec, spec.default) == spec.default

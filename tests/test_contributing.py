@@ -1,4 +1,4 @@
-"""The recipe for an architecture in CONTRIBUTING.md is followed to the letter."""
+"""The instructions to add an architecture in CONTRIBUTING.md work as written."""
 
 import json
 import re
@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from src.common.paths import ROOT
-from tests.conftest import Run, copy_repository
+from tests.conftest import RunCommand, copy_repository
 from tests.markdown import blocks
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 SECTION = TEXT.partition("## Add an architecture")[2].partition("\n## ")[0]
 
 
-def test_an_architecture_is_added_as_described(
-    command: Run, tmp_path: Path, environment: dict[str, str]
+def test_instructions_to_add_an_architecture_work(
+    command: RunCommand, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     [code] = blocks(SECTION, "python")
     [commands] = blocks(SECTION, "bash")

@@ -1,4 +1,4 @@
-"""Every command of the documents is run, in a copy of the repository; links and paths exist."""
+"""Every command in the documents runs in a copy of the repository; links and paths exist."""
 
 import os
 import re
@@ -17,11 +17,11 @@ from docs import code_metrics
 from src import models
 from src.common.paths import ROOT
 from src.data.dataset import CLASSES
-from tests.conftest import Run, copy_repository
+from tests.conftest import RunCommand, copy_repository
 from tests.markdown import blocks, inline_code, links, slugs
 
 _FIRST = ("README.md", "docs/using.md", "docs/slurm.md")
-"""Their commands are run first: others need what they make."""
+"""Their commands run first, since later commands use their output."""
 
 _OTHERS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("*.md"))]
 DOCUMENTS = list(dict.fromkeys([*_FIRST, *_OTHERS, "CONTRIBUTING.md", "saved_models/README.md"]))
@@ -30,9 +30,9 @@ README = TEXTS["README.md"]
 
 
 def commands_of(*names: str) -> list[str]:
-    """The lines of the bash blocks of some documents, each once."""
-    found = [block for name in names for block in blocks(TEXTS[name], "bash")]
-    return list(dict.fromkeys(line for block in found for line in block.splitlines()))
+    """Return the lines of the bash blocks of some documents, without duplicates."""
+    matches = [block for name in names for block in blocks(TEXTS[name], "bash")]
+    return list(dict.fromkeys(line for block in matches for line in block.splitlines()))
 
 
 COMMANDS = commands_of(*DOCUMENTS)
@@ -44,12 +44,12 @@ LONG = [
     for command in COMMANDS
     if "src/main.py" in command and not any(flag in command for flag in SHORT)
 ]
-RECIPE = "lenet"
-"""In commands of a recipe of CONTRIBUTING.md, which tests/test_contributing.py runs."""
+INSTRUCTIONS_MODEL = "lenet"
+"""Marks the commands of CONTRIBUTING.md that tests/test_contributing.py runs."""
 
-MADE_BY_A_RECIPE = {"src/models/lenet.py"}
+CREATED_BY_INSTRUCTIONS = {"src/models/lenet.py"}
 
-IN_THE_REPOSITORY = re.compile(
+REPOSITORY_PATH = re.compile(
     r"(src|docs|tests|run_config|benchmarks|slurm_cluster|hyperparameter_sets|notebooks)/.*"
     r"|[\w./*-]+\.(py|md|ya?ml|ipynb|sh)"
 )
@@ -57,7 +57,7 @@ IN_THE_REPOSITORY = re.compile(
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory, batches: Path) -> Path:
-    """What git tracks, with this checkout's environment, random images, grids cut to seconds."""
+    """Copy the repository, with random images and with grids that train in seconds."""
     folder = copy_repository(tmp_path_factory.mktemp("copy") / "project")
     (folder / "cifar-10").symlink_to(batches)
     torch.save(models.create("tinyvgg").state_dict(), folder / "my_weights.pt")
@@ -75,14 +75,14 @@ def copy(tmp_path_factory: pytest.TempPathFactory, batches: Path) -> Path:
     return folder
 
 
-def test_the_two_commands_set_everything_up(
-    command: Run, copy: Path, environment: dict[str, str]
+def test_make_demo_and_make_test_work_in_a_fresh_copy(
+    command: RunCommand, copy: Path, environment: dict[str, str]
 ) -> None:
     assert COMMANDS[:2] == ["make demo", "make test"]
     done = command("make", "demo", cwd=copy, env=environment, timeout=400)
     trained, pruned = (done.stdout.count(f"{state:<9}") for state in ("done", "pruned"))
     assert trained + pruned == 18
-    assert trained >= 16, "one set of three runs is pruned, and one of them leads"
+    assert trained >= 16, "one set of three runs is pruned, except for its best run"
     assert "epoch 6/6" in done.stderr
     assert [line.split(":")[0] for line in done.stdout.splitlines()[-3:]] == [
         "what it found",
@@ -114,10 +114,10 @@ def test_the_two_commands_set_everything_up(
 
 
 @pytest.mark.parametrize("line", LONG)
-def test_long_runs_start_and_stop(
-    command: Run, copy: Path, environment: dict[str, str], line: str
+def test_long_documented_runs_start_and_stop_on_sigterm(
+    command: RunCommand, copy: Path, environment: dict[str, str], line: str
 ) -> None:
-    """They would take hours: once trained a step, they are asked to stop."""
+    """They would take hours, so they get SIGTERM once they have begun an attempt."""
     runs = copy / "saved_models"
     process = subprocess.Popen(
         line.split(), cwd=copy, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -127,14 +127,16 @@ def test_long_runs_start_and_stop(
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 3, said
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 3, stderr
     for model in filter(Path.is_dir, runs.iterdir()):
         shutil.rmtree(model)
 
 
 @pytest.mark.slurm
-def test_jobs(command: Run, copy: Path, environment: dict[str, str], cluster: Path) -> None:
+def test_documented_sbatch_commands_run(
+    command: RunCommand, copy: Path, environment: dict[str, str], cluster: Path
+) -> None:
     jobs = [line for line in COMMANDS if line.startswith("sbatch")]
     assert len(jobs) == 3
     small = {
@@ -150,17 +152,19 @@ def test_jobs(command: Run, copy: Path, environment: dict[str, str], cluster: Pa
         command(*line.replace("sbatch", "sbatch --wait").split(), cwd=copy, env=env)
 
 
-def test_the_other_commands(command: Run, copy: Path, environment: dict[str, str]) -> None:
-    """In their order, since some need what others made."""
+def test_remaining_documented_commands_run(
+    command: RunCommand, copy: Path, environment: dict[str, str]
+) -> None:
+    """They run in order, since some use the output of earlier ones."""
     done = []
     for line in COMMANDS:
         if line in LONG or line.split()[0] in ("make", "sbatch") or "rehearsal" in line:
             continue
-        if "--executor slurm" in line:  # tests/tune/test_slurm.py, test_submit_slurm.py do that
+        if "--executor slurm" in line:  # see tests/tune/test_slurm.py
             continue
-        if RECIPE in line:
+        if INSTRUCTIONS_MODEL in line:
             continue
-        if "--watch" in line:  # without end: tests/sweep/test_status.py does that
+        if "--watch" in line:  # endless; see tests/sweep/test_status.py
             continue
         if "--sets my_sets" in line:
             for path in (copy / "my_sets").iterdir():
@@ -174,46 +178,48 @@ def test_the_other_commands(command: Run, copy: Path, environment: dict[str, str
         if line == "python -m src.sweep generate":
             line += " --out reference"
         if "src.evaluate" in line:
-            line = line.replace("saved_models/resnet/NAME-ID", _a_run(copy))
-        # the shipped table: that of the copy holds the few runs that were trained here
+            line = line.replace("saved_models/resnet/NAME-ID", _trained_run(copy))
+        # the committed table: that of the copy has only the few runs trained here
         line = line.replace("--csv clean_runs.csv", f"--csv {ROOT / 'clean_runs.csv'}")
         if " RUN " in line:
             line = line.replace("RUN", next((copy / "my_runs").glob("cifar10net/*")).name)
-        shown = command(*shlex.split(line), cwd=copy, env=environment)
-        assert shown.stdout
+        completed = command(*shlex.split(line), cwd=copy, env=environment)
+        assert completed.stdout
         done.append(line)
     assert len(done) > 12
     assert len(list((copy / "reference").iterdir())) == 18
     assert (copy / "charts" / "overall.png").stat().st_size > 10_000
 
 
-def _a_run(copy: Path) -> str:
+def _trained_run(copy: Path) -> str:
     return str(next((copy / "saved_models" / "cifar10net").glob("*/result.json")).parent)
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("make ")])
-def test_targets_of_make(command: Run, copy: Path, environment: dict[str, str], line: str) -> None:
-    """Their steps are listed, not done: they install packages or take hours."""
+def test_documented_make_targets_exist(
+    command: RunCommand, copy: Path, environment: dict[str, str], line: str
+) -> None:
+    """Dry run only (make -n): the targets install packages or take hours."""
     _, target, *variables = line.split()
     steps = command("make", "-n", target, *variables, cwd=copy, env=environment).stdout
     for variable in variables:
         assert variable.partition("=")[2] in steps
 
 
-def test_every_command_is_accounted_for() -> None:
-    """The rehearsal scripts are run by the cluster fixture; the rest above."""
+def test_every_documented_command_is_covered_by_a_test() -> None:
+    """The rehearsal scripts run in the cluster fixture, all others in the tests above."""
     of_readme = commands_of("README.md")
     assert [line for line in of_readme if line.startswith("make")] == ["make demo", "make test"]
     scripts = [line.split()[0] for line in COMMANDS if "rehearsal" in line]
     assert scripts == [f"slurm_cluster/rehearsal/{name}.sh" for name in ("up", "down")]
     for line in COMMANDS:
         assert line.split()[0] in ("make", "python", "sbatch", "bash", *scripts)
-    of_recipes = [line for line in COMMANDS if RECIPE in line]
-    assert set(of_recipes) < set(commands_of("CONTRIBUTING.md"))
-    assert len(of_recipes) == 3
+    of_instructions = [line for line in COMMANDS if INSTRUCTIONS_MODEL in line]
+    assert set(of_instructions) < set(commands_of("CONTRIBUTING.md"))
+    assert len(of_instructions) == 3
 
 
-def test_daily_commands_are_beginnings_of_commands_that_are_run() -> None:
+def test_daily_commands_are_prefixes_of_tested_commands() -> None:
     section = README.partition("## Daily commands")[2].partition("\n## ")[0]
     daily = re.findall(r"^\| [^|`]+ \| `([^`]+)` \|$", section, flags=re.MULTILINE)
     assert len(daily) >= 12
@@ -221,7 +227,7 @@ def test_daily_commands_are_beginnings_of_commands_that_are_run() -> None:
         assert any(f"{known} ".startswith(f"{line} ") for known in COMMANDS), line
 
 
-def test_the_map_of_files_is_true() -> None:
+def test_map_of_files_lists_existing_paths_and_all_of_src() -> None:
     section = README.partition("## Map of files")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE)
     for cell in rows:
@@ -232,17 +238,17 @@ def test_the_map_of_files_is_true() -> None:
             assert folder.exists() or (first / name).exists(), name
     for path in (ROOT / "src").iterdir():
         if path.name not in ("__init__.py", "__pycache__"):
-            assert f"{path.name}" in section, f"{path.name} is not on the map"
+            assert f"{path.name}" in section, f"{path.name} is not in the map of files"
             assert [cell.strip("`/") for cell in rows].count(f"src/{path.name}") == 1
 
 
-def test_the_readme_is_short() -> None:
+def test_readme_has_at_most_180_lines_of_100_columns() -> None:
     lines = README.splitlines()
     assert len(lines) <= 180
     assert max(map(len, lines)) <= 100
 
 
-def test_numbers_of_the_readme_are_those_of_the_documents() -> None:
+def test_readme_results_match_linked_documents() -> None:
     section = README.partition("## Results")[2].partition("\n## ")[0]
     cells = re.findall(r"^\| [^|]+ \| (\d[^|]+) \|", section, flags=re.MULTILINE)
     assert len(cells) >= 4
@@ -251,8 +257,8 @@ def test_numbers_of_the_readme_are_those_of_the_documents() -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_links_lead_somewhere(name: str) -> None:
-    """To files that are there, and in documents to headings."""
+def test_relative_links_resolve_to_files_and_headings(name: str) -> None:
+    """Link targets are files of the repository, and anchors are headings in them."""
     for target in links(TEXTS[name]):
         if re.match(r"https?://", target):
             continue
@@ -269,14 +275,14 @@ def test_paths_in_backticks_exist(name: str) -> None:
     missing = set()
     for word in (word for code in inline_code(TEXTS[name]) for word in code.split()):
         path, _, function = word.partition("::")
-        if not IN_THE_REPOSITORY.fullmatch(path) or "<" in path or path.startswith("/"):
+        if not REPOSITORY_PATH.fullmatch(path) or "<" in path or path.startswith("/"):
             continue
-        found = list(ROOT.glob(path))
-        if not found:
+        matches = list(ROOT.glob(path))
+        if not matches:
             missing.add(path)
         elif function:
-            assert f"def {function}(" in found[0].read_text(), word
-    assert missing <= MADE_BY_A_RECIPE
+            assert f"def {function}(" in matches[0].read_text(), word
+    assert missing <= CREATED_BY_INSTRUCTIONS
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -290,7 +296,7 @@ def test_modules_and_targets_in_backticks_exist(name: str) -> None:
             assert target[1] in targets, code
 
 
-def test_the_metrics_have_a_row_for_each_room() -> None:
+def test_metrics_table_has_a_row_for_each_package() -> None:
     text = code_metrics.DOCUMENT.read_text()
     table = text.partition(code_metrics.BEGIN)[2].partition(code_metrics.END)[0]
     for path in (ROOT / "src").glob("*/__init__.py"):
@@ -298,7 +304,7 @@ def test_the_metrics_have_a_row_for_each_room() -> None:
     assert f"{code_metrics.BEGIN}\n| room |" in text
 
 
-def test_every_dependency_has_a_purpose() -> None:
+def test_dependencies_table_lists_every_requirement() -> None:
     text = TEXTS["docs/architecture.md"]
     names = re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     table = text.partition("## Dependencies")[2].partition("\n## ")[0]

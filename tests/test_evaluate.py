@@ -1,4 +1,4 @@
-"""src.evaluate: the numbers are those of the run, whoever's weights, whatever images."""
+"""src.evaluate: accuracy and loss of run folders and of foreign weights on any test images."""
 
 import functools
 import json
@@ -18,14 +18,14 @@ from src.data import synthetic
 from src.data.dataset import CLASSES
 from src.evaluate import main
 from src.runs.run_folder import RunFolder, all_runs
-from tests.conftest import Run
+from tests.conftest import RunCommand
 
-Refused = Callable[..., str]
+ExpectBadInput = Callable[..., str]
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stand-in is drawn once."""
+def cached_synthetic_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generate the synthetic data set only once."""
     monkeypatch.setattr(synthetic, "generate", _generate)
 
 
@@ -34,49 +34,49 @@ _generate = functools.cache(synthetic.generate)
 
 @pytest.fixture
 def measured(trained: Path) -> RunFolder:
-    """A run whose normalisation was measured on its training split."""
+    """Return a run trained with normalisation measured on its training split."""
     runs = list(all_runs(trained, "cifar10net"))
     return next(run for run in runs if (run.config() or {})["normalization"] == "measured")
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Path:
-    """Weights of a network with names of its own."""
+def foreign_weights(tmp_path: Path) -> Path:
+    """Save TinyVGG weights under parameter names that differ from the model's."""
     state = models.create("tinyvgg", hidden_units=4).state_dict()
     path = tmp_path / "theirs.pt"
     torch.save({"state_dict": {f"module.l{n}": t for n, t in enumerate(state.values())}}, path)
     return path
 
 
-def numbers(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
-    """What `--json` prints, and nothing else is on stdout."""
+def evaluate_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    """Call main with `--json` and return the parsed output."""
     capsys.readouterr()
-    assert main([*map(str, words), "--json"]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    assert main([*map(str, arguments), "--json"]) == 0
+    evaluation: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return evaluation
 
 
-def test_a_run_gives_its_own_numbers(
+def test_evaluating_run_checkpoints_reproduces_result_json(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for run in all_runs(trained):
         result = run.result() or {}
         for kind in CHECKPOINT_KINDS if "tinyvgg" in run.path.name else CHECKPOINT_KINDS[:1]:
             path = run.path / f"{kind}.pt"
-            found = numbers(capsys, "--model", path, "--out", tmp_path)
-            assert found["images"] == result["test_images"] == 300
+            evaluation = evaluate_json(capsys, "--model", path, "--out", tmp_path)
+            assert evaluation["images"] == result["test_images"] == 300
             for name in ("accuracy", "loss", "per_class_accuracy"):
-                assert found[name] == result[f"test_{name}_{kind}"]
-            for one in found["classes"]:
-                column = f"test_per_class_accuracy_{one['class']}_{kind}"
-                assert one["accuracy"] == result[column]
+                assert evaluation[name] == result[f"test_{name}_{kind}"]
+            for per_class in evaluation["classes"]:
+                column = f"test_per_class_accuracy_{per_class['class']}_{kind}"
+                assert per_class["accuracy"] == result[column]
 
 
-def test_a_folder_means_its_best_weights_and_draws_them(
+def test_run_folder_evaluates_best_checkpoint_and_saves_charts(
     measured: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--model", str(measured.path), "--out", str(tmp_path / "o"), "--batch", "3"]
-    assert main([*words, "--confusion"]) == 0
+    arguments = ["--model", str(measured.path), "--out", str(tmp_path / "o"), "--batch", "3"]
+    assert main([*arguments, "--confusion"]) == 0
     out = capsys.readouterr().out
     result = measured.result() or {}
     assert f"{result['test_accuracy_best_val_acc']:.2%}" in out
@@ -89,57 +89,59 @@ def test_a_folder_means_its_best_weights_and_draws_them(
     assert svg.count("/ predicted: ") == 3
     assert svg.count("\N{CHECK MARK}") + svg.count("\N{BALLOT X}") == 3
     before = {path: path.read_bytes() for path in (tmp_path / "o").iterdir()}
-    main([*words, "--confusion"])
+    main([*arguments, "--confusion"])
     assert before == {path: path.read_bytes() for path in before}
-    main([*words, "--seed", "1"])
+    main([*arguments, "--seed", "1"])
     assert (tmp_path / "o" / f"{stem}_test_images.svg").read_text() != svg
 
 
 _KINDS = ("png", "svg")
 
 
-def test_all_test_images_where_they_are_named(
+def test_test_path_uses_all_images_with_run_normalization(
     measured: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Normalised as the run's own training images were."""
-    words = ["--model", measured.path, "--out", tmp_path, "--test_path"]
-    assert numbers(capsys, *words, "synthetic")["images"] == synthetic.TEST_IMAGES
+    """Test images are normalised as in training, both from the data set and from a folder."""
+    arguments = ["--model", measured.path, "--out", tmp_path, "--test_path"]
+    assert evaluate_json(capsys, *arguments, "synthetic")["images"] == synthetic.TEST_IMAGES
     dataset = synthetic.generate()
     for place in range(300):
-        folder = tmp_path / "pictures" / CLASSES[dataset.test_labels[place]]
+        folder = tmp_path / "images" / CLASSES[dataset.test_labels[place]]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.array(dataset.test_images[place])).save(folder / f"{place}.png")
-    found = numbers(capsys, *words, tmp_path / "pictures")
+    evaluation = evaluate_json(capsys, *arguments, tmp_path / "images")
     result = measured.result() or {}
-    assert found["accuracy"] == result["test_accuracy_best_val_acc"]
-    assert found["loss"] == pytest.approx(result["test_loss_best_val_acc"], rel=1e-5)
+    assert evaluation["accuracy"] == result["test_accuracy_best_val_acc"]
+    assert evaluation["loss"] == pytest.approx(result["test_loss_best_val_acc"], rel=1e-5)
 
 
-def test_weights_from_elsewhere(
-    elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_foreign_weights_match_direct_evaluation(
+    foreign_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--model", elsewhere, "--model_type", "tinyvgg", "--hidden_units", 4]
-    words += ["--test_path", "synthetic", "--out", tmp_path / "o"]
-    found = numbers(capsys, *words, "--normalization", "half")
+    arguments = ["--model", foreign_weights, "--model_type", "tinyvgg", "--hidden_units", 4]
+    arguments += ["--test_path", "synthetic", "--out", tmp_path / "o"]
+    evaluation = evaluate_json(capsys, *arguments, "--normalization", "half")
     model = models.create("tinyvgg", hidden_units=4).eval()
-    state = torch.load(elsewhere, weights_only=True)["state_dict"]
+    state = torch.load(foreign_weights, weights_only=True)["state_dict"]
     model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)))
     dataset = synthetic.generate()
     images = torch.from_numpy(dataset.test_images.copy()).permute(0, 3, 1, 2) / 255
     labels = torch.from_numpy(dataset.test_labels)
     with torch.no_grad():
         logits = model((images - 0.5) / 0.5)
-    assert found["loss"] == pytest.approx(
+    assert evaluation["loss"] == pytest.approx(
         torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-4
     )
-    right = (logits.argmax(1) == labels).float().mean().item()
-    assert found["accuracy"] == pytest.approx(right, abs=0.002)
+    accuracy = (logits.argmax(1) == labels).float().mean().item()
+    assert evaluation["accuracy"] == pytest.approx(accuracy, abs=0.002)
     assert (tmp_path / "o" / "theirs_test_images.png").exists()
-    assert numbers(capsys, *words)["loss"] != found["loss"], "normalised as ImageNet is"
+    assert evaluate_json(capsys, *arguments)["loss"] != evaluation["loss"], (
+        "default normalisation is ImageNet's"
+    )
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (("--model", "nowhere"), "nowhere: no such file or folder"),
         (("--model", "RUN", "--fc1", 3), "--fc1: only with --model_type"),
@@ -157,19 +159,24 @@ def test_weights_from_elsewhere(
         ((), "required: --model"),
     ],
 )
-def test_bad_input_is_one_line(
-    refused: Refused, trained: Path, elsewhere: Path, tmp_path: Path, words: Any, said: str
+def test_bad_input_gives_one_line_error(
+    expect_bad_input: ExpectBadInput,
+    trained: Path,
+    foreign_weights: Path,
+    tmp_path: Path,
+    arguments: Any,
+    message: str,
 ) -> None:
-    stand_for = {"RUN": next(all_runs(trained)).path, "FILE": elsewhere}
-    test = () if "--test_path" in words else ("--test_path", "synthetic")
-    given = [stand_for.get(str(word), word) for word in words]
-    assert said in refused(main, *given, *test, "--out", tmp_path / "o")
+    substitutes = {"RUN": next(all_runs(trained)).path, "FILE": foreign_weights}
+    test = () if "--test_path" in arguments else ("--test_path", "synthetic")
+    substituted = [substitutes.get(str(word), word) for word in arguments]
+    assert message in expect_bad_input(main, *substituted, *test, "--out", tmp_path / "o")
     assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize("missing", ["best_val_acc.pt", "config.json", "result.json"])
-def test_a_run_without_its_files(
-    refused: Refused,
+def test_run_folder_with_missing_file(
+    expect_bad_input: ExpectBadInput,
     capsys: pytest.CaptureFixture[str],
     measured: RunFolder,
     tmp_path: Path,
@@ -177,16 +184,16 @@ def test_a_run_without_its_files(
 ) -> None:
     folder = shutil.copytree(measured.path, tmp_path / measured.path.name)
     (folder / missing).unlink()
-    if missing == "result.json":  # then in float32, which is what it was
-        found = numbers(capsys, "--model", folder, "--out", tmp_path)
-        assert found["accuracy"] == (measured.result() or {})["test_accuracy_best_val_acc"]
+    if missing == "result.json":  # then evaluated in float32, as it was trained
+        evaluation = evaluate_json(capsys, "--model", folder, "--out", tmp_path)
+        assert evaluation["accuracy"] == (measured.result() or {})["test_accuracy_best_val_acc"]
     else:
-        assert missing in refused(main, "--model", folder, "--out", tmp_path / "o")
+        assert missing in expect_bad_input(main, "--model", folder, "--out", tmp_path / "o")
 
 
-def test_as_a_command(command: Run, measured: RunFolder, tmp_path: Path) -> None:
-    done = command(
+def test_json_output_of_command(command: RunCommand, measured: RunFolder, tmp_path: Path) -> None:
+    completed = command(
         *("python", "-m", "src.evaluate", "--model", measured.path, "--out", tmp_path, "--json"),
     )
-    assert json.loads(done.stdout)["images"] == 300
-    assert not done.stderr
+    assert json.loads(completed.stdout)["images"] == 300
+    assert not completed.stderr

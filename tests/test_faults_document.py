@@ -1,4 +1,4 @@
-"""Faults that no other test injects; and that the table of all faults names real tests."""
+"""Faults that no other test injects, and a check of the test names in docs/faults.md."""
 
 import errno
 import multiprocessing
@@ -24,14 +24,14 @@ from src.sweep import sets
 from src.sweep.commands import submit
 from src.sweep.launch import sbatch
 from src.sweep.launch.submit_options import parse
-from tests.conftest import Fake
+from tests.conftest import FakeSqueue
 from tests.slurm.squeue import line
 
 TABLE = (ROOT / "docs" / "faults.md").read_text()
 ROWS = re.findall(r"^\| (\d+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", TABLE, re.MULTILINE)
 
 
-def test_the_table_of_faults_names_real_tests() -> None:
+def test_faults_table_cites_existing_tests() -> None:
     assert [int(row[0]) for row in ROWS] == list(range(1, len(ROWS) + 1))
     assert len(ROWS) >= 35
     for _, fault, _, where in ROWS:
@@ -43,20 +43,20 @@ def test_the_table_of_faults_names_real_tests() -> None:
 
 @pytest.fixture
 def folder(config: RunConfig, tmp_path: Path) -> RunFolder:
-    made = RunFolder.of(config, tmp_path)
-    made.register(config)
-    return made
+    run_folder = RunFolder.of(config, tmp_path)
+    run_folder.register(config)
+    return run_folder
 
 
-@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EROFS])
-def test_a_file_system_that_refuses_writes(
-    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+@pytest.mark.parametrize("error_number", [errno.EDQUOT, errno.EROFS])
+def test_run_resumes_after_quota_or_read_only_error(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_number: int
 ) -> None:
-    """Over quota or read-only: the run is given back, and goes on when it is not."""
+    """Over quota or read-only: the run is interrupted, and finishes once writes work again."""
     with monkeypatch.context() as patch:
 
         def refuse(*_: object) -> None:
-            raise OSError(number, "refused")
+            raise OSError(error_number, "refused")
 
         patch.setattr(RunFolder, "write_predictions", lambda self, **_: refuse())
         with pytest.raises(OSError, match="refused"):
@@ -69,44 +69,44 @@ def test_a_file_system_that_refuses_writes(
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-def test_clocks_that_differ_by_an_hour(
-    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, hours: int, squeue: Fake
+def test_lease_of_live_process_survives_clock_skew(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, hours: int, squeue: FakeSqueue
 ) -> None:
-    """Whether an attempt lives its job and its heartbeat tell, by no clock but ours."""
+    """Liveness depends on the Slurm job and the heartbeat counter, not on timestamps."""
     squeue(f"echo '{line('7')}'")
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "one")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    claim = leases.acquire(folder.path)
-    assert claim
+    lease = leases.acquire(folder.path)
+    assert lease
     monkeypatch.delenv("SLURM_JOB_ID")
-    claim.record["process"] = {**claim.record["process"], "machine": "another"}
+    lease.record["process"] = {**lease.record["process"], "machine": "another"}
     started = datetime.now(UTC) + timedelta(hours=hours)
-    claim.record["started"] = started.isoformat(timespec="seconds")
-    files.write_json(folder.path / "attempts" / "1.json", claim.record)
+    lease.record["started"] = started.isoformat(timespec="seconds")
+    files.write_json(folder.path / "attempts" / "1.json", lease.record)
     assert leases.acquire(folder.path) is None
-    assert leases.wait_for_stalled([folder.path], lambda: False) == {}, "it beats"
-    claim._over.set()
-    claim._thread.join()
+    assert leases.wait_for_stalled([folder.path], lambda: False) == {}, "its heartbeat advances"
+    lease._over.set()
+    lease._thread.join()
     assert list(leases.wait_for_stalled([folder.path], lambda: False)) == [folder.path]
     squeue("true")
     monkeypatch.setattr(job_poller, "shared", job_poller.JobPoller())
-    taken = leases.acquire(folder.path)
-    assert taken, "its job is gone"
-    taken.end("stopped")
+    second_lease = leases.acquire(folder.path)
+    assert second_lease, "its Slurm job is gone"
+    second_lease.end("stopped")
 
 
-def test_a_stale_listing_gives_no_second_owner(
+def test_stale_listing_does_not_allow_second_lease(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that does not see the newest attempt yet cannot make it again."""
-    first = leases.acquire(folder.path)
-    assert first
+    """A client whose listing lacks the newest attempt cannot create the same attempt."""
+    first_lease = leases.acquire(folder.path)
+    assert first_lease
     with monkeypatch.context() as patch:
         patch.setattr(leases, "latest", lambda folder: None)
         assert leases.acquire(folder.path) is None
-    first.ensure_held()
-    first.end("stopped")
+    first_lease.ensure_held()
+    first_lease.end("stopped")
 
 
 def _aggregate(runs_dir: Path, path: Path) -> None:
@@ -114,41 +114,43 @@ def _aggregate(runs_dir: Path, path: Path) -> None:
         aggregate.write_csv(aggregate.collect(runs_dir).table, path)
 
 
-def test_two_aggregators_at_once(config: RunConfig, tmp_path: Path) -> None:
-    """Whoever is last, the table is whole at every moment."""
+def test_concurrent_aggregators_keep_table_complete(config: RunConfig, tmp_path: Path) -> None:
+    """The table is complete at every moment, whichever process writes last."""
     run([config, replace(config, seed=7)], runs_dir=tmp_path / "runs")
     path = tmp_path / "table.csv"
     _aggregate(tmp_path / "runs", path)
-    whole = path.read_bytes()
-    forks = multiprocessing.get_context("forkserver")
-    both = [forks.Process(target=_aggregate, args=(tmp_path / "runs", path)) for _ in range(2)]
-    for process in both:
+    complete = path.read_bytes()
+    context = multiprocessing.get_context("forkserver")
+    processes = [
+        context.Process(target=_aggregate, args=(tmp_path / "runs", path)) for _ in range(2)
+    ]
+    for process in processes:
         process.start()
-    while any(process.is_alive() for process in both):
-        assert path.read_bytes() == whole
+    while any(process.is_alive() for process in processes):
+        assert path.read_bytes() == complete
         time.sleep(0.005)
-    assert [process.exitcode for process in both] == [0, 0]
+    assert [process.exitcode for process in processes] == [0, 0]
     assert {p.name for p in tmp_path.iterdir()} == {"runs", "table.csv"}
 
 
-def test_a_set_file_that_is_edited_while_jobs_wait(
+def test_submission_ignores_later_edits_of_set_file(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Workers read their own copy of the runs, and train them with a copy of the code."""
+    """Workers read the copy of the set files that was made at submission."""
     monkeypatch.setattr(sbatch, "sbatch", lambda path: "77")
     monkeypatch.setattr(sbatch, "largest_array", lambda: 100)
     monkeypatch.setattr(sbatch, "most_jobs", lambda: None)
     monkeypatch.setattr(shutil, "which", lambda name, **_: f"/bin/{name}")
     [path] = sets.write([[config]], tmp_path / "sets")
-    words = ["--sets", str(path.parent), "--runs", str(tmp_path / "runs")]
-    assert submit.main(words) == 0
+    arguments = ["--sets", str(path.parent), "--runs", str(tmp_path / "runs")]
+    assert submit.main(arguments) == 0
     path.write_text("not a run\n")
-    mine = tmp_path / "runs" / "submissions" / "1"
-    assert sets.read_numbered(mine / "sets", []) == {"1": [config]}
+    submission = tmp_path / "runs" / "submissions" / "1"
+    assert sets.read_numbered(submission / "sets", []) == {"1": [config]}
 
 
-def test_code_that_is_edited_while_jobs_wait(tmp_path: Path) -> None:
-    """The script of a submission runs the copy that was made then, wherever it is started."""
+def test_job_script_runs_code_copied_at_submission(tmp_path: Path) -> None:
+    """The job script runs the code copied at submission, whatever its working directory."""
     folder = tmp_path / "1"
     (folder / "code" / "src").mkdir(parents=True)
     (folder / "code" / "src" / "__init__.py").write_text("VERSION = 'as submitted'\n")

@@ -1,4 +1,4 @@
-"""python src/main.py: flags, refusals, signals."""
+"""python src/main.py: flags, error messages, progress output, signals, --continue."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from src.common.paths import ROOT
 from src.config import FIELD_GROUPS, RunConfig
 from src.sweep import __main__ as sweep_commands
 from src.tune import __main__ as tune_commands
-from tests.conftest import Run
+from tests.conftest import RunCommand
 
 SMALL = ("-d", "synthetic", "-m", "cifar10net", "-b", "50", "-l", "0.001", "--max_images", "400")
 PUBLISHED = (
@@ -30,7 +30,7 @@ PUBLISHED = (
 
 
 def result(runs: Path) -> dict[str, Any]:
-    """The only result under `runs`, without what differs between two tries."""
+    """Return the only result under `runs`, without fields that differ between attempts."""
     [path] = runs.glob("*/*/result.json")
     numbers: dict[str, Any] = json.loads(path.read_text())
     for name in ("train_seconds", "images_per_second", "attempt"):
@@ -39,20 +39,20 @@ def result(runs: Path) -> dict[str, Any]:
 
 
 def config_of(words: list[str]) -> dict[str, Any]:
-    """The RunConfig that src/main.py would run."""
+    """Return the RunConfig that src/main.py makes of a command line, as a dictionary."""
     code = (
         "import sys, dataclasses, json; import src.main as m\n"
         "m.train = lambda configs, parsed: print(json.dumps(configs[0].as_dict()))\n"
         "m.main(sys.argv[1:])"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code, *words], cwd=ROOT, check=True, capture_output=True, text=True
     )
-    config: dict[str, Any] = json.loads(done.stdout)
+    config: dict[str, Any] = json.loads(completed.stdout)
     return config
 
 
-def test_the_published_example(command: Run) -> None:
+def test_published_command_line_gives_expected_config(command: RunCommand) -> None:
     config = config_of(PUBLISHED.split()[2:])
     expected = {
         **{"base_dataset_path": "./cifar-10", "num_epochs": 50, "batch_size": 64},
@@ -63,7 +63,7 @@ def test_the_published_example(command: Run) -> None:
     assert {name: config[name] for name in expected} == expected
 
 
-def test_both_spellings_and_a_file_under_the_flags(tmp_path: Path) -> None:
+def test_flags_override_yaml_and_accept_dashes_or_underscores(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("learning_rate: 1e-2\ndata_augmentation: true\nnum_epochs: 3\n")
     config = config_of(["--config", str(file), "--num-epochs=5", "--no-data-augmentation"])
@@ -83,7 +83,7 @@ def test_both_spellings_and_a_file_under_the_flags(tmp_path: Path) -> None:
         (["--config", "FILE", "--no_batch_norm"], False),
     ],
 )
-def test_a_switch_that_is_the_architectures_own(
+def test_optional_model_flags_default_to_none(
     tmp_path: Path, words: list[str], expected: bool | None
 ) -> None:
     file = tmp_path / "run.yaml"
@@ -93,7 +93,7 @@ def test_a_switch_that_is_the_architectures_own(
     assert config["hidden_units"] == (32 if words[:1] == ["--config"] else None)
 
 
-HELP = [
+HELP_COMMANDS = [
     ("src/main.py",),
     ("-m", "src.evaluate"),
     ("-m", "src.report"),
@@ -104,12 +104,12 @@ HELP = [
 ]
 
 
-@pytest.mark.parametrize("words", HELP, ids=" ".join)
-def test_help_fits_eighty_columns(command: Run, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("words", HELP_COMMANDS, ids=" ".join)
+def test_help_fits_80_columns(command: RunCommand, words: tuple[str, ...]) -> None:
     environment = {**os.environ, "COLUMNS": "80"}
     lines = command("python", *words, "--help", env=environment).stdout.splitlines()
     assert [line for line in lines if len(line) > 80] == []
-    assert sum("cifar10net_7" in line for line in lines) <= 1, "models are listed once"
+    assert sum("cifar10net_7" in line for line in lines) <= 1, "the models must be listed only once"
 
 
 def test_every_field_has_a_group_and_a_metavar() -> None:
@@ -118,13 +118,13 @@ def test_every_field_has_a_group_and_a_metavar() -> None:
         assert spec.metadata["metavar"] or kind_of(spec) == "bool", spec.name
 
 
-def test_the_help_is_quick_and_needs_no_torch(command: Run) -> None:
+def test_help_is_fast_and_does_not_import_torch(command: RunCommand) -> None:
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        done = command("python", "src/main.py", "--help", fresh=True)
+        completed = command("python", "src/main.py", "--help", fresh=True)
         times.append(time.perf_counter() - started)
-    assert "--early_stopping_patience" in done.stdout
+    assert "--early_stopping_patience" in completed.stdout
     assert min(times) < 0.5
     code = "import sys; sys.argv = ['x']; import src.main; assert 'torch' not in sys.modules"
     command("python", "-c", code)
@@ -150,59 +150,63 @@ def test_the_help_is_quick_and_needs_no_torch(command: Run) -> None:
         (["--slots", "0"], "--slots"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(
-    command: Run, tmp_path: Path, words: list[str], part: str
+def test_bad_input_gives_one_line_error_and_writes_nothing(
+    command: RunCommand, tmp_path: Path, words: list[str], part: str
 ) -> None:
-    done = command("python", "src/main.py", *words, "--runs", tmp_path / "runs", check=2)
-    assert re.fullmatch(r"error: [^\n]+\n", done.stderr)
-    assert part in done.stderr
-    assert done.stdout == ""
+    completed = command("python", "src/main.py", *words, "--runs", tmp_path / "runs", check=2)
+    assert re.fullmatch(r"error: [^\n]+\n", completed.stderr)
+    assert part in completed.stderr
+    assert completed.stdout == ""
     assert not (tmp_path / "runs").exists()
 
 
-def test_it_runs_from_anywhere_and_says_where_it_stands(command: Run, tmp_path: Path) -> None:
+def test_run_from_another_directory_prints_progress_and_result(
+    command: RunCommand, tmp_path: Path
+) -> None:
     words = ("python", ROOT / "src" / "main.py", *SMALL, "-e", "1", "--runs", "here")
-    done = command(*words, cwd=tmp_path)
-    assert re.match(r"done +cifar10net_aug_False.* test accuracy .*  here/cifar10net/", done.stdout)
-    assert re.search(r"epoch 1/1 \| train loss .* accuracy .* images/s", done.stderr)
+    completed = command(*words, cwd=tmp_path)
+    assert re.match(
+        r"done +cifar10net_aug_False.* test accuracy .*  here/cifar10net/", completed.stdout
+    )
+    assert re.search(r"epoch 1/1 \| train loss .* accuracy .* images/s", completed.stderr)
     first = result(tmp_path / "here")
     again = command(*words, "-q", cwd=tmp_path)
-    assert (again.stdout, again.stderr) == (done.stdout, "")
+    assert (again.stdout, again.stderr) == (completed.stdout, "")
     assert result(tmp_path / "here") == first
 
 
-def test_a_run_that_failed_is_exit_status_1(command: Run, tmp_path: Path) -> None:
+def test_failed_run_gives_exit_status_1(command: RunCommand, tmp_path: Path) -> None:
     words = ("-l", "1e30", "--precision", "float32", "-e", "1", "--runs", tmp_path)
-    done = command("python", "src/main.py", *SMALL, *words, check=1)
-    assert "failed" in done.stdout
-    assert "non-finite loss: the training loss became" in done.stdout
-    assert "1 of 1 runs are not done: 1 failed" in done.stderr
+    completed = command("python", "src/main.py", *SMALL, *words, check=1)
+    assert "failed" in completed.stdout
+    assert "non-finite loss: the training loss became" in completed.stdout
+    assert "1 of 1 runs are not done: 1 failed" in completed.stderr
 
 
-def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
+def test_progress_bar_is_shown_on_terminal(tmp_path: Path) -> None:
     code = (
         "from src import main; from src.training import console; console._REFRESH_SECONDS = 0.05; "
         "main.run_main(main.main)"
     )
     words = [sys.executable, "-c", code, *SMALL, "-e", "8", "--runs", str(tmp_path)]
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "150", "NO_COLOR": "1"}
     process = subprocess.Popen(
-        words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=theirs
+        words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=terminal
     )
-    os.close(theirs)
-    shown = b""
-    with suppress(OSError):  # the end of a terminal that nobody holds any more
-        while part := os.read(ours, 4096):
-            shown += part
-    os.close(ours)
+    os.close(terminal)
+    output = b""
+    with suppress(OSError):  # EIO once the other end of the pty is closed
+        while part := os.read(controller, 4096):
+            output += part
+    os.close(controller)
     assert process.wait() == 0
-    assert re.search(rb"epoch \d+/8 loss \d\.\d+ acc [\d.]+% [\d,]+ img/s", shown)
-    assert re.search(rb"\d:\d\d", shown), "time left"
+    assert re.search(rb"epoch \d+/8 loss \d\.\d+ acc [\d.]+% [\d,]+ img/s", output)
+    assert re.search(rb"\d:\d\d", output), "time left"
 
 
-def test_signals_save_and_the_same_command_goes_on(command: Run, tmp_path: Path) -> None:
-    """Three signals at three places: in the first epoch, after it, and just before the end."""
+def test_signals_save_state_and_same_command_resumes(command: RunCommand, tmp_path: Path) -> None:
+    """One signal each in the first epoch, after it, and just before the end."""
     words = ["python", "src/main.py", *SMALL, "-a", "-e", "5", "--max_images", "500", "--runs"]
 
     def start(runs: str) -> "subprocess.Popen[str]":
@@ -215,53 +219,55 @@ def test_signals_save_and_the_same_command_goes_on(command: Run, tmp_path: Path)
         )
 
     command(*words, tmp_path / "a")
-    for number, place in (
+    for number, moment in (
         (signal.SIGINT, "train"),
         (signal.SIGTERM, "epoch 2/5"),
         (signal.SIGUSR1, "epoch 4/5"),
     ):
         process = start("b")
         assert process.stderr
-        if place == "train":
+        if moment == "train":
             while not list((tmp_path / "b").glob("*/*/attempts/1.json")):
                 time.sleep(0.01)
         else:
             for line in process.stderr:
-                if place in line:
+                if moment in line:
                     break
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 3, said
-        assert "everything is saved" in said
-        assert list((tmp_path / "b").glob("*/*/resume.pt")) or place == "train"
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 3, stderr
+        assert "everything is saved" in stderr
+        assert list((tmp_path / "b").glob("*/*/resume.pt")) or moment == "train"
         assert not list((tmp_path / "b").glob("*/*/result.json"))
     command(*words, tmp_path / "b")
     assert result(tmp_path / "b") == result(tmp_path / "a")
 
 
-def test_messages_are_shown_as_they_are() -> None:
-    """Square brackets in an error message are no markup."""
+def test_bar_display_prints_messages_without_markup() -> None:
+    """Square brackets in a message are not parsed as rich markup."""
     code = (
         "from src.training.console import BarDisplay\nb = BarDisplay(1)\n"
         "b.note('[enforce fail] [/tmp/x] \\\\')"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     )
-    assert done.stderr.strip() == "[enforce fail] [/tmp/x] \\"
+    assert completed.stderr.strip() == "[enforce fail] [/tmp/x] \\"
 
 
-def test_a_path_that_cannot_be_is_bad_input(command: Run, tmp_path: Path) -> None:
+def test_unwritable_output_path_gives_one_line_error(command: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = command("python", "src/main.py", *SMALL, "--runs", tmp_path / "file", check=2)
-    assert re.fullmatch(r"error: [^\n]+\n", done.stderr)
+    completed = command("python", "src/main.py", *SMALL, "--runs", tmp_path / "file", check=2)
+    assert re.fullmatch(r"error: [^\n]+\n", completed.stderr)
     generate = ("python", "-m", "src.sweep", "generate", "--out", tmp_path / "file")
-    done = command(*generate, check=2)
-    assert re.fullmatch(r"error: [^\n]+\n", done.stderr)
+    completed = command(*generate, check=2)
+    assert re.fullmatch(r"error: [^\n]+\n", completed.stderr)
 
 
 @pytest.mark.cifar10
-def test_an_epoch_of_real_images_on_the_cpu(command: Run, cifar10: str, tmp_path: Path) -> None:
+def test_one_epoch_on_real_cifar10_exceeds_30_percent(
+    command: RunCommand, cifar10: str, tmp_path: Path
+) -> None:
     settings = "-m cifar10net -s step -a -e 1 -b 64 -l 0.001 --max_images 10000"
     words = ("-d", cifar10, *settings.split())
     command("python", "src/main.py", *words, "--runs", tmp_path, timeout=550)
@@ -272,7 +278,7 @@ def test_an_epoch_of_real_images_on_the_cpu(command: Run, cifar10: str, tmp_path
     assert numbers["test_images"] == 10_000
 
 
-def test_continue_is_a_new_run_from_an_earlier_ones_weights(command: Run, tmp_path: Path) -> None:
+def test_continue_starts_new_run_from_parent_weights(command: RunCommand, tmp_path: Path) -> None:
     main = ("python", "src/main.py", "-q", "--runs", tmp_path)
     settings = "-d synthetic -m cifar10net -e 1 -b 50 -l 0.01 --max_images 300"
     command(*main, *settings.split())
@@ -285,8 +291,10 @@ def test_continue_is_a_new_run_from_an_earlier_ones_weights(command: Run, tmp_pa
     assert result["parent"] == f"{first['run_id']}/best_val_acc"
     assert result["train_accuracy"] > first["train_accuracy"]
     history = [json.loads(line) for line in (child / "history.jsonl").read_text().splitlines()]
-    assert history[0]["train_loss"] < first["train_loss"], "it began with the parent's weights"
+    assert history[0]["train_loss"] < first["train_loss"], (
+        "training must start from the parent's weights"
+    )
     again = command(*main, "--continue", parent, "-e", "2")
     assert again.stdout.startswith("done")
-    refused = command(*main, "--continue", tmp_path / "nowhere", check=2)
-    assert "expected a run folder with best_val_acc.pt" in refused.stderr
+    rejected = command(*main, "--continue", tmp_path / "nowhere", check=2)
+    assert "expected a run folder with best_val_acc.pt" in rejected.stderr

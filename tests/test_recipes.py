@@ -1,4 +1,4 @@
-"""Every recipe of run_config/ is read, builds the published network, and trains."""
+"""Every recipe in run_config/ is valid, builds the published network, and trains."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -33,34 +33,34 @@ def recipe(name: str) -> RunConfig:
     return from_mapping({"base_dataset_path": "synthetic", **read_yaml(path)}, path.name)
 
 
-def test_no_recipe_is_forgotten() -> None:
+def test_every_recipe_is_listed_here() -> None:
     others = {path.stem for path in FOLDER.glob("*.yaml")} - set(PARAMETERS)
     assert {name for name in others if not name.endswith(("_grid", "_search"))} == set()
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_a_recipe_trains_for_a_few_steps(name: str, tmp_path: Path) -> None:
+def test_recipe_trains_for_a_few_steps(name: str, tmp_path: Path) -> None:
     config = recipe(name)
     assert (
         sum(p.numel() for p in create(config.model_type, **options_of(config)).parameters())
         == (PARAMETERS[name])
     )
-    few = {"num_epochs": 1, "batch_size": 4, "max_images": 8, "val_size": 1000}
-    unmeasured = {"precision": "float32", "memory_format": "contiguous", "weights": "none"}
-    short = from_mapping({**config.as_dict(), **few, **unmeasured}, name)
+    short_run = {"num_epochs": 1, "batch_size": 4, "max_images": 8, "val_size": 1000}
+    fixed_format = {"precision": "float32", "memory_format": "contiguous", "weights": "none"}
+    short = from_mapping({**config.as_dict(), **short_run, **fixed_format}, name)
     (outcome,) = run([short], runs_dir=tmp_path)
     assert outcome.state == State.DONE
     assert outcome.result
     assert outcome.result["parameters"] == PARAMETERS[name]
 
 
-def test_one_cycles_rate_is_torchs_step_by_step(small_data: DeviceDataset) -> None:
+def test_onecycle_learning_rate_equals_torch_at_every_step(small_data: DeviceDataset) -> None:
     config = replace(recipe("resnet9_onecycle"), model_type="cifar10net", dropout=None)
     config = replace(config, num_epochs=3, max_images=300, batch_size=64, val_size=100)
     trainer = Trainer(config, small_data).start()
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     steps = config.num_epochs * len(trainer.learner.bounds)
-    theirs = OneCycleLR(
+    torch_scheduler = OneCycleLR(
         optimizer,
         max_lr=config.learning_rate,
         total_steps=steps,
@@ -70,20 +70,20 @@ def test_one_cycles_rate_is_torchs_step_by_step(small_data: DeviceDataset) -> No
         anneal_strategy="linear",
     )
     logged: list[float] = []
-    seen = 0
+    images_seen = 0
     while trainer.advance():
-        if trainer.images_trained > seen:
-            seen = trainer.images_trained
+        if trainer.images_trained > images_seen:
+            images_seen = trainer.images_trained
             logged.append(trainer.learner.rate.item())
     expected = []
     for _ in range(steps):
         expected.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         if len(expected) < steps:
-            theirs.step()
+            torch_scheduler.step()
     assert logged == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_misspelled_setting_is_named() -> None:
+def test_unknown_setting_is_named_in_error() -> None:
     with pytest.raises(UserError, match=r"vgg6\.yaml: unknown setting 'momentun'"):
         from_mapping({**read_yaml(FOLDER / "vgg6.yaml"), "momentun": 1}, "vgg6.yaml")

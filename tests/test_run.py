@@ -1,4 +1,4 @@
-"""The whole flow, in this process."""
+"""src.run.run end to end, in this process: results, failures, leases, resuming, slots."""
 
 import json
 import os
@@ -30,11 +30,11 @@ TIMES = ("train_seconds", "images_per_second", "attempt")
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset) -> None:
+def _small_dataset(monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset) -> None:
     monkeypatch.setattr(data, "load", lambda path: small_dataset)
 
 
-def test_a_run_folder_holds_everything(config: RunConfig, tmp_path: Path) -> None:
+def test_run_folder_has_all_files_and_consistent_results(config: RunConfig, tmp_path: Path) -> None:
     [outcome] = run([replace(config, keep_checkpoints="all")], runs_dir=tmp_path)
     assert outcome.state == State.DONE
     assert {path.name for path in outcome.folder.iterdir()} == {
@@ -62,15 +62,17 @@ def test_a_run_folder_holds_everything(config: RunConfig, tmp_path: Path) -> Non
     models.create("cifar10net").load_state_dict(weights)
 
 
-@pytest.mark.parametrize(("keep", "kept"), [("best", {"best_val_acc.pt"}), ("none", set())])
-def test_which_weights_are_kept(
-    config: RunConfig, tmp_path: Path, keep: str, kept: set[str]
+@pytest.mark.parametrize(
+    ("keep_checkpoints", "expected_files"), [("best", {"best_val_acc.pt"}), ("none", set())]
+)
+def test_keep_checkpoints_selects_saved_weights(
+    config: RunConfig, tmp_path: Path, keep_checkpoints: str, expected_files: set[str]
 ) -> None:
-    [outcome] = run([replace(config, keep_checkpoints=keep)], runs_dir=tmp_path)
-    assert {path.name for path in outcome.folder.glob("*.pt")} == kept
+    [outcome] = run([replace(config, keep_checkpoints=keep_checkpoints)], runs_dir=tmp_path)
+    assert {path.name for path in outcome.folder.glob("*.pt")} == expected_files
 
 
-def test_nothing_is_trained_twice(
+def test_finished_and_equivalent_runs_are_not_trained_again(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells = [replace(config, scheduler="cosine", gamma=g) for g in (0.95, 0.97)]
@@ -82,7 +84,7 @@ def test_nothing_is_trained_twice(
     assert len(RunFolder(first[0].folder).cells()) == 3
 
 
-def test_a_run_that_diverges_does_not_stop_the_others(config: RunConfig, tmp_path: Path) -> None:
+def test_diverged_run_fails_without_stopping_other_runs(config: RunConfig, tmp_path: Path) -> None:
     bad = replace(config, learning_rate=1e30, precision="float32")
     outcomes = run([bad, config], runs_dir=tmp_path)
     assert [o.state for o in outcomes] == [State.FAILED, State.DONE]
@@ -93,22 +95,24 @@ def test_a_run_that_diverges_does_not_stop_the_others(config: RunConfig, tmp_pat
     assert "Traceback" in failure["traceback"]
     assert not list(outcomes[0].folder.glob("*.pt"))
     run([bad], runs_dir=tmp_path)
-    assert len(list((outcomes[0].folder / "attempts").iterdir())) == 1, "it would diverge again"
+    assert len(list((outcomes[0].folder / "attempts").iterdir())) == 1, (
+        "a diverged run must not be retried"
+    )
     run([bad], runs_dir=tmp_path, options=RunOptions(retry_failed=True))
     assert len(list((outcomes[0].folder / "attempts").iterdir())) == 2
 
 
-def test_a_bug_in_one_run_does_not_stop_the_others_and_is_tried_again(
+def test_run_with_bug_is_retried_without_stopping_other_runs(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = models.create
 
-    def broken(name: str, **options: object) -> Classifier:
+    def create_or_raise(name: str, **options: object) -> Classifier:
         if name == "resnet":
             raise RuntimeError("out of luck")
         return create(name, **options)
 
-    monkeypatch.setattr(models, "create", broken)
+    monkeypatch.setattr(models, "create", create_or_raise)
     outcomes = run([replace(config, model_type="resnet"), config], runs_dir=tmp_path)
     assert [o.state for o in outcomes] == [State.FAILED, State.DONE]
     assert (outcomes[0].failure or {})["message"] == "out of luck"
@@ -118,55 +122,55 @@ def test_a_bug_in_one_run_does_not_stop_the_others_and_is_tried_again(
     assert outcome.failure is None
 
 
-def test_what_others_finish_or_leave_behind(
+def test_runs_finished_or_abandoned_by_other_processes(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One run is done by another process while we train, one is left by a machine that died."""
+    """Another process finishes one of the runs meanwhile; a third run has an abandoned lease."""
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     runs = [replace(config, seed=seed) for seed in range(3)]
-    _, taken, left = (RunFolder.of(run_, tmp_path) for run_ in runs)
-    left.register(runs[2])
+    _, finished_elsewhere, abandoned = (RunFolder.of(run_, tmp_path) for run_ in runs)
+    abandoned.register(runs[2])
     record = {"attempt": 1, "process": {"machine": "another"}, "heartbeat": 5}
-    (left.path / "attempts" / "1.json").write_text(json.dumps(record))
+    (abandoned.path / "attempts" / "1.json").write_text(json.dumps(record))
     result = {"run_id": runs[1].id, "test_accuracy_best_val_acc": 0.5, "best_val_accuracy": 0.5}
     advance = Trainer.advance
 
-    def and_meanwhile(self: Trainer) -> bool:
-        if self.config.seed == 0 and not taken.result():
-            taken.write_result(result)
+    def advance_and_finish_other(self: Trainer) -> bool:
+        if self.config.seed == 0 and not finished_elsewhere.result():
+            finished_elsewhere.write_result(result)
         return advance(self)
 
-    monkeypatch.setattr(Trainer, "advance", and_meanwhile)
+    monkeypatch.setattr(Trainer, "advance", advance_and_finish_other)
     outcomes = run(runs, runs_dir=tmp_path)
     assert [o.state for o in outcomes] == [State.DONE] * 3
     assert outcomes[1].result == result
-    assert not list((taken.path / "attempts").iterdir())
+    assert not list((finished_elsewhere.path / "attempts").iterdir())
     assert (outcomes[2].result or {})["attempt"] == 2
 
 
-def test_a_run_that_was_over_before_it_was_claimed_is_not_done_twice(
+def test_run_finished_just_before_lease_is_not_trained_again(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process finishes the run after we have looked, and before we claim it."""
+    """Another process finishes the run between our check and our lease."""
     folder = RunFolder.of(config, tmp_path)
     result = {"run_id": config.id, "test_accuracy_best_val_acc": 0.5, "best_val_accuracy": 0.5}
     acquire = leases.acquire
 
-    def too_late(path: Path, **known: Any) -> leases.Lease | None:
+    def acquire_after_other_finished(path: Path, **known: Any) -> leases.Lease | None:
         first = acquire(path)
         assert first
         folder.write_result(result)
         first.end("done")
         return acquire(path, **known)
 
-    monkeypatch.setattr(leases, "acquire", too_late)
+    monkeypatch.setattr(leases, "acquire", acquire_after_other_finished)
     [outcome] = run([config], runs_dir=tmp_path)
     assert outcome.result == result
     ends = [files.read_json(path) or {} for path in (folder.path / "attempts").iterdir()]
     assert sorted(end["ended"] for end in ends) == ["done", "unneeded"]
 
 
-def test_a_living_process_elsewhere_is_left_alone(
+def test_run_with_live_lease_is_not_taken_over(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
@@ -175,18 +179,18 @@ def test_a_living_process_elsewhere_is_left_alone(
     path = folder.path / "attempts" / "1.json"
     beats = iter(range(1000))
 
-    def beat() -> bool:
+    def advance_heartbeat() -> bool:
         record = {"attempt": 1, "process": {"machine": "another"}, "heartbeat": next(beats)}
         files.write_json(path, record)
         return False
 
-    beat()
-    [outcome] = run([config], runs_dir=tmp_path, options=RunOptions(stop=beat))
+    advance_heartbeat()
+    [outcome] = run([config], runs_dir=tmp_path, options=RunOptions(stop=advance_heartbeat))
     assert outcome.state == State.RUNNING
     assert [p.name for p in path.parent.iterdir()] == ["1.json"]
 
 
-def test_a_run_that_cannot_be_written_is_given_back(
+def test_write_error_interrupts_run_which_later_finishes(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -199,7 +203,7 @@ def test_a_run_that_cannot_be_written_is_given_back(
             run([config], runs_dir=tmp_path)
     folder = RunFolder.of(config, tmp_path)
     assert folder.state() == State.INTERRUPTED
-    (folder.path / ".writing-left").touch()  # by a machine that is gone
+    (folder.path / ".writing-left").touch()  # as if left by a process on another machine
     os.utime(folder.path / ".writing-left", (0, 0))
     [outcome] = run([config], runs_dir=tmp_path)
     assert outcome.state == State.DONE
@@ -207,12 +211,14 @@ def test_a_run_that_cannot_be_written_is_given_back(
 
 
 def stop_after(count: int) -> Callable[[], bool]:
-    left = iter(range(count))
-    return lambda: next(left, None) is None
+    remaining = iter(range(count))
+    return lambda: next(remaining, None) is None
 
 
-def test_stopped_and_resumed_is_the_undisturbed_run(config: RunConfig, tmp_path: Path) -> None:
-    [undisturbed] = run([config], runs_dir=tmp_path / "a")
+def test_stopped_and_resumed_run_equals_uninterrupted_run(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    [uninterrupted] = run([config], runs_dir=tmp_path / "a")
     stops = 0
     while True:
         try:
@@ -226,9 +232,9 @@ def test_stopped_and_resumed_is_the_undisturbed_run(config: RunConfig, tmp_path:
             assert folder.state() == State.INTERRUPTED
     assert stops >= 3
     assert outcome.result
-    assert undisturbed.result
+    assert uninterrupted.result
     assert outcome.result["attempt"] == stops + 1
-    for name, value in undisturbed.result.items():
+    for name, value in uninterrupted.result.items():
         assert name in TIMES or outcome.result[name] == value, name
     assert not list(outcome.folder.glob("resume*"))
 
@@ -240,7 +246,7 @@ def test_stopped_and_resumed_is_the_undisturbed_run(config: RunConfig, tmp_path:
         ({"model_type": "resnet", "dropout": 0.1}, "--dropout"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_written(
+def test_invalid_config_is_rejected_before_anything_is_written(
     config: RunConfig, tmp_path: Path, settings: dict, part: str
 ) -> None:
     with pytest.raises(UserError, match=part):
@@ -248,24 +254,24 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_slots_do_not_change_results(config: RunConfig, tmp_path: Path) -> None:
+def test_number_of_slots_does_not_change_results(config: RunConfig, tmp_path: Path) -> None:
     runs = [replace(config, seed=seed, max_images=100) for seed in range(3)]
-    alone, beside = (
+    one_slot, three_slots = (
         run(runs, runs_dir=tmp_path / str(k), options=RunOptions(slots=k)) for k in (1, 3)
     )
     with pytest.raises(Stopped):
         run(runs, runs_dir=tmp_path / "stopped", options=RunOptions(slots=3, stop=stop_after(8)))
     assert len(list(tmp_path.glob("stopped/*/*/resume.pt"))) == 3
     resumed = run(runs, runs_dir=tmp_path / "stopped", options=RunOptions(slots=2))
-    for one, *others in zip(alone, beside, resumed, strict=True):
-        assert one.result
+    for reference, *others in zip(one_slot, three_slots, resumed, strict=True):
+        assert reference.result
         for other in others:
             assert other.result
-            for name, value in one.result.items():
+            for name, value in reference.result.items():
                 assert name in TIMES or other.result[name] == value, name
 
 
-def test_the_callers_random_numbers_are_left_alone(config: RunConfig, tmp_path: Path) -> None:
+def test_run_preserves_torch_random_state(config: RunConfig, tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -274,15 +280,17 @@ def test_the_callers_random_numbers_are_left_alone(config: RunConfig, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("given", "spins"),
+    ("given", "expected_spincount"),
     [({}, "20000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "none")],
 )
-def test_threads_wait_as_the_environment_says(given: dict[str, str], spins: str) -> None:
-    ours = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-    others = {name: value for name, value in os.environ.items() if name not in ours}
+def test_gomp_spincount_default_and_overrides(
+    given: dict[str, str], expected_spincount: str
+) -> None:
+    openmp_variables = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    others = {name: value for name, value in os.environ.items() if name not in openmp_variables}
     code = "import os, src; print(os.environ.get('GOMP_SPINCOUNT', 'none'))"
-    words = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", code]
     done = subprocess.run(
-        words, cwd=ROOT, env=others | given, check=True, capture_output=True, text=True
+        command, cwd=ROOT, env=others | given, check=True, capture_output=True, text=True
     )
-    assert done.stdout == f"{spins}\n"
+    assert done.stdout == f"{expected_spincount}\n"

@@ -1,4 +1,4 @@
-"""Nothing that is read can take us over, and nothing that is written tells or grants too much."""
+"""Malicious input has no effect; output has no secrets and no excess permissions."""
 
 import ast
 import hashlib
@@ -33,91 +33,91 @@ from src.sweep.launch import sbatch
 from src.training import checkpoint
 from src.training.trainer import Trainer, TrainerContext
 from src.tune.commands import search
-from tests.conftest import Run
+from tests.conftest import RunCommand
 
 CPU = torch.device("cpu")
 SHELL = ["$(touch${IFS}pwned)", "`touch${IFS}pwned`", ";touch${IFS}pwned;", "a&touch${IFS}pwned"]
 PATHS = ["../../x", "/tmp/x", "..", "a/../../x", "~root"]
 
 
-# what is read: pickles
+# pickles and YAML
 
 
 class Evil:
-    """A pickle that would create a file."""
+    """Object whose unpickling creates a file."""
 
-    def __init__(self, made: Path) -> None:
-        self.made = made
+    def __init__(self, marker: Path) -> None:
+        self.made = marker
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (self.made,))
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Path]:
-    """What an evil pickle would create; the test fails where it did."""
+def marker(tmp_path: Path) -> Iterator[Path]:
+    """Return the path that an Evil pickle would create; fail if it exists after the test."""
     path = tmp_path / "pwned"
-    pickle.loads(pickle.dumps(Evil(path)))  # noqa: S301  it is one
+    pickle.loads(pickle.dumps(Evil(path)))  # noqa: S301  proves that Evil works
     path.unlink()
     yield path
     assert not path.exists()
 
 
-def hostile(content: object) -> bytes:
-    """As torch.save writes it."""
+def saved(content: object) -> bytes:
+    """Return the bytes that torch.save writes."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
 
 
-def test_a_resume_checkpoint_made_to_harm_is_none(
-    config: RunConfig, small_data: DeviceDataset, tmp_path: Path, made: Path
+def test_malicious_resume_checkpoint_is_ignored(
+    config: RunConfig, small_data: DeviceDataset, tmp_path: Path, marker: Path
 ) -> None:
-    """With a checksum that fits: it is no secret."""
+    """A malicious checkpoint with a valid checksum is ignored, since checksums are not secret."""
     folder = tmp_path / "run"
     folder.mkdir()
-    data = hostile({"id": config.id, "format": 2, "epoch": Evil(made)})
+    data = saved({"id": config.id, "format": 2, "epoch": Evil(marker)})
     mark = b"sha256 "
     (folder / RESUME).write_bytes(data + mark + hashlib.sha256(data).digest())
     assert checkpoint.load(folder, CPU) is None
     trainer = Trainer(config, small_data, TrainerContext(checkpoint_dir=folder)).start()
     assert not trainer.resumed
     for other in ([1, 2], {"epoch": 3}):
-        data = hostile(other)
+        data = saved(other)
         (folder / RESUME).write_bytes(data + mark + hashlib.sha256(data).digest())
         assert (
             not Trainer(config, small_data, TrainerContext(checkpoint_dir=folder)).start().resumed
         )
     trainer.save()
-    assert checkpoint.load(folder, CPU), "what is ours is read"
+    assert checkpoint.load(folder, CPU), "a genuine checkpoint must be loaded"
 
 
 @pytest.mark.parametrize("wrap", [lambda evil: evil, lambda evil: {"state_dict": {"a": evil}}])
-def test_weights_made_to_harm_are_refused(
-    tmp_path: Path, made: Path, wrap: Callable[[Evil], object]
+def test_malicious_weights_file_is_rejected(
+    tmp_path: Path, marker: Path, wrap: Callable[[Evil], object]
 ) -> None:
-    for content in (hostile(wrap(Evil(made))), pickle.dumps(wrap(Evil(made)))):
+    for content in (saved(wrap(Evil(marker))), pickle.dumps(wrap(Evil(marker)))):
         (tmp_path / "weights.pt").write_bytes(content)
         with pytest.raises(UserError, match="not a state dict"):
             read_state(tmp_path / "weights.pt")
 
 
-def test_batches_made_to_harm_are_refused(
-    tmp_path: Path, batches: Path, made: Path, refused: Callable[..., str]
+def test_malicious_data_batch_is_rejected(
+    tmp_path: Path, batches: Path, marker: Path, expect_bad_input: Callable[..., str]
 ) -> None:
     folder = tmp_path / CIFAR10_FOLDER
     shutil.copytree(batches, folder)
-    content = {b"data": Evil(made), b"labels": [0] * 10_000}
+    content = {b"data": Evil(marker), b"labels": [0] * 10_000}
     (folder / "data_batch_3").write_bytes(pickle.dumps(content, protocol=2))
     with pytest.raises(UserError, match="which is refused"):
         cifar10.read_batch(folder / "data_batch_3")
-    line = refused(main, "-d", tmp_path, "--runs", tmp_path / "runs", "-e", 1)
+    line = expect_bad_input(main, "-d", tmp_path, "--runs", tmp_path / "runs", "-e", 1)
     assert "data_batch_3: not a CIFAR-10 batch" in line
 
 
 @pytest.mark.parametrize("tag", ["object/apply:os.system", "object/new:subprocess.Popen"])
-def test_yaml_with_tags_is_refused(
-    tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tag: str
+def test_yaml_with_python_tags_is_rejected(
+    tmp_path: Path, expect_bad_input: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tag: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "evil.yaml"
@@ -125,23 +125,23 @@ def test_yaml_with_tags_is_refused(
     for read in (read_yaml, grid.read):
         with pytest.raises(UserError, match="not valid YAML"):
             read(path)
-    assert "not valid YAML" in refused(main, "--config", path)
-    assert "not valid YAML" in refused(search.main, "--config", path)
+    assert "not valid YAML" in expect_bad_input(main, "--config", path)
+    assert "not valid YAML" in expect_bad_input(search.main, "--config", path)
     assert os.listdir(tmp_path) == ["evil.yaml"]
 
 
-# what is read: the code that reads
+# static checks of the code
 
 _LOADERS = ("pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "_pickle")
 _SHELLS = ("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput")
 _YAML = ("safe_load", "safe_dump", "YAMLError")
 
 
-def offences(tree: ast.AST) -> Iterator[str]:
-    """Loaders that run what they read, and shells."""
+def unsafe_uses(tree: ast.AST) -> Iterator[str]:
+    """Yield calls and imports of unsafe loaders, and of shells."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            yield from _of_call(ast.unparse(node.func), node)
+            yield from _unsafe_calls(ast.unparse(node.func), node)
         elif isinstance(node, ast.Attribute):
             name = ast.unparse(node)
             if name.startswith("yaml.") and node.attr not in _YAML:
@@ -152,18 +152,18 @@ def offences(tree: ast.AST) -> Iterator[str]:
                 yield f"from {node.module} import"
 
 
-def _of_call(name: str, call: ast.Call) -> Iterator[str]:
-    given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+def _unsafe_calls(name: str, call: ast.Call) -> Iterator[str]:
+    keywords = {word.arg: ast.unparse(word.value) for word in call.keywords}
     module, _, last = name.rpartition(".")
-    if name == "torch.load" and given.get("weights_only") != "True":
+    if name == "torch.load" and keywords.get("weights_only") != "True":
         yield "torch.load"
-    if name in ("np.load", "numpy.load") and given.get("allow_pickle", "False") != "False":
+    if name in ("np.load", "numpy.load") and keywords.get("allow_pickle", "False") != "False":
         yield name
     if module in _LOADERS and last in ("load", "loads", "Unpickler", "open"):
         yield name
     if name in (*_SHELLS, "eval", "exec", "pd.read_pickle") or name.startswith("os.spawn"):
         yield name
-    if given.get("shell", "False") != "False":
+    if keywords.get("shell", "False") != "False":
         yield f"{name}(shell)"
 
 
@@ -173,12 +173,12 @@ CODE = [
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_code_runs_what_it_reads(path: Path) -> None:
-    assert list(offences(ast.parse(path.read_text()))) == []
+def test_code_has_no_unsafe_loaders_or_shells(path: Path) -> None:
+    assert list(unsafe_uses(ast.parse(path.read_text()))) == []
 
 
-def test_the_check_can_fail() -> None:
-    bad = [
+def test_static_check_detects_unsafe_code() -> None:
+    unsafe = [
         *("torch.load(x)", "torch.load(x, weights_only=False)", "np.load(x, allow_pickle=True)"),
         *(
             "yaml.load(x)",
@@ -188,24 +188,24 @@ def test_the_check_can_fail() -> None:
         ),
         *("pickle.loads(x)", "subprocess.run(x, shell=True)", "eval(x)", "cloudpickle.load(x)"),
     ]
-    for line in bad:
-        assert list(offences(ast.parse(line))), line
+    for line in unsafe:
+        assert list(unsafe_uses(ast.parse(line))), line
     for line in ("torch.load(x, weights_only=True)", "np.load(x)", "yaml.safe_load(x)"):
-        assert not list(offences(ast.parse(line))), line
+        assert not list(unsafe_uses(ast.parse(line))), line
 
 
-def test_the_only_unpickler_admits_numpy_alone() -> None:
+def test_unpickler_rejects_globals_other_than_arrays() -> None:
     for module, name in (("os", "system"), ("builtins", "eval"), ("numpy", "load")):
         with pytest.raises(pickle.UnpicklingError, match="refused"):
             cifar10._NumpyUnpickler(io.BytesIO()).find_class(module, name)
 
 
-# values and the shell
+# values that could reach a shell
 
 
 @pytest.mark.parametrize("value", [*SHELL, *PATHS])
-def test_values_are_refused_where_they_are_names(
-    tmp_path: Path, refused: Callable[..., str], value: str
+def test_shell_and_path_values_are_rejected_as_names(
+    tmp_path: Path, expect_bad_input: Callable[..., str], value: str
 ) -> None:
     line = f"1 50 {value} step True 0.001 0.0001 0.9\n"
     (tmp_path / "sets").mkdir()
@@ -213,7 +213,7 @@ def test_values_are_refused_where_they_are_names(
     (tmp_path / "grid.yaml").write_text(f"model_type: ['{value}']\n")
     (tmp_path / "run.yaml").write_text(f"scheduler: '{value}'\n")
     runs = ("--runs", tmp_path / "runs")
-    for main_, words in (
+    for command_main, arguments in (
         (work.main, ("--sets", tmp_path / "sets")),
         (submit.main, ("--sets", tmp_path / "sets", "--executor", "local")),
         (submit.main, ("--grid", tmp_path / "grid.yaml", "--executor", "local")),
@@ -221,52 +221,65 @@ def test_values_are_refused_where_they_are_names(
         (main, ("-m", value)),
         (work.main, (value,)),
     ):
-        assert value in refused(main_, *words, *runs)
+        assert value in expect_bad_input(command_main, *arguments, *runs)
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("value", [*SHELL, "x\ntouch pwned", "a b", "'"])
-def test_values_of_slurm_are_refused(refused: Callable[..., str], value: str) -> None:
+def test_shell_values_are_rejected_in_slurm_options(
+    expect_bad_input: Callable[..., str], value: str
+) -> None:
     for flag in ("partition", "account", "qos", "constraint", "gres", "mem"):
         if (flag, value) != ("constraint", SHELL[3]):
-            refused(submit.main, f"--{flag}={value}")
-    refused(search.main, "--config", "x.yaml", f"--partition={value}")
+            expect_bad_input(submit.main, f"--{flag}={value}")
+    expect_bad_input(search.main, "--config", "x.yaml", f"--partition={value}")
     if "$" in value or "\n" in value or "'" in value:
-        refused(submit.main, "--sbatch", f"comment={value}")
+        expect_bad_input(submit.main, "--sbatch", f"comment={value}")
 
 
-def test_paths_reach_the_shell_quoted(command: Run, tmp_path: Path) -> None:
-    """Real workers, of folders whose names a shell would run."""
+def test_local_workers_quote_paths_with_shell_commands(command: RunCommand, tmp_path: Path) -> None:
+    """Submit real local workers with folder names that contain shell commands."""
     evil = "a $(touch pwned); touch pwned;`touch pwned`&"
-    where = tmp_path / evil
-    where.mkdir()
-    sets.write([[RunConfig(base_dataset_path=str(SHELL[0]), num_epochs=1)]], where / "sets")
-    words = ("python", "-m", "src.sweep", "submit", "--sets", where / "sets", "--runs", where / "r")
+    folder = tmp_path / evil
+    folder.mkdir()
+    sets.write([[RunConfig(base_dataset_path=str(SHELL[0]), num_epochs=1)]], folder / "sets")
+    arguments = (
+        "python",
+        "-m",
+        "src.sweep",
+        "submit",
+        "--sets",
+        folder / "sets",
+        "--runs",
+        folder / "r",
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    (where / SHELL[0]).mkdir()
-    done = command(*words, "--executor", "local", check=None, cwd=where, env=environment)
-    [log] = where.glob("r/submissions/1/logs/*")
-    assert "no data_batch_1, " in log.read_text(), log.read_text() + done.stderr
+    (folder / SHELL[0]).mkdir()
+    completed = command(*arguments, "--executor", "local", check=None, cwd=folder, env=environment)
+    [log] = folder.glob("r/submissions/1/logs/*")
+    assert "no data_batch_1, " in log.read_text(), log.read_text() + completed.stderr
     assert not list(tmp_path.rglob("pwned"))
     assert not (ROOT / "pwned").exists()
 
 
-def test_a_script_with_such_values_is_one_command(command: Run, tmp_path: Path) -> None:
+def test_job_script_quotes_malicious_arguments(command: RunCommand, tmp_path: Path) -> None:
     array = sbatch.Array("cnn", 1, 1)
-    words = ["--sets", "/x y/$(touch pwned)", "--runs", "`touch pwned`;touch pwned"]
-    text = sbatch.script(array, sbatch.Resources(), tmp_path / "$(touch pwned)", tmp_path, words)
+    arguments = ["--sets", "/x y/$(touch pwned)", "--runs", "`touch pwned`;touch pwned"]
+    text = sbatch.script(
+        array, sbatch.Resources(), tmp_path / "$(touch pwned)", tmp_path, arguments
+    )
     text = text.replace(f"exec {sys.executable} ", "printf '%s\\n' ")
-    done = command("bash", "-c", text, cwd=tmp_path)
-    assert done.stdout.splitlines()[-4:] == words
+    completed = command("bash", "-c", text, cwd=tmp_path)
+    assert completed.stdout.splitlines()[-4:] == arguments
     assert os.listdir(tmp_path) == []
 
 
-# names and folders
+# names that become paths
 
 
 @pytest.mark.parametrize("value", [*SHELL, *PATHS])
-def test_run_names_stay_in_their_folder(tmp_path: Path, value: str) -> None:
-    """Whatever text a setting has, it is refused or leads nowhere else."""
+def test_run_folders_stay_inside_runs_folder(tmp_path: Path, value: str) -> None:
+    """Any text as any setting is rejected, or gives a path directly in the runs folder."""
     for spec in fields(RunConfig):
         try:
             config = from_mapping({spec.name: value}, "test")
@@ -281,7 +294,7 @@ def test_run_names_stay_in_their_folder(tmp_path: Path, value: str) -> None:
         replace(RunConfig(), model_type=value)
 
 
-def test_charts_of_a_table_from_elsewhere_stay_in_their_folder(tmp_path: Path) -> None:
+def test_charts_of_malicious_table_stay_in_output_folder(tmp_path: Path) -> None:
     table = pd.read_csv(ROOT / "clean_runs.csv")
     table["Modelname"] = "../../outside"
     table.to_csv(tmp_path / "table.csv", index=False)
@@ -293,13 +306,13 @@ def test_charts_of_a_table_from_elsewhere_stay_in_their_folder(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("job", ["../secret", "--help", "1;x", ""])
-def test_a_job_id_from_a_run_folder_is_no_path(
+def test_malicious_job_id_finds_no_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x-").mkdir()
     (tmp_path / "secret.out").touch()
-    monkeypatch.setattr(job_logs.client, "answer", lambda *words, **more: pytest.fail("asked"))
+    monkeypatch.setattr(job_logs.client, "answer", lambda *arguments, **more: pytest.fail("asked"))
     assert job_logs.find(job) is None
 
 
@@ -313,12 +326,12 @@ SECRETS = {
 _TINY = ("-d", "synthetic", "-m", "cifar10net", "-b", 50, "--max_images", 100)
 
 
-UMASK = "027"  # which leaves a group less than all, and more than nothing
+UMASK = "027"  # the group gets some permissions, others none
 
 
 @pytest.fixture(scope="module")
-def everything(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A sweep under a umask: a run done, one diverged, submitted locally; a table and charts."""
+def sweep_output(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Run a local sweep and its report under UMASK, with SECRETS; return folder and output."""
     import subprocess
 
     folder = tmp_path_factory.mktemp("everything")
@@ -334,7 +347,7 @@ def everything(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> t
         f' path = pathlib.Path("{runs}/cifar10net").iterdir().__next__();'
         " checkpoint.save(path, {}); checkpoint.save(path, {})'",
     ]
-    done = subprocess.run(
+    completed = subprocess.run(
         ["bash", "-c", "\n".join(lines)],
         cwd=ROOT,
         env={**os.environ, **SECRETS},
@@ -342,44 +355,44 @@ def everything(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> t
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "out", done.stdout + done.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    return folder / "out", completed.stdout + completed.stderr
 
 
-_MADE = {
+_EXPECTED_FILES = {
     *("result.json", "best_val_acc.pt", "terminal.pt", "predictions.npz", "history.jsonl"),
     *("resume.pt", "resume.before.pt", "failure.json", "1.json", "config.json", "t.csv"),
     *("submission.json", "all.sh", "trainer.py", "hyperparameters_1.txt", "report.html"),
 }
 
 
-def test_files_have_the_permissions_of_the_umask_and_no_more(
-    everything: tuple[Path, str],
+def test_created_files_have_umask_permissions(
+    sweep_output: tuple[Path, str],
 ) -> None:
-    folder, _ = everything
+    folder, _ = sweep_output
     paths = [folder, *folder.rglob("*")]
-    assert {path.name for path in paths} >= _MADE
+    assert {path.name for path in paths} >= _EXPECTED_FILES
     for path in paths:
-        wanted = (0o777 if path.is_dir() else 0o666) & ~int(UMASK, 8)
-        assert oct(stat.S_IMODE(path.stat().st_mode)) == oct(wanted), path
+        expected = (0o777 if path.is_dir() else 0o666) & ~int(UMASK, 8)
+        assert oct(stat.S_IMODE(path.stat().st_mode)) == oct(expected), path
 
 
 def _is_source(path: Path, text: bytes) -> bool:
-    """Whether a file is of the copy of the code, as it is in the repository."""
+    """Return whether a file is an unchanged part of the submission's copy of the code."""
     _, _, inside = str(path).partition("/code/")
-    ours = ROOT / inside
-    return bool(inside) and ours.is_file() and ours.read_bytes() == text
+    original = ROOT / inside
+    return bool(inside) and original.is_file() and original.read_bytes() == text
 
 
-def test_secrets_of_the_environment_are_written_nowhere(everything: tuple[Path, str]) -> None:
-    folder, said = everything
+def test_secrets_of_environment_are_not_written(sweep_output: tuple[Path, str]) -> None:
+    folder, output = sweep_output
     texts = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert {path.name for path in texts} >= _MADE
-    texts[Path("stdout and stderr")] = said.encode()
+    assert {path.name for path in texts} >= _EXPECTED_FILES
+    texts[Path("stdout and stderr")] = output.encode()
     for path, text in texts.items():
         for name, secret in SECRETS.items():
             assert secret.encode() not in text, path
-            named = name.encode() in text  # without looking for words in megabytes of weights
-            if named and not _is_source(path, text):
+            has_name = name.encode() in text  # cheaper than a regex over megabytes of weights
+            if has_name and not _is_source(path, text):
                 assert not re.search(rb"\b" + name.encode() + rb"\b", text), path
     assert b"cifar10net" in texts[Path("stdout and stderr")] + b"".join(texts.values())

@@ -13,7 +13,7 @@ from benchmarks import accuracy, cpu, gpu, probe, processes
 from benchmarks.measure import Amount, Spell
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import ROOT
-from tests.conftest import Run
+from tests.conftest import RunCommand
 
 TINY = ["--models", "cifar10net", "--images", "1000"]
 
@@ -163,13 +163,13 @@ def test_bad_arguments_are_refused(
         main(words)
 
 
-def test_a_bad_argument_is_one_line_and_status_2(command: Run) -> None:
+def test_a_bad_argument_is_one_line_and_status_2(command: RunCommand) -> None:
     done = command("python", "-m", "benchmarks.gpu", "--device", "tpu", check=2)
     assert done.stderr.startswith("error: argument --device: invalid choice: 'tpu'")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_accuracy_command(command: Run, tmp_path: Path) -> None:
+def test_accuracy_command(command: RunCommand, tmp_path: Path) -> None:
     words = ["-d", "synthetic", "--model", "cifar10net", "--max_images", "100", "-q"]
     words += ["--seeds", "2", "--epochs", "1", "--arms", "float32", "winograd"]
     words += [

@@ -13,13 +13,13 @@ import pytest
 from benchmarks.record import RESULTS
 from tests.chaos import __main__ as chaos
 from tests.chaos.monkeys import Figures
-from tests.conftest import Run
+from tests.conftest import RunCommand
 
 Disturbed = Callable[..., Figures]
 
 
 @pytest.fixture
-def disturbed(command: Run) -> Disturbed:
+def disturbed(command: RunCommand) -> Disturbed:
     """The figures of a scenario, in short; first what its command begins with."""
 
     def run(*words: str) -> Figures:
@@ -60,8 +60,8 @@ def test_bursts_of_signals_while_checkpoints_are_written(disturbed: Disturbed) -
     assert disturbed("signals")["stops"] >= 4
 
 
-def test_small_disks(disturbed: Disturbed, own_mounts: tuple[str, ...]) -> None:
-    assert disturbed(*own_mounts, "small disk")["full"] >= 2
+def test_small_disks(disturbed: Disturbed, private_mounts: tuple[str, ...]) -> None:
+    assert disturbed(*private_mounts, "small disk")["full"] >= 2
 
 
 def test_what_is_broken_on_purpose_is_caught(disturbed: Disturbed) -> None:

@@ -1,4 +1,4 @@
-"""Files are whole or not there."""
+"""Atomic file writes, JSON reading, removal of leftover temporary files."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ import pytest
 from src.common import files
 
 
-def test_a_write_that_breaks_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
+def test_failed_write_keeps_old_file_and_removes_temporary(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     files.write_json(path, {"a": 1})
 
@@ -24,7 +24,7 @@ def test_a_write_that_breaks_leaves_the_old_file_and_no_rest(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_a_file_is_created_once(tmp_path: Path) -> None:
+def test_write_once_does_not_overwrite(tmp_path: Path) -> None:
     path = tmp_path / "a"
     assert files.write_once(path, b"first")
     assert not files.write_once(path, b"second")
@@ -32,7 +32,7 @@ def test_a_file_is_created_once(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a"]
 
 
-def test_permissions_are_those_of_the_umask(tmp_path: Path) -> None:
+def test_written_file_has_umask_permissions(tmp_path: Path) -> None:
     files.write_text(tmp_path / "a", "")
     mask = os.umask(0)
     os.umask(mask)
@@ -47,14 +47,17 @@ def test_damaged_json_reads_as_none(tmp_path: Path) -> None:
         assert files.read_json(path) is None
 
 
-def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    """Of a writer that lives nothing is touched, and of another machine's only what is old."""
+def test_remove_leftovers_deletes_only_files_of_dead_writers(tmp_path: Path) -> None:
+    """Temporary files of live writers stay, and those of other machines unless they are old."""
     with files._temporary(tmp_path / "ours") as file:
-        living = Path(file.name)
-        gone = living.with_name(living.name.replace(f"-{os.getpid()}-", "-4194305-"))
-        away, old = tmp_path / ".writing-00000000-1-new", tmp_path / ".writing-00000000-1-old"
-        for path in (gone, away, old, tmp_path / "other"):
+        live = Path(file.name)
+        dead = live.with_name(live.name.replace(f"-{os.getpid()}-", "-4194305-"))
+        other_machine, old = (
+            tmp_path / ".writing-00000000-1-new",
+            tmp_path / ".writing-00000000-1-old",
+        )
+        for path in (dead, other_machine, old, tmp_path / "other"):
             path.touch()
         os.utime(old, (0, 0))
         files.remove_leftovers(tmp_path, tmp_path / "missing")
-        assert set(tmp_path.iterdir()) == {living, away, tmp_path / "other"}
+        assert set(tmp_path.iterdir()) == {live, other_machine, tmp_path / "other"}

@@ -1,4 +1,4 @@
-"""How far a long command is."""
+"""Progress display of long commands: log lines or a bar."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from src.common import progress
 
 
 class Clock:
-    """Stands where it is put."""
+    """Fake `time` module whose clock the test sets."""
 
     now = 100.0
 
@@ -21,31 +21,31 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_lines_in_a_log_tell_what_is_left(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_lines_in_log_show_time_left(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
     items = list(range(2000))
-    seen = []
+    yielded = []
     for item in progress.show_progress(items, "runs read"):
-        seen.append(item)
+        yielded.append(item)
         clock.now += 1 / 64
-    assert seen == items
-    said = capsys.readouterr()
-    assert not said.out
-    assert said.err.splitlines() == [
+    assert yielded == items
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert captured.err.splitlines() == [
         "runs read: 192 of 2,000, about 28 s left",
         "runs read: 832 of 2,000, about 18 s left",
         "runs read: 1,472 of 2,000, about 8 s left",
     ]
 
 
-def test_what_is_done_at_once_needs_no_line(
-    clock: Clock, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fast_iteration_prints_nothing(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     assert list(progress.show_progress([1, 2, 3], "runs read")) == [1, 2, 3]
     assert list(progress.silent([1, 2], "runs read")) == [1, 2]
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_terminal_has_a_bar(
+def test_progress_bar_is_shown_on_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)

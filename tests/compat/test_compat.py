@@ -25,7 +25,7 @@ from src.config import RunConfig
 from src.run import RunOptions, run
 from src.sweep import sets
 from tests.compat.inner import Stopped, opened
-from tests.conftest import Run, lacking, until
+from tests.conftest import RunCommand, skip_or_fail, until
 
 HERE = Path(__file__).parent
 FIXTURE = HERE / "fixture"
@@ -59,7 +59,7 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         archive = subprocess.run(words, cwd=ROOT, check=True, capture_output=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        lacking(f"needs git and commit {EARLIER}: a clone with its whole history")
+        skip_or_fail(f"needs git and commit {EARLIER}: a clone with its whole history")
     subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
     (folder / "commit.txt").write_text(EARLIER)  # as a submission's copy of the code tells it
     return folder
@@ -192,7 +192,7 @@ for path in sorted(Path(sys.argv[1]).glob("runs/*/*/cells/*.json")):
 
 
 def test_a_setting_that_is_added_leaves_all_names_alone(
-    then: Path, later: Path, command: Run
+    then: Path, later: Path, command: RunCommand
 ) -> None:
     """Of runs, cells and searches; where it is not at its default it counts in all of them."""
     command("python", "-c", _NAMES, then, cwd=later)
@@ -215,7 +215,7 @@ def test_a_setting_that_is_added_leaves_all_names_alone(
 # what is read
 
 
-def test_the_table_is_the_one_that_was_written(then: Path, command: Run) -> None:
+def test_the_table_is_the_one_that_was_written(then: Path, command: RunCommand) -> None:
     path = then / "again.csv"
     words = ("--runs", then / "runs", "--csv", path)
     said = command("python", "-m", "src.report", "aggregate", *words)
@@ -227,7 +227,7 @@ def test_the_table_is_the_one_that_was_written(then: Path, command: Run) -> None
     assert results.load(then / "runs").to_csv(index=False, lineterminator="\n") == ours
 
 
-def test_status_counts_them_as_before(then: Path, command: Run) -> None:
+def test_status_counts_them_as_before(then: Path, command: RunCommand) -> None:
     where = ("--runs", then / "runs", "--json")
     told = json.loads(command("python", "-m", "src.sweep", "status", "--all", *where).stdout)
     assert told["all"]["trainings"].items() >= STATES.items()
@@ -235,7 +235,7 @@ def test_status_counts_them_as_before(then: Path, command: Run) -> None:
     assert told["outside"] == 0
 
 
-def test_reports_are_made_of_them(then: Path, command: Run) -> None:
+def test_reports_are_made_of_them(then: Path, command: RunCommand) -> None:
     report = ("python", "-m", "src.report")
     runs = ("--runs", then / "runs")
     table = (*runs, "--csv", then / "clean_runs.csv", "-q")
@@ -267,7 +267,7 @@ def test_the_page_shows_them(then: Path) -> None:
         assert run_id in text
 
 
-def test_what_broke_and_saved_weights_are_told(then: Path, command: Run) -> None:
+def test_what_broke_and_saved_weights_are_told(then: Path, command: RunCommand) -> None:
     [broken] = [p for p in folders(then, "failure.json").values() if config_of(p).seed == 2]
     words = (broken.name, "--runs", then / "runs")
     said = command("python", "-m", "src.sweep", "logs", *words).stdout
@@ -289,7 +289,9 @@ def test_what_is_done_is_not_trained_again(then: Path) -> None:
     assert contents(then / "runs") == before
 
 
-def test_a_pruned_run_is_left_alone_by_a_pruner_and_else_trained(then: Path, command: Run) -> None:
+def test_a_pruned_run_is_left_alone_by_a_pruner_and_else_trained(
+    then: Path, command: RunCommand
+) -> None:
     [(run_id, folder)] = folders(then, "pruned.json").items()
     before = contents(folder)
     words = ("--sets", then / "sets", "--runs", then / "runs", "--wandb", "disabled", "-q")
@@ -373,7 +375,7 @@ def test_an_interrupted_run_ends_the_same_however_often_it_is_stopped(
         assert all(np.array_equal(ours[name], theirs[name]) for name in theirs.files)
 
 
-def test_a_search_goes_on_from_its_journal(then: Path, command: Run) -> None:
+def test_a_search_goes_on_from_its_journal(then: Path, command: RunCommand) -> None:
     [journal] = then.glob("runs/searches/*.log")
     before, runs = journal.read_bytes(), folders(then)
     words = ("--config", then / "small.yaml", "--trials", 3, "--runs", then / "runs", "--json")
@@ -390,7 +392,7 @@ def test_a_search_goes_on_from_its_journal(then: Path, command: Run) -> None:
     assert len(folders(then)) == len(runs) + 1
 
 
-def test_a_found_rate_is_used_and_not_measured_again(then: Path, command: Run) -> None:
+def test_a_found_rate_is_used_and_not_measured_again(then: Path, command: RunCommand) -> None:
     [path] = then.glob("runs/*/learning_rate-*.json")
     before = contents(then / "runs")
     words = ("--config", then / "found.yaml", "--learning-rate", "find", "--runs", then / "runs")
@@ -400,7 +402,7 @@ def test_a_found_rate_is_used_and_not_measured_again(then: Path, command: Run) -
     assert contents(then / "runs") == before
 
 
-def test_the_newest_submission_is_seen(then: Path, command: Run) -> None:
+def test_the_newest_submission_is_seen(then: Path, command: RunCommand) -> None:
     """What it trained needs no other one, and the next is called by the next number."""
     record = read(then / "runs" / "submissions" / "1" / "submission.json")
     submit = ("python", "-m", "src.sweep", "submit", "--executor", "local", "--dry-run", "--json")
@@ -420,7 +422,7 @@ def test_the_newest_submission_is_seen(then: Path, command: Run) -> None:
 
 
 def test_a_wandb_run_goes_on_under_its_id(
-    then: Path, command: Run, monkeypatch: pytest.MonkeyPatch
+    then: Path, command: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [(run_id, folder)] = folders(then, "wandb.json").items()
     noted = read(folder / "wandb.json")
@@ -451,7 +453,7 @@ def tiny() -> list[RunConfig]:
 
 
 def test_workers_of_both_codes_share_a_sweep(
-    earlier: Path, tiny: list[RunConfig], tmp_path: Path, command: Run
+    earlier: Path, tiny: list[RunConfig], tmp_path: Path, command: RunCommand
 ) -> None:
     """Each run is done once, whoever does it, and both make the same table of it."""
     sets.write([tiny], tmp_path / "sets")
@@ -485,7 +487,7 @@ def test_workers_of_both_codes_share_a_sweep(
 
 
 def test_what_one_code_leaves_the_other_goes_on_with(
-    earlier: Path, tiny: list[RunConfig], tmp_path: Path, command: Run
+    earlier: Path, tiny: list[RunConfig], tmp_path: Path, command: RunCommand
 ) -> None:
     """In turn, so that a queue with jobs of both loses nothing."""
     config = replace(tiny[0], num_epochs=3, max_images=100)

@@ -1,4 +1,4 @@
-"""--no_cpu_kernels: PyTorch alone computes, for whoever doubts a result."""
+"""--no_cpu_kernels: training with PyTorch's own kernels only."""
 
 import os
 import subprocess
@@ -21,37 +21,39 @@ from src.training.precision import ComputeFormat
 from src.training.trainer import Trainer
 
 CPU = torch.device("cpu")
-OURS = (WholeMapConv2d, WinogradConv2d)
+CUSTOM_KERNELS = (WholeMapConv2d, WinogradConv2d)
 
 
 @pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Grows when a run asks the allocator to keep memory."""
+def allocator_calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Record calls that tell the allocator to keep freed memory."""
     calls: list[bool] = []
     monkeypatch.setattr(cuda_graphs, "keep_freed_memory", lambda: calls.append(True))
     return calls
 
 
-def kernels(trainer: Trainer) -> list[nn.Module]:
-    return [module for module in trainer.learner.model.modules() if isinstance(module, OURS)]
+def custom_kernels(trainer: Trainer) -> list[nn.Module]:
+    return [
+        module for module in trainer.learner.model.modules() if isinstance(module, CUSTOM_KERNELS)
+    ]
 
 
-def test_off_none_of_them_is_used(
-    config: RunConfig, small_data: DeviceDataset, kept: list[bool]
+def test_no_cpu_kernels_disables_all_custom_kernels(
+    config: RunConfig, small_data: DeviceDataset, allocator_calls: list[bool]
 ) -> None:
     run = replace(config, model_type="resnet", max_images=20)
-    on = Trainer(run, small_data).start()
-    assert kernels(on)
-    assert type(on.learner.optimizer) is fast_optimizers.AdamW
-    assert kept == [True]
-    off = Trainer(replace(run, cpu_kernels=False), small_data).start()
-    assert kernels(off) == []
-    assert type(off.learner.optimizer) is torch.optim.AdamW
-    assert kept == [True]
+    enabled = Trainer(run, small_data).start()
+    assert custom_kernels(enabled)
+    assert type(enabled.learner.optimizer) is fast_optimizers.AdamW
+    assert allocator_calls == [True]
+    disabled = Trainer(replace(run, cpu_kernels=False), small_data).start()
+    assert custom_kernels(disabled) == []
+    assert type(disabled.learner.optimizer) is torch.optim.AdamW
+    assert allocator_calls == [True]
 
 
-def test_off_the_results_are_those_of_pytorch(config: RunConfig, small_data: DeviceDataset) -> None:
-    """The same numbers up to rounding, under an id of their own."""
+def test_custom_kernels_match_pytorch_losses(config: RunConfig, small_data: DeviceDataset) -> None:
+    """The losses are equal up to rounding, and the run id differs."""
     run = replace(config, model_type="resnet", max_images=40, num_epochs=1)
     run = replace(run, precision="float32", memory_format="contiguous")
     losses = []
@@ -64,28 +66,30 @@ def test_off_the_results_are_those_of_pytorch(config: RunConfig, small_data: Dev
     assert run.id != replace(run, cpu_kernels=False).id
 
 
-def test_off_winograd_is_no_candidate(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_cpu_kernels_excludes_winograd(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = replace(config, model_type="cnn", precision="float32")
     assert any(one.winograd for one in precision._candidates(run, CPU))
-    off = replace(run, cpu_kernels=False)
-    assert not any(one.winograd for one in precision._candidates(off, CPU))
+    disabled = replace(run, cpu_kernels=False)
+    assert not any(one.winograd for one in precision._candidates(disabled, CPU))
     with pytest.raises(InvalidValue, match="auto or direct with --no_cpu_kernels"):
-        replace(off, convolution="winograd")
+        replace(disabled, convolution="winograd")
     formats = [ComputeFormat("float32", "contiguous")]
-    assert precision._key(run, CPU, formats) != precision._key(off, CPU, formats)
+    assert precision._key(run, CPU, formats) != precision._key(disabled, CPU, formats)
 
 
 @pytest.mark.parametrize("flag", ["--no_cpu_kernels", "--no-cpu-kernels"])
-def test_off_threads_wait_as_openmp_has_it(flag: str) -> None:
+def test_no_cpu_kernels_leaves_gomp_spincount_unset(flag: str) -> None:
     others = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     code = "import os, src; print(os.environ.get('GOMP_SPINCOUNT'))"
     words = [sys.executable, "-c", code]
-    for further, expected in (((), "20000"), ((flag,), "None")):
+    for flags, expected in (((), "20000"), ((flag,), "None")):
         done = subprocess.run(
-            [*words, *further], cwd=ROOT, env=others, check=True, capture_output=True, text=True
+            [*words, *flags], cwd=ROOT, env=others, check=True, capture_output=True, text=True
         )
         assert done.stdout.strip() == expected
 
 
-def test_a_library_without_the_function_is_left_alone() -> None:
+def test_call_libc_ignores_missing_function() -> None:
     allocator.call_libc("no_such_function_of_any_libc", 1)

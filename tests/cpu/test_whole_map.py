@@ -1,4 +1,4 @@
-"""Whole-map convolutions are the convolutions that they replace, dead taps and all."""
+"""Whole-map convolutions match nn.Conv2d, including weight decay of unused (dead) taps."""
 
 import copy
 from dataclasses import replace
@@ -17,7 +17,7 @@ from src.data.device_dataset import DeviceDataset, normalization_table
 from src.training.trainer import Trainer, TrainerContext
 
 
-def replaced(model: nn.Module) -> list[WholeMapConv2d]:
+def whole_map_layers(model: nn.Module) -> list[WholeMapConv2d]:
     return [module for module in model.modules() if isinstance(module, WholeMapConv2d)]
 
 
@@ -25,19 +25,21 @@ def replaced(model: nn.Module) -> list[WholeMapConv2d]:
     ("kernel", "stride", "padding", "size"),
     [(3, 1, 1, 2), (3, 2, 1, 2), (3, 1, 1, 1), (5, 1, 2, 3), (3, 1, 0, 3), (1, 1, 0, 1)],
 )
-def test_it_is_the_same_function(kernel: int, stride: int, padding: int, size: int) -> None:
+def test_whole_map_conv_matches_conv2d_outputs_and_gradients(
+    kernel: int, stride: int, padding: int, size: int
+) -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(5, 7, kernel, stride, padding, bias=kernel != 5)
-    twin = replace_convolutions(nn.Sequential(_Widen(5), copy.deepcopy(conv)), size)
-    assert len(replaced(twin)) == 1
+    replaced = replace_convolutions(nn.Sequential(_Widen(5), copy.deepcopy(conv)), size)
+    assert len(whole_map_layers(replaced)) == 1
     x = torch.randn(4, 5, size, size)
     plain, ours = x.clone().requires_grad_(), x.clone().requires_grad_()
-    y, z = conv(plain), twin[1](ours)
+    y, z = conv(plain), replaced[1](ours)
     assert torch.allclose(y, z, atol=1e-6)
     (y**2).sum().backward()
     (z**2).sum().backward()
     assert torch.allclose(plain.grad, ours.grad, atol=1e-5)  # type: ignore[arg-type]
-    module = replaced(twin)[0]
+    module = whole_map_layers(replaced)[0]
     assert conv.weight.grad is not None
     assert module.weight.grad is not None
     assert torch.allclose(module._cut(conv.weight.grad), module.weight.grad, atol=1e-5)
@@ -47,7 +49,7 @@ def test_it_is_the_same_function(kernel: int, stride: int, padding: int, size: i
 
 
 class _Widen(nn.Module):
-    """The probe sends images of three channels."""
+    """Widen the three channels of the probe's images to the input of the convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -60,23 +62,23 @@ class _Widen(nn.Module):
 @pytest.mark.parametrize(
     "conv",
     [
-        nn.Conv2d(3, 4, 3, padding=1),  # on a map of 4x4, windows are smaller than it
+        nn.Conv2d(3, 4, 3, padding=1),  # windows are smaller than the map of 4x4
         nn.Conv2d(3, 3, 9, padding=4, groups=3),
         nn.Conv2d(3, 4, 7, padding=3, padding_mode="reflect"),
         nn.Conv2d(3, 4, 5, padding=8, dilation=4),
         nn.Conv2d(3, 4, 7, padding="same"),
     ],
 )
-def test_others_are_left_alone(conv: nn.Conv2d) -> None:
-    assert replaced(replace_convolutions(nn.Sequential(conv), 4)) == []
+def test_unsuitable_convolutions_are_not_replaced(conv: nn.Conv2d) -> None:
+    assert whole_map_layers(replace_convolutions(nn.Sequential(conv), 4)) == []
 
 
-def test_resnet_keeps_its_weights_and_loses_dead_parameters() -> None:
+def test_resnet_state_dict_is_unchanged_by_replacement() -> None:
     torch.manual_seed(0)
     plain = models.create("resnet")
     ours = replace_convolutions(copy.deepcopy(plain))
-    assert [len(replaced(ours)), count_parameters(ours)] == [7, 11_186_442]
-    assert sum(module.dead_weights for module in replaced(ours)) == 6_946_816  # 62 %
+    assert [len(whole_map_layers(ours)), count_parameters(ours)] == [7, 11_186_442]
+    assert sum(module.dead_weights for module in whole_map_layers(ours)) == 6_946_816  # 62 %
     expected, state = plain.state_dict(), ours.state_dict()
     assert list(expected) == list(state)
     assert all(torch.equal(expected[name], state[name]) for name in expected)
@@ -91,17 +93,17 @@ def test_resnet_keeps_its_weights_and_loses_dead_parameters() -> None:
     assert torch.allclose(plain(x), again(x), rtol=1e-4, atol=1e-3)
 
 
-def test_dead_taps_stay_parameters_where_the_optimizer_moves_them() -> None:
+def test_dead_taps_stay_parameters_if_not_excluded() -> None:
     ours = replace_convolutions(models.create("resnet"), dead_taps=False)
-    assert [module.dead_weights for module in replaced(ours)] == [0, 0, 0]
+    assert [module.dead_weights for module in whole_map_layers(ours)] == [0, 0, 0]
     decay_dead_taps(ours, 0.5)
     assert count_parameters(ours) == 11_186_442
 
 
-def test_trained_it_is_the_full_network_trained(
+def test_training_matches_network_with_all_taps(
     config: RunConfig, small_data: DeviceDataset
 ) -> None:
-    """The golden twin: the published network with every tap and its optimizer state."""
+    """Compare with the published network, in which all taps are parameters."""
     run = replace(
         config,
         model_type="resnet",
@@ -141,22 +143,22 @@ def test_trained_it_is_the_full_network_trained(
     assert not torch.allclose(start[dead], last, rtol=1e-5)
 
 
-def test_a_run_with_dead_taps_goes_on_where_it_stopped(
+def test_resumed_run_with_dead_taps_is_identical(
     config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
     run = replace(config, model_type="resnet", batch_size=20, max_images=40, weight_decay=0.1)
-    undisturbed = Trainer(run, small_data).start()
-    while undisturbed.advance():
+    uninterrupted = Trainer(run, small_data).start()
+    while uninterrupted.advance():
         pass
     trainer = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
-    for _ in range(4):  # into the second epoch
+    for _ in range(4):  # up to the second epoch
         assert trainer.advance()
     trainer.save()
     resumed = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     assert (resumed.resumed, resumed.state.epoch) == (True, 1)
     while resumed.advance():
         pass
-    assert undisturbed.trained
+    assert uninterrupted.trained
     assert resumed.trained
-    for name, tensor in undisturbed.trained.weights["terminal"].items():
+    for name, tensor in uninterrupted.trained.weights["terminal"].items():
         assert torch.equal(tensor, resumed.trained.weights["terminal"][name]), name

@@ -1,4 +1,4 @@
-"""Winograd's convolutions are the convolutions that they replace, up to rounding."""
+"""Winograd convolutions match direct convolutions up to rounding."""
 
 import copy
 import math
@@ -21,17 +21,19 @@ from src.training.trainer import Trainer, TrainingResult
 CHANNELS_LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
 
 
-def both(conv: nn.Conv2d, x: Tensor, upstream: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Outputs and gradients of `conv` in float64, and of its replacement in float32."""
+def exact_and_winograd(
+    conv: nn.Conv2d, x: Tensor, upstream: Tensor
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Return outputs and gradients of `conv` in float64, and of its replacement in float32."""
     exact = copy.deepcopy(conv).double()
-    twin = WinogradConv2d(conv)
-    made = []
-    for module, images in ((exact, x.double()), (twin, x.clone())):
+    replacement = WinogradConv2d(conv)
+    results = []
+    for module, images in ((exact, x.double()), (replacement, x.clone())):
         images.requires_grad_()
         y = module(images)
-        learns = [images, *module.parameters()]
-        made.append([y, *torch.autograd.grad(y, learns, upstream.to(y.dtype))])
-    return made[0], made[1]
+        trained_tensors = [images, *module.parameters()]
+        results.append([y, *torch.autograd.grad(y, trained_tensors, upstream.to(y.dtype))])
+    return results[0], results[1]
 
 
 def error(exact: Tensor, ours: Tensor) -> float:
@@ -44,7 +46,7 @@ def error(exact: Tensor, ours: Tensor) -> float:
     [(3, 5, 7, 8, 12), (1, 48, 64, 4, 4), (2, 64, 48, 4, 16)],
 )
 @pytest.mark.parametrize("bias", [True, False])
-def test_it_is_the_same_function(
+def test_winograd_outputs_and_gradients_match_float64(
     layout: torch.memory_format,
     batch: int,
     inputs: int,
@@ -56,28 +58,28 @@ def test_it_is_the_same_function(
     torch.manual_seed(0)
     conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias).to(memory_format=layout)
     x = torch.randn(batch, inputs, height, width).contiguous(memory_format=layout)
-    exact, ours = both(conv, x, torch.randn(batch, outputs, height, width))
+    exact, ours = exact_and_winograd(conv, x, torch.randn(batch, outputs, height, width))
     assert len(exact) == (4 if bias else 3)
     assert [tuple(tensor.shape) for tensor in ours] == [tuple(tensor.shape) for tensor in exact]
     assert max(map(error, exact, ours)) < 1e-5
 
 
-def test_what_does_not_learn_gets_no_gradient() -> None:
+def test_inputs_and_weights_without_requires_grad_get_no_gradient() -> None:
     conv = nn.Conv2d(5, 7, 3, padding=1)
     x = torch.randn(2, 5, 8, 8)
-    twin = WinogradConv2d(conv)
-    twin(x).sum().backward()
+    replacement = WinogradConv2d(conv)
+    replacement(x).sum().backward()
     assert x.grad is None
     assert conv.weight.grad is not None
-    twin.requires_grad_(False)
+    replacement.requires_grad_(False)
     before = conv.weight.grad.clone()
     x.requires_grad_()
-    twin(x).sum().backward()
+    replacement(x).sum().backward()
     assert x.grad is not None
     assert torch.equal(conv.weight.grad, before)
 
 
-def test_under_autocast_it_is_better_than_the_convolution_there() -> None:
+def test_winograd_under_autocast_is_as_accurate_as_direct() -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(48, 48, 3, padding=1)
     x = torch.randn(2, 48, 8, 8)
@@ -105,14 +107,16 @@ def test_under_autocast_it_is_better_than_the_convolution_there() -> None:
         (nn.Conv2d(64, 64, 5, padding=2), (8, 8), False),
     ],
 )
-def test_which_it_suits(conv: nn.Conv2d, size: tuple[int, int], expected: bool) -> None:
+def test_suits_accepts_only_supported_convolutions(
+    conv: nn.Conv2d, size: tuple[int, int], expected: bool
+) -> None:
     assert suits(conv, size) is expected
 
 
 @pytest.mark.parametrize(
     ("name", "count"), [("cnn", 5), ("resnet", 7), ("resnet9", 7), ("cifar10net", 0), ("vit", 0)]
 )
-def test_which_are_replaced(name: str, count: int) -> None:
+def test_number_of_replaced_convolutions_per_model(name: str, count: int) -> None:
     torch.manual_seed(0)
     plain = models.create(name)
     ours = replace_convolutions(copy.deepcopy(plain), winograd=True)
@@ -130,11 +134,13 @@ def trained(run: RunConfig, data: DeviceDataset) -> TrainingResult:
     return trainer.trained
 
 
-def test_trained_with_it_a_run_is_the_same(config: RunConfig, small_data: DeviceDataset) -> None:
-    """A run of one step, since the losses around it are continuous in what the kernels round.
+def test_run_with_winograd_matches_direct_losses(
+    config: RunConfig, small_data: DeviceDataset
+) -> None:
+    """Train a single step, whose losses are continuous in the rounding errors of the kernels.
 
-    More steps would only magnify that: six of AdamW's, which go by the sign of each gradient,
-    take two runs whose weights began a rounding apart to losses 0.13 % apart.
+    More steps would magnify these errors: after six steps of AdamW, which depends on the sign of
+    each gradient, initial weights that differ by a rounding give losses that differ by 0.13 %.
     """
     run = replace(
         config,
@@ -149,13 +155,13 @@ def test_trained_with_it_a_run_is_the_same(config: RunConfig, small_data: Device
         num_epochs=1,
     )
     direct, ours, again = (
-        trained(replace(run, convolution=way), small_data)
-        for way in ("direct", "winograd", "winograd")
+        trained(replace(run, convolution=algorithm), small_data)
+        for algorithm in ("direct", "winograd", "winograd")
     )
     assert direct.numbers["convolution"] == "direct"
     assert ours.numbers["convolution"] == "winograd"
     for name in ("train_loss", "val_loss"):
-        assert ours.numbers[name] == pytest.approx(direct.numbers[name], rel=OF_A_STEP)
+        assert ours.numbers[name] == pytest.approx(direct.numbers[name], rel=STEP_ERROR)
         assert ours.numbers[name] == again.numbers[name]
     expected, state = direct.weights["terminal"], ours.weights["terminal"]
     assert list(expected) == list(state)
@@ -164,12 +170,13 @@ def test_trained_with_it_a_run_is_the_same(config: RunConfig, small_data: Device
 
 
 def amplification() -> float:
-    """How much larger the terms of a tile are than the outputs or gradients they cancel to.
+    """Return the ratio of the terms of a tile to the outputs or gradients that they sum to.
 
-    As root mean squares, for maps and kernels of white noise, whose values add up as squares: of
-    a square, the square of what one side of it does; so its root is what one side does. There a
-    value of 6 is a row of either transform, squared, and enters the outputs by its column. Four
-    outputs are sums of three products each. The gradients are made of the same three factors.
+    It is a ratio of root mean squares, for white-noise maps and kernels, whose variances add. In
+    two dimensions the ratio of variances is the square of that in one dimension, so its root is
+    the ratio of variances in one dimension, which is computed here: each of 6 values is a sum over
+    a row of either transform, and enters the outputs by its column of the third; four outputs are
+    sums of three products each. The gradients have the same three factors.
     """
     of_output, of_input, of_kernel = (
         torch.tensor(matrix, dtype=torch.float64).square()
@@ -182,25 +189,25 @@ def amplification() -> float:
 IMAGES, REPLACED = 4, 3
 AMPLIFICATION = amplification()
 LONGEST_SUM = 16 + 9 + 25 + IMAGES * (32 // 4) ** 2
-"""Terms of the transforms' sums (4x4, 3x3 and 5x5 are not zero), and of that over tiles."""
-OF_A_LAYER = AMPLIFICATION * 2**-24 * math.sqrt(LONGEST_SUM)
-"""The relative error of its outputs or gradients: a sum of n terms is off by up to sqrt(n) of the
-half units in the last place of float32, and the terms are larger than what becomes of them."""
-OF_A_STEP = OF_A_LAYER * math.sqrt(2 * REPLACED)
-"""As each layer adds its own, independent of the others', forwards and backwards."""
+"""Number of terms: nonzero ones of the transforms (4x4, 3x3, 5x5), and those of the tile sum."""
+LAYER_ERROR = AMPLIFICATION * 2**-24 * math.sqrt(LONGEST_SUM)
+"""Relative error of a layer's outputs or gradients: a sum of n terms is off by up to sqrt(n) times
+half a unit in the last place of float32, and the terms are larger than their sum."""
+STEP_ERROR = LAYER_ERROR * math.sqrt(2 * REPLACED)
+"""Relative error of a training step: layers add independent errors, forward and backward."""
 
 
-def test_what_may_be_rounded_is_known() -> None:
-    """The published transforms, and no others, are as exact as is asked for below."""
+def test_rounding_error_bound_has_expected_value() -> None:
+    """The error bound follows from the published transforms."""
     assert pytest.approx(10.77, abs=0.01) == AMPLIFICATION
-    assert OF_A_STEP < 3e-5
+    assert STEP_ERROR < 3e-5
 
 
 def without_kinks(model: nn.Module) -> nn.Module:
-    """`model` with a smooth function for each that is not.
+    """Replace ReLU and max-pooling in `model` by smooth functions, and return it.
 
-    Where two maps differ by a rounding, a ReLU or a maximum may pass a whole gradient on in one
-    and none in the other: that is thousands of roundings, and says nothing of a convolution.
+    For inputs that differ by a rounding, ReLU or max-pooling may pass a gradient in one case and
+    not in the other, a difference far larger than the rounding errors of a convolution.
     """
     for name, module in list(model.named_modules()):
         parent, _, child = name.rpartition(".")
@@ -212,7 +219,7 @@ def without_kinks(model: nn.Module) -> nn.Module:
 
 
 class Step:
-    """The logits and gradients of a step of a network, exactly and in other ways."""
+    """Compare logits and gradients of a training step with those in float64."""
 
     def __init__(self, data: DeviceDataset) -> None:
         torch.manual_seed(0)
@@ -221,43 +228,45 @@ class Step:
         images, self.labels = data.train.batch(torch.arange(IMAGES), table)
         self.images = images.contiguous(memory_format=CHANNELS_LAST)
         exact = copy.deepcopy(self.model).double()
-        self.exact = self._made(exact, self.images.double(), torch.float64)
+        self.exact = self._outputs_and_gradients(exact, self.images.double(), torch.float64)
 
     def errors(self, *, winograd: bool, dtype: torch.dtype = torch.float32) -> dict[str, float]:
-        """The relative error of each."""
+        """Return the relative error of the logits and of each gradient."""
         model = replace_convolutions(copy.deepcopy(self.model), winograd=winograd)
         count = sum(isinstance(module, WinogradConv2d) for module in model.modules())
         assert count == (REPLACED if winograd else 0)
-        made = self._made(model, self.images, dtype)
-        return {name: error(self.exact[name], tensor) for name, tensor in made.items()}
+        results = self._outputs_and_gradients(model, self.images, dtype)
+        return {name: error(self.exact[name], tensor) for name, tensor in results.items()}
 
-    def _made(self, model: nn.Module, images: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    def _outputs_and_gradients(
+        self, model: nn.Module, images: Tensor, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
         with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
             logits = model(images)
         if dtype == torch.bfloat16:
             logits = logits.float()
-        names, learns = zip(*model.named_parameters(), strict=True)
-        gradients = torch.autograd.grad(cross_entropy(logits, self.labels), learns)
+        names, trained_tensors = zip(*model.named_parameters(), strict=True)
+        gradients = torch.autograd.grad(cross_entropy(logits, self.labels), trained_tensors)
         return {"logits": logits.detach(), **dict(zip(names, gradients, strict=True))}
 
 
-def too_far(step: Step, direct: dict[str, float]) -> list[str]:
-    """What Winograd's algorithm gets wrong by more than it may round beside what all do."""
+def tensors_beyond_bound(step: Step, direct: dict[str, float]) -> list[str]:
+    """Return the tensors whose Winograd error exceeds the direct error by more than the bound."""
     ours = step.errors(winograd=True)
-    return [name for name in ours if ours[name] > direct[name] + OF_A_STEP]
+    return [name for name in ours if ours[name] > direct[name] + STEP_ERROR]
 
 
-def test_a_step_with_it_is_the_step_in_float64(small_data: DeviceDataset) -> None:
+def test_winograd_step_matches_float64_reference(small_data: DeviceDataset) -> None:
     step = Step(small_data)
     direct = step.errors(winograd=False)
-    assert max(direct.values()) < 1e-4, "else nothing is compared"
-    assert too_far(step, direct) == []
+    assert max(direct.values()) < 1e-4, "the direct convolution must be accurate for a comparison"
+    assert tensors_beyond_bound(step, direct) == []
 
 
-def test_a_coefficient_that_is_off_by_a_thousandth_is_too_far(
+def test_error_of_0_1_percent_in_any_coefficient_exceeds_bound(
     small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The twin of the test above, with every coefficient of each transform."""
+    """Counterpart of the test above: an error in any coefficient of a transform is detected."""
     step = Step(small_data)
     direct = step.errors(winograd=False)
     for name in ("_OF_INPUT", "_OF_KERNEL", "_OF_OUTPUT"):
@@ -267,15 +276,15 @@ def test_a_coefficient_that_is_off_by_a_thousandth_is_too_far(
             wrong[row][column] *= 1.001
             with monkeypatch.context() as patch:
                 patch.setattr(winograd, name, wrong)
-                assert too_far(step, direct), (name, row, column)
+                assert tensors_beyond_bound(step, direct), (name, row, column)
 
 
-def test_under_autocast_a_step_is_better_than_with_the_convolution(
+def test_winograd_step_under_autocast_is_as_accurate_as_direct(
     small_data: DeviceDataset,
 ) -> None:
-    """It rounds no weights to bfloat16, and all else that is rounded there it rounds too.
+    """Winograd rounds no weights to bfloat16, but everything else that autocast rounds.
 
-    On the whole: one small gradient can come off better by chance.
+    The total error is compared, since single small gradients can be more accurate by chance.
     """
     step = Step(small_data)
     direct, ours = (

@@ -1,4 +1,4 @@
-"""Augmentation against torchvision's per-image transforms, and its draws."""
+"""Augmentation: pixels equal to torchvision's transforms, and the distribution of draws."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,21 +27,23 @@ AUGMENTED = RunConfig(data_augmentation=True)
 TABLE = normalization_table("imagenet", np.empty(0, np.uint8))
 
 
-def one_by_one(image: np.ndarray, draws: Draws, i: int, augmentation: Augmentation) -> torch.Tensor:
-    """What torchvision makes of an image with the same draws."""
-    picture = Image.fromarray(image)
+def apply_torchvision(
+    image: np.ndarray, draws: Draws, i: int, augmentation: Augmentation
+) -> torch.Tensor:
+    """Apply torchvision's transforms to one image with the given draws."""
+    pil_image = Image.fromarray(image)
     if draws.flip[i]:
-        picture = F.hflip(picture)
+        pil_image = F.hflip(pil_image)
     if draws.vertical is not None and draws.vertical[i]:
-        picture = F.vflip(picture)
+        pil_image = F.vflip(pil_image)
     if augmentation.affine is not None:
         angle = augmentation.angles[int(draws.angle[i])]
-        picture = F.rotate(picture, angle, F.InterpolationMode.NEAREST)
-    picture = F.pad(picture, augmentation.padding)
-    picture = F.crop(picture, int(draws.top[i]), int(draws.left[i]), 32, 32)
-    pixels = F.to_tensor(picture)
+        pil_image = F.rotate(pil_image, angle, F.InterpolationMode.NEAREST)
+    pil_image = F.pad(pil_image, augmentation.padding)
+    pil_image = F.crop(pil_image, int(draws.top[i]), int(draws.left[i]), 32, 32)
+    pixels = F.to_tensor(pil_image)
     if draws.jitter:
-        pixels = jittered(pixels, draws.jitter, i)
+        pixels = apply_color_jitter(pixels, draws.jitter, i)
     pixels = F.normalize(pixels, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     if draws.cut:
         top, left = (int(edge[i]) for edge in draws.cut)
@@ -49,8 +51,8 @@ def one_by_one(image: np.ndarray, draws: Draws, i: int, augmentation: Augmentati
     return pixels
 
 
-def jittered(pixels: torch.Tensor, draws: JitterDraws, i: int) -> torch.Tensor:
-    """What torchvision's ColorJitter makes of an image (3, 32, 32) with the same draws."""
+def apply_color_jitter(pixels: torch.Tensor, draws: JitterDraws, i: int) -> torch.Tensor:
+    """Apply torchvision's ColorJitter operations to an image (3, 32, 32) with given draws."""
     adjust = [F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue]
     for operation in draws.order[i].tolist():
         pixels = adjust[operation](pixels, draws.amounts[i, operation].item())
@@ -71,7 +73,7 @@ def jittered(pixels: torch.Tensor, draws: JitterDraws, i: int) -> torch.Tensor:
         {"rotation": 90, "crop_padding": 0, "vertical_flip": 0.5, "cutout": 32},
     ],
 )
-def test_the_same_draws_give_torchvisions_pixels(
+def test_same_draws_give_same_pixels_as_torchvision(
     small_dataset: Dataset, small_data: DeviceDataset, settings: dict
 ) -> None:
     augmentation = Augmentation(replace(AUGMENTED, **settings), CPU)
@@ -79,7 +81,7 @@ def test_the_same_draws_give_torchvisions_pixels(
     batch, labels = small_data.train.batch(samples, TABLE, augmentation, epoch=3)
     draws = augmentation.draws(3, samples)
     for i in range(600):
-        expected = one_by_one(small_dataset.train_images[i], draws, i, augmentation)
+        expected = apply_torchvision(small_dataset.train_images[i], draws, i, augmentation)
         assert torch.equal(batch[i], expected), i
     assert torch.equal(labels, torch.from_numpy(small_dataset.train_labels))
     assert batch.is_contiguous(memory_format=torch.channels_last)
@@ -95,7 +97,7 @@ def test_the_same_draws_give_torchvisions_pixels(
         {"brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.5, "cutout": 5},
     ],
 )
-def test_the_same_draws_give_torchvisions_colours(
+def test_same_draws_give_same_color_jitter_as_torchvision(
     small_dataset: Dataset, small_data: DeviceDataset, settings: dict
 ) -> None:
     augmentation = Augmentation(replace(AUGMENTED, **settings), CPU)
@@ -103,11 +105,11 @@ def test_the_same_draws_give_torchvisions_colours(
     batch, _ = small_data.train.batch(samples, TABLE, augmentation, epoch=3)
     draws = augmentation.draws(3, samples)
     for i in range(300):
-        expected = one_by_one(small_dataset.train_images[i], draws, i, augmentation)
+        expected = apply_torchvision(small_dataset.train_images[i], draws, i, augmentation)
         torch.testing.assert_close(batch[i], expected, atol=2e-5, rtol=1e-4)
 
 
-def test_turning_all_hues_is_turning_those_that_are_due(small_data: DeviceDataset) -> None:
+def test_hue_rotation_of_all_pixels_equals_selected_rotation(small_data: DeviceDataset) -> None:
     augmentation = Augmentation(replace(AUGMENTED, hue=0.5, contrast=0.5), CPU)
     assert augmentation.jitter
     samples = torch.arange(200)
@@ -117,14 +119,14 @@ def test_turning_all_hues_is_turning_those_that_are_due(small_data: DeviceDatase
     assert torch.equal(picked, everywhere)
 
 
-def test_greys_have_no_hue_to_turn() -> None:
+def test_hue_rotation_leaves_grey_pixels_unchanged() -> None:
     extremes = torch.tensor([[0.0] * 3, [1.0] * 3, [0.5] * 3, [1.0, 0.0, 0.0]]).view(4, 3, 1)
-    third = turned(extremes, torch.full((4,), 1 / 3))
-    assert torch.equal(third[:3], extremes[:3])
-    torch.testing.assert_close(third[3].view(3), torch.tensor([0.0, 1.0, 0.0]))
+    shifted = turned(extremes, torch.full((4,), 1 / 3))
+    assert torch.equal(shifted[:3], extremes[:3])
+    torch.testing.assert_close(shifted[3].view(3), torch.tensor([0.0, 1.0, 0.0]))
 
 
-def test_jitters_draws_are_distributed_as_torchvisions() -> None:
+def test_color_jitter_draws_have_torchvision_distribution() -> None:
     settings: dict[str, Any] = {"brightness": 0.5, "contrast": 1.5, "saturation": 0.2, "hue": 0.1}
     count = 5000
     drawn = Augmentation(replace(AUGMENTED, **settings), CPU).draws(0, torch.arange(count)).jitter
@@ -134,12 +136,12 @@ def test_jitters_draws_are_distributed_as_torchvisions() -> None:
     for column, (low, high) in enumerate(bounds):
         amounts = (drawn.amounts[:, column].numpy() - low) / (high - low)
         assert stats.kstest(amounts, "uniform").pvalue > 0.001
-    orders, seen = np.unique(drawn.order.numpy(), axis=0, return_counts=True)
+    orders, counts = np.unique(drawn.order.numpy(), axis=0, return_counts=True)
     assert len(orders) == 24
-    assert stats.chisquare(seen).pvalue > 0.001
+    assert stats.chisquare(counts).pvalue > 0.001
 
 
-def test_what_is_added_leaves_the_other_draws_alone() -> None:
+def test_new_operations_do_not_change_existing_draws() -> None:
     samples = torch.arange(100)
     plain = Augmentation(AUGMENTED, CPU).draws(2, samples)
     more = replace(AUGMENTED, vertical_flip=0.5, cutout=8, hue=0.5)
@@ -148,48 +150,48 @@ def test_what_is_added_leaves_the_other_draws_alone() -> None:
         assert torch.equal(getattr(plain, name), getattr(extended, name))
 
 
-def test_every_angle_gives_torchvisions_pixels() -> None:
+def test_rotation_by_any_angle_matches_torchvision() -> None:
     image = np.arange(1, 1025, dtype=np.float64).reshape(32, 32) / 1024 * 255
     rgb = np.stack([image, image.T, 255 - image], axis=2).astype(np.uint8)
-    one = DeviceImages.put(packed(rgb[None]), np.zeros(1, np.int64), CPU)
+    single_image = DeviceImages.put(packed(rgb[None]), np.zeros(1, np.int64), CPU)
     augmentation = Augmentation(AUGMENTED, CPU)
     angle = torch.arange(ANGLES)
     centred = torch.full((ANGLES,), 4)
     draws = Draws(torch.zeros(ANGLES, dtype=torch.bool), angle, centred, centred)
     sources, outside = augmentation.sources(draws)
-    pixels = one.pixels[sources].masked_fill(outside, 0)
+    pixels = single_image.pixels[sources].masked_fill(outside, 0)
     for i in range(0, ANGLES, 7):
         expected = np.asarray(F.rotate(Image.fromarray(rgb), augmentation.angles[i]))
-        got = pixels[i].contiguous().view(torch.uint8).view(32, 32, 4)[..., :3].numpy()
-        assert np.array_equal(got, expected), augmentation.angles[i]
+        actual = pixels[i].contiguous().view(torch.uint8).view(32, 32, 4)[..., :3].numpy()
+        assert np.array_equal(actual, expected), augmentation.angles[i]
 
 
-def test_draws_are_distributed_as_torchvisions() -> None:
+def test_geometric_draws_have_torchvision_distribution() -> None:
     count = 20_000
     augmentation = Augmentation(AUGMENTED, CPU)
     draws = augmentation.draws(0, torch.arange(count))
     torch.manual_seed(0)
 
     angles = np.array(augmentation.angles)[draws.angle.numpy()]
-    theirs = [RandomRotation.get_params([-15.0, 15.0]) for _ in range(count)]
-    assert stats.ks_2samp(angles, theirs).pvalue > 0.001
+    torchvision_angles = [RandomRotation.get_params([-15.0, 15.0]) for _ in range(count)]
+    assert stats.ks_2samp(angles, torchvision_angles).pvalue > 0.001
     assert abs(angles).max() < 15
 
     crop = RandomCrop(32, padding=4)
     padded = torch.zeros(3, 40, 40)
     tops = [crop.get_params(padded, (32, 32))[0] for _ in range(count)]
     for offsets in (draws.top, draws.left):
-        seen = np.bincount(offsets.numpy(), minlength=9)
-        assert stats.chi2_contingency([seen, np.bincount(tops, minlength=9)]).pvalue > 0.001
+        counts = np.bincount(offsets.numpy(), minlength=9)
+        assert stats.chi2_contingency([counts, np.bincount(tops, minlength=9)]).pvalue > 0.001
 
     flip = RandomHorizontalFlip()
-    picture = torch.tensor([[[0, 1]]])
-    flips = sum(int(flip(picture)[0, 0, 0]) for _ in range(count))
+    two_pixels = torch.tensor([[[0, 1]]])
+    flips = sum(int(flip(two_pixels)[0, 0, 0]) for _ in range(count))
     table = [[int(draws.flip.sum()), count - int(draws.flip.sum())], [flips, count - flips]]
     assert stats.chi2_contingency(table).pvalue > 0.001
 
 
-def test_draws_are_independent_of_each_other_and_of_the_epoch() -> None:
+def test_draws_are_uncorrelated_across_operations_and_epochs() -> None:
     samples = torch.arange(20_000)
     augmentation = Augmentation(AUGMENTED, CPU)
     first, second = augmentation.draws(0, samples), augmentation.draws(1, samples)
@@ -207,14 +209,14 @@ def test_draws_are_independent_of_each_other_and_of_the_epoch() -> None:
     )
 
 
-def test_a_draw_does_not_depend_on_the_batch() -> None:
+def test_draws_do_not_depend_on_the_batch() -> None:
     augmentation = Augmentation(AUGMENTED, CPU)
     whole = augmentation.draws(5, torch.arange(100))
     part = augmentation.draws(5, torch.tensor([71, 3]))
     assert part.angle.tolist() == [whole.angle[71], whole.angle[3]]
 
 
-def test_hash_is_uniform_and_stays_what_it_was() -> None:
+def test_hash_is_uniform_and_matches_golden_values() -> None:
     numbers = hashed(0, 0, 0, torch.arange(100_000))
     assert 0 <= int(numbers.min()) <= int(numbers.max()) < 2**32
     assert stats.kstest(numbers.numpy() / 2**32, "uniform").pvalue > 0.001
@@ -228,12 +230,14 @@ GOLDEN_HASHES = [2375917947, 3328087894, 2557313468]
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_makes_the_same_batch(small_dataset: Dataset, small_data: DeviceDataset) -> None:
+def test_gpu_and_cpu_give_identical_batches(
+    small_dataset: Dataset, small_data: DeviceDataset
+) -> None:
     device = torch.device("cuda")
-    there = DeviceDataset.put(small_dataset, device)
+    gpu_data = DeviceDataset.put(small_dataset, device)
     samples = torch.arange(600)
-    here, _ = small_data.train.batch(samples, TABLE, Augmentation(AUGMENTED, CPU), 3)
-    batch, _ = there.train.batch(
+    expected, _ = small_data.train.batch(samples, TABLE, Augmentation(AUGMENTED, CPU), 3)
+    batch, _ = gpu_data.train.batch(
         samples.to(device), TABLE.to(device), Augmentation(AUGMENTED, device), 3
     )
-    assert torch.equal(batch.cpu(), here)
+    assert torch.equal(batch.cpu(), expected)

@@ -1,4 +1,4 @@
-"""Decoded images are kept once, trusted by content alone, and done without where need be."""
+"""Cache of decoded images: verified by content, shared by processes, optional."""
 
 import errno
 import os
@@ -33,32 +33,34 @@ SMALL = np.dtype(
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder."""
+    """Return an empty cache folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return cache_dir()
 
 
 @pytest.fixture
 def record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> cache.Record:
-    """A small record, where all records are small, in pieces of which the last is not full."""
+    """Return a record of a small layout, written in pieces with a partial last one."""
     monkeypatch.setattr(cache, "LAYOUT", SMALL)
     monkeypatch.setattr(cache, "_PIECE", 9_999)
-    made = cache.empty()
-    made["train_pixels"] = np.random.default_rng(0).integers(0, 256, SMALL["train_pixels"].shape)
-    made["train_labels"] = np.arange(20) % 10
-    return made
+    new_record = cache.empty()
+    new_record["train_pixels"] = np.random.default_rng(0).integers(
+        0, 256, SMALL["train_pixels"].shape
+    )
+    new_record["train_labels"] = np.arange(20) % 10
+    return new_record
 
 
-def same(first: Dataset, second: Dataset) -> bool:
+def equal(first: Dataset, second: Dataset) -> bool:
     names = ("train_pixels", "train_labels", "test_pixels", "test_labels")
     return all(np.array_equal(getattr(first, n), getattr(second, n)) for n in names)
 
 
-def test_a_second_load_is_the_first_and_decodes_nothing(
+def test_second_load_maps_cache_without_decoding(
     batches: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = data.load(str(batches))
-    [kept] = folder.iterdir()
+    [cached_file] = folder.iterdir()
     decoded = reader._decode([batches / n for n in (*reader.TRAIN_BATCHES, reader.TEST_BATCH)])
     assert np.array_equal(first.train_pixels, decoded["train_pixels"])
     assert np.array_equal(first.test_labels, decoded["test_labels"])
@@ -74,13 +76,17 @@ def test_a_second_load_is_the_first_and_decodes_nothing(
         resident = DeviceDataset.put(second, torch.device("cpu"))
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 1
-    assert same(first, second)
-    assert resident.train.pixels.data_ptr() == second.train_pixels.ctypes.data, "mapped, not copied"
-    assert str(kept) in Path("/proc/self/maps").read_text()
-    assert np.load(kept, mmap_mode="r")["test_labels"].tolist() == second.test_labels.tolist()
+    assert equal(first, second)
+    assert resident.train.pixels.data_ptr() == second.train_pixels.ctypes.data, (
+        "the file must be memory-mapped, not copied"
+    )
+    assert str(cached_file) in Path("/proc/self/maps").read_text()
+    assert (
+        np.load(cached_file, mmap_mode="r")["test_labels"].tolist() == second.test_labels.tolist()
+    )
 
 
-def test_a_changed_byte_of_a_batch_is_another_data_set(
+def test_changed_byte_of_batch_gives_new_cache_entry(
     batches: Path, folder: Path, tmp_path: Path
 ) -> None:
     before = data.load(str(batches))
@@ -98,32 +104,36 @@ def test_a_changed_byte_of_a_batch_is_another_data_set(
     assert len(list(folder.iterdir())) == 2
 
 
-def test_processes_that_begin_at_once_all_end_well(batches: Path, folder: Path) -> None:
+def test_concurrent_processes_load_same_data_and_one_file(batches: Path, folder: Path) -> None:
     code = (
         "import sys, src.data as d; s = d.load(sys.argv[1]);"
         "print(s.train_pixels.sum(), s.test_labels.sum())"
     )
     words = [sys.executable, "-c", code, str(batches)]
-    both = [subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = {process.communicate(timeout=120)[0] for process in both}
-    assert [process.returncode for process in both] == [0, 0]
-    there = data.load(str(batches))
-    assert said == {f"{there.train_pixels.sum()} {there.test_labels.sum()}\n"}
+    processes = [
+        subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    outputs = {process.communicate(timeout=120)[0] for process in processes}
+    assert [process.returncode for process in processes] == [0, 0]
+    expected = data.load(str(batches))
+    assert outputs == {f"{expected.train_pixels.sum()} {expected.test_labels.sum()}\n"}
     assert len(list(folder.iterdir())) == 1
 
 
-def test_of_many_writers_one_file_remains(folder: Path, record: cache.Record) -> None:
+def test_concurrent_writers_leave_one_file(folder: Path, record: cache.Record) -> None:
     def write_and_read(_: int) -> cache.Record | None:
         cache.write("key", record.copy())
         return cache.read("key")
 
     with ThreadPoolExecutor(8) as pool:
-        seen = list(pool.map(write_and_read, range(40)))
-    assert all(found is not None and found == seen[0] for found in seen)
+        records = list(pool.map(write_and_read, range(40)))
+    assert all(found is not None and found == records[0] for found in records)
     assert os.listdir(folder) == [cache_file(folder, "key").name]
     before = cache_file(folder, "key").stat().st_ino
     cache.write("key", record)
-    assert cache_file(folder, "key").stat().st_ino == before, "others may have it mapped"
+    assert cache_file(folder, "key").stat().st_ino == before, (
+        "the file may be mapped by other processes, so it is not replaced"
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,7 +152,9 @@ def test_of_many_writers_one_file_remains(folder: Path, record: cache.Record) ->
     ],
     ids=["empty", "header", "short", "long", "zeros", "magic", "dtype", "pixel", "label", "digest"],
 )
-def test_a_damaged_file_is_replaced(folder: Path, record: cache.Record, damage: object) -> None:
+def test_damaged_cache_file_is_deleted_and_rewritten(
+    folder: Path, record: cache.Record, damage: object
+) -> None:
     assert callable(damage)
     cache.write("key", record)
     path = cache_file(folder, "key")
@@ -153,16 +165,16 @@ def test_a_damaged_file_is_replaced(folder: Path, record: cache.Record, damage: 
     assert cache.read("key") == record
 
 
-def test_without_a_folder_to_write_in_all_is_decoded(
+def test_unwritable_cache_folder_falls_back_to_decoding(
     batches: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = data.load(str(batches))
     folder.parent.rename(folder.parent.with_name("before"))
     folder.parent.write_text("a file where the folder should be")
-    assert same(data.load(str(batches)), expected)
+    assert equal(data.load(str(batches)), expected)
 
 
-def test_a_full_disk_leaves_nothing(
+def test_full_disk_leaves_no_cache_file(
     folder: Path, record: cache.Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(file: IO[bytes]) -> None:
@@ -174,32 +186,32 @@ def test_a_full_disk_leaves_nothing(
     assert cache.read("key") is None
 
 
-def test_what_is_read_can_be_changed_without_changing_what_is_kept(
-    folder: Path, record: cache.Record
-) -> None:
+def test_changing_loaded_record_does_not_change_cache(folder: Path, record: cache.Record) -> None:
     cache.write("key", record)
-    mine = cache.read("key")
-    assert mine is not None
-    mine["train_labels"] = 3
+    copy = cache.read("key")
+    assert copy is not None
+    copy["train_labels"] = 3
     assert cache.read("key") == record
 
 
-def test_the_three_last_used_are_kept(folder: Path, record: cache.Record) -> None:
+def test_only_three_most_recently_used_files_are_kept(folder: Path, record: cache.Record) -> None:
     for age, key in enumerate("dcba"):
         cache.write(key, record)
         os.utime(cache_file(folder, key), (1e9 + age, 1e9 + age))
     assert cache.read("d") is None
-    assert cache.read("c") is not None  # the oldest, now the newest
+    assert cache.read("c") is not None  # the oldest; reading it makes it the newest
     for name, seconds in (("killed", 0), ("writing", time.time())):
         (folder / f"{TEMPORARY_PREFIX}{name}").touch()
         os.utime(folder / f"{TEMPORARY_PREFIX}{name}", (seconds, seconds))
     (folder / "not ours").touch()
     cache.write("e", record)
-    ours = [cache_file(folder, key).name for key in "ace"]
-    assert sorted(os.listdir(folder)) == sorted([*ours, "not ours", f"{TEMPORARY_PREFIX}writing"])
+    expected_files = [cache_file(folder, key).name for key in "ace"]
+    assert sorted(os.listdir(folder)) == sorted(
+        [*expected_files, "not ours", f"{TEMPORARY_PREFIX}writing"]
+    )
 
 
-def test_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_dir_follows_xdg_cache_home_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_dir().is_relative_to(os.environ["XDG_CACHE_HOME"])
     monkeypatch.setenv("HOME", "/home/me")
     for unusable in ("", "relative"):

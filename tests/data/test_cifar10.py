@@ -1,4 +1,4 @@
-"""Reading the official batches, and refusing everything else."""
+"""Reading and downloading the official CIFAR-10 batches; rejecting invalid ones."""
 
 import hashlib
 import io
@@ -23,20 +23,20 @@ from src.common.errors import UserError
 from src.data import cifar10 as reader
 
 
-def test_batches_are_read_from_the_folder_and_from_the_one_above(batches: Path) -> None:
-    inside, above = data.load(str(batches)), data.load(str(batches.parent))
-    assert np.array_equal(inside.train_images, above.train_images)
-    assert inside.train_images.shape == (50_000, 32, 32, 3)
-    assert inside.test_images.shape == (10_000, 32, 32, 3)
-    assert inside.last_batch == 10_000
-    raw = pickle.loads((batches / "data_batch_2").read_bytes())  # noqa: S301  our own
+def test_batches_are_read_from_folder_or_its_parent(batches: Path) -> None:
+    from_folder, from_parent = data.load(str(batches)), data.load(str(batches.parent))
+    assert np.array_equal(from_folder.train_images, from_parent.train_images)
+    assert from_folder.train_images.shape == (50_000, 32, 32, 3)
+    assert from_folder.test_images.shape == (10_000, 32, 32, 3)
+    assert from_folder.last_batch == 10_000
+    raw = pickle.loads((batches / "data_batch_2").read_bytes())  # noqa: S301  written by the fixture
     first = raw[b"data"][0].reshape(3, 32, 32)
-    assert np.array_equal(inside.train_images[10_000], first.transpose(1, 2, 0))
-    assert inside.train_labels[10_000] == raw[b"labels"][0]
+    assert np.array_equal(from_folder.train_images[10_000], first.transpose(1, 2, 0))
+    assert from_folder.train_labels[10_000] == raw[b"labels"][0]
 
 
-def test_the_pickle_of_the_official_files_is_admitted(tmp_path: Path, batches: Path) -> None:
-    """Python 2's pickles name numpy.core.multiarray, today's numpy._core.multiarray."""
+def test_pickle_with_old_numpy_module_name_is_read(tmp_path: Path, batches: Path) -> None:
+    """The official pickles refer to numpy.core.multiarray, newer ones to numpy._core.multiarray."""
     raw = (batches / "test_batch").read_bytes()
     old = raw.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
     assert old != raw
@@ -45,8 +45,8 @@ def test_the_pickle_of_the_official_files_is_admitted(tmp_path: Path, batches: P
     assert np.array_equal(images, reader.read_batch(batches / "test_batch")[0])
 
 
-class Evil:
-    """A pickle that would create a file."""
+class MaliciousPickle:
+    """Object whose unpickling creates a folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,29 +55,31 @@ class Evil:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_malicious_pickle_has_no_effect(tmp_path: Path) -> None:
-    (tmp_path / "batch").write_bytes(pickle.dumps({b"data": Evil(tmp_path / "made")}, protocol=3))
+def test_malicious_pickle_is_rejected_without_effect(tmp_path: Path) -> None:
+    (tmp_path / "batch").write_bytes(
+        pickle.dumps({b"data": MaliciousPickle(tmp_path / "made")}, protocol=3)
+    )
     with pytest.raises(UserError, match="refused"):
         reader.read_batch(tmp_path / "batch")
     assert not (tmp_path / "made").exists()
 
 
-class Reshaped:
-    """A pickle that would tell numpy that its bytes are pointers."""
+class MaliciousDtype:
+    """Object whose unpickling makes numpy treat bytes as pointers."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return np.dtype, ("u1", False, False), (3, "|", None, None, None, -1, -1, 63)
 
 
-def test_a_file_cannot_change_numpys_own_types(tmp_path: Path) -> None:
-    raw = pickle.dumps({b"data": Reshaped()}, protocol=3)
+def test_malicious_dtype_does_not_change_numpy_dtypes(tmp_path: Path) -> None:
+    raw = pickle.dumps({b"data": MaliciousDtype()}, protocol=3)
     (tmp_path / "batch").write_bytes(raw)
     with pytest.raises(UserError, match="no uint8 array"):
         reader.read_batch(tmp_path / "batch")
     assert np.dtype("u1").flags == 0
 
 
-GOOD = {"data": np.zeros((10_000, 3072), np.uint8), "labels": [0] * 10_000}
+VALID = {"data": np.zeros((10_000, 3072), np.uint8), "labels": [0] * 10_000}
 
 
 @pytest.mark.parametrize(
@@ -92,23 +94,25 @@ GOOD = {"data": np.zeros((10_000, 3072), np.uint8), "labels": [0] * 10_000}
         ({"labels": [0.5] + [0] * 9_999}, "from 0 to 9"),
     ],
 )
-def test_shape_range_and_count_are_checked(tmp_path: Path, change: dict, part: str) -> None:
-    batch = {name.encode(): value for name, value in (GOOD | change).items()}
+def test_invalid_shape_dtype_or_labels_are_rejected(
+    tmp_path: Path, change: dict, part: str
+) -> None:
+    batch = {name.encode(): value for name, value in (VALID | change).items()}
     (tmp_path / "batch").write_bytes(pickle.dumps(batch, protocol=3))
     with pytest.raises(UserError, match=part):
         reader.read_batch(tmp_path / "batch")
 
 
-@pytest.mark.parametrize("bomb", [b"\x80\x03}r\xff\xff\xff\x7f.", b"}p2000000000\n."])
-def test_a_batch_that_would_take_all_memory_is_refused_at_once(tmp_path: Path, bomb: bytes) -> None:
-    (tmp_path / "batch").write_bytes(bomb)
+@pytest.mark.parametrize("pickle_bytes", [b"\x80\x03}r\xff\xff\xff\x7f.", b"}p2000000000\n."])
+def test_pickle_with_huge_memo_index_is_rejected(tmp_path: Path, pickle_bytes: bytes) -> None:
+    (tmp_path / "batch").write_bytes(pickle_bytes)
     with pytest.raises(UserError, match=r"memo entry 2[0-9]{9}, 1 is the next"):
         reader.read_batch(tmp_path / "batch")
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.binary(max_size=200), st.integers(0, 400)))
-def test_damaged_bytes_are_one_line(tmp_path: Path, damage: bytes | int) -> None:
+def test_damaged_batch_gives_one_line_error(tmp_path: Path, damage: bytes | int) -> None:
     small = pickle.dumps({b"data": np.zeros((2, 3), np.uint8), b"labels": [1, 2]}, protocol=3)
     raw = damage if isinstance(damage, bytes) else small[:damage] + b"\xff" + small[damage + 1 :]
     (tmp_path / "batch").write_bytes(raw)
@@ -117,25 +121,27 @@ def test_damaged_bytes_are_one_line(tmp_path: Path, damage: bytes | int) -> None
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_missing_batches_are_named(tmp_path: Path, batches: Path) -> None:
+def test_missing_batches_are_named_in_error(tmp_path: Path, batches: Path) -> None:
     shutil.copy(batches / "test_batch", tmp_path)
     with pytest.raises(UserError, match=r"no data_batch_1, .* in it"):
         data.load(str(tmp_path))
 
 
 @pytest.fixture
-def archive(batches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An archive served from this machine in place of the official one."""
+def local_archive(batches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serve an archive of random images locally in place of the official one."""
     path = tmp_path / "archive" / "cifar-10-python.tar.gz"
     path.parent.mkdir()
     with tarfile.open(path, "w:gz", compresslevel=0) as tar:
         tar.add(batches, "cifar-10-batches-py")
 
-    class Quiet(SimpleHTTPRequestHandler):
+    class SilentHandler(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=path.parent)) as server:
+    with ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(SilentHandler, directory=path.parent)
+    ) as server:
         monkeypatch.setattr(reader, "URL", f"http://127.0.0.1:{server.server_port}/{path.name}")
         monkeypatch.setattr(reader, "MD5", hashlib.md5(path.read_bytes()).hexdigest())
         Thread(target=server.serve_forever, daemon=True).start()
@@ -143,15 +149,15 @@ def archive(batches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         server.shutdown()
 
 
-def test_a_missing_folder_is_downloaded(archive: None, tmp_path: Path, batches: Path) -> None:
+def test_missing_folder_is_downloaded(local_archive: None, tmp_path: Path, batches: Path) -> None:
     folder = tmp_path / "new" / "cifar-10"
     assert data.load(str(folder)).train_labels.shape == (50_000,)
     assert sorted(os.listdir(folder.parent)) == ["cifar-10"]
     assert sorted(os.listdir(folder)) == ["cifar-10-batches-py"]
 
 
-def test_a_wrong_checksum_leaves_nothing(
-    archive: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_wrong_checksum_leaves_no_files(
+    local_archive: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "MD5", "0" * 32)
     with pytest.raises(UserError, match="could not be downloaded"):
@@ -159,7 +165,9 @@ def test_a_wrong_checksum_leaves_nothing(
     assert os.listdir(tmp_path) == ["archive"]
 
 
-def test_no_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_network_gives_one_line_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reader, "URL", "http://127.0.0.1:9/cifar-10-python.tar.gz")
     with pytest.raises(UserError, match="could not be downloaded") as caught:
         data.load(str(tmp_path / "far" / "away" / "cifar-10"))
@@ -168,7 +176,7 @@ def test_no_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.cifar10
-def test_the_real_images_have_the_known_sums(cifar10: str) -> None:
+def test_real_cifar10_has_known_class_counts_and_means(cifar10: str) -> None:
     real = data.load(cifar10)
     assert np.bincount(real.train_labels).tolist() == [5_000] * 10
     assert np.bincount(real.test_labels).tolist() == [1_000] * 10

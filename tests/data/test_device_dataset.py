@@ -1,4 +1,4 @@
-"""Normalisation, and batches without augmentation."""
+"""Normalisation, and batches without augmentation, against torchvision."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ CONSTANTS = {
 
 
 @pytest.mark.parametrize("name", CONSTANTS)
-def test_a_plain_batch_is_torchvisions(
+def test_batch_without_augmentation_matches_torchvision(
     small_dataset: Dataset, small_data: DeviceDataset, name: str
 ) -> None:
     samples = torch.tensor([5, 0, 599])
@@ -24,8 +24,8 @@ def test_a_plain_batch_is_torchvisions(
         samples, normalization_table(name, np.empty(0, np.uint8))
     )
     for row, sample in enumerate(samples):
-        picture = F.to_tensor(Image.fromarray(small_dataset.train_images[sample]))
-        assert torch.equal(batch[row], F.normalize(picture, *CONSTANTS[name]))
+        image = F.to_tensor(Image.fromarray(small_dataset.train_images[sample]))
+        assert torch.equal(batch[row], F.normalize(image, *CONSTANTS[name]))
     assert labels.tolist() == small_dataset.train_labels[samples].tolist()
     assert batch.is_contiguous(memory_format=torch.channels_last)
 

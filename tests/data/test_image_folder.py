@@ -1,4 +1,4 @@
-"""Test images from batches, from the stand-in and from folders of pictures."""
+"""Test images from CIFAR-10 batches, the synthetic data set, and image folders."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from src.data.image_folder import load_test
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two flat pictures of each class, of sizes and kinds of their own."""
+    """Create two single-colour images per class, of different sizes, modes and file formats."""
     for label, name in enumerate(CLASSES):
         (tmp_path / name).mkdir()
         grey = 20 * label
@@ -24,40 +24,40 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_pictures_are_labelled_by_their_folders(folder: Path) -> None:
+def test_images_are_labelled_by_subfolder_and_resized(folder: Path) -> None:
     exact = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     Image.fromarray(exact).save(folder / "ship" / "c.png")
-    found = load_test(str(folder))
-    assert found.labels.tolist() == sorted([*range(10)] * 2 + [8])
-    assert found.pixels.shape == (21, 32, 32, 4)
-    assert found.images[2].tolist() == np.full((32, 32, 3), (20, 0, 255)).tolist()
-    assert abs(found.images[3].astype(int) - 20).max() <= 1
-    assert np.array_equal(found.images[18], exact), "32x32 is taken as it is"
+    loaded = load_test(str(folder))
+    assert loaded.labels.tolist() == sorted([*range(10)] * 2 + [8])
+    assert loaded.pixels.shape == (21, 32, 32, 4)
+    assert loaded.images[2].tolist() == np.full((32, 32, 3), (20, 0, 255)).tolist()
+    assert abs(loaded.images[3].astype(int) - 20).max() <= 1
+    assert np.array_equal(loaded.images[18], exact), "32x32 images are not resampled"
 
 
-def test_batches_and_stand_in(batches: Path) -> None:
+def test_load_test_reads_batches_and_synthetic_data(batches: Path) -> None:
     images, labels = cifar10.read_batch(batches / "test_batch")
     for path in (batches, batches.parent):
-        found = load_test(str(path))
-        assert np.array_equal(found.images, images)
-        assert np.array_equal(found.labels, labels)
+        loaded = load_test(str(path))
+        assert np.array_equal(loaded.images, images)
+        assert np.array_equal(loaded.labels, labels)
     assert np.array_equal(load_test("synthetic").labels, synthetic.generate().test_labels)
 
 
-def spoil(folder: Path, how: str) -> None:
-    if how == "missing":
+def damage(folder: Path, kind: str) -> None:
+    if kind == "missing":
         (folder / "cat").rename(folder.parent / "elsewhere")
-    elif how == "unknown":
+    elif kind == "unknown":
         (folder / "zebra").mkdir()
-    elif how == "no images":
+    elif kind == "no images":
         for path in (folder / "deer").iterdir():
             path.unlink()
-    elif how == "broken":
+    elif kind == "broken":
         (folder / "dog" / "c.png").write_bytes(b"\x89PNG\r\n\x1a\n????")
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("kind", "message"),
     [
         ("missing", "subfolder for each class: missing cat"),
         ("unknown", "subfolder for each class: unknown zebra"),
@@ -65,14 +65,14 @@ def spoil(folder: Path, how: str) -> None:
         ("broken", "c.png: not an image"),
     ],
 )
-def test_other_folders_are_refused(folder: Path, how: str, said: str) -> None:
-    spoil(folder, how)
-    with pytest.raises(UserError, match=said) as refused:
+def test_invalid_image_folder_gives_one_line_error(folder: Path, kind: str, message: str) -> None:
+    damage(folder, kind)
+    with pytest.raises(UserError, match=message) as caught:
         load_test(str(folder))
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_a_missing_folder_is_not_filled_with_a_download(tmp_path: Path) -> None:
+def test_missing_image_folder_is_not_downloaded(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         load_test(str(tmp_path / "nowhere"))
     assert not list(tmp_path.iterdir())

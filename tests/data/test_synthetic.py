@@ -1,4 +1,4 @@
-"""The stand-in is the same every time, quick to make, learnable and not trivial."""
+"""The synthetic data set is deterministic, fast to generate, learnable and not trivial."""
 
 import hashlib
 import time
@@ -13,18 +13,18 @@ from src.training import group
 from src.training.trainer import Trainer
 
 
-def test_it_has_the_interface_of_the_real_one_and_is_made_in_seconds() -> None:
+def test_synthetic_data_has_cifar10_layout_and_is_fast() -> None:
     started = time.perf_counter()
-    made = load("synthetic")
+    dataset = load("synthetic")
     assert time.perf_counter() - started < 15
-    assert made.train_images.shape == (10_000, 32, 32, 3)
-    assert made.train_images.dtype == np.uint8
-    assert made.test_images.shape == (2_000, 32, 32, 3)
-    assert np.bincount(made.train_labels).tolist() == [1_000] * 10
-    assert made.last_batch == 2_000
+    assert dataset.train_images.shape == (10_000, 32, 32, 3)
+    assert dataset.train_images.dtype == np.uint8
+    assert dataset.test_images.shape == (2_000, 32, 32, 3)
+    assert np.bincount(dataset.train_labels).tolist() == [1_000] * 10
+    assert dataset.last_batch == 2_000
 
 
-def test_the_seed_decides() -> None:
+def test_synthetic_data_depends_on_seed_only() -> None:
     first, second = synthetic.generate(train=100, test=10), synthetic.generate(train=100, test=10)
     other = synthetic.generate(seed=1, train=100, test=10)
     assert np.array_equal(first.train_images, second.train_images)
@@ -33,7 +33,7 @@ def test_the_seed_decides() -> None:
     assert digest == hashlib.sha256(second.train_labels.tobytes()).hexdigest()
 
 
-def test_a_tiny_model_reaches_60_to_90_percent_in_two_epochs() -> None:
+def test_small_model_reaches_60_to_92_percent_in_two_epochs() -> None:
     data = DeviceDataset.put(load("synthetic"), torch.device("cpu"))
     config = RunConfig(
         base_dataset_path="synthetic",

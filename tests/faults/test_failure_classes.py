@@ -1,4 +1,4 @@
-"""One classification of what breaks runs."""
+"""Classification of exceptions and of recorded failures."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ def os_error(number: int) -> OSError:
 
 
 @pytest.mark.parametrize(
-    ("error", "cause"),
+    ("error", "expected"),
     [
         (MemoryError(), FailureClass.MEMORY),
         (
@@ -47,22 +47,22 @@ def os_error(number: int) -> OSError:
         (UserError("/data/ECC/out of memory: no such folder"), FailureClass.OTHER),
     ],
 )
-def test_the_cause_of_an_exception(error: Exception, cause: FailureClass) -> None:
-    assert classify(error) is cause
+def test_classify_maps_exception_to_failure_class(error: Exception, expected: FailureClass) -> None:
+    assert classify(error) is expected
     wrapped = RuntimeError("a step cannot be captured")
     wrapped.__cause__ = error
-    assert classify(wrapped) is cause
+    assert classify(wrapped) is expected
 
 
-def test_real_errors_of_memory() -> None:
-    with pytest.raises(RuntimeError) as of_torch:
+def test_real_allocation_errors_are_classified_as_memory() -> None:
+    with pytest.raises(RuntimeError) as torch_error:
         torch.empty(2**50)
-    with pytest.raises(MemoryError) as of_numpy:
+    with pytest.raises(MemoryError) as numpy_error:
         np.empty(2**50)
-    assert classify(of_torch.value) is classify(of_numpy.value) is FailureClass.MEMORY
+    assert classify(torch_error.value) is classify(numpy_error.value) is FailureClass.MEMORY
 
 
-def test_the_cause_that_is_written() -> None:
+def test_recorded_class_reads_new_and_old_failure_files() -> None:
     assert recorded_class({"cause": "node trouble", "kind": "x"}) is FailureClass.NODE
     assert (
         recorded_class({"kind": "OutOfMemoryError", "message": "CUDA out"}) is FailureClass.MEMORY
@@ -72,7 +72,7 @@ def test_the_cause_that_is_written() -> None:
     assert recorded_class({}) is FailureClass.OTHER
 
 
-def test_what_the_next_run_would_meet_as_well() -> None:
+def test_affects_every_run_is_true_for_disk_and_user_errors() -> None:
     assert affects_every_run(os_error(errno.ENOSPC))
     assert affects_every_run(os_error(errno.EACCES))
     assert affects_every_run(UserError("x"))
@@ -80,8 +80,8 @@ def test_what_the_next_run_would_meet_as_well() -> None:
     assert not affects_every_run(RuntimeError("No space left on device"))
 
 
-def test_there_is_one_classification() -> None:
-    """Only one file of the code knows these words."""
+def test_failure_texts_occur_only_in_classification_code() -> None:
+    """Only the listed files contain error texts that identify a failure class."""
     words = (
         "out ?of ?memory",
         "No space left on device",
@@ -89,9 +89,13 @@ def test_there_is_one_classification() -> None:
         "torch.OutOfMemoryError",
     )
     src = Path(__file__).parents[2] / "src"
-    knowing = {
+    files_with_words = {
         path.relative_to(src).as_posix()
         for path in src.rglob("*.py")
         if any(word in path.read_text() for word in words)
     }
-    assert knowing == {"common/errors.py", "faults/failure_classes.py", "training/cuda_graphs.py"}
+    assert files_with_words == {
+        "common/errors.py",
+        "faults/failure_classes.py",
+        "training/cuda_graphs.py",
+    }

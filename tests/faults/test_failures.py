@@ -1,4 +1,4 @@
-"""What a worker does about each cause of a failure, in this process and from the command line."""
+"""Reaction of a worker to each failure class, in this process and from the command line."""
 
 import errno
 import os
@@ -30,11 +30,11 @@ from src.training import device
 from src.training.console import SilentDisplay
 from src.training.learner import Learner
 from src.training.trainer import Trainer
-from tests.conftest import Run
+from tests.conftest import RunCommand
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset) -> None:
+def _small_dataset(monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset) -> None:
     monkeypatch.setattr(data, "load", lambda path: small_dataset)
 
 
@@ -47,8 +47,8 @@ def seeds(config: RunConfig, count: int) -> list[RunConfig]:
     return [replace(config, seed=seed) for seed in range(count)]
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, errors: dict[int, Exception]) -> None:
-    """Runs with these seeds break with these errors in their second step."""
+def inject_errors(monkeypatch: pytest.MonkeyPatch, errors: dict[int, Exception]) -> None:
+    """Make runs with the given seeds raise the given errors in their second step."""
     step = Trainer.advance
 
     def advance(trainer: Trainer) -> bool:
@@ -59,7 +59,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, errors: dict[int, Exception]) -> No
     monkeypatch.setattr(Trainer, "advance", advance)
 
 
-def left(runs: Path) -> list[str]:
+def temporary_files(runs: Path) -> list[str]:
     return [path.name for path in runs.rglob(".writing-*")]
 
 
@@ -74,57 +74,61 @@ class Notes(SilentDisplay):
 # memory
 
 
-def test_a_model_that_fits_nowhere_is_put_back_then_fails_with_the_amounts(
+def test_too_large_model_is_put_back_then_fails_with_memory_amounts(
     tiny: RunConfig, tmp_path: Path
 ) -> None:
-    """Really: its second layer would take 3.6 TB."""
-    huge = replace(tiny, model_type="tinyvgg", hidden_units=300_000)
+    """A real allocation failure: the second layer would take 3.6 TB."""
+    too_large = replace(tiny, model_type="tinyvgg", hidden_units=300_000)
     notes = Notes()
-    broken, fine = run(
-        [huge, tiny], runs_dir=tmp_path, options=RunOptions(slots=2, display=lambda total: notes)
+    failed, fine = run(
+        [too_large, tiny],
+        runs_dir=tmp_path,
+        options=RunOptions(slots=2, display=lambda total: notes),
     )
-    assert (broken.state, fine.state) == (State.FAILED, State.DONE)
-    assert notes.lines == [f"{huge.name}: out of memory, put back; from now on 1 at a time"]
-    failure = broken.failure
+    assert (failed.state, fine.state) == (State.FAILED, State.DONE)
+    assert notes.lines == [f"{too_large.name}: out of memory, put back; from now on 1 at a time"]
+    failure = failed.failure
     assert failure
     assert (failure["cause"], failure["kind"]) == ("out of memory", "OutOfMemory")
     assert "asked for 3,240,000.0 MB more" in failure["message"]
     assert "were free" in failure["message"]
-    assert "can't allocate memory" in failure["traceback"], "the cause is told too"
+    assert "can't allocate memory" in failure["traceback"], "the traceback must include the cause"
     assert kind_of(failure) == "out of memory"
-    assert leases.count_failed_attempts(broken.folder) == 1, "what was put back has not failed"
-    again = run([huge], runs_dir=tmp_path, options=RunOptions(retries=0))
+    assert leases.count_failed_attempts(failed.folder) == 1, (
+        "a run that is put back does not count as failed"
+    )
+    again = run([too_large], runs_dir=tmp_path, options=RunOptions(retries=0))
     assert again[0].failure == failure, "retries are bounded"
 
 
-def test_a_run_put_back_gives_the_result_that_it_gives_alone(
+def test_run_put_back_after_out_of_memory_gives_same_result(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = run(seeds(config, 2), runs_dir=tmp_path / "alone")
-    step, starved = Learner.train_batch, list[Learner]()
+    solo_outcomes = run(seeds(config, 2), runs_dir=tmp_path / "alone")
+    step, failed_learners = Learner.train_batch, list[Learner]()
 
-    def starving(learner: Learner, epoch: int, number: int) -> None:
-        if learner.config.seed == 1 and epoch == 1 and not starved:
-            starved.append(learner)
+    def train_or_run_out_of_memory(learner: Learner, epoch: int, number: int) -> None:
+        if learner.config.seed == 1 and epoch == 1 and not failed_learners:
+            failed_learners.append(learner)
             raise torch.OutOfMemoryError("CUDA out of memory")
         step(learner, epoch, number)
 
-    monkeypatch.setattr(Learner, "train_batch", starving)
-    beside = run(seeds(config, 2), runs_dir=tmp_path / "beside", options=RunOptions(slots=2))
-    assert starved
-    for one, other in zip(alone, beside, strict=True):
-        assert one.result
+    monkeypatch.setattr(Learner, "train_batch", train_or_run_out_of_memory)
+    slot_outcomes = run(seeds(config, 2), runs_dir=tmp_path / "beside", options=RunOptions(slots=2))
+    assert failed_learners
+    for item, other in zip(solo_outcomes, slot_outcomes, strict=True):
+        assert item.result
         assert other.result
         assert (other.failure, other.result["attempt"]) == (None, 1)
         for name in ("best_val_accuracy", "train_loss", "test_loss_terminal", "epochs_run"):
-            assert one.result[name] == other.result[name]
+            assert item.result[name] == other.result[name]
 
 
 # disk
 
 
-def full_after(monkeypatch: pytest.MonkeyPatch, free: int, number: int = errno.ENOSPC) -> None:
-    """From now on no more than `free` bytes of a file can be written."""
+def limit_file_size(monkeypatch: pytest.MonkeyPatch, free: int, number: int = errno.ENOSPC) -> None:
+    """Make every write beyond `free` bytes of a file fail with an error number."""
 
     def write(file: files._Watched, chunk: Any) -> int:
         if file.file.tell() + memoryview(chunk).nbytes > free:
@@ -136,57 +140,59 @@ def full_after(monkeypatch: pytest.MonkeyPatch, free: int, number: int = errno.E
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_stops_the_worker_and_says_what_is_needed(
+def test_full_disk_interrupts_runs_and_reports_needed_bytes(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    often = seeds(replace(config, checkpoint_minutes=0), 2)
+    configs = seeds(replace(config, checkpoint_minutes=0), 2)
     with monkeypatch.context() as patch:
-        full_after(patch, 50_000, number)
+        limit_file_size(patch, 50_000, number)
         with pytest.raises(DiskFull, match=r"resume.pt: .+ is needed, .+ MB is free") as full:
-            run(often, runs_dir=tmp_path, options=RunOptions(slots=2))
-    folders = [RunFolder.of(one, tmp_path) for one in often]
+            run(configs, runs_dir=tmp_path, options=RunOptions(slots=2))
+    folders = [RunFolder.of(item, tmp_path) for item in configs]
     assert [folder.state() for folder in folders] == [State.INTERRUPTED] * 2
     assert [leases.latest(folder.path) for folder in folders] != [None, None]
     for folder in folders:
         assert (leases.latest(folder.path) or {})["ended"] == "stopped"
         assert not folder.failure()
-    assert not left(tmp_path)
-    outcomes = run(often, runs_dir=tmp_path)
-    assert [one.state for one in outcomes] == [State.DONE] * 2
+    assert not temporary_files(tmp_path)
+    outcomes = run(configs, runs_dir=tmp_path)
+    assert [item.state for item in outcomes] == [State.DONE] * 2
     assert full.value.needed
-    assert 4 * 201_230 < full.value.needed < 4 * 201_230 + 100_000, "weights; no step is done"
+    assert 4 * 201_230 < full.value.needed < 4 * 201_230 + 100_000, (
+        "a checkpoint at step 0 is about the size of the weights"
+    )
 
 
-@pytest.mark.parametrize("what", ["predictions.npz", "best_val_acc.pt"])
-def test_a_result_that_does_not_fit_is_not_half_there(
-    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+@pytest.mark.parametrize("file_name", ["predictions.npz", "best_val_acc.pt"])
+def test_full_disk_leaves_no_partial_result_file(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_name: str
 ) -> None:
-    keep = {"predictions.npz": "none", "best_val_acc.pt": "best"}
-    tiny = replace(tiny, keep_checkpoints=keep[what])
+    keep_checkpoints = {"predictions.npz": "none", "best_val_acc.pt": "best"}
+    tiny = replace(tiny, keep_checkpoints=keep_checkpoints[file_name])
     with monkeypatch.context() as patch:
-        full_after(patch, 4_000)
-        with pytest.raises(DiskFull, match=what):
+        limit_file_size(patch, 4_000)
+        with pytest.raises(DiskFull, match=file_name):
             run([tiny], runs_dir=tmp_path)
     folder = RunFolder.of(tiny, tmp_path)
     assert folder.state() == State.INTERRUPTED
-    assert not left(tmp_path)
-    assert not (folder.path / what).exists()
+    assert not temporary_files(tmp_path)
+    assert not (folder.path / file_name).exists()
 
 
-def test_what_is_needed_is_what_would_have_been_written(tmp_path: Path) -> None:
+def test_disk_full_error_has_exact_needed_size(tmp_path: Path) -> None:
     def save(file: IO[bytes]) -> None:
         torch.save({"a": torch.zeros(1000)}, file)
 
     files.write(tmp_path / "a", save)
     with pytest.MonkeyPatch.context() as patch:
-        full_after(patch, 500)
+        limit_file_size(patch, 500)
         with pytest.raises(DiskFull) as full:
             files.write(tmp_path / "b", save)
     assert full.value.needed == (tmp_path / "a").stat().st_size
     assert os.listdir(tmp_path) == ["a"]
 
 
-_ON_A_SMALL_DISK = """
+_SMALL_DISK_SCRIPT = """
 mount -t tmpfs -o size=1M none "$0" || exit
 "$@" --runs "$0/runs"
 status=$?
@@ -196,22 +202,22 @@ exit $status
 """
 
 
-def test_a_disk_that_is_really_full(
-    command: Run, own_mounts: tuple[str, ...], tmp_path: Path
+def test_full_tmpfs_gives_one_line_error_and_keeps_checkpoint(
+    command: RunCommand, private_mounts: tuple[str, ...], tmp_path: Path
 ) -> None:
-    alone = (*own_mounts, "bash", "-c", _ON_A_SMALL_DISK, tmp_path)
+    prefix = (*private_mounts, "bash", "-c", _SMALL_DISK_SCRIPT, tmp_path)
     main = (sys.executable, "src/main.py", "-d", "synthetic", "-m", "cifar10net", "-b", 50, "-e", 3)
-    words = (*alone, *main, "--max_images", 300, "--checkpoint_minutes", 0)
-    done = command(*words, check=None)
-    assert done.returncode == ExitStatus.SOME_RUNS_FAILED, done.stderr
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    arguments = (*prefix, *main, "--max_images", 300, "--checkpoint_minutes", 0)
+    completed = command(*arguments, check=None)
+    assert completed.returncode == ExitStatus.SOME_RUNS_FAILED, completed.stderr
+    [line] = [line for line in completed.stderr.splitlines() if line.startswith("error:")]
     assert f"error: {tmp_path}/runs/cifar10net/" in line
     assert "No space left on device: about 3." in line
     assert "kB is free there; make room, and the same command goes on" in line
-    assert "Traceback" not in done.stderr
-    assert '"ended": "stopped"' in done.stdout
-    assert ".writing" not in done.stdout
-    assert "resume.pt" in done.stdout, "that of the beginning fits, and stays"
+    assert "Traceback" not in completed.stderr
+    assert '"ended": "stopped"' in completed.stdout
+    assert ".writing" not in completed.stdout
+    assert "resume.pt" in completed.stdout, "the first checkpoint fits and is kept"
 
 
 # nodes
@@ -225,18 +231,18 @@ def test_a_disk_that_is_really_full(
         OSError(errno.ESTALE, "Stale file handle"),
     ],
 )
-def test_node_trouble_stops_the_worker_and_is_counted(
+def test_node_failure_stops_worker_and_second_excludes_node(
     tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setenv("SLURMD_NODENAME", "n7")
     runs = seeds(tiny, 3)
-    first, second, third = (RunFolder.of(one, tmp_path) for one in runs)
+    first, second, third = (RunFolder.of(item, tmp_path) for item in runs)
     with monkeypatch.context() as patch:
-        failing(patch, {0: error})
-        with pytest.raises(NodeFailure, match="trouble of node n7: ") as once:
+        inject_errors(patch, {0: error})
+        with pytest.raises(NodeFailure, match="trouble of node n7: ") as first_failure:
             run(runs, runs_dir=tmp_path, options=RunOptions(slots=2, retries=2))
-        assert isinstance(once.value, Stopped)
-        assert once.value.exclude == ()
+        assert isinstance(first_failure.value, Stopped)
+        assert first_failure.value.exclude == ()
         assert [folder.state() for folder in (first, second, third)] == [
             State.FAILED,
             State.INTERRUPTED,
@@ -250,34 +256,34 @@ def test_node_trouble_stops_the_worker_and_is_counted(
             *("failed", "node trouble"),
             "n7",
         )
-        with pytest.raises(NodeFailure) as twice:
+        with pytest.raises(NodeFailure) as second_failure:
             run(runs, runs_dir=tmp_path, options=RunOptions(slots=2, retries=2))
-        assert twice.value.exclude == ("n7",)
+        assert second_failure.value.exclude == ("n7",)
         with pytest.raises(NodeFailure):
             run(runs, runs_dir=tmp_path, options=RunOptions(slots=2, retries=2))
         outcomes = run(runs, runs_dir=tmp_path, options=RunOptions(slots=2, retries=2))
-    assert [one.state for one in outcomes] == [State.FAILED, State.DONE, State.DONE]
+    assert [item.state for item in outcomes] == [State.FAILED, State.DONE, State.DONE]
     assert leases.count_failed_attempts(first.path) == 3, "retries are bounded"
 
 
-def test_trouble_that_no_run_can_tell_of_counts_as_repeated(
+def test_unrecordable_node_failure_excludes_node_at_once(
     tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURMD_NODENAME", "n7")
 
-    def broken(*_: object, **__: object) -> None:
+    def fail_to_write(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(RunFolder, "write_failure", broken)
-    failing(monkeypatch, {0: OSError(errno.EIO, "Input/output error")})
-    with pytest.raises(NodeFailure) as ended:
+    monkeypatch.setattr(RunFolder, "write_failure", fail_to_write)
+    inject_errors(monkeypatch, {0: OSError(errno.EIO, "Input/output error")})
+    with pytest.raises(NodeFailure) as caught:
         run([tiny], runs_dir=tmp_path)
-    assert ended.value.exclude == ("n7",)
+    assert caught.value.exclude == ("n7",)
     assert RunFolder.of(tiny, tmp_path).state() == State.INTERRUPTED
     assert bad_nodes(tmp_path) == []
 
 
-def test_a_gpu_that_slurm_gave_and_that_is_not_there(
+def test_missing_gpu_of_slurm_job_is_node_failure(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -287,22 +293,25 @@ def test_a_gpu_that_slurm_gave_and_that_is_not_there(
     assert device.pick_device("auto").type == "cpu"
     monkeypatch.setenv("SLURM_JOB_GPUS", "0")
     assert device.pick_device("cpu").type == "cpu"
-    with pytest.raises(NodeFailure, match="no GPU of this job") as ended:
+    with pytest.raises(NodeFailure, match="no GPU of this job") as caught:
         device.pick_device("auto")
-    assert ended.value.exclude == ("n7",)
+    assert caught.value.exclude == ("n7",)
     monkeypatch.setattr(device, "_NVIDIA_DRIVER", tmp_path / "none")
-    assert device.pick_device("auto").type == "cpu", "a rehearsal, with GPUs that are none"
+    assert device.pick_device("auto").type == "cpu", (
+        "without the NVIDIA driver the job is a rehearsal without GPUs"
+    )
 
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Path]]:
-    """Be job 12, which must not run on some nodes anyway; what Slurm is asked to do, by line."""
+    """Pose as job 12 with given excluded nodes; return the log of fake scontrol calls."""
 
     def begin(excluded: str) -> Path:
-        asked, told = tmp_path / "asked", f"JobId=12 ExcNodeList={excluded} ReqB:S:C:T=0:0:*:*"
+        calls = tmp_path / "calls"
+        job_info = f"JobId=12 ExcNodeList={excluded} ReqB:S:C:T=0:0:*:*"
         bodies = {
             "squeue": "echo RUNNING",
-            "scontrol": f"echo $* >>{asked}\n[[ $* == *show* ]] && echo '{told}'\nexit 0",
+            "scontrol": f"echo $* >>{calls}\n[[ $* == *show* ]] && echo '{job_info}'\nexit 0",
         }
         for name, body in bodies.items():
             (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
@@ -311,14 +320,14 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
         monkeypatch.setenv("SLURM_JOB_ID", "12")
         monkeypatch.setenv("REQUEUE_ON_STOP", "1")
         monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
-        return asked
+        return calls
 
     before = signal.getsignal(signal.SIGTERM)
     yield begin
     signal.signal(signal.SIGTERM, before)
 
 
-def ended(main: Callable[..., ExitStatus]) -> int:
+def exit_status_of(main: Callable[..., ExitStatus]) -> int:
     with pytest.raises(SystemExit) as exit_:
         run_main(main)
     return int(exit_.value.code or 0)
@@ -332,49 +341,51 @@ def ended(main: Callable[..., ExitStatus]) -> int:
         (("n7", "n8"), "n[1-3]", ["update jobid=12 excnodelist=n[1-3],n7,n8"]),
     ],
 )
-def test_the_job_goes_on_but_not_on_nodes_that_failed_repeatedly(
+def test_node_failure_requeues_job_and_excludes_bad_nodes(
     job: Callable[[str], Path],
     capsys: pytest.CaptureFixture[str],
     exclude: tuple[str, ...],
     before: str,
     update: list[str],
 ) -> None:
-    asked = job(before)
+    scontrol_log = job(before)
 
-    def main(words: object) -> ExitStatus:
+    def main(arguments: object) -> ExitStatus:
         raise NodeFailure("trouble of node n7: ECC", exclude)
 
-    assert ended(main) == ExitStatus.STOPPED
-    said = [line for line in asked.read_text().splitlines() if "show" not in line]
-    assert said == ["requeue 12", *update], "only a job that waits takes the update"
+    assert exit_status_of(main) == ExitStatus.STOPPED
+    scontrol_calls = [line for line in scontrol_log.read_text().splitlines() if "show" not in line]
+    assert scontrol_calls == ["requeue 12", *update], (
+        "the update must follow the requeue, since only pending jobs accept it"
+    )
     first, *_ = capsys.readouterr().err.splitlines()
     assert first.startswith("trouble of node n7: ECC; runs are left at their last checkpoints")
 
 
-def test_a_signal_excludes_nothing(
+def test_stop_by_signal_requeues_without_excluding_nodes(
     job: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = job("(null)")
+    scontrol_log = job("(null)")
 
-    def main(words: object) -> ExitStatus:
+    def main(arguments: object) -> ExitStatus:
         raise Stopped
 
-    assert ended(main) == ExitStatus.STOPPED
-    assert asked.read_text() == "requeue 12\n"
+    assert exit_status_of(main) == ExitStatus.STOPPED
+    assert scontrol_log.read_text() == "requeue 12\n"
     assert "by a signal; everything is saved" in capsys.readouterr().err
 
 
-# the same traceback
+# circuit breaker: several runs with the same traceback
 
 
 @pytest.fixture
-def bug(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Runs with these seeds meet one bug from now on, each with a message of its own."""
+def inject_bug(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that gives runs with certain seeds the same bug, with varied messages."""
     step = Trainer.save_if_due
 
-    def begin(*broken: int) -> None:
+    def begin(*seeds: int) -> None:
         def save_if_due(trainer: Trainer) -> None:
-            if trainer.config.seed in broken and trainer.state.step == 2:
+            if trainer.config.seed in seeds and trainer.state.step == 2:
                 raise KeyError(f"layer {trainer.config.seed}")
             step(trainer)
 
@@ -383,14 +394,14 @@ def bug(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return begin
 
 
-def test_the_same_traceback_over_three_runs_stops_the_sweep(
-    tiny: RunConfig, tmp_path: Path, bug: Callable[..., None]
+def test_three_runs_with_same_traceback_stop_sweep(
+    tiny: RunConfig, tmp_path: Path, inject_bug: Callable[..., None]
 ) -> None:
     runs = seeds(tiny, 6)
-    bug(*range(6))
+    inject_bug(*range(6))
     with pytest.raises(SweepStopped) as stopped:
         run(runs, runs_dir=tmp_path / "my runs")
-    folders = [RunFolder.of(one, tmp_path / "my runs") for one in runs]
+    folders = [RunFolder.of(item, tmp_path / "my runs") for item in runs]
     states = [folder.state() for folder in folders]
     assert states == [State.FAILED] * 3 + [State.PENDING] * 3
     [line] = str(stopped.value).splitlines()
@@ -400,84 +411,84 @@ def test_the_same_traceback_over_three_runs_stops_the_sweep(
         assert folder.path.name in line
     assert f"src.sweep retry --all --kind KeyError --runs '{tmp_path}/my runs'" in line
 
-    with pytest.raises(SweepStopped):  # a worker that begins later, and what `submit` asks
+    with pytest.raises(SweepStopped):  # also for a worker that starts later, and for `submit`
         run(runs, runs_dir=tmp_path / "my runs")
     assert [folder.state() for folder in folders] == states
-    bug()
+    inject_bug()
     outcomes = run(runs, runs_dir=tmp_path / "my runs", options=RunOptions(retry_failed=True))
-    assert [one.state for one in outcomes] == [State.DONE] * 6
+    assert [item.state for item in outcomes] == [State.DONE] * 6
 
 
-def test_other_open_runs_are_saved_when_the_sweep_stops(
-    config: RunConfig, tmp_path: Path, bug: Callable[..., None]
+def test_open_runs_are_saved_when_sweep_stops(
+    config: RunConfig, tmp_path: Path, inject_bug: Callable[..., None]
 ) -> None:
     runs = seeds(config, 5)
-    bug(0, 1, 2)
+    inject_bug(0, 1, 2)
     with pytest.raises(SweepStopped):
         run(runs, runs_dir=tmp_path, options=RunOptions(slots=5))
-    states = [RunFolder.of(one, tmp_path).state() for one in runs]
+    states = [RunFolder.of(item, tmp_path).state() for item in runs]
     assert states == [State.FAILED] * 3 + [State.INTERRUPTED] * 2
     assert len(list(tmp_path.glob("*/*/resume.pt"))) == 2
 
 
-def test_a_success_in_between_lets_the_sweep_go_on(
-    tiny: RunConfig, tmp_path: Path, bug: Callable[..., None]
+def test_success_between_failures_keeps_sweep_running(
+    tiny: RunConfig, tmp_path: Path, inject_bug: Callable[..., None]
 ) -> None:
-    bug(0, 1, 3, 4)
+    inject_bug(0, 1, 3, 4)
     outcomes = run(seeds(tiny, 6), runs_dir=tmp_path)
-    assert [one.state == State.DONE for one in outcomes] == [False, False, True] * 2
+    assert [item.state == State.DONE for item in outcomes] == [False, False, True] * 2
 
 
-def test_failures_of_other_workers_are_seen(
-    tiny: RunConfig, tmp_path: Path, bug: Callable[..., None]
+def test_circuit_breaker_counts_failures_of_other_workers(
+    tiny: RunConfig, tmp_path: Path, inject_bug: Callable[..., None]
 ) -> None:
     runs = seeds(tiny, 5)
-    bug(*range(5))
+    inject_bug(*range(5))
     run(runs[:1], runs_dir=tmp_path)
     run(runs[1:2], runs_dir=tmp_path)
     with pytest.raises(SweepStopped):
         run(runs, runs_dir=tmp_path, options=RunOptions(retries=0))
-    failed = [RunFolder.of(one, tmp_path).state() == State.FAILED for one in runs]
+    failed = [RunFolder.of(item, tmp_path).state() == State.FAILED for item in runs]
     assert failed == [True] * 3 + [False] * 2
 
 
-def test_neither_divergence_nor_tracebacks_that_differ_stop_a_sweep(
+def test_divergence_and_different_tracebacks_do_not_stop_sweep(
     tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad = [replace(one, learning_rate=1e30, precision="float32") for one in seeds(tiny, 4)]
-    assert {one.state for one in run(bad, runs_dir=tmp_path / "a")} == {State.FAILED}
-    failing(monkeypatch, {0: KeyError(), 1: ValueError(), 2: TypeError(), 3: IndexError()})
-    assert {one.state for one in run(seeds(tiny, 4), runs_dir=tmp_path / "b")} == {State.FAILED}
+    bad = [replace(item, learning_rate=1e30, precision="float32") for item in seeds(tiny, 4)]
+    assert {item.state for item in run(bad, runs_dir=tmp_path / "a")} == {State.FAILED}
+    inject_errors(monkeypatch, {0: KeyError(), 1: ValueError(), 2: TypeError(), 3: IndexError()})
+    assert {item.state for item in run(seeds(tiny, 4), runs_dir=tmp_path / "b")} == {State.FAILED}
     assert (
-        find_repeated_failure(RunFolder.of(one, tmp_path / "b").path for one in seeds(tiny, 4))
+        find_repeated_failure(RunFolder.of(item, tmp_path / "b").path for item in seeds(tiny, 4))
         is None
     )
 
 
-def test_submit_refuses_until_the_failures_are_forgotten(
+def test_submit_refuses_until_retry_after_repeated_failures(
     tiny: RunConfig,
     tmp_path: Path,
-    bug: Callable[..., None],
+    inject_bug: Callable[..., None],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     runs = seeds(tiny, 5)
     sets.write([runs], tmp_path / "sets")
     where = ["--runs", str(tmp_path / "runs")]
-    words = ["--sets", str(tmp_path / "sets"), *where, "--executor", "inline"]
-    bug(*range(5))
-    monkeypatch.setattr(sys, "argv", ["submit", *words])
-    assert ended(submit.main) == ExitStatus.SOME_RUNS_FAILED
+    arguments = ["--sets", str(tmp_path / "sets"), *where, "--executor", "inline"]
+    inject_bug(*range(5))
+    monkeypatch.setattr(sys, "argv", ["submit", *arguments])
+    assert exit_status_of(submit.main) == ExitStatus.SOME_RUNS_FAILED
     first = capsys.readouterr().err
     assert len(list(tmp_path.glob("runs/*/*/attempts/*.json"))) == 3
-    assert ended(submit.main) == ExitStatus.SOME_RUNS_FAILED
+    assert exit_status_of(submit.main) == ExitStatus.SOME_RUNS_FAILED
     [line] = capsys.readouterr().err.splitlines()
     assert line in first
     assert line.startswith("error: 3 runs failed with the same traceback")
     assert len(list(tmp_path.glob("runs/*/*/attempts/*.json"))) == 3
 
-    bug()
-    assert submit.main([*words, "--dry-run", "--retry-failed"]) == ExitStatus.DONE
+    inject_bug()
+    assert submit.main([*arguments, "--dry-run", "--retry-failed"]) == ExitStatus.DONE
     retry.main(["--all", "--kind", "KeyError", *where])
-    assert submit.main(words) == ExitStatus.DONE
+    assert submit.main(arguments) == ExitStatus.DONE
     assert len(list(tmp_path.glob("runs/*/*/result.json"))) == 5

@@ -1,4 +1,4 @@
-"""The architectures have the published sizes and shapes."""
+"""Architectures: published numbers of parameters, shapes, layers and options."""
 
 import math
 import subprocess
@@ -32,7 +32,7 @@ FEATURES = {
 
 
 @pytest.mark.parametrize("name", model_types())
-def test_parameters_and_shapes(name: str) -> None:
+def test_architecture_has_published_parameters_and_shapes(name: str) -> None:
     model = models.create(name).eval()
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
     images = torch.randn(3, 3, 32, 32)
@@ -45,8 +45,8 @@ def test_parameters_and_shapes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", model_types())
-def test_made_without_data_it_tells_its_shapes(name: str) -> None:
-    """As the benchmarks ask it for its operations, and a run whether it convolves."""
+def test_architecture_runs_on_meta_device(name: str) -> None:
+    """Benchmarks count operations, and runs look for convolutions, on the meta device."""
     with torch.device("meta"):
         model = models.create(name).eval()
         assert model(torch.empty(3, 3, 32, 32)).shape == (3, 10)
@@ -65,7 +65,7 @@ def test_evaluation_batch_keeps_activations_below_a_gigabyte(name: str) -> None:
     assert max(sizes) < 1e9
 
 
-def test_images_of_a_batch_do_not_see_each_other_in_evaluation() -> None:
+def test_evaluation_is_independent_of_other_images_in_batch() -> None:
     images = torch.randn(4, 3, 32, 32)
     for name in ("cnn", "resnet", "cifar10net_6", "tinyvgg", "resnet9"):
         model = models.create(name).eval()
@@ -73,19 +73,19 @@ def test_images_of_a_batch_do_not_see_each_other_in_evaluation() -> None:
             assert torch.allclose(model(images)[:2], model(images[:2]), atol=1e-4)
 
 
-def test_vit_patches_are_rows_of_pixels() -> None:
-    """The first patch is the 4x4 corner, its pixels row by row, channels innermost."""
+def test_vit_patch_embedding_gets_row_major_pixels() -> None:
+    """Patches are 4x4 blocks of pixels, flattened row by row with channels last."""
     model: Any = models.create("vit")
-    seen: list[torch.Tensor] = []
-    model.embed.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    embedded: list[torch.Tensor] = []
+    model.embed.register_forward_pre_hook(lambda _, inputs: embedded.append(inputs[0]))
     images = torch.arange(3 * 32 * 32, dtype=torch.float32).view(1, 3, 32, 32)
     with torch.no_grad():
         model.features(images)
     corner = images[0, :, :4, 4:8].permute(1, 2, 0).reshape(-1)
-    assert torch.equal(seen[0][0, 1], corner)
+    assert torch.equal(embedded[0][0, 1], corner)
 
 
-def test_vit_positions_are_the_published_formula() -> None:
+def test_vit_position_embeddings_match_published_formula() -> None:
     model: Any = models.create("vit")
     positions = model.positions
     assert positions.shape == (64, 2048)
@@ -96,7 +96,7 @@ def test_vit_positions_are_the_published_formula() -> None:
     assert [row[part * 512 + 7].item() for part in range(4)] == pytest.approx(expected, abs=1e-5)
 
 
-def test_an_architecture_without_features_is_refused() -> None:
+def test_classifier_without_features_method_raises_type_error() -> None:
     class Headless(Classifier):
         pass
 
@@ -105,7 +105,7 @@ def test_an_architecture_without_features_is_refused() -> None:
         headless()
 
 
-def test_dropout_is_an_option_where_there_is_some() -> None:
+def test_dropout_option_is_rejected_by_models_without_dropout() -> None:
     rates = {m.p for m in models.create("cnn", dropout=0.4).modules() if hasattr(m, "p")}
     assert rates == {0.4}
     with pytest.raises(UserError, match="--dropout: model resnet has no such option"):
@@ -114,11 +114,11 @@ def test_dropout_is_an_option_where_there_is_some() -> None:
 
 
 def layers(model: Classifier) -> list[str]:
-    """The kinds of a model's layers, in order."""
+    """Return the class names of a model's layers in order."""
     return [type(m).__name__ for m in model.modules() if not list(m.children())]
 
 
-def test_tinyvgg_is_that_of_the_cnn_explainer() -> None:
+def test_tinyvgg_has_layers_of_cnn_explainer() -> None:
     block = ["Conv2d", "ReLU", "Conv2d", "ReLU", "MaxPool2d"]
     assert layers(models.create("tinyvgg")) == [*block, *block, "Flatten", "Linear"]
     ten = models.create("tinyvgg", hidden_units=10)
@@ -126,9 +126,9 @@ def test_tinyvgg_is_that_of_the_cnn_explainer() -> None:
     assert ten.features(torch.randn(2, 3, 32, 32)).shape == (2, 640)
 
 
-def test_tinyvgg_with_batch_norm_and_dropout() -> None:
-    normed = models.create("tinyvgg", batch_norm=True)
-    assert sum(p.numel() for p in normed.parameters()) == 154_058
+def test_tinyvgg_options_add_batch_norm_and_dropout() -> None:
+    with_batch_norm = models.create("tinyvgg", batch_norm=True)
+    assert sum(p.numel() for p in with_batch_norm.parameters()) == 154_058
     model = models.create("tinyvgg", batch_norm=True, dropout=0.2)
     block = [*["Conv2d", "BatchNorm2d", "ReLU"] * 2, "MaxPool2d", "Dropout2d"]
     assert layers(model) == [*block, *block, "Flatten", "Dropout", "Linear"]
@@ -139,7 +139,7 @@ def test_tinyvgg_with_batch_norm_and_dropout() -> None:
     assert torch.equal(model.head(model.features(images)), model(images))
 
 
-def test_resnet9_pools_before_it_normalises_and_drops_out() -> None:
+def test_resnet9_pools_before_batch_norm() -> None:
     block, pooled = (
         ["Conv2d", "BatchNorm2d", "ReLU"],
         ["Conv2d", "MaxPool2d", "BatchNorm2d", "ReLU"],
@@ -150,18 +150,18 @@ def test_resnet9_pools_before_it_normalises_and_drops_out() -> None:
     assert rates == [0.1] * 8
 
 
-def test_cifar10nets_pairs_share_their_batch_norm() -> None:
+def test_cifar10net_variants_have_published_layers() -> None:
     norms = {m for m in models.create("cifar10net_4").modules() if isinstance(m, nn.BatchNorm2d)}
     assert sorted(norm.num_features for norm in norms) == [16, 32]
     residual: Any = models.create("cifar10net_6")
     kernels = [block.projection.kernel_size for block in residual.convolutions[:2]]
     assert kernels == [(9, 9), (5, 5)]
-    found = models.create("cifar10net", fc1=128, fc2=128, dropout=0.46)
-    assert layers(found) == layers(models.create("cifar10net_optim"))
+    optimized = models.create("cifar10net", fc1=128, fc2=128, dropout=0.46)
+    assert layers(optimized) == layers(models.create("cifar10net_optim"))
     assert {m.p for m in models.create("cifar10net_7").modules() if hasattr(m, "p")} == {0.5}
 
 
-def test_options_of_a_config_reach_its_model() -> None:
+def test_model_options_of_config_are_passed_to_model() -> None:
     config = RunConfig(model_type="tinyvgg", hidden_units=8, batch_norm=True, dropout=0.0)
     options = models.options_of(config)
     assert options == {"hidden_units": 8, "batch_norm": True, "dropout": 0.0}
@@ -172,11 +172,11 @@ def test_options_of_a_config_reach_its_model() -> None:
             models.check_options("cnn", {name: options[name]})
 
 
-def test_an_unknown_name_lists_the_known() -> None:
+def test_unknown_model_error_lists_known_models() -> None:
     with pytest.raises(UserError, match="expected one of resnet, cnn, vit"):
         models.create("lenet")
 
 
-def test_names_are_known_without_torch() -> None:
+def test_model_types_does_not_import_torch() -> None:
     code = "import sys, src.config as c; c.model_types(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,4 +1,4 @@
-"""Weights from outside: what is read, what is refused, and that names do not matter."""
+"""Loading state dicts of other code: matching by order and shape, wrappers, invalid files."""
 
 import os
 import random
@@ -20,18 +20,18 @@ State = dict[str, Tensor]
 COUNTER = "num_batches_tracked"
 
 
-def renamed(state: State) -> State:
-    """The same tensors in the same order under names that tell nothing."""
+def with_arbitrary_names(state: State) -> State:
+    """Return the same tensors in the same order under arbitrary names."""
     names = [f"layer{number}" for number in range(len(state))]
     random.Random(0).shuffle(names)
     return {
-        f"{name}.{COUNTER}" if ours.endswith(COUNTER) else name: tensor
-        for name, (ours, tensor) in zip(names, state.items(), strict=True)
+        f"{name}.{COUNTER}" if original.endswith(COUNTER) else name: tensor
+        for name, (original, tensor) in zip(names, state.items(), strict=True)
     }
 
 
-def filled(model: nn.Module, seed: int) -> State:
-    """A state dict of a model in which no two tensors are equal."""
+def random_state(model: nn.Module, seed: int) -> State:
+    """Return a state dict of a model with random values."""
     random_ = torch.Generator().manual_seed(seed)
     return {
         name: tensor if name.endswith(COUNTER) else torch.rand(tensor.shape, generator=random_)
@@ -40,43 +40,43 @@ def filled(model: nn.Module, seed: int) -> State:
 
 
 @pytest.mark.parametrize("name", model_types())
-def test_any_names_will_do(name: str, tmp_path: Path) -> None:
+def test_state_dict_with_arbitrary_names_is_loaded(name: str, tmp_path: Path) -> None:
     model = models.create(name)
-    state = filled(model, 1)
-    torch.save(renamed(state), tmp_path / "theirs.pt")
+    state = random_state(model, 1)
+    torch.save(with_arbitrary_names(state), tmp_path / "theirs.pt")
     load_into(model, read_state(tmp_path / "theirs.pt"), "theirs.pt")
     loaded = model.state_dict()
     assert list(loaded) == list(state)
     assert all(torch.equal(loaded[key], state[key]) for key in state)
 
 
-def test_dead_taps_are_loaded_too() -> None:
-    state = filled(models.create("resnet"), 2)
+def test_state_dict_is_loaded_into_whole_map_convolutions() -> None:
+    state = random_state(models.create("resnet"), 2)
     model = replace_convolutions(models.create("resnet"))
-    load_into(model, renamed(state), "x")
+    load_into(model, with_arbitrary_names(state), "x")
     loaded = model.state_dict()
     assert all(torch.equal(loaded[key], state[key]) for key in state)
 
 
-def test_a_network_written_elsewhere_gives_the_same_logits() -> None:
-    theirs = nn.Sequential(
+def test_weights_of_equivalent_network_give_same_logits() -> None:
+    other_model = nn.Sequential(
         *(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
         *(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
         *(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Flatten(), nn.Linear(8 * 8 * 8, 10)),
     )
-    theirs.load_state_dict(filled(theirs, 3))
-    ours = models.create("tinyvgg", hidden_units=8, batch_norm=True)
-    load_into(ours, theirs.state_dict(), "x")
+    other_model.load_state_dict(random_state(other_model, 3))
+    model = models.create("tinyvgg", hidden_units=8, batch_norm=True)
+    load_into(model, other_model.state_dict(), "x")
     images = torch.rand(4, 3, 32, 32)
     with torch.no_grad():
-        assert torch.equal(ours.eval()(images), theirs.eval()(images))
+        assert torch.equal(model.eval()(images), other_model.eval()(images))
 
 
-def test_own_names_win_over_order() -> None:
+def test_matching_names_take_precedence_over_order() -> None:
     model = models.create("cifar10net")
-    state = filled(model, 4)
+    state = random_state(model, 4)
     backwards = dict(reversed(state.items()))
     load_into(model, {k: v for k, v in backwards.items() if not k.endswith(COUNTER)}, "x")
     loaded = model.state_dict()
@@ -85,7 +85,9 @@ def test_own_names_win_over_order() -> None:
 
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", None])
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
-def test_usual_wrappings_are_taken_off(key: str | None, prefix: str, tmp_path: Path) -> None:
+def test_common_keys_and_prefixes_are_stripped(
+    key: str | None, prefix: str, tmp_path: Path
+) -> None:
     state = models.create("tinyvgg", hidden_units=2).state_dict()
     inner: Any = {prefix + name: tensor for name, tensor in state.items()}
     torch.save({"epoch": 3, key: inner} if key else inner, tmp_path / "x.pt")
@@ -95,7 +97,7 @@ def test_usual_wrappings_are_taken_off(key: str | None, prefix: str, tmp_path: P
 
 
 def changed(change: str) -> State:
-    state = renamed(models.create("tinyvgg", hidden_units=4).state_dict())
+    state = with_arbitrary_names(models.create("tinyvgg", hidden_units=4).state_dict())
     names = list(state)
     if change == "shape":
         state[names[2]] = torch.zeros(4, 5, 3, 3)
@@ -107,23 +109,23 @@ def changed(change: str) -> State:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("shape", r"f: entry 3 does not fit: 'layer\d' is \(4, 5, 3, 3\), expected \(4, 4, 3, 3\)"),
         ("more", r"f: 'extra' \(7,\) is one entry too many"),
         ("less", r"f: ends before entry 10, 'head.bias' \(10,\)"),
     ],
 )
-def test_the_first_misfit_is_named(change: str, said: str) -> None:
+def test_first_mismatched_entry_is_named_and_nothing_loaded(change: str, message: str) -> None:
     model = models.create("tinyvgg", hidden_units=4)
-    before = filled(model, 5)
+    before = random_state(model, 5)
     model.load_state_dict(before)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         load_into(model, changed(change), "f")
     assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)
 
 
-class Evil:
+class MaliciousPickle:
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("touch evil",)
 
@@ -138,7 +140,7 @@ def bad_file(path: Path, kind: str) -> None:
         path.mkdir()
     elif kind != "missing":
         content = {
-            "code": Evil(),
+            "code": MaliciousPickle(),
             "module": nn.Linear(2, 2),
             "list": [torch.zeros(2)],
             "numbers": {"lr": 0.1},
@@ -155,18 +157,18 @@ def bad_file(path: Path, kind: str) -> None:
         *("empty", "wrapped"),
     ],
 )
-def test_other_files_are_refused(
+def test_invalid_weights_file_is_rejected_in_one_line(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     bad_file(tmp_path / "x.pt", kind)
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError) as caught:
         read_state(tmp_path / "x.pt")
-    assert re.fullmatch(r".*x\.pt: .+", str(refused.value)), "one line"
+    assert re.fullmatch(r".*x\.pt: .+", str(caught.value)), "one line"
     assert not (tmp_path / "evil").exists()
 
 
-def test_zero_bytes_are_refused(tmp_path: Path) -> None:
+def test_empty_weights_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "x.pt").touch()
     with pytest.raises(UserError, match=r"x\.pt: not a state dict"):
         read_state(tmp_path / "x.pt")

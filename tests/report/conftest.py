@@ -17,7 +17,7 @@ from src.report.report_data import ReportData
 from src.runs.aggregate import PUBLISHED_COLUMNS, collect, write_csv
 from src.sweep import grid
 from src.sweep.status.page_state import state_of_folders
-from tests.conftest import lacking
+from tests.conftest import skip_or_fail
 from tests.report import made_up
 
 if TYPE_CHECKING:
@@ -97,6 +97,6 @@ def browser() -> Iterator["Browser"]:
     from docs import browser
 
     if browser.installed() is None:
-        lacking("needs a browser: chromium")
+        skip_or_fail("needs a browser: chromium")
     with browser.chromium() as found:
         yield found

@@ -16,12 +16,14 @@ from src.report.__main__ import main
 from src.report.report_data import ReportData
 from src.sweep import grid
 from src.sweep.status.page_state import read_sets
-from tests.conftest import Run
+from tests.conftest import RunCommand
 from tests.report import made_up
 from tests.report.page_parts import core_of
 
 
-def test_commands_of_a_published_table(command: Run, published: Path, tmp_path: Path) -> None:
+def test_commands_of_a_published_table(
+    command: RunCommand, published: Path, tmp_path: Path
+) -> None:
     report = ("python", "-m", "src.report")
     done = command(*report, "--csv", published, "--out", tmp_path / "r")
     written = {path.name for path in (tmp_path / "r").iterdir()}
@@ -53,7 +55,7 @@ def test_commands_of_a_published_table(command: Run, published: Path, tmp_path: 
         assert part in done.stderr
 
 
-def test_commands_of_run_folders(trained: Path, command: Run, tmp_path: Path) -> None:
+def test_commands_of_run_folders(trained: Path, command: RunCommand, tmp_path: Path) -> None:
     words = ("python", "-m", "src.report")
     made = ("--runs", trained, "--csv", tmp_path / "runs.csv")
     command(*words, "aggregate", *made)
@@ -70,7 +72,7 @@ def test_commands_of_run_folders(trained: Path, command: Run, tmp_path: Path) ->
 
 
 def test_bad_input_is_one_line(
-    sweep: Path, report: ReportData, refused: Callable[..., str], tmp_path: Path
+    sweep: Path, report: ReportData, expect_bad_input: Callable[..., str], tmp_path: Path
 ) -> None:
     csv = ("--csv", sweep.parent / "clean_runs.csv", "--out", tmp_path)
     for words, told in [
@@ -79,7 +81,7 @@ def test_bad_input_is_one_line(
         (("page", "--sets", "a", "--grid", "b", *csv, "--runs", sweep), "expected one of them"),
         (("overall", *csv, "--watch"), "-watch: `overall` has no such option, but `page`"),
     ]:
-        assert told in refused(main, *words)
+        assert told in expect_bad_input(main, *words)
 
 
 def test_sets_and_grids_are_read_or_refused(tmp_path: Path) -> None:

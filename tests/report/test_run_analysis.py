@@ -30,7 +30,7 @@ from src.report.run_analysis import (
 from src.report.run_analysis.predictions import Predictions
 from src.report.run_analysis.run_selection import SelectedRun, best_runs, find_runs
 from src.runs.run_folder import RunFolder, all_runs
-from tests.conftest import Run
+from tests.conftest import RunCommand
 
 Refused = Callable[..., str]
 _generate = functools.cache(synthetic.generate)
@@ -240,9 +240,9 @@ def test_damaged_predictions_are_one_line(trained: Path, tmp_path: Path, damage:
         np.savez(path, **(arrays | {"labels": arrays["labels"] + 10}))
     else:
         np.savez(path, **{name: arrays[name] for name in arrays if name != "features"})
-    with pytest.raises(UserError, match=r"not the predictions of a run: .+") as refused:
+    with pytest.raises(UserError, match=r"not the predictions of a run: .+") as caught:
         predictions.read(folder)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_tables(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_runs_without_the_file_are_named(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], expect_bad_input: Refused
 ) -> None:
     runs_dir = shutil.copytree(trained, tmp_path / "runs")
     tinyvgg = next(all_runs(runs_dir, "tinyvgg"))
@@ -333,7 +333,7 @@ def test_runs_without_the_file_are_named(
     assert re.fullmatch(r"left out: .*tinyvgg.*: no predictions.npz .*\n", said.err)
     main([*words, "-q"])
     assert not capsys.readouterr().err
-    assert "no predictions.npz" in refused(main, *words, "--model", "tinyvgg")
+    assert "no predictions.npz" in expect_bad_input(main, *words, "--model", "tinyvgg")
 
 
 @pytest.mark.parametrize(
@@ -358,23 +358,25 @@ def test_runs_without_the_file_are_named(
     ],
 )
 def test_bad_input_is_one_line(
-    refused: Refused, trained: Path, tmp_path: Path, words: str, said: str
+    expect_bad_input: Refused, trained: Path, tmp_path: Path, words: str, said: str
 ) -> None:
     name = next(all_runs(trained, "cifar10net")).path.name[:-11]
     given = words.replace("NAME", name).replace("EMPTY", str(tmp_path)).split()
-    line = refused(main, *given, "--runs", trained, "--out", tmp_path / "o")
+    line = expect_bad_input(main, *given, "--runs", trained, "--out", tmp_path / "o")
     assert said in line
     assert not (tmp_path / "o").exists()
 
 
 def test_other_data_than_the_runs_is_noticed(
-    refused: Refused, trained: Path, batches: Path, tmp_path: Path
+    expect_bad_input: Refused, trained: Path, batches: Path, tmp_path: Path
 ) -> None:
-    line = refused(main, "images", "-d", batches, "--runs", trained, "--out", tmp_path / "o")
+    line = expect_bad_input(
+        main, "images", "-d", batches, "--runs", trained, "--out", tmp_path / "o"
+    )
     assert "its labels are not those of the test images" in line
 
 
-def test_as_a_command(command: Run, trained: Path, tmp_path: Path) -> None:
+def test_as_a_command(command: RunCommand, trained: Path, tmp_path: Path) -> None:
     report = ("python", "-m", "src.report")
     done = command(*report, "curves", "--runs", trained, "--out", tmp_path)
     assert done.stdout.splitlines()[-1].endswith("curves.svg")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from docs.take_screenshots import SHOTS, main
 from src.runs.aggregate import collect, write_csv
-from tests.conftest import Run
+from tests.conftest import RunCommand
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -20,7 +20,7 @@ LIMIT = 400_000
 
 @pytest.mark.browser
 def test_pictures_are_small_and_not_blank(
-    command: Run, browser: "Browser", trained: Path, tmp_path: Path
+    command: RunCommand, browser: "Browser", trained: Path, tmp_path: Path
 ) -> None:
     del browser  # where there is none, this skips
     write_csv(collect(trained).table, tmp_path / "runs.csv")
@@ -41,5 +41,7 @@ def test_pictures_are_small_and_not_blank(
     assert lightness["dark"] < 60
 
 
-def test_bad_input_is_one_line(tmp_path: Path, refused: Callable[..., str]) -> None:
-    assert "No such file" in refused(main, "--csv", tmp_path / "none.csv", "--out", tmp_path)
+def test_bad_input_is_one_line(tmp_path: Path, expect_bad_input: Callable[..., str]) -> None:
+    assert "No such file" in expect_bad_input(
+        main, "--csv", tmp_path / "none.csv", "--out", tmp_path
+    )

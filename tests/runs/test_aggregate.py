@@ -1,4 +1,4 @@
-"""Run folders to clean_runs.csv."""
+"""Aggregation of run folders into the table of runs (clean_runs.csv)."""
 
 import json
 from dataclasses import replace
@@ -43,13 +43,13 @@ def finish(config: RunConfig, runs_dir: Path, accuracy: float = 0.5) -> RunFolde
     return folder
 
 
-def test_columns_are_the_published_ones_and_ours() -> None:
+def test_columns_include_published_ones_without_overlap() -> None:
     assert sorted(PUBLISHED_COLUMNS) == PUBLISHED
     assert len(PUBLISHED) == 73
     assert not set(PUBLISHED) & set(OUR_COLUMNS)
 
 
-def test_every_cell_of_the_reference_grid_has_its_row_in_order(tmp_path: Path) -> None:
+def test_reference_grid_gives_one_ordered_row_per_cell(tmp_path: Path) -> None:
     cells = grid.expand(grid.REFERENCE)
     for cell in reversed(cells):
         finish(cell, tmp_path)
@@ -65,7 +65,7 @@ def test_every_cell_of_the_reference_grid_has_its_row_in_order(tmp_path: Path) -
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
-def test_seeds_and_epochs_are_rows_of_their_own(tmp_path: Path) -> None:
+def test_seeds_and_epochs_give_separate_rows(tmp_path: Path) -> None:
     base = RunConfig()
     for config in (base, replace(base, seed=1), replace(base, num_epochs=5)):
         finish(config, tmp_path)
@@ -74,7 +74,7 @@ def test_seeds_and_epochs_are_rows_of_their_own(tmp_path: Path) -> None:
     assert table["alias_of"].isna().all()
 
 
-def test_what_is_not_done_is_counted(tmp_path: Path) -> None:
+def test_unfinished_runs_are_counted_by_state(tmp_path: Path) -> None:
     finish(RunConfig(), tmp_path)
     failed = RunFolder.of(RunConfig(seed=1), tmp_path)
     failed.register(RunConfig(seed=1))
@@ -86,7 +86,7 @@ def test_what_is_not_done_is_counted(tmp_path: Path) -> None:
     assert unfinished(collected.states["resnet"]) == "1 failed, 1 pending"
 
 
-def test_synthetic_runs_do_not_mix_with_real_ones(tmp_path: Path) -> None:
+def test_synthetic_runs_are_excluded_beside_real_runs(tmp_path: Path) -> None:
     finish(RunConfig(base_dataset_path="synthetic"), tmp_path)
     assert len(collect(tmp_path).table) == 1
     assert collect(tmp_path, synthetic=False).table.empty
@@ -96,18 +96,20 @@ def test_synthetic_runs_do_not_mix_with_real_ones(tmp_path: Path) -> None:
     assert collected.states == {"resnet": {State.DONE: 1}}
 
 
-def test_no_finished_run_is_dropped_in_silence(tmp_path: Path) -> None:
-    lost = finish(RunConfig(), tmp_path)
-    for cell in (lost.path / "cells").iterdir():
+def test_finished_run_without_cell_files_is_kept_or_reported(tmp_path: Path) -> None:
+    folder = finish(RunConfig(), tmp_path)
+    for cell in (folder.path / "cells").iterdir():
         cell.unlink()
-    assert runs.load(tmp_path)["run_id"].tolist() == [RunConfig().id], "config.json tells"
-    (lost.path / "config.json").write_text('{"model_type": "gone"}')
+    assert runs.load(tmp_path)["run_id"].tolist() == [RunConfig().id], (
+        "the settings are read from config.json"
+    )
+    (folder.path / "config.json").write_text('{"model_type": "gone"}')
     collected = collect(tmp_path)
     assert collected.table.empty
     assert "model_type 'gone'" in collected.unreadable[0]
 
 
-def test_idle_settings_make_cells_of_their_own(tmp_path: Path) -> None:
+def test_ignored_settings_give_alias_rows(tmp_path: Path) -> None:
     for rotation in (15, 30):
         finish(RunConfig(rotation=rotation), tmp_path)
     table = runs.load(tmp_path)
@@ -115,10 +117,10 @@ def test_idle_settings_make_cells_of_their_own(tmp_path: Path) -> None:
     assert table["run_id"].nunique() == 1
     assert table["alias_of"].notna().sum() == 1
     finish(RunConfig(base_dataset_path="/elsewhere"), tmp_path)
-    assert len(runs.load(tmp_path)) == 2, "a path is no setting"
+    assert len(runs.load(tmp_path)) == 2, "dataset paths do not distinguish cells"
 
 
-def test_a_setting_added_since_makes_no_second_row(tmp_path: Path) -> None:
+def test_cell_file_of_older_version_gives_no_second_row(tmp_path: Path) -> None:
     folder = finish(RunConfig(), tmp_path)
     [cell] = (folder.path / "cells").iterdir()
     before = json.loads(cell.read_text())
@@ -130,7 +132,7 @@ def test_a_setting_added_since_makes_no_second_row(tmp_path: Path) -> None:
     assert training.cells == {"": 1}
 
 
-def test_a_csv_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_csv_reports_missing_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finish(RunConfig(), tmp_path)
     path = tmp_path / "clean_runs.csv"
     write_csv(collect(tmp_path).table, path)

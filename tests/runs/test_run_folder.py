@@ -1,4 +1,4 @@
-"""Run folders and who works on them."""
+"""Run folders: states, leases, heartbeats, results."""
 
 import json
 import multiprocessing
@@ -22,12 +22,12 @@ RESULT = {"run_id": "x", "test_accuracy_best_val_acc": 0.5}
 
 @pytest.fixture
 def folder(config: RunConfig, tmp_path: Path) -> RunFolder:
-    made = RunFolder.of(config, tmp_path)
-    made.register(config)
-    return made
+    run_folder = RunFolder.of(config, tmp_path)
+    run_folder.register(config)
+    return run_folder
 
 
-def test_cells_of_one_training_share_a_folder(config: RunConfig, tmp_path: Path) -> None:
+def test_cells_with_same_id_share_a_folder(config: RunConfig, tmp_path: Path) -> None:
     cells = [replace(config, scheduler="cosine", gamma=gamma) for gamma in (0.95, 0.97, 0.99)]
     folders = [RunFolder.of(cell, tmp_path) for cell in cells]
     assert len({f.path for f in folders}) == 1
@@ -40,7 +40,7 @@ def test_cells_of_one_training_share_a_folder(config: RunConfig, tmp_path: Path)
     assert RunConfig(**folders[0].config() or {}).id == cells[0].id
 
 
-def test_state_is_derived_from_the_files(folder: RunFolder) -> None:
+def test_state_follows_from_files(folder: RunFolder) -> None:
     assert folder.state() == State.PENDING
     lease = leases.acquire(folder.path)
     assert lease
@@ -54,7 +54,7 @@ def test_state_is_derived_from_the_files(folder: RunFolder) -> None:
     assert folder.failure() is None
 
 
-def test_a_damaged_result_is_none(folder: RunFolder) -> None:
+def test_damaged_result_counts_as_missing(folder: RunFolder) -> None:
     for text in ("", "{", json.dumps({"run_id": "x"})):
         (folder.path / "result.json").write_text(text)
         assert folder.state() == State.PENDING
@@ -63,7 +63,7 @@ def test_a_damaged_result_is_none(folder: RunFolder) -> None:
     assert folder.result() == RESULT
 
 
-def test_failed_runs_are_given_up(folder: RunFolder) -> None:
+def test_failed_run_is_given_up_after_its_retries(folder: RunFolder) -> None:
     for number in (1, 2):
         assert not folder.is_given_up(retries=1)
         lease = leases.acquire(folder.path)
@@ -77,7 +77,7 @@ def test_failed_runs_are_given_up(folder: RunFolder) -> None:
     assert folder.is_given_up()
 
 
-def test_a_run_has_one_writer(folder: RunFolder) -> None:
+def test_only_newest_lease_can_write_history(folder: RunFolder) -> None:
     first = leases.acquire(folder.path)
     assert first
     assert leases.acquire(folder.path) is None
@@ -94,7 +94,7 @@ def test_a_run_has_one_writer(folder: RunFolder) -> None:
     second.end("done")
 
 
-def test_an_attempt_whose_process_is_gone_is_taken_over(folder: RunFolder) -> None:
+def test_lease_of_dead_process_is_taken_over(folder: RunFolder) -> None:
     code = (
         "import sys, os; from pathlib import Path; from src.runs import leases\n"
         "leases.acquire(Path(sys.argv[1])); os._exit(9)"
@@ -107,7 +107,9 @@ def test_an_attempt_whose_process_is_gone_is_taken_over(folder: RunFolder) -> No
     lease.end("done")
 
 
-def test_who_is_alive(monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> None:
+def test_may_be_alive_checks_process_and_slurm_restart(
+    monkeypatch: pytest.MonkeyPatch, folder: RunFolder
+) -> None:
     lease = leases.acquire(folder.path)
     assert lease
     record = leases.latest(folder.path)
@@ -115,45 +117,47 @@ def test_who_is_alive(monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> Non
     assert record
     assert leases.may_be_alive(record)
     assert not leases.may_be_alive({**record, "ended": "stopped"})
-    reused = {**record["process"], "start": record["process"]["start"] - 100}
-    assert not leases.may_be_alive({**record, "process": reused})
+    reused_pid = {**record["process"], "start": record["process"]["start"] - 100}
+    assert not leases.may_be_alive({**record, "process": reused_pid})
     elsewhere = {**record, "process": {**record["process"], "machine": "other"}}
-    assert leases.may_be_alive(elsewhere), "unknown is not dead"
-    ours = {**elsewhere, "slurm_job_id": "7", "slurm_restart_count": 0}
+    assert leases.may_be_alive(elsewhere), "a process on an unknown machine counts as alive"
+    own_job = {**elsewhere, "slurm_job_id": "7", "slurm_restart_count": 0}
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    assert leases.may_be_alive(ours)
+    assert leases.may_be_alive(own_job)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert not leases.may_be_alive(ours), "our own job, before it was restarted"
+    assert not leases.may_be_alive(own_job), "a lease from before our own job was restarted is dead"
 
 
-def test_a_heartbeat_that_stands_still_is_found_out(
+def test_lease_with_stalled_heartbeat_is_taken_over(
     folder: RunFolder, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     living = RunFolder.of(replace(config, seed=1), tmp_path)
     living.register(config)
-    claims = [leases.acquire(f.path) for f in (folder, living)]
-    assert claims[0]
-    assert claims[1]
-    claims[0]._over.set()  # as if its machine had died
-    claims[0]._thread.join()
+    both_leases = [leases.acquire(f.path) for f in (folder, living)]
+    assert both_leases[0]
+    assert both_leases[1]
+    both_leases[0]._over.set()  # stop the heartbeat, as if its machine had died
+    both_leases[0]._thread.join()
     record = leases.latest(folder.path)
     assert record
     record["process"]["machine"] = "another"
     files.write_json(folder.path / "attempts" / "1.json", record)
     assert leases.acquire(folder.path) is None
-    dead = leases.wait_for_stalled([folder.path, living.path], lambda: False)
-    assert dead == {folder.path: record}
+    stalled = leases.wait_for_stalled([folder.path, living.path], lambda: False)
+    assert stalled == {folder.path: record}
     assert leases.wait_for_stalled([folder.path], lambda: True) == {}
-    taken = leases.acquire(folder.path, known_dead=dead[folder.path])
-    assert taken
-    assert taken.number == 2
-    assert leases.acquire(folder.path, known_dead=dead[folder.path]) is None
-    taken.end("done")
-    claims[1].end("done")
+    new_lease = leases.acquire(folder.path, known_dead=stalled[folder.path])
+    assert new_lease
+    assert new_lease.number == 2
+    assert leases.acquire(folder.path, known_dead=stalled[folder.path]) is None
+    new_lease.end("done")
+    both_leases[1].end("done")
 
 
-def test_the_heartbeat_advances(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeat_advances_while_lease_is_held(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.01)
     lease = leases.acquire(folder.path)
     assert lease
@@ -163,30 +167,34 @@ def test_the_heartbeat_advances(folder: RunFolder, monkeypatch: pytest.MonkeyPat
     assert sorted(os.listdir(folder.path / "attempts")) == ["1.json"]
 
 
-def _try(
-    path: Path, start: "multiprocessing.synchronize.Barrier", won: "multiprocessing.Queue"
+def _try_lease(
+    path: Path, start: "multiprocessing.synchronize.Barrier", results: "multiprocessing.Queue"
 ) -> None:
     start.wait()
     lease = leases.acquire(path)
-    won.put(lease is not None)
-    start.wait()  # nobody ends before everybody has tried
+    results.put(lease is not None)
+    start.wait()  # hold the lease until all processes have tried
 
 
-def test_of_many_one_wins(tmp_path: Path, config: RunConfig) -> None:
+def test_only_one_of_many_processes_gets_lease(tmp_path: Path, config: RunConfig) -> None:
     fork = multiprocessing.get_context("spawn")
     for round_ in range(3):
         folder = RunFolder.of(replace(config, seed=round_), tmp_path)
         folder.register(config)
-        start, won = fork.Barrier(4), fork.Queue()
-        tries = [fork.Process(target=_try, args=(folder.path, start, won)) for _ in range(4)]
-        for process in tries:
+        start, results = fork.Barrier(4), fork.Queue()
+        processes = [
+            fork.Process(target=_try_lease, args=(folder.path, start, results)) for _ in range(4)
+        ]
+        for process in processes:
             process.start()
-        assert sum(won.get(timeout=60) for _ in tries) == 1
-        for process in tries:
+        assert sum(results.get(timeout=60) for _ in processes) == 1
+        for process in processes:
             process.join()
 
 
-def test_all_runs_of_a_folder(folder: RunFolder, tmp_path: Path) -> None:
+def test_all_runs_lists_run_folders_and_rejects_missing_folder(
+    folder: RunFolder, tmp_path: Path
+) -> None:
     assert [run.path for run in all_runs(tmp_path)] == [folder.path]
     with pytest.raises(UserError, match="no such folder"):
         list(all_runs(tmp_path / "none"))

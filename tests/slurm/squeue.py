@@ -1,4 +1,4 @@
-"""What the real squeue prints when src.slurm.job_queue asks it."""
+"""Lines in the format that src.slurm.job_queue requests from squeue."""
 
 
 def line(
@@ -13,7 +13,7 @@ def line(
     folder: str = "/",
     name: str = "x",
 ) -> str:
-    """A job's line; raw: its own id where that is not its array's."""
+    """Format the line of a job; raw: its job id if it differs from the array's id."""
     raw = raw or job.partition("_")[0]
     cells = (job, raw, state, str(restarts), reason, node, left, folder, name)
     return "".join(f"{cell:<20}|" for cell in cells)

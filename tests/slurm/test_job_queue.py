@@ -1,4 +1,4 @@
-"""What is asked of squeue: a stand-in that answers as the real one was seen to."""
+"""src.slurm.job_queue with a fake squeue that prints recorded output."""
 
 import time
 from pathlib import Path
@@ -8,10 +8,10 @@ import pytest
 from src.common.paths import ROOT
 from src.slurm import job_poller, job_queue
 from src.slurm.job_queue import JobState
-from tests.conftest import Fake
+from tests.conftest import FakeSqueue
 from tests.slurm.squeue import line
 
-SAID = (
+SQUEUE_LINES = (
     line("1_2", "PENDING", raw="1", reason="JobArrayTaskLimit", node="", left="UNLIMITED"),
     line("1_1", restarts=3, raw="3", left="1-02:03:04", name="a|b"),
     line("1_4", raw="1", node="n[2-3]", left="59:58"),
@@ -20,12 +20,12 @@ SAID = (
 )
 
 
-def test_all_jobs_by_one_query(squeue: Fake) -> None:
-    asked = squeue("cat <<'E'\n" + "\n".join(SAID) + "\nE")
-    found = job_queue.jobs()
-    assert found is not None
-    assert {job.id for job in job_queue.distinct(found)} == {"1_1", "1_2", "1_4", "2", "9"}
-    waiting, running = found["1_2"], found["1_1"]
+def test_jobs_parses_all_jobs_from_one_squeue_call(squeue: FakeSqueue) -> None:
+    call_log = squeue("cat <<'E'\n" + "\n".join(SQUEUE_LINES) + "\nE")
+    jobs = job_queue.jobs()
+    assert jobs is not None
+    assert {job.id for job in job_queue.distinct(jobs)} == {"1_1", "1_2", "1_4", "2", "9"}
+    waiting, running = jobs["1_2"], jobs["1_1"]
     assert (waiting.state, waiting.reason, waiting.node) == (
         JobState.WAITING,
         "JobArrayTaskLimit",
@@ -33,33 +33,35 @@ def test_all_jobs_by_one_query(squeue: Fake) -> None:
     )
     assert (running.state, running.reason, running.node) == (JobState.ACTIVE, "", "n1")
     assert (running.restarts, running.seconds_left) == (3, 93784)
-    assert found["1_4"].seconds_left == 3598
+    assert jobs["1_4"].seconds_left == 3598
     assert waiting.seconds_left is None
     assert running.name == "a|b"
-    assert found["3"] is running
-    assert found["1"] is found["1_4"], "a raw id names the task that started, not those that wait"
-    assert found["9"].state == JobState.ACTIVE, "unknown is not dead"
-    assert "7" not in found
-    assert [job.id for job in job_queue.distinct(found) if job.is_ours] == ["2"]
-    [words] = asked.read_text().splitlines()
-    assert "--me" in words
+    assert jobs["3"] is running
+    assert jobs["1"] is jobs["1_4"], "a raw id is that of the running task, not of pending ones"
+    assert jobs["9"].state == JobState.ACTIVE, "unknown states count as active"
+    assert "7" not in jobs
+    assert [job.id for job in job_queue.distinct(jobs) if job.is_ours] == ["2"]
+    [arguments] = call_log.read_text().splitlines()
+    assert "--me" in arguments
 
 
 @pytest.mark.parametrize("body", ["exit 1", "echo slurm_load_jobs error >&2; exit 1"])
-def test_an_error_is_unknown(squeue: Fake, body: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_squeue_error_gives_none(
+    squeue: FakeSqueue, body: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     squeue(body)
     assert job_queue.jobs() is None
     assert "squeue" in capfd.readouterr().err
 
 
-def test_a_hanging_squeue_is_unknown_soon(squeue: Fake) -> None:
+def test_hanging_squeue_gives_none_after_timeout(squeue: FakeSqueue) -> None:
     squeue("exec sleep 60")
     started = time.monotonic()
     assert job_queue.jobs(seconds=0.3) is None
     assert time.monotonic() - started < 5
 
 
-def test_without_slurm_all_is_unknown(
+def test_missing_squeue_gives_none_silently(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -67,7 +69,7 @@ def test_without_slurm_all_is_unknown(
     assert not capfd.readouterr().err
 
 
-def test_an_empty_queue_is_known(squeue: Fake) -> None:
+def test_empty_queue_gives_empty_dict(squeue: FakeSqueue) -> None:
     squeue("exit 0")
     assert job_queue.jobs() == {}
 
@@ -82,7 +84,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("broken", UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_job_that_unreadable_answer_lacks_is_unknown_not_gone(
-    squeue: Fake, broken: str, capfd: pytest.CaptureFixture[str]
+    squeue: FakeSqueue, broken: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     squeue(f"cat <<'E'\n{line('1')}\n{broken}\n{line('2', 'COMPLETED')}\nE")
     found = job_queue.jobs()
@@ -96,7 +98,7 @@ def test_job_that_unreadable_answer_lacks_is_unknown_not_gone(
     assert poller.is_over("2", 0, time.time()), "what the answer shows is known"
 
 
-def test_heterogeneous_job_is_readable(squeue: Fake) -> None:
+def test_heterogeneous_job_is_readable(squeue: FakeSqueue) -> None:
     squeue(f"echo '{line('12+1', raw='13')}'")
     found = job_queue.jobs()
     assert found is not None

@@ -11,7 +11,7 @@ from src.config import RunConfig
 from src.sweep import estimate, grid
 from src.sweep.estimate import TrainingSpeed, cost, kind, one_of_each_kind
 from src.sweep.pruner import SuccessiveHalving
-from tests.conftest import Run
+from tests.conftest import RunCommand
 
 SPEED = TrainingSpeed(images_per_second=1000, slots=4, parameters=1_000_000, features=64)
 
@@ -65,7 +65,7 @@ def test_what_is_measured_is_trained(config: RunConfig) -> None:
     assert two.slots == 2
 
 
-def test_the_command(command: Run, tmp_path: Path) -> None:
+def test_the_command(command: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(
         "base_dataset_path: synthetic\nmodel_type: cifar10net\nnum_epochs: 1\nmax_images: 1000\n"
     )

@@ -11,7 +11,7 @@ import submitit
 from submitit.core.utils import FailedJobError
 
 from tests.chaos import cluster as clusters
-from tests.conftest import Run
+from tests.conftest import RunCommand
 
 pytestmark = pytest.mark.slurm
 
@@ -47,7 +47,7 @@ def graceless(cluster: Path) -> Iterator[Path]:
 
 
 def test_submitit_gives_up_a_job_that_ours_goes_on_with(
-    graceless: Path, command: Run, tmp_path: Path
+    graceless: Path, command: RunCommand, tmp_path: Path
 ) -> None:
     runs, logs = tmp_path / "runs", tmp_path / "runs" / "submissions" / "1" / "logs"
     (tmp_path / "grid.yaml").write_text(GRID)

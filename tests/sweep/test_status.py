@@ -26,7 +26,7 @@ from src.sweep.commands import status
 from src.sweep.status import run_states, screen
 from src.sweep.status.device_time import total_seconds, wasted_seconds
 from src.sweep.status.overview import overview
-from tests.conftest import Fake
+from tests.conftest import FakeSqueue
 from tests.slurm.squeue import line
 from tests.sweep.folders import ELSEWHERE, attempt, numbers, put, write
 
@@ -252,17 +252,17 @@ def test_nothing_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "speed: nothing is running" in capsys.readouterr().out
 
 
-def test_bad_input(refused: Callable[..., str], tmp_path: Path) -> None:
-    assert "no such folder" in refused(status.main, "--runs", tmp_path / "missing")
-    assert "no set files" in refused(status.main, "--sets", tmp_path)
-    assert "expected a number" in refused(status.main, "19")
-    assert "0.1 or more" in refused(status.main, "--watch=0")
-    assert "expected one of them" in refused(status.main, "--watch", "--json")
-    assert "no sets beside" in refused(status.main, "--all", "3")
+def test_bad_input(expect_bad_input: Callable[..., str], tmp_path: Path) -> None:
+    assert "no such folder" in expect_bad_input(status.main, "--runs", tmp_path / "missing")
+    assert "no set files" in expect_bad_input(status.main, "--sets", tmp_path)
+    assert "expected a number" in expect_bad_input(status.main, "19")
+    assert "0.1 or more" in expect_bad_input(status.main, "--watch=0")
+    assert "expected one of them" in expect_bad_input(status.main, "--watch", "--json")
+    assert "no sets beside" in expect_bad_input(status.main, "--all", "3")
 
 
 def test_reasons_of_waiting_jobs(
-    tmp_path: Path, squeue: Fake, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, squeue: FakeSqueue, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ours = partial(line, folder=str(ROOT), name="cifar10-set")
     lines = [
@@ -289,7 +289,7 @@ def test_reasons_of_waiting_jobs(
 @pytest.mark.parametrize("body", ["exec /bin/sleep 60", "exit 1"])
 def test_without_an_answer_the_rest_is_shown(
     sweep: tuple[Path, Path],
-    squeue: Fake,
+    squeue: FakeSqueue,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     body: str,

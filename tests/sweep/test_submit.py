@@ -23,7 +23,7 @@ from src.sweep import grid, sets
 from src.sweep.__main__ import main
 from src.sweep.launch import sbatch
 from src.sweep.launch.submit_options import parse
-from tests.conftest import Run
+from tests.conftest import RunCommand
 from tests.slurm.squeue import line
 
 GRID = """
@@ -173,9 +173,9 @@ def test_the_text_of_a_script(tmp_path: Path) -> None:
     ],
 )
 def test_hostile_values_are_refused(
-    refused: Callable[..., str], words: tuple[str, str], tmp_path: Path
+    expect_bad_input: Callable[..., str], words: tuple[str, str], tmp_path: Path
 ) -> None:
-    said = refused(main, "submit", "--runs", tmp_path / "runs", *words)
+    said = expect_bad_input(main, "submit", "--runs", tmp_path / "runs", *words)
     assert words[0].replace("-", "_").lstrip("_") in said.replace("-", "_")
     assert not (tmp_path / "runs").exists()
 
@@ -306,28 +306,36 @@ def test_workers_that_slurm_holds_are_no_workers(submit: Submit, fake: Path) -> 
 
 
 def test_where_slurm_does_not_answer_nothing_is_submitted(
-    submit: Submit, fake: Path, refused: Callable[..., str], grid_file: Path, tmp_path: Path
+    submit: Submit,
+    fake: Path,
+    expect_bad_input: Callable[..., str],
+    grid_file: Path,
+    tmp_path: Path,
 ) -> None:
     submit()
     (fake / "squeue").write_text("#!/bin/bash\nexit 1\n")
-    said = refused(main, "submit", "--grid", grid_file, "--runs", tmp_path / "runs")
+    said = expect_bad_input(main, "submit", "--grid", grid_file, "--runs", tmp_path / "runs")
     assert "does not answer" in said
     assert len(list(fake.glob("*/*.sh"))) == 2
 
 
 def test_what_sbatch_refuses_is_one_line(
-    fake: Path, refused: Callable[..., str], grid_file: Path, tmp_path: Path, submit: Submit
+    fake: Path,
+    expect_bad_input: Callable[..., str],
+    grid_file: Path,
+    tmp_path: Path,
+    submit: Submit,
 ) -> None:
     works = (fake / "sbatch").read_text()
     (fake / "sbatch").write_text("#!/bin/bash\necho sbatch: error: invalid partition >&2; exit 1\n")
     words = ("submit", "--grid", grid_file, "--runs", tmp_path / "runs", "--partition", "moon")
-    assert "invalid partition" in refused(main, *words)
+    assert "invalid partition" in expect_bad_input(main, *words)
     (fake / "sbatch").write_text(works)
     assert column(submit(), "workers") == [3, 3]
 
 
 def test_of_two_at_once_one_submits(
-    command: Run, fake: Path, grid_file: Path, tmp_path: Path
+    command: RunCommand, fake: Path, grid_file: Path, tmp_path: Path
 ) -> None:
     """The second waits to see what came of the first, whose jobs Slurm is slow to take."""
     task = line("$$_$t", raw="$$")
@@ -354,7 +362,7 @@ def test_a_submission_that_was_killed_is_in_nobodys_way(submit: Submit, tmp_path
     assert submit()["submission"] == 2
 
 
-def test_nothing_to_do_is_said_at_once(command: Run, tmp_path: Path) -> None:
+def test_nothing_to_do_is_said_at_once(command: RunCommand, tmp_path: Path) -> None:
     """The 864 runs of the reference sweep, all done: without torch."""
     runs = tmp_path / "runs"
     for config in grid.expand(dict(grid.REFERENCE)):
@@ -370,7 +378,9 @@ def test_nothing_to_do_is_said_at_once(command: Run, tmp_path: Path) -> None:
     assert not (runs / "submissions").exists()
 
 
-def test_two_processes_train_each_run_once(command: Run, grid_file: Path, tmp_path: Path) -> None:
+def test_two_processes_train_each_run_once(
+    command: RunCommand, grid_file: Path, tmp_path: Path
+) -> None:
     """Of six, two of which diverge: no worker tries again what the other has failed at."""
     text = grid_file.read_text().replace("0.0001]", "1.0e+30]").replace("tinyvgg", "cifar10net_3")
     grid_file.write_text(text)

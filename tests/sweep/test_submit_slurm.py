@@ -12,7 +12,7 @@ from src.config import RunConfig
 from src.runs import leases
 from src.runs.run_folder import RunFolder
 from src.slurm import job_poller, job_queue
-from tests.conftest import Run, until
+from tests.conftest import RunCommand, until
 
 pytestmark = pytest.mark.slurm
 
@@ -27,7 +27,7 @@ max_images: 2000
 
 
 def test_a_sweep_is_submitted_once_and_survives_a_requeue(
-    cluster: Path, command: Run, tmp_path: Path
+    cluster: Path, command: RunCommand, tmp_path: Path
 ) -> None:
     (tmp_path / "grid.yaml").write_text(GRID)
     runs, logs = tmp_path / "my runs", tmp_path / "my runs" / "submissions" / "1" / "logs"

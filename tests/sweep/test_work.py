@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from src.common.paths import ROOT
-from tests.conftest import Run
+from tests.conftest import RunCommand
 
 GRID = """
 base_dataset_path: synthetic
@@ -26,7 +26,7 @@ SCRIPTS = ROOT / "slurm_cluster"
 
 
 @pytest.fixture
-def sets(command: Run, tmp_path: Path) -> Path:
+def sets(command: RunCommand, tmp_path: Path) -> Path:
     """Two set files: 8 cells, 6 trainings, of which 3 diverge."""
     (tmp_path / "grid.yaml").write_text(GRID)
     command(
@@ -42,7 +42,7 @@ def sets(command: Run, tmp_path: Path) -> Path:
     return tmp_path / "sets"
 
 
-def test_generate(command: Run, sets: Path, tmp_path: Path) -> None:
+def test_generate(command: RunCommand, sets: Path, tmp_path: Path) -> None:
     assert sorted(os.listdir(sets)) == ["hyperparameters_1.txt", "hyperparameters_2.txt"]
     done = command("python", "-m", "src.sweep", "generate", "--out", tmp_path / "x")
     assert "864 runs (672 different trainings) in 18 set files" in done.stdout
@@ -56,7 +56,7 @@ def test_generate(command: Run, sets: Path, tmp_path: Path) -> None:
 
 
 def test_a_set_goes_on_after_a_failed_run_and_says_so(
-    command: Run, sets: Path, tmp_path: Path
+    command: RunCommand, sets: Path, tmp_path: Path
 ) -> None:
     work = ("python", "-m", "src.sweep", "work", "--sets", sets, "--runs", tmp_path / "runs")
     done = command(*work, check=1)
@@ -104,7 +104,7 @@ def test_a_set_goes_on_after_a_failed_run_and_says_so(
 
 
 def test_a_malformed_line_stops_the_set_before_anything(
-    command: Run, sets: Path, tmp_path: Path
+    command: RunCommand, sets: Path, tmp_path: Path
 ) -> None:
     path = sets / "hyperparameters_1.txt"
     path.write_text(path.read_text() + "1 50 cifar10net step False fast 0 0.9\n")
@@ -119,14 +119,14 @@ def test_a_malformed_line_stops_the_set_before_anything(
 
 
 @pytest.mark.parametrize("number", ["x", "3", "0", "../sets/hyperparameters_1", "1;id", "$(id)"])
-def test_a_wrong_set_number_is_one_line(command: Run, sets: Path, number: str) -> None:
+def test_a_wrong_set_number_is_one_line(command: RunCommand, sets: Path, number: str) -> None:
     done = command("bash", SCRIPTS / "run_cluster_sets.sh", number, "--sets", sets, check=2)
     assert re.fullmatch(r"(.*job none.*\n)?error: set .*: expected a number, 1 to 2\n", done.stderr)
 
 
 @pytest.mark.parametrize("folder", [ROOT, SCRIPTS, Path("/")])
 def test_the_scripts_run_under_bash_from_anywhere(
-    command: Run, sets: Path, tmp_path: Path, folder: Path
+    command: RunCommand, sets: Path, tmp_path: Path, folder: Path
 ) -> None:
     runs = tmp_path / "runs"
     words = ("1", "50", "cifar10net", "step", "True", "0.001", "0", "0.9")
@@ -138,7 +138,7 @@ def test_the_scripts_run_under_bash_from_anywhere(
     assert (config["num_epochs"], config["weight_decay"], config["gamma"]) == (1, 0, 0.9)
 
 
-def test_the_array_task_is_the_set_number(command: Run, sets: Path, tmp_path: Path) -> None:
+def test_the_array_task_is_the_set_number(command: RunCommand, sets: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "7"}
     script = SCRIPTS / "run_cluster_sets.sh"
     done = command("bash", script, "--sets", sets, check=2, env=environment)
@@ -151,13 +151,13 @@ def test_the_array_task_is_the_set_number(command: Run, sets: Path, tmp_path: Pa
     ("words", "part"),
     [(["1", "2"], "2 arguments"), (["1", "2", "m", "s", "maybe", "1", "1", "1"], "maybe")],
 )
-def test_wrong_arguments_are_one_line(command: Run, words: list[str], part: str) -> None:
+def test_wrong_arguments_are_one_line(command: RunCommand, words: list[str], part: str) -> None:
     done = command("bash", SCRIPTS / "run_cluster.sh", *words, check=2)
     assert part in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_conda_is_used_where_its_environment_is_there(command: Run, tmp_path: Path) -> None:
+def test_conda_is_used_where_its_environment_is_there(command: RunCommand, tmp_path: Path) -> None:
     """A stand-in for conda: the scripts see an executable that behaves as conda does."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").write_text("#!/bin/bash\necho conda python: $*\n")

@@ -33,10 +33,10 @@ def test_every_epoch_and_result_is_there(trained: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_is_one_line(
-    refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    expect_bad_input: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("tensorboard", "--runs", tmp_path, "--out", tmp_path / "out")
-    assert "no run has finished an epoch" in refused(main, *words)
+    assert "no run has finished an epoch" in expect_bad_input(main, *words)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    assert "pip install tensorboard" in refused(main, *words)
+    assert "pip install tensorboard" in expect_bad_input(main, *words)
     assert not (tmp_path / "out").exists()

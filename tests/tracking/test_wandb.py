@@ -20,7 +20,7 @@ from src.run import Outcome, RunOptions, run
 from src.runs.run_folder import RunFolder, State
 from src.tracking import wandb_process
 from src.tracking.wandb_process import WandbProcess
-from tests.conftest import Run
+from tests.conftest import RunCommand
 from tests.tracking import offline
 
 FAKE = Path(__file__).parent / "fake"
@@ -262,7 +262,7 @@ def silent(
 
 
 def test_sync_sends_what_has_ended_once(
-    silent: Path, fake: Callable[..., list[dict[str, Any]]], command: Run
+    silent: Path, fake: Callable[..., list[dict[str, Any]]], command: RunCommand
 ) -> None:
     sync = ("python", "-m", "src.sweep", "sync", "--runs", silent, "--per_minute", 1000)
     done = command(*sync, "--dry_run")
@@ -289,7 +289,7 @@ def test_sync_sends_what_has_ended_once(
 def test_sync_keeps_to_a_rate_and_is_patient(
     silent: Path,
     fake: Callable[..., list[dict[str, Any]]],
-    command: Run,
+    command: RunCommand,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FAKE_WANDB", "1 times raise in init")
@@ -305,7 +305,7 @@ def test_sync_keeps_to_a_rate_and_is_patient(
 def test_sync_refuses_what_it_cannot_do(
     silent: Path,
     fake: Callable[..., list[dict[str, Any]]],
-    command: Run,
+    command: RunCommand,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sync = ("python", "-m", "src.sweep", "sync", "--runs", silent)

@@ -1,4 +1,4 @@
-"""A resume checkpoint is trusted only when it is whole."""
+"""Resume checkpoints: integrity checks, fallback to the previous one, background writing."""
 
 import errno
 import random
@@ -21,49 +21,49 @@ STATE: checkpoint.State = {
 }
 
 
-def same(state: checkpoint.State | None) -> bool:
+def has_equal_weights(state: checkpoint.State | None) -> bool:
     return state is not None and torch.equal(state["weights"], STATE["weights"])
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_saved_state_is_loaded(tmp_path: Path) -> None:
     assert checkpoint.load(tmp_path, CPU) is None
     checkpoint.save(tmp_path, STATE)
     loaded = checkpoint.load(tmp_path, CPU)
-    assert same(loaded)
+    assert has_equal_weights(loaded)
     assert loaded
     assert (loaded["rows"], loaded["reason"], loaded["seed"]) == ([{"loss": 0.5}], None, 2**62)
     checkpoint.remove(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_cut_and_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+def test_truncation_and_bit_flips_are_detected(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, STATE)
     path = tmp_path / RESUME
-    whole = path.read_bytes()
-    chosen = random.Random(0)
+    complete = path.read_bytes()
+    rng = random.Random(0)
     for _ in range(100):
-        path.write_bytes(whole[: chosen.randrange(len(whole))])
+        path.write_bytes(complete[: rng.randrange(len(complete))])
         assert checkpoint.read(path, CPU) is None
-        place, bit = chosen.randrange(len(whole)), 1 << chosen.randrange(8)
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+        place, bit = rng.randrange(len(complete)), 1 << rng.randrange(8)
+        path.write_bytes(complete[:place] + bytes([complete[place] ^ bit]) + complete[place + 1 :])
         assert checkpoint.read(path, CPU) is None
-    path.write_bytes(whole)
-    assert same(checkpoint.read(path, CPU))
+    path.write_bytes(complete)
+    assert has_equal_weights(checkpoint.read(path, CPU))
 
 
-def test_the_one_before_is_used_where_the_last_is_damaged(tmp_path: Path) -> None:
+def test_previous_checkpoint_is_used_if_newest_is_damaged(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, STATE)
     checkpoint.save(tmp_path, {"weights": torch.zeros(3)})
     (tmp_path / RESUME).write_bytes(b"damaged")
-    assert same(checkpoint.load(tmp_path, CPU))
+    assert has_equal_weights(checkpoint.load(tmp_path, CPU))
     (tmp_path / RESUME).unlink()  # as if killed between the two renames
-    assert same(checkpoint.load(tmp_path, CPU))
+    assert has_equal_weights(checkpoint.load(tmp_path, CPU))
     (tmp_path / RESUME_BEFORE).unlink()
     assert checkpoint.load(tmp_path, CPU) is None
 
 
-def test_a_full_disk_is_an_os_error_whatever_torch_makes_of_it() -> None:
-    """torch.save may raise RuntimeError; the reason is in what the file said."""
+def test_watched_file_records_disk_full_error() -> None:
+    """torch.save may raise RuntimeError; the wrapped file records the OSError behind it."""
     with open("/dev/full", "wb", buffering=0) as full:
         watched = files._Watched(full)
         with pytest.raises((RuntimeError, OSError)):
@@ -72,7 +72,7 @@ def test_a_full_disk_is_an_os_error_whatever_torch_makes_of_it() -> None:
     assert watched.error.errno == errno.ENOSPC
 
 
-def test_a_runtime_error_of_torch_is_told_apart(
+def test_save_raises_os_error_behind_torch_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: files._Watched, data: bytes) -> int:
@@ -85,7 +85,7 @@ def test_a_runtime_error_of_torch_is_told_apart(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_broken_write_leaves_the_last_one(
+def test_failed_save_keeps_previous_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint.save(tmp_path, STATE)
@@ -97,10 +97,10 @@ def test_a_broken_write_leaves_the_last_one(
     with pytest.raises(OSError, match="No space"):
         checkpoint.save(tmp_path, {"weights": torch.zeros(3)})
     assert [p.name for p in tmp_path.iterdir()] == [RESUME]
-    assert same(checkpoint.load(tmp_path, CPU))
+    assert has_equal_weights(checkpoint.load(tmp_path, CPU))
 
 
-def test_a_writer_keeps_the_state_as_it_was_and_lets_training_go_on(
+def test_checkpoint_writer_saves_snapshot_in_background(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_write, save = threading.Event(), checkpoint.save
@@ -122,13 +122,13 @@ def test_a_writer_keeps_the_state_as_it_was_and_lets_training_go_on(
     may_write.set()
     writer.wait()
     assert not writer.busy()
-    kept = checkpoint.load(tmp_path, CPU)
-    assert kept
-    assert (kept["weights"].sum(), kept["rows"]) == (0, [{"loss": 0.5}])
-    assert kept["best"]["x"][1].tolist() == [1, 1]
+    loaded = checkpoint.load(tmp_path, CPU)
+    assert loaded
+    assert (loaded["weights"].sum(), loaded["rows"]) == (0, [{"loss": 0.5}])
+    assert loaded["best"]["x"][1].tolist() == [1, 1]
 
 
-def test_a_writer_tells_that_it_could_not(tmp_path: Path) -> None:
+def test_checkpoint_writer_raises_write_error_on_wait(tmp_path: Path) -> None:
     writer = checkpoint.CheckpointWriter(tmp_path / "gone")
     writer.start(STATE)
     with pytest.raises(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Steps that are captured once and replayed, on the CPU by an imitation of CUDA graphs."""
+"""Captured and replayed training steps, tested on the CPU with emulated CUDA graphs."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,10 +18,10 @@ from src.training.cuda_graphs import GraphRunner
 from src.training.trainer import Trainer
 
 
-class Recording(TorchDispatchMode):
-    """What a CUDA graph is: the operations of a step on the tensors they were called with.
+class RecordedStep(TorchDispatchMode):
+    """Emulated CUDA graph: records the operations of a step with their tensors.
 
-    A replay calls each again, on the same memory, whatever Python would do by now.
+    A replay repeats them on the same memory without running the Python code of the step.
     """
 
     def __init__(self, step: Callable[[int], None], size: int) -> None:
@@ -41,7 +41,7 @@ class Recording(TorchDispatchMode):
     @torch.no_grad()
     def replay(self) -> None:
         self.replays += 1
-        if self.replays == 1:  # the recording was the first: a capture does not run
+        if self.replays == 1:  # already executed while recording; a real capture does not execute
             return
         for func, args, kwargs, out in self.calls:
             for old, new in zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True):
@@ -49,7 +49,7 @@ class Recording(TorchDispatchMode):
                     old.copy_(new)
 
 
-class ImitatedGraphRunner(GraphRunner):
+class EmulatedGraphRunner(GraphRunner):
     def __init__(
         self, device: torch.device, *, graphs: bool = True, keep_memory: bool = True
     ) -> None:
@@ -57,7 +57,7 @@ class ImitatedGraphRunner(GraphRunner):
         self._graphs_wanted = True
 
     def _captured(self, step: Callable[[int], None], size: int) -> Any:
-        return Recording(step, size)
+        return RecordedStep(step, size)
 
 
 def trained(config: RunConfig, data: DeviceDataset) -> Trainer:
@@ -78,37 +78,37 @@ def trained(config: RunConfig, data: DeviceDataset) -> Trainer:
         {"hue": 0.5, "brightness": 0.5},
     ],
 )
-def test_a_replayed_step_does_what_the_step_does(
+def test_replayed_steps_train_bitwise_as_eager_steps(
     config: RunConfig,
     small_data: DeviceDataset,
     monkeypatch: pytest.MonkeyPatch,
     settings: dict,
 ) -> None:
-    """Epoch, place, learning rate and dropout change from replay to replay: none is baked in."""
+    """Epoch, batch, learning rate and dropout mask may change between replays."""
     run = replace(config, data_augmentation=True, num_epochs=3, batch_size=10, max_images=75)
     run = replace(run, **settings)
     monkeypatch.setattr(
         color_jitter, "_turned_where", color_jitter._turned_everywhere
     )  # as on a GPU
     plain = trained(run, small_data)
-    monkeypatch.setattr(trainer_module, "GraphRunner", ImitatedGraphRunner)
+    monkeypatch.setattr(trainer_module, "GraphRunner", EmulatedGraphRunner)
     replayed = trained(run, small_data)
     graphs: Any = replayed.learner.graph_runner._graphs
     assert graphs["train", 10].replays > 2
     assert {name for name, _ in graphs} >= {"train", "validate"}
     assert plain.state.rows != []
-    for one, other in zip(plain.state.rows, replayed.state.rows, strict=True):
-        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    for row, replayed_row in zip(plain.state.rows, replayed.state.rows, strict=True):
+        assert {**row, "seconds": 0} == {**replayed_row, "seconds": 0}
     assert plain.trained
     assert replayed.trained
     for name, tensor in plain.trained.weights["terminal"].items():
         assert torch.equal(tensor, replayed.trained.weights["terminal"][name])
 
 
-def test_the_imitation_notices_what_python_decides() -> None:
-    """The twin of the test above: a step with a baked-in number differs when it is replayed."""
+def test_emulated_graph_detects_python_values_and_device_reads() -> None:
+    """The emulation detects Python values fixed at capture, and reads from the device."""
     total, calls = torch.zeros(()), iter(range(100))
-    graph_runner = ImitatedGraphRunner(torch.device("cpu"))
+    graph_runner = EmulatedGraphRunner(torch.device("cpu"))
 
     def count(size: int) -> None:
         total.add_(next(calls))

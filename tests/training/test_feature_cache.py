@@ -1,4 +1,4 @@
-"""A frozen backbone's features are made once, and the result is that of making them each time."""
+"""Cached features of a frozen backbone give the same training as computing them each step."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,7 @@ def trained(config: RunConfig, data: DeviceDataset) -> Trainer:
     return trainer
 
 
-def test_the_twin_that_makes_them_each_time_learns_the_same(
+def test_training_with_cached_features_matches_training_without(
     transfer: RunConfig, small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast = trained(transfer, small_data)
@@ -50,16 +50,16 @@ def test_the_twin_that_makes_them_each_time_learns_the_same(
     slow = trained(transfer, small_data)
     assert fast.trained
     assert slow.trained
-    for row, twin in zip(fast.state.rows, slow.state.rows, strict=True):
-        assert row["train_loss"] == pytest.approx(twin["train_loss"], rel=1e-4)
-        assert row["val_loss"] == pytest.approx(twin["val_loss"], rel=1e-4)
+    for row, uncached_row in zip(fast.state.rows, slow.state.rows, strict=True):
+        assert row["train_loss"] == pytest.approx(uncached_row["train_loss"], rel=1e-4)
+        assert row["val_loss"] == pytest.approx(uncached_row["val_loss"], rel=1e-4)
     before = torch.load(transfer.weights, weights_only=True)
     for name, tensor in fast.trained.weights["terminal"].items():
         if name.startswith("backbone."):
             assert torch.equal(tensor, before[name.removeprefix("backbone.")]), name
 
 
-def test_a_second_run_finds_them(
+def test_features_on_disk_are_reused_by_second_run(
     transfer: RunConfig,
     small_data: DeviceDataset,
     monkeypatch: pytest.MonkeyPatch,
@@ -69,23 +69,25 @@ def test_a_second_run_finds_them(
     first = trained(transfer, small_data)
     assert len(list((tmp_path / "cifar10-sweep" / "features").glob("*.npy"))) == 2
 
-    def again(*_: object) -> None:
-        raise AssertionError("the features were made again")
+    def recompute(*_: object) -> None:
+        raise AssertionError("the features were computed again")
 
-    monkeypatch.setattr(feature_cache, "features_of", again)
+    monkeypatch.setattr(feature_cache, "features_of", recompute)
     assert trained(replace(transfer, learning_rate=0.02), small_data).state.rows != first.state.rows
 
 
-def test_augmented_images_are_seen_anew(transfer: RunConfig, small_data: DeviceDataset) -> None:
+def test_features_are_not_cached_with_augmentation(
+    transfer: RunConfig, small_data: DeviceDataset
+) -> None:
     trainer = Trainer(replace(transfer, data_augmentation=True, max_images=8), small_data).start()
     next(trainer.learner.prepare(), None)
     assert trainer.learner.train_images is small_data.train
 
 
-def test_features_are_in_place_of_the_images() -> None:
+def test_cached_features_batch_has_features_and_labels() -> None:
     features = torch.arange(6.0).view(3, 2)
-    kept = feature_cache.CachedFeatures(features, torch.tensor([0, 2, 0, 1, 0]), torch.arange(5))
-    batch, labels = kept.batch(torch.tensor([3, 1]), torch.empty(0))
+    cached = feature_cache.CachedFeatures(features, torch.tensor([0, 2, 0, 1, 0]), torch.arange(5))
+    batch, labels = cached.batch(torch.tensor([3, 1]), torch.empty(0))
     assert batch.tolist() == [[2, 3], [4, 5]]
     assert labels.tolist() == [3, 1]
     head: Classifier = feature_cache.HeadOnly(torch.nn.Linear(2, 10))

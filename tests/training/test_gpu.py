@@ -1,4 +1,4 @@
-"""On a GPU: graphs, streams and slots give what a run alone, launched kernel by kernel, gives."""
+"""On a GPU: CUDA graphs, streams and slots train as a single eager run does."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -42,15 +42,15 @@ def losses(trainer: Trainer) -> list[float]:
     return [row[name] for row in trainer.state.rows for name in ("train_loss", "val_loss")]
 
 
-def alone(config: RunConfig, data: DeviceDataset) -> list[float]:
+def solo_losses(config: RunConfig, data: DeviceDataset) -> list[float]:
     [finished] = group.train(iter([Trainer(config, data).start()]))
     assert finished.error is None
     return losses(finished.trainer)
 
 
-def spread(config: RunConfig, data: DeviceDataset) -> float:
-    """How far two solo runs are apart, or a rounding error where they are not."""
-    pairs = zip(alone(config, data), alone(config, data), strict=True)
+def tolerance(config: RunConfig, data: DeviceDataset) -> float:
+    """Return a tolerance: twice the difference between two solo runs, at least 0.002."""
+    pairs = zip(solo_losses(config, data), solo_losses(config, data), strict=True)
     return max(0.002, 2 * max(abs(a - b) for a, b in pairs))
 
 
@@ -64,19 +64,19 @@ def spread(config: RunConfig, data: DeviceDataset) -> float:
         {"model_type": "cifar10net_6", "ema": 0.99, "cutout": 8, "hue": 0.5, "contrast": 0.5},
     ],
 )
-def test_a_graph_does_what_its_kernels_do(
+def test_cuda_graphs_match_eager_training(
     run: RunConfig, data: DeviceDataset, settings: dict
 ) -> None:
     config = replace(run, **settings)
-    eager = alone(replace(config, cuda_graphs=False), data)
-    assert alone(config, data) == pytest.approx(eager, abs=spread(config, data))
+    eager = solo_losses(replace(config, cuda_graphs=False), data)
+    assert solo_losses(config, data) == pytest.approx(eager, abs=tolerance(config, data))
 
 
-def test_slots_change_nothing(run: RunConfig, data: DeviceDataset) -> None:
-    """Five runs in three slots, one of which diverges: the others are as they are alone."""
+def test_runs_in_slots_match_solo_runs(run: RunConfig, data: DeviceDataset) -> None:
+    """Five runs in three slots, one of which diverges; the others train as if alone."""
     configs = [replace(run, seed=seed) for seed in range(4)]
     configs.insert(2, replace(run, learning_rate=1e30, precision="float32"))
-    wide = spread(run, data)
+    max_difference = tolerance(run, data)
     opened: list[Trainer] = []
 
     def queue() -> Iterator[Trainer]:
@@ -84,17 +84,17 @@ def test_slots_change_nothing(run: RunConfig, data: DeviceDataset) -> None:
             opened.append(Trainer(config, data).start())
             yield opened[-1]
 
-    ended = list(group.train(queue(), concurrency=FixedConcurrency(3)))
-    assert len(ended) == len(opened) == 5
-    for finished in ended:
+    finished_runs = list(group.train(queue(), concurrency=FixedConcurrency(3)))
+    assert len(finished_runs) == len(opened) == 5
+    for finished in finished_runs:
         if finished.trainer.config.learning_rate > 1:
             assert isinstance(finished.error, NonFiniteLoss)
         else:
-            expected = alone(finished.trainer.config, data)
-            assert losses(finished.trainer) == pytest.approx(expected, abs=wide)
+            expected = solo_losses(finished.trainer.config, data)
+            assert losses(finished.trainer) == pytest.approx(expected, abs=max_difference)
 
 
-def test_stopped_in_the_middle_of_a_group_and_resumed(
+def test_stopped_group_resumes_to_solo_results(
     run: RunConfig, data: DeviceDataset, tmp_path: Path
 ) -> None:
     folders = [tmp_path / str(seed) for seed in range(2)]
@@ -107,20 +107,22 @@ def test_stopped_in_the_middle_of_a_group_and_resumed(
                 replace(run, seed=seed), data, TrainerContext(checkpoint_dir=folder)
             ).start()
 
-    turns = iter(range(10_000))
+    steps = iter(range(10_000))
     with pytest.raises(Stopped):
         list(
-            group.train(trainers(), concurrency=FixedConcurrency(2), stop=lambda: next(turns) > 60)
+            group.train(trainers(), concurrency=FixedConcurrency(2), stop=lambda: next(steps) > 60)
         )
-    ended = list(group.train(trainers(), concurrency=FixedConcurrency(2)))
-    for finished in ended:
+    finished_runs = list(group.train(trainers(), concurrency=FixedConcurrency(2)))
+    for finished in finished_runs:
         assert finished.trainer.resumed
         config = finished.trainer.config
-        expected = alone(config, data)
-        assert losses(finished.trainer) == pytest.approx(expected, abs=spread(config, data))
+        expected = solo_losses(config, data)
+        assert losses(finished.trainer) == pytest.approx(expected, abs=tolerance(config, data))
 
 
-def test_how_many_slots_are_worth_it_is_found(run: RunConfig, data: DeviceDataset) -> None:
+def test_auto_concurrency_opens_several_slots_for_small_model(
+    run: RunConfig, data: DeviceDataset
+) -> None:
     small = replace(run, model_type="cifar10net", num_epochs=10_000)
     slots = concurrency_for(None, data.device)
     trainers = (Trainer(replace(small, seed=seed), data).start() for seed in range(64))

@@ -1,4 +1,4 @@
-"""Slots: refilled from the queue, and blind to each other."""
+"""Groups of runs in slots: independence, stopping, out-of-memory handling."""
 
 import gc
 import re
@@ -22,7 +22,7 @@ from src.training.trainer import Trainer, TrainerContext
 
 @pytest.fixture
 def configs(config: RunConfig) -> list[RunConfig]:
-    """Runs of different length; the third diverges."""
+    """Return runs of different length, of which the third diverges."""
     short = replace(config, max_images=100, data_augmentation=True)
     return [
         short,
@@ -33,7 +33,7 @@ def configs(config: RunConfig) -> list[RunConfig]:
     ]
 
 
-def test_neighbours_change_nothing(
+def test_runs_in_slots_give_same_weights_as_alone(
     configs: list[RunConfig], small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = {}
@@ -48,8 +48,8 @@ def test_neighbours_change_nothing(
             yield opened[-1]
 
     ended = 0
-    trimmed: list[int] = []
-    monkeypatch.setattr(group, "return_freed_memory", lambda: trimmed.append(ended))
+    memory_returns: list[int] = []
+    monkeypatch.setattr(group, "return_freed_memory", lambda: memory_returns.append(ended))
     for finished in group.train(queue(), concurrency=FixedConcurrency(3)):
         ended += 1
         assert len(opened) <= 3 + ended
@@ -63,10 +63,10 @@ def test_neighbours_change_nothing(
         for kind, weights in solo.trainer.trained.weights.items():
             for name, tensor in weights.items():
                 assert torch.equal(tensor, finished.trainer.trained.weights[kind][name])
-    assert ended == len(trimmed) == len(configs)
+    assert ended == len(memory_returns) == len(configs)
 
 
-def test_a_stop_saves_every_open_run(
+def test_stop_saves_checkpoint_of_every_open_run(
     config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
     folders = [tmp_path / str(i) for i in range(3)]
@@ -88,16 +88,16 @@ def test_a_stop_saves_every_open_run(
     assert [len(list(folder.iterdir())) for folder in folders] == [1, 1, 0]
 
 
-def test_a_stop_before_the_start_takes_nothing(small_data: DeviceDataset) -> None:
+def test_stop_before_start_opens_no_run(small_data: DeviceDataset) -> None:
     def queue() -> Iterator[Trainer]:
-        raise AssertionError("nothing was to be opened")
+        raise AssertionError("no run may be opened")
         yield
 
     with pytest.raises(Stopped):
         list(group.train(queue(), stop=lambda: True))
 
 
-def test_a_full_disk_is_nobodys_own_trouble(
+def test_full_disk_raises_instead_of_failing_the_run(
     config: RunConfig, small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: Trainer) -> None:
@@ -108,13 +108,13 @@ def test_a_full_disk_is_nobodys_own_trouble(
         list(group.train(iter([Trainer(config, small_data).start()])))
 
 
-class Starved:
-    """Makes the runs with these seeds find no memory while others are open, or ever."""
+class OutOfMemoryInjector:
+    """Make runs with certain seeds run out of memory beside others, or always."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *seeds: int, ever: bool = False) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *seeds: int, always: bool = False) -> None:
         self.open: set[Trainer] = set()
         self.starts: list[tuple[int, int]] = []
-        """Of each run that was opened: its seed, and how many were open then."""
+        """Seed and number of open runs, for each start of a run."""
         real_start, real_stop, step = Trainer.start, Trainer.stop, Learner.train_batch
         seeds_of = {}
 
@@ -129,57 +129,57 @@ class Starved:
             self.open.discard(trainer)
             real_stop(trainer)
 
-        def starving(learner: Learner, epoch: int, number: int) -> None:
-            if seeds_of[learner] in seeds and number == 3 and (ever or len(self.open) > 1):
+        def train_or_run_out_of_memory(learner: Learner, epoch: int, number: int) -> None:
+            if seeds_of[learner] in seeds and number == 3 and (always or len(self.open) > 1):
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
             step(learner, epoch, number)
 
         monkeypatch.setattr(Trainer, "start", started)
         monkeypatch.setattr(Trainer, "stop", stopped)
-        monkeypatch.setattr(Learner, "train_batch", starving)
+        monkeypatch.setattr(Learner, "train_batch", train_or_run_out_of_memory)
 
 
-def waiting(config: RunConfig, data: DeviceDataset, count: int) -> Iterator[Trainer]:
+def unstarted_trainers(config: RunConfig, data: DeviceDataset, count: int) -> Iterator[Trainer]:
     runs = (replace(config, seed=seed) for seed in range(count))
     return (Trainer(run, data) for run in runs)
 
 
-def test_a_run_without_memory_is_put_back_and_fewer_go_on(
+def test_out_of_memory_run_is_put_back_with_fewer_slots(
     config: RunConfig, small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = group.train(waiting(config, small_data, 4))
+    alone = group.train(unstarted_trainers(config, small_data, 4))
     expected = {done.trainer.config.seed: done.trainer.state.rows for done in alone}
-    starved = Starved(monkeypatch, 1, 3)
+    injector = OutOfMemoryInjector(monkeypatch, 1, 3)
     slots = FixedConcurrency(4)
     ended = {
         done.trainer.config.seed: (done.error, done.trainer.state.rows)
-        for done in group.train(waiting(config, small_data, 4), concurrency=slots)
+        for done in group.train(unstarted_trainers(config, small_data, 4), concurrency=slots)
     }
     assert slots.limit == 1
     assert [error for error, _ in ended.values()] == [None] * 4
-    assert starved.starts[:4] == [(0, 1), (1, 2), (2, 3), (3, 4)]
-    assert starved.starts[4:] == [(1, 1), (3, 1)], "again, with fewer beside them"
+    assert injector.starts[:4] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert injector.starts[4:] == [(1, 1), (3, 1)], "restarted, with fewer runs beside them"
     for seed, (_, rows) in ended.items():
         for row, other in zip(rows, expected[seed], strict=True):
             assert {**row, "seconds": 0} == {**other, "seconds": 0}
 
 
-def test_a_run_put_back_goes_on_from_its_last_state(
+def test_run_put_back_resumes_from_its_checkpoint(
     config: RunConfig, small_data: DeviceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Starved(monkeypatch, 1)
-    often = replace(config, checkpoint_minutes=0)
-    went_on: list[tuple[int, int]] = []
+    OutOfMemoryInjector(monkeypatch, 1)
+    frequent_checkpoints = replace(config, checkpoint_minutes=0)
+    resumed_at: list[tuple[int, int]] = []
     (tmp_path / "1").mkdir()
 
     class Resumed(Tracker):
         def resumed(self, epochs: int, steps: int) -> None:
-            went_on.append((epochs, steps))
+            resumed_at.append((epochs, steps))
 
     trainers = [
-        Trainer(often, small_data),
+        Trainer(frequent_checkpoints, small_data),
         Trainer(
-            replace(often, seed=1),
+            replace(frequent_checkpoints, seed=1),
             small_data,
             TrainerContext(
                 checkpoint_dir=tmp_path / "1",
@@ -189,27 +189,29 @@ def test_a_run_put_back_goes_on_from_its_last_state(
     ]
     ended = list(group.train(iter(trainers), concurrency=FixedConcurrency(2)))
     assert [done.error for done in ended] == [None, None]
-    [(epochs, steps)] = went_on
+    [(epochs, steps)] = resumed_at
     assert (epochs, steps) > (0, 0)
 
 
-def test_alone_and_without_memory_it_ends_and_says_how_much_it_needed(
+def test_out_of_memory_alone_fails_with_needed_amount(
     config: RunConfig, small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    starved = Starved(monkeypatch, 1, ever=True)
+    injector = OutOfMemoryInjector(monkeypatch, 1, always=True)
     ended = {
         done.trainer.config.seed: done.error
-        for done in group.train(waiting(config, small_data, 3), concurrency=FixedConcurrency(2))
+        for done in group.train(
+            unstarted_trainers(config, small_data, 3), concurrency=FixedConcurrency(2)
+        )
     }
     assert [ended[0], ended[2]] == [None, None]
     assert isinstance(ended[1], OutOfMemory)
     assert re.search(r"asked for 1,073.7 MB more, about [\d,.]+ MB in all", str(ended[1]))
     assert isinstance(ended[1].__cause__, torch.OutOfMemoryError)
-    assert starved.starts.count((1, 1)) == 1, "once alone"
-    assert not starved.open
+    assert injector.starts.count((1, 1)) == 1, "retried alone only once"
+    assert not injector.open
 
 
-def test_what_a_run_held_is_given_back_before_the_next_begins(
+def test_memory_of_run_is_freed_before_next_run_starts(
     config: RunConfig, small_data: DeviceDataset
 ) -> None:
     learners: list[weakref.ref[Learner]] = []
@@ -230,7 +232,7 @@ def test_what_a_run_held_is_given_back_before_the_next_begins(
     assert alive == [0, 0, 0]
 
 
-def test_node_trouble_ends_a_run_without_waiting_for_the_device(
+def test_node_failure_ends_run_without_waiting_for_device(
     config: RunConfig, small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dead(self: object, *_: object) -> None:
@@ -238,5 +240,5 @@ def test_node_trouble_ends_a_run_without_waiting_for_the_device(
 
     monkeypatch.setattr(Learner, "train_batch", dead)
     monkeypatch.setattr(Trainer, "settle", dead)
-    [finished] = group.train(waiting(config, small_data, 1))
+    [finished] = group.train(unstarted_trainers(config, small_data, 1))
     assert "ECC" in str(finished.error)

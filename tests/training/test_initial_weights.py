@@ -1,4 +1,4 @@
-"""The weights that a run begins with."""
+"""Initial weights: initialisation schemes, pretrained files, frozen backbones."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,62 +20,62 @@ TRANSFER = RunConfig(model_type="resnet18_transfer", weights="none", scheduler="
 
 @pytest.fixture
 def imagenet(tmp_path: Path) -> Path:
-    """A file like torchvision's, with weights of its own."""
+    """Save a ResNet-18 state dict like torchvision's, with random weights."""
     torch.manual_seed(1)
     file = tmp_path / "resnet18.pt"
     torch.save(resnet18(weights=None).state_dict(), file)
     return file
 
 
-def test_kaiming_normal_has_hes_variance() -> None:
-    drawn = build_model(RunConfig(model_type="vgg6", initialization="kaiming_normal"), CPU)
-    plain = build_model(RunConfig(model_type="vgg6"), CPU)
-    for module in drawn.modules():
+def test_kaiming_normal_weights_have_he_variance() -> None:
+    initialized = build_model(RunConfig(model_type="vgg6", initialization="kaiming_normal"), CPU)
+    default = build_model(RunConfig(model_type="vgg6"), CPU)
+    for module in initialized.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             fan_in = module.weight[0].numel()
-            spread = module.weight.std().item()
-            assert spread == pytest.approx((2 / fan_in) ** 0.5, rel=0.05)
-    biases = [name for name, _ in drawn.named_parameters() if name.endswith("bias")]
+            std = module.weight.std().item()
+            assert std == pytest.approx((2 / fan_in) ** 0.5, rel=0.05)
+    biases = [name for name, _ in initialized.named_parameters() if name.endswith("bias")]
     assert len(biases) == 9
-    assert not torch.equal(drawn.head.weight, plain.head.weight)  # type: ignore[arg-type]
+    assert not torch.equal(initialized.head.weight, default.head.weight)  # type: ignore[arg-type]
 
 
-def test_a_backbone_of_a_file_is_frozen_and_does_not_learn(imagenet: Path) -> None:
+def test_pretrained_backbone_is_frozen(imagenet: Path) -> None:
     model = build_model(replace(TRANSFER, weights=str(imagenet)), CPU)
-    given = torch.load(imagenet, weights_only=True)
+    saved = torch.load(imagenet, weights_only=True)
     for name, tensor in model.backbone.state_dict().items():
-        assert torch.equal(tensor, given[name]), name
+        assert torch.equal(tensor, saved[name]), name
     model.train()
     assert not any(module.training for module in model.backbone.modules())
     assert model.head.training
     optimizer = build_optimizer(TRANSFER, model, torch.tensor(0.1))
-    learns = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    assert [id(p) for p in learns] == [id(p) for p in model.head.parameters()]
+    trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert [id(p) for p in trainable] == [id(p) for p in model.head.parameters()]
 
 
-def test_a_backbone_can_learn_too(imagenet: Path) -> None:
+def test_backbone_is_trainable_without_freezing(imagenet: Path) -> None:
     for config in (TRANSFER, replace(TRANSFER, weights=str(imagenet), freeze_backbone=False)):
         model = build_model(config, CPU).train()
         assert all(parameter.requires_grad for parameter in model.parameters())
         assert all(module.training for module in model.modules())
 
 
-def test_weights_matter_only_where_they_are_used() -> None:
+def test_weights_change_id_only_for_models_that_use_them() -> None:
     assert replace(TRANSFER, weights="imagenet").id != TRANSFER.id
     assert RunConfig(weights="none").id == RunConfig().id
 
 
-def test_without_imagenets_weights_there_is_one_clear_line(
+def test_missing_imagenet_weights_give_one_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody answers there
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no server listens there
     with pytest.raises(UserError, match=r"--weights imagenet: resnet18-.*--weights none") as error:
         initial_weights.check_initial_weights(replace(TRANSFER, weights="imagenet"))
     assert "\n" not in str(error.value)
 
 
-def test_weights_that_cannot_be_are_one_clear_line(tmp_path: Path) -> None:
+def test_invalid_weights_files_give_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("no weights")
     torch.save({"a": 1}, tmp_path / "number.pt")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
@@ -90,6 +90,6 @@ def test_weights_that_cannot_be_are_one_clear_line(tmp_path: Path) -> None:
         build_model(replace(TRANSFER, weights=str(tmp_path / "other.pt")), CPU)
 
 
-def test_a_parent_needs_its_weights() -> None:
+def test_parent_without_continue_is_rejected() -> None:
     with pytest.raises(UserError, match="--continue sets them"):
         initial_weights.check_initial_weights(RunConfig(parent="467eb8d1f4/best_val_acc"))

@@ -1,4 +1,4 @@
-"""Schedules equal torch's schedulers."""
+"""Learning-rate schedules match those of torch.optim.lr_scheduler."""
 
 import pytest
 import torch
@@ -8,8 +8,8 @@ from src.config import RunConfig
 from src.training.lr_schedules import learning_rate
 
 
-def theirs(make: object, epochs: int, steps: int) -> list[float]:
-    """A torch scheduler's rates, stepped `steps` times an epoch."""
+def torch_rates(make: object, epochs: int, steps: int) -> list[float]:
+    """Return the learning rates of a torch scheduler stepped `steps` times an epoch."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.03)
     scheduler = make(optimizer)  # type: ignore[operator]
     rates = []
@@ -40,16 +40,16 @@ def theirs(make: object, epochs: int, steps: int) -> list[float]:
         ({"scheduler": "none"}, lambda o: lr_scheduler.ConstantLR(o, 1.0, 1)),
     ],
 )
-def test_epoch_schedules(settings: dict, make: object) -> None:
+def test_epoch_schedules_match_torch(settings: dict, make: object) -> None:
     config = RunConfig(learning_rate=0.03, **settings)
-    ours = [learning_rate(config, epoch, step=0, steps_per_epoch=9) for epoch in range(80)]
-    assert ours == pytest.approx(theirs(make, 80, 1), rel=1e-9, abs=1e-15)
+    actual = [learning_rate(config, epoch, step=0, steps_per_epoch=9) for epoch in range(80)]
+    assert actual == pytest.approx(torch_rates(make, 80, 1), rel=1e-9, abs=1e-15)
     assert learning_rate(config, 5, 8, 9) == learning_rate(config, 5, 0, 9)
 
 
 @pytest.mark.parametrize("shape", ["cos", "linear"])
 @pytest.mark.parametrize("pct_start", [0.3, 5 / 24])
-def test_onecycle(shape: str, pct_start: float) -> None:
+def test_onecycle_matches_torch(shape: str, pct_start: float) -> None:
     config = RunConfig(
         scheduler="onecycle",
         learning_rate=0.03,
@@ -59,7 +59,7 @@ def test_onecycle(shape: str, pct_start: float) -> None:
         final_div_factor=1,
         anneal_strategy=shape,
     )
-    ours = [learning_rate(config, e, s, 9) for e in range(24) for s in range(9)]
+    actual = [learning_rate(config, e, s, 9) for e in range(24) for s in range(9)]
 
     def make(optimizer: torch.optim.Optimizer) -> lr_scheduler.OneCycleLR:
         return lr_scheduler.OneCycleLR(
@@ -82,4 +82,4 @@ def test_onecycle(shape: str, pct_start: float) -> None:
         optimizer.step()
         if step < 24 * 9 - 1:
             scheduler.step()
-    assert ours == pytest.approx(expected, rel=1e-9)
+    assert actual == pytest.approx(expected, rel=1e-9)

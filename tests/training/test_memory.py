@@ -1,4 +1,4 @@
-"""The amounts that are told where memory ran out."""
+"""Memory amounts in out-of-memory messages, and the allocator that keeps freed memory."""
 
 import resource
 import subprocess
@@ -12,29 +12,29 @@ from src.common.paths import ROOT
 from src.training import memory
 
 
-def test_what_was_asked_for() -> None:
+def test_asked_for_parses_bytes_from_error_messages() -> None:
     gpu = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79 GiB"
     assert memory.asked_for(gpu) == int(2.5 * 2**30)
-    with pytest.raises(RuntimeError) as of_torch:
+    with pytest.raises(RuntimeError) as torch_error:
         torch.empty(2**50)
-    assert memory.asked_for(str(of_torch.value)) == 4 * 2**50
-    with pytest.raises(MemoryError) as of_numpy:
+    assert memory.asked_for(str(torch_error.value)) == 4 * 2**50
+    with pytest.raises(MemoryError) as numpy_error:
         np.empty(2**47)
-    assert memory.asked_for(str(of_numpy.value)) == 2**50
+    assert memory.asked_for(str(numpy_error.value)) == 2**50
     assert memory.asked_for("") is None
 
 
-def test_the_amounts_of_this_machine() -> None:
-    told = str(memory.shortage(MemoryError("Unable to allocate 3.00 GiB"), torch.device("cpu")))
-    assert "asked for 3,221.2 MB more, about " in told
-    assert "MB were free" in told
+def test_shortage_reports_host_memory() -> None:
+    message = str(memory.shortage(MemoryError("Unable to allocate 3.00 GiB"), torch.device("cpu")))
+    assert "asked for 3,221.2 MB more, about " in message
+    assert "MB were free" in message
     assert "asked for more; " in str(memory.shortage(MemoryError(), torch.device("cpu")))
     used, free, total = memory._of_host()
     assert 0 < used < total
     assert 0 < free < total
 
 
-def test_a_limit_of_the_shell_is_the_machine() -> None:
+def test_host_memory_respects_address_space_limit() -> None:
     code = (
         "import resource; from src.training import memory\n"
         f"resource.setrlimit(resource.RLIMIT_AS, (2**34, {resource.RLIM_INFINITY}))\n"
@@ -44,17 +44,17 @@ def test_a_limit_of_the_shell_is_the_machine() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
 
 
-def test_the_amounts_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shortage_reports_gpu_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**6, 80 * 10**9))
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 70 * 10**9)
     error = torch.OutOfMemoryError("Tried to allocate 10.00 GiB")
-    told = str(memory.shortage(error, torch.device("cuda")))
-    assert "it had 70,000.0 MB and asked for 10,737.4 MB more, about 80,737.4 MB in all" in told
-    assert "1.0 MB of 80,000.0 MB were free" in told
+    message = str(memory.shortage(error, torch.device("cuda")))
+    assert "it had 70,000.0 MB and asked for 10,737.4 MB more, about 80,737.4 MB in all" in message
+    assert "1.0 MB of 80,000.0 MB were free" in message
 
 
-def test_what_is_kept_is_not_faulted_in_again() -> None:
-    """In a process of its own, since it is for good."""
+def test_keep_freed_memory_avoids_page_faults() -> None:
+    """Run in a subprocess, since the allocator setting cannot be undone."""
     code = (
         "import resource, torch; from src.cpu import allocator; from src.training import memory\n"
         "def faults():\n"
@@ -64,7 +64,7 @@ def test_what_is_kept_is_not_faulted_in_again() -> None:
         "def now(): return memory.psutil.Process().memory_info().rss >> 20\n"
         "given_back = faults()\n"
         "allocator.keep_freed_memory()\n"
-        "kept, then = min(faults() for _ in range(9)), now()\n"  # once there is a place that fits
+        "kept, then = min(faults() for _ in range(9)), now()\n"  # once a large enough block is kept
         "memory.give_back()\n"
         "print(given_back, kept, then - now())\n"
     )
@@ -73,4 +73,4 @@ def test_what_is_kept_is_not_faulted_in_again() -> None:
     given_back, kept, freed = map(int, done.stdout.split())
     assert kept < 100
     assert given_back > 100 * kept
-    assert freed > 50  # MiB, of the 64 that one of them took
+    assert freed > 50  # MiB, of the 64 of one tensor

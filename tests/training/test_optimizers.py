@@ -1,4 +1,4 @@
-"""Optimizers are torch's own, and start without its compiler."""
+"""Optimizers match torch's and do not import torch._dynamo."""
 
 from pathlib import Path
 
@@ -10,32 +10,32 @@ from torch.nn.functional import cross_entropy
 from src import models
 from src.config import RunConfig, model_types
 from src.training.optimizers import build_optimizer
-from tests.conftest import Run
+from tests.conftest import RunCommand
 
 CONFIGS = [
     RunConfig(optimizer="adamw", amsgrad=True, weight_decay=0.01),
     RunConfig(optimizer="adam", amsgrad=False, weight_decay=0.01),
     RunConfig(optimizer="sgd", momentum=0.9, nesterov=True, weight_decay=0.01),
 ]
-SLOW = ("torch._dynamo", "sympy")
+SLOW_IMPORTS = ("torch._dynamo", "sympy")
 TRAIN = f"""
 import sys
 from src.main import main
 assert main(sys.argv[1:]) == 0
-print("imports", *(name for name in {SLOW} if name in sys.modules))
+print("imports", *(name for name in {SLOW_IMPORTS} if name in sys.modules))
 """
-ASK = f"""
+CANDIDATES = f"""
 import sys, torch
 from src.config import RunConfig
 from src.training import precision
 for name in sys.argv[1:]:
     precision._candidates(RunConfig(model_type=name, weights="none"), torch.device("cpu"))
-    print(name, *(name for name in {SLOW} if name in sys.modules))
+    print(name, *(name for name in {SLOW_IMPORTS} if name in sys.modules))
 """
 
 
-def plain(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The same optimizer as torch makes it."""
+def torch_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Create the same optimizer with torch.optim."""
     parameters, decay = list(model.parameters()), config.weight_decay
     if config.optimizer == "sgd":
         return torch.optim.SGD(
@@ -46,19 +46,19 @@ def plain(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: str(config.optimizer))
-def test_they_do_what_torchs_do(config: RunConfig) -> None:
+def test_optimizers_match_torch_optimizers(config: RunConfig) -> None:
     torch.manual_seed(0)
     ours = models.create("cifar10net")
     theirs = models.create("cifar10net")
     theirs.load_state_dict(ours.state_dict())
     rate = torch.tensor(0.1, dtype=torch.float64)
-    pairs = [(ours, build_optimizer(config, ours, rate)), (theirs, plain(config, theirs))]
+    pairs = [(ours, build_optimizer(config, ours, rate)), (theirs, torch_optimizer(config, theirs))]
     images, labels = torch.randn(8, 3, 32, 32), torch.arange(8)
     states = []
     for model, optimizer in pairs:
         for _ in range(3):
             optimizer.zero_grad()
-            torch.manual_seed(1)  # of its dropout
+            torch.manual_seed(1)  # same dropout masks
             cross_entropy(model(images), labels).backward()
             optimizer.step()
         states.append(optimizer.state_dict())
@@ -71,8 +71,8 @@ def test_they_do_what_torchs_do(config: RunConfig) -> None:
     torch.testing.assert_close(again.state_dict()["state"], states[1]["state"], rtol=0, atol=0)
 
 
-def test_a_step_hook_is_called() -> None:
-    """The profiler's and the user's: torch puts them around a class's step."""
+def test_step_hooks_are_called() -> None:
+    """Step hooks, as used by profilers, are called around a step."""
     model = models.create("cifar10net")
     optimizer = build_optimizer(CONFIGS[0], model, torch.tensor(0.1))
     called: list[str] = []
@@ -84,15 +84,17 @@ def test_a_step_hook_is_called() -> None:
 
 
 @pytest.mark.parametrize("model", ["tinyvgg", "resnet"])
-def test_a_run_imports_neither_dynamo_nor_sympy(command: Run, tmp_path: Path, model: str) -> None:
-    """They would be a third of its start."""
+def test_training_imports_neither_dynamo_nor_sympy(
+    command: RunCommand, tmp_path: Path, model: str
+) -> None:
+    """These imports would take a third of the start-up time."""
     few = ("-d", "synthetic", "-e", 1, "-b", 64, "--max_images", 64, "--runs", tmp_path)
     done = command("python", "-c", TRAIN, "-m", model, *few, fresh=True)
     assert done.stdout.splitlines()[-1] == "imports"
 
 
-def test_no_architecture_needs_them(command: Run) -> None:
-    """But those of torchvision, which imports dynamo by itself."""
+def test_no_architecture_imports_dynamo_or_sympy(command: RunCommand) -> None:
+    """Except models of torchvision, which imports torch._dynamo itself."""
     names = [name for name in model_types() if "transfer" not in name]
     assert len(names) > 10
-    assert command("python", "-c", ASK, *names, fresh=True).stdout.splitlines() == names
+    assert command("python", "-c", CANDIDATES, *names, fresh=True).stdout.splitlines() == names

@@ -1,4 +1,4 @@
-"""Which arithmetic a run trains in: measured once, remembered, and always to be forced."""
+"""Choice of the compute format: measured once, cached, and overridden by flags."""
 
 import json
 from collections.abc import Callable
@@ -26,87 +26,93 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, seconds: dict[ComputeFormat, float]) -> list[str]:
-    """Let the measurement say `seconds`; the models that it was asked about."""
-    asked: list[str] = []
+def fake_measurement(
+    monkeypatch: pytest.MonkeyPatch, seconds: dict[ComputeFormat, float]
+) -> list[str]:
+    """Fake the measured `seconds`; return the list of models measured so far."""
+    measured_models: list[str] = []
 
     def measure(config: RunConfig, device: object, candidates: list[ComputeFormat]) -> object:
-        asked.append(config.model_type)
+        measured_models.append(config.model_type)
         return {candidate: seconds.get(candidate, 1.0) for candidate in candidates}
 
     monkeypatch.setattr(precision, "measure", measure)
-    return asked
+    return measured_models
 
 
-def test_the_fastest_is_taken_and_remembered(
+def test_fastest_format_is_selected_and_cached(
     config: RunConfig, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = answer(monkeypatch, {FAST: 0.4})
+    measured_models = fake_measurement(monkeypatch, {FAST: 0.4})
     assert [select_compute_format(config, CPU) for _ in range(3)] == [FAST] * 3
     assert select_compute_format(replace(config, seed=5, batch_size=7), CPU) == FAST
-    assert asked == ["cifar10net"]
+    assert measured_models == ["cifar10net"]
     select_compute_format(replace(config, model_type="resnet"), CPU)
-    assert asked == ["cifar10net", "resnet"]
-    [kept] = [
+    assert measured_models == ["cifar10net", "resnet"]
+    [cached] = [
         json.loads(path.read_text())
         for path in cache.rglob("*.json")
         if "cifar10net" in path.read_text()
     ]
-    assert kept["fastest"] == {
+    assert cached["fastest"] == {
         "precision": "bfloat16",
         "memory_format": "channels_last",
         "convolution": "direct",
     }
-    assert len(kept["seconds"]) == 4
+    assert len(cached["seconds"]) == 4
 
 
-def test_a_damaged_memory_is_measured_again(
+def test_damaged_cache_file_is_measured_again(
     config: RunConfig, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = answer(monkeypatch, {FAST: 0.4})
+    measured_models = fake_measurement(monkeypatch, {FAST: 0.4})
     select_compute_format(config, CPU)
     for text in ("{", '{"fastest": {"precision": "float8", "memory_format": "contiguous"}}'):
         [file] = cache.rglob("*.json")
         file.write_text(text)
         assert select_compute_format(config, CPU) == FAST
-    assert len(asked) == 3
+    assert len(measured_models) == 3
 
 
-def test_of_two_that_measure_at_once_the_first_decides(
+def test_first_of_concurrent_measurements_wins(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Jobs of one array start together, and noise may tell them different things."""
-    other: list[ComputeFormat] = []
+    """Jobs of one array start together, and noise may make their measurements differ."""
+    other_process: list[ComputeFormat] = []
 
     def measure(
         _: RunConfig, __: object, candidates: list[ComputeFormat]
     ) -> dict[ComputeFormat, float]:
         fastest = FLOAT32_CONTIGUOUS
-        if not other:
-            other.append(FAST)
-            other[0] = select_compute_format(config, CPU)  # done while this one measures
+        if not other_process:
+            other_process.append(FAST)
+            other_process[0] = select_compute_format(
+                config, CPU
+            )  # another process finishes during this measurement
             fastest = FAST
         return {candidate: 0.4 if candidate == fastest else 1.0 for candidate in candidates}
 
     monkeypatch.setattr(precision, "measure", measure)
-    assert select_compute_format(config, CPU) == other[0] == FLOAT32_CONTIGUOUS
+    assert select_compute_format(config, CPU) == other_process[0] == FLOAT32_CONTIGUOUS
     assert select_compute_format(config, CPU) == FLOAT32_CONTIGUOUS
 
 
-def test_what_cannot_be_kept_is_measured_each_time(
+def test_unwritable_cache_is_measured_each_time(
     config: RunConfig, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.write_text("a file where the folder should be")
-    asked = answer(monkeypatch, {FAST: 0.4})
+    measured_models = fake_measurement(monkeypatch, {FAST: 0.4})
     assert [select_compute_format(config, CPU) for _ in range(2)] == [FAST] * 2
-    assert len(asked) == 2
+    assert len(measured_models) == 2
 
 
-def test_either_can_be_forced(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = answer(monkeypatch, {FAST: 0.4})
+def test_precision_and_memory_format_flags_override_measurement(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured_models = fake_measurement(monkeypatch, {FAST: 0.4})
     run = replace(config, precision="float32", memory_format="contiguous")
     assert select_compute_format(run, CPU) == FLOAT32_CONTIGUOUS
-    assert asked == []
+    assert measured_models == []
     half = select_compute_format(replace(config, precision="float32"), CPU)
     assert half.precision == "float32"
     assert (
@@ -114,10 +120,10 @@ def test_either_can_be_forced(config: RunConfig, monkeypatch: pytest.MonkeyPatch
         == FLOAT32_CONTIGUOUS
     )
     vit = select_compute_format(replace(config, model_type="vit", precision="bfloat16"), CPU)
-    assert vit == ComputeFormat("bfloat16", "contiguous")  # nothing to lay out otherwise
+    assert vit == ComputeFormat("bfloat16", "contiguous")  # vit has no convolutions
 
 
-def test_winograd_is_tried_where_it_suits(
+def test_winograd_is_candidate_only_for_wide_models(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     best = ComputeFormat("float32", "channels_last", "winograd")
@@ -140,20 +146,22 @@ def test_winograd_is_tried_where_it_suits(
     assert select_compute_format(forced, CPU) == ComputeFormat("float32", "contiguous", "winograd")
 
 
-def test_emulated_bfloat16_is_not_even_tried(
+def test_emulated_bfloat16_is_no_candidate(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: False)
-    answer(monkeypatch, {FAST: 0.1})
+    fake_measurement(monkeypatch, {FAST: 0.1})
     assert select_compute_format(config, CPU).precision == "float32"
 
 
-def test_a_small_gain_is_no_reason() -> None:
+def test_gain_below_threshold_keeps_default_format() -> None:
     assert choose({FLOAT32_CONTIGUOUS: 1.0, FAST: 0.97}) == FLOAT32_CONTIGUOUS
     assert choose({FLOAT32_CONTIGUOUS: 1.0, FAST: 0.9}) == FAST
 
 
-def test_the_measurement_is_one(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measure_times_candidates_and_preserves_random_state(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = torch.random.get_rng_state()
     monkeypatch.setattr(precision, "_PROBE_SECONDS", 0.001)
     candidates = [FLOAT32_CONTIGUOUS, ComputeFormat("float32", "channels_last")]
@@ -163,36 +171,36 @@ def test_the_measurement_is_one(config: RunConfig, monkeypatch: pytest.MonkeyPat
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_a_machine_that_is_slow_for_a_while_is_slow_for_all(
+def test_interleaved_timing_is_robust_to_slow_phases(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One after the other, the first would be measured while it is slow and the second after it."""
+    """Interleaved timing: a slow phase of the machine affects all candidates alike."""
     calls = iter(range(1000))
 
-    def taking(seconds: float) -> Callable[[], float]:
+    def step_taking(seconds: float) -> Callable[[], float]:
         return lambda: seconds * (3 if next(calls) < 2 else 1)
 
     monkeypatch.setattr(precision, "_PROBE_SECONDS", 1.0)
-    assert precision.time_interleaved([taking(0.2), taking(0.25)]) == [0.2, 0.25]
-    assert next(calls) < 20, "it takes no longer than it is told to"
-    assert precision.time_interleaved([taking(9.0)]) == [9.0]
+    assert precision.time_interleaved([step_taking(0.2), step_taking(0.25)]) == [0.2, 0.25]
+    assert next(calls) < 20, "the time limit must be respected"
+    assert precision.time_interleaved([step_taking(9.0)]) == [9.0]
 
 
-def test_a_run_goes_on_in_what_it_began_with(
+def test_resumed_run_keeps_its_first_compute_format(
     config: RunConfig, small_data: DeviceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     run = replace(config, model_type="tinyvgg", max_images=100)
-    begun = ComputeFormat("float32", "channels_last", "winograd")
-    answer(monkeypatch, {begun: 0.1})
+    first_format = ComputeFormat("float32", "channels_last", "winograd")
+    fake_measurement(monkeypatch, {first_format: 0.1})
     trainer = Trainer(run, small_data, TrainerContext(checkpoint_dir=folder)).start()
     trainer.advance()
     trainer.save()
-    answer(monkeypatch, {FLOAT32_CONTIGUOUS: 0.1})
+    fake_measurement(monkeypatch, {FLOAT32_CONTIGUOUS: 0.1})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
     assert Trainer(run, small_data).start().compute_format == FLOAT32_CONTIGUOUS
     assert (
         Trainer(run, small_data, TrainerContext(checkpoint_dir=folder)).start().compute_format
-        == begun
+        == first_format
     )

@@ -1,4 +1,4 @@
-"""One run: what it learns, what it keeps, and that it can be stopped anywhere."""
+"""Trainer: determinism, resuming, validation, early stopping, checkpoints."""
 
 import math
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from src.training.trainer import Trainer, TrainerContext, TrainingResult
 TIMES = ("train_seconds", "images_per_second")
 
 
-def plain(config: RunConfig) -> RunConfig:
-    """For numbers that are compared with others than this machine's own: auto is what is fast."""
+def with_fixed_format(config: RunConfig) -> RunConfig:
+    """Fix the compute format, for comparisons with numbers from other machines or code."""
     return replace(config, precision="float32", memory_format="contiguous")
 
 
@@ -32,12 +32,12 @@ def finish(trainer: Trainer) -> TrainingResult:
     return trainer.trained
 
 
-def numbers(trained: TrainingResult) -> dict[str, Any]:
+def reproducible_numbers(trained: TrainingResult) -> dict[str, Any]:
     return {name: value for name, value in trained.numbers.items() if name not in TIMES}
 
 
 def assert_same(a: TrainingResult, b: TrainingResult) -> None:
-    assert numbers(a) == numbers(b)
+    assert reproducible_numbers(a) == reproducible_numbers(b)
     assert a.weights.keys() == b.weights.keys() == {"best_val_acc", "best_val_loss", "terminal"}
     for kind, weights in a.weights.items():
         for name, tensor in weights.items():
@@ -47,22 +47,26 @@ def assert_same(a: TrainingResult, b: TrainingResult) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"data_augmentation": True, "precision": "float32"}])
-def test_twice_is_the_same(config: RunConfig, small_data: DeviceDataset, settings: dict) -> None:
+def test_training_is_deterministic_and_depends_on_seed(
+    config: RunConfig, small_data: DeviceDataset, settings: dict
+) -> None:
     run = replace(config, **settings)
     assert_same(finish(Trainer(run, small_data).start()), finish(Trainer(run, small_data).start()))
     other = finish(Trainer(replace(run, seed=1), small_data).start())
-    assert numbers(other) != numbers(finish(Trainer(run, small_data).start()))
+    assert reproducible_numbers(other) != reproducible_numbers(
+        finish(Trainer(run, small_data).start())
+    )
 
 
-def test_stopped_anywhere_and_resumed_is_the_same(
+def test_resuming_after_any_step_gives_identical_result(
     config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
-    """With augmentation and rare validation, after every unit of work."""
+    """Stop and resume after every step, with augmentation and validation every other epoch."""
     run = replace(
         config, data_augmentation=True, max_images=60, batch_size=25, num_epochs=3, val_freq=2
     )
     run = replace(run, scheduler="onecycle")
-    undisturbed = finish(Trainer(run, small_data).start())
+    uninterrupted = finish(Trainer(run, small_data).start())
     trainer, stops = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start(), 0
     while trainer.advance():
         trainer.save()
@@ -73,16 +77,16 @@ def test_stopped_anywhere_and_resumed_is_the_same(
         assert trainer.resumed
     assert stops == 3 * 3 + 3
     assert trainer.trained
-    assert_same(trainer.trained, undisturbed)
+    assert_same(trainer.trained, uninterrupted)
     assert [row["epoch"] for row in trainer.state.rows] == [1, 2, 3]
 
 
-def test_dropout_goes_on_where_it_stopped(
+def test_dropout_state_is_restored_on_resume(
     config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
     tiny = replace(config, model_type="tinyvgg", hidden_units=4, num_epochs=1)
     run = replace(tiny, max_images=20, batch_size=5, dropout=0.5)
-    undisturbed = finish(Trainer(run, small_data).start())
+    uninterrupted = finish(Trainer(run, small_data).start())
     trainer = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     trainer.advance()
     trainer.advance()
@@ -90,14 +94,14 @@ def test_dropout_goes_on_where_it_stopped(
     torch.manual_seed(1234)
     assert_same(
         finish(Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()),
-        undisturbed,
+        uninterrupted,
     )
-    assert numbers(finish(Trainer(replace(run, dropout=0.0), small_data).start())) != numbers(
-        undisturbed
-    )
+    assert reproducible_numbers(
+        finish(Trainer(replace(run, dropout=0.0), small_data).start())
+    ) != reproducible_numbers(uninterrupted)
 
 
-def test_a_checkpoint_of_another_run_is_ignored(
+def test_checkpoint_of_another_run_is_ignored(
     config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
     trainer = Trainer(config, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
@@ -111,9 +115,9 @@ def test_a_checkpoint_of_another_run_is_ignored(
     )
 
 
-def test_it_is_the_plain_training_loop(config: RunConfig, small_data: DeviceDataset) -> None:
-    """The golden twin: the same run written out in ten lines of plain torch."""
-    run = plain(replace(config, num_epochs=1, scheduler="none", max_images=200))
+def test_training_matches_plain_pytorch_loop(config: RunConfig, small_data: DeviceDataset) -> None:
+    """Compare a run with the same training written out in plain PyTorch."""
+    run = with_fixed_format(replace(config, num_epochs=1, scheduler="none", max_images=200))
     trainer = Trainer(run, small_data).start()
     order = trainer.learner.order(0)
     finish(trainer)
@@ -139,9 +143,11 @@ def test_it_is_the_plain_training_loop(config: RunConfig, small_data: DeviceData
     assert trainer.state.rows[0]["val_loss"] == pytest.approx(expected, rel=1e-3)
 
 
-def test_golden_losses(config: RunConfig, small_data: DeviceDataset) -> None:
-    """Guards the training path: a change of these is a change of everybody's results."""
-    trainer = Trainer(plain(replace(config, data_augmentation=True)), small_data).start()
+def test_losses_match_golden_values(config: RunConfig, small_data: DeviceDataset) -> None:
+    """Golden losses: if they change, the results of all users change."""
+    trainer = Trainer(
+        with_fixed_format(replace(config, data_augmentation=True)), small_data
+    ).start()
     finish(trainer)
     losses = [row[name] for row in trainer.state.rows for name in ("train_loss", "val_loss")]
     assert losses == pytest.approx(GOLDEN_LOSSES, rel=0.01)
@@ -150,7 +156,7 @@ def test_golden_losses(config: RunConfig, small_data: DeviceDataset) -> None:
 GOLDEN_LOSSES = [2.3087308406829834, 2.2796671390533447, 2.1709423462549844, 2.248168706893921]
 
 
-def test_validation_every_f_epochs_and_at_the_end(
+def test_validation_runs_every_val_freq_epochs_and_last(
     config: RunConfig, small_data: DeviceDataset
 ) -> None:
     run = replace(config, num_epochs=5, val_freq=2, max_images=100)
@@ -158,15 +164,15 @@ def test_validation_every_f_epochs_and_at_the_end(
     trained = finish(trainer)
     assert [row["epoch"] for row in trainer.state.rows if "val_loss" in row] == [2, 4, 5]
     assert trained.numbers["val_loss"] == trainer.state.rows[-1]["val_loss"]
-    rare = Trainer(replace(run, num_epochs=1, val_freq=10), small_data).start()
-    assert finish(rare).numbers["best_epoch"] == 1
+    rarely_validated = Trainer(replace(run, num_epochs=1, val_freq=10), small_data).start()
+    assert finish(rarely_validated).numbers["best_epoch"] == 1
 
 
-def test_early_stopping_and_the_three_checkpoints(
+def test_early_stopping_keeps_best_and_terminal_checkpoints(
     config: RunConfig, small_data: DeviceDataset
 ) -> None:
     run = replace(config, num_epochs=40, early_stopping_patience=2, learning_rate=0.02)
-    run = plain(run)
+    run = with_fixed_format(run)
     trainer = Trainer(run, small_data).start()
     trained = finish(trainer)
     assert trained.numbers["stop_reason"] == "early stopping"
@@ -184,21 +190,19 @@ def test_early_stopping_and_the_three_checkpoints(
         model.load_state_dict(trained.weights[kind])
         images, labels = small_data.test.batch(trainer.learner.test_samples, trainer.learner.table)
         with torch.no_grad():
-            guesses = model(images.contiguous()).argmax(dim=1)
-        accuracy = (guesses == labels).float().mean().item()
+            predictions = model(images.contiguous()).argmax(dim=1)
+        accuracy = (predictions == labels).float().mean().item()
         assert trained.numbers[f"test_accuracy_{kind}"] == pytest.approx(accuracy)
 
 
-def test_a_loss_that_is_no_number_ends_the_run(
-    config: RunConfig, small_data: DeviceDataset
-) -> None:
+def test_non_finite_loss_raises(config: RunConfig, small_data: DeviceDataset) -> None:
     trainer = Trainer(replace(config, learning_rate=1e30, precision="float32"), small_data).start()
     with pytest.raises(NonFiniteLoss, match=r"loss became (nan|inf) in epoch 1"):
         finish(trainer)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_the_other_optimizers_learn(
+def test_adam_and_sgd_reduce_training_loss(
     config: RunConfig, small_data: DeviceDataset, optimizer: str
 ) -> None:
     rate = {"adam": 0.001, "sgd": 0.02}[optimizer]
@@ -209,35 +213,37 @@ def test_the_other_optimizers_learn(
     assert last < first
 
 
-def test_metrics_of_all_images(config: RunConfig, small_data: DeviceDataset) -> None:
+def test_evaluation_covers_all_test_images_without_max_images(
+    config: RunConfig, small_data: DeviceDataset
+) -> None:
     trained = finish(Trainer(replace(config, max_images=0, num_epochs=1), small_data).start())
     assert trained.numbers["test_images"] == len(trained.test_labels) == 200
     assert trained.test.logits.shape == (200, 10)
     assert trained.test.features.shape == (200, 64)
-    right = (trained.test.logits.argmax(dim=1) == trained.test_labels).float().mean().item()
-    assert trained.numbers["test_accuracy_best_val_acc"] == pytest.approx(right)
+    accuracy = (trained.test.logits.argmax(dim=1) == trained.test_labels).float().mean().item()
+    assert trained.numbers["test_accuracy_best_val_acc"] == pytest.approx(accuracy)
 
 
-def test_checkpoints_are_written_while_training_goes_on(
+def test_frequent_background_checkpoints_do_not_change_result(
     config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
-    """With one due after every step: the run is not held up, and ends as it would have."""
-    often = replace(config, checkpoint_minutes=0)
-    trainer = Trainer(often, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
+    """Checkpoints after every step do not change the result of the run."""
+    frequent = replace(config, checkpoint_minutes=0)
+    trainer = Trainer(frequent, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     for _ in range(3):
         assert trainer.advance()
         trainer.save_if_due()
     trainer.settle()
     assert (tmp_path / "resume.pt").exists()
-    resumed = Trainer(often, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
+    resumed = Trainer(frequent, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     assert resumed.resumed
     assert_same(finish(resumed), finish(Trainer(config, small_data).start()))
 
 
-def test_a_compiled_step_is_the_step(
+def test_compiled_step_gives_identical_result(
     config: RunConfig, small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With dynamo's capture of it, but without the minute that its C++ takes to compile."""
+    """Use dynamo's capture with the eager backend, since compiling takes a minute."""
     whole = torch.compile
     monkeypatch.setattr(torch, "compile", lambda model: whole(model, backend="eager"))
     run = replace(config, max_images=100, num_epochs=1)
@@ -247,22 +253,26 @@ def test_a_compiled_step_is_the_step(
     )
 
 
-def test_a_run_stopped_while_it_was_pruned_goes_on_where_nobody_prunes(
+def test_run_stopped_while_pruned_finishes_without_pruner(
     config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
     run = replace(config, num_epochs=3, max_images=100)
 
-    def hopeless(rows: Sequence[Row]) -> bool:
+    def prune_after_two_epochs(rows: Sequence[Row]) -> bool:
         return len(rows) == 2
 
     trainer = Trainer(
-        run, small_data, TrainerContext(checkpoint_dir=tmp_path, should_prune=hopeless)
+        run,
+        small_data,
+        TrainerContext(checkpoint_dir=tmp_path, should_prune=prune_after_two_epochs),
     ).start()
     while trainer.state.stop_reason is None:
         assert trainer.advance()
     trainer.save()
     pruned = Trainer(
-        run, small_data, TrainerContext(checkpoint_dir=tmp_path, should_prune=hopeless)
+        run,
+        small_data,
+        TrainerContext(checkpoint_dir=tmp_path, should_prune=prune_after_two_epochs),
     ).start()
     assert finish(pruned).numbers["stop_reason"] == "pruned"
     whole = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()

@@ -18,7 +18,7 @@ from src.training.learner import Learner
 from src.training.precision import select_compute_format
 from src.tune import lr_range_test
 from src.tune.lr_range_test import RangeTestCurve, RateSweep, range_test
-from tests.conftest import Run
+from tests.conftest import RunCommand
 from tests.tune.conftest import Tune
 
 SWEEP = RateSweep(start=1e-5, end=10, steps=60)
@@ -167,7 +167,7 @@ def test_the_first_writer_wins(
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".yaml"])
-def test_sets_and_grids_name_their_rates(command: Run, tmp_path: Path, suffix: str) -> None:
+def test_sets_and_grids_name_their_rates(command: RunCommand, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"hyperparameters_1{suffix}"
     if suffix == ".txt":
         path.write_text("1 50 cifar10net step True find 0 0.9\n")

@@ -10,7 +10,7 @@ from src.common.errors import UserError
 from src.common.paths import ROOT
 from src.tune import search_space
 from src.tune.search_space import Choice, Range
-from tests.conftest import Run
+from tests.conftest import RunCommand
 
 RATE = {"low": "1e-4", "high": 0.1, "log": True}
 FIXED = {"base_dataset_path": "synthetic", "model_type": "cifar10net", "scheduler": "step"}
@@ -118,7 +118,9 @@ def test_a_setting_may_matter_because_of_another_that_is_searched(tmp_path: Path
     assert set(search_space.read(path, {}).dimensions) == set(search)
 
 
-def test_a_value_and_a_search_of_it_contradict_each_other(tmp_path: Path, command: Run) -> None:
+def test_a_value_and_a_search_of_it_contradict_each_other(
+    tmp_path: Path, command: RunCommand
+) -> None:
     with pytest.raises(UserError, match="seed is given a value and searched"):
         search_space.read(write(tmp_path, {"seed": [1, 2]}, seed=3), {})
     path = write(tmp_path, {"learning_rate": RATE})

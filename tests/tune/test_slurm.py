@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import RunCommand
 
 pytestmark = pytest.mark.slurm
 
@@ -20,7 +20,7 @@ search:
 """
 
 
-def test_two_jobs_share_a_search(cluster: Path, command: Run, tmp_path: Path) -> None:
+def test_two_jobs_share_a_search(cluster: Path, command: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SEARCH)
     words = ("python", "-m", "src.tune", "search", "--config", tmp_path / "small.yaml")
     where = ("--trials", 4, "--runs", tmp_path / "runs", "--out", tmp_path / "out")
