@@ -3,8 +3,15 @@
 The order matters: write a temporary file in the same folder, fsync it, rename (or link) it, fsync
 the folder. Renamed before its fsync, a file may be empty after a power cut; without the folder's
 fsync the rename itself may be lost; and only within one folder is a rename atomic everywhere.
+
+On NFS two answers of system calls are not what they seem:
+
+- A request whose reply is lost is sent again. A server that has restarted since does not remember
+  the first one: link(2) says EEXIST, or rename(2) ENOENT, although it has succeeded.
+- A file that another machine replaces after open(2) is gone from the server: read(2) says ESTALE.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -16,13 +23,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from src.common import processes
 from src.common.errors import DiskFull, is_disk_full
 from src.common.paths import TEMPORARY_PREFIX
 
+T = TypeVar("T")
+
 _DAY_SECONDS = 86_400
+_STALE_TRIES = 5
+_STALE_PAUSE_SECONDS = 0.1
 _UMASK = os.umask(0)  # the umask can only be read by setting it
 os.umask(_UMASK)
 
@@ -131,8 +142,13 @@ def write(path: Path, save: Callable[[IO[bytes]], object], keep_before: Path | N
             raise watched.error or error from error
         _sync(file)
         if keep_before and path.exists():
-            os.replace(path, keep_before)
-        os.replace(file.name, path)
+            with suppress(FileNotFoundError):  # on NFS: it has been renamed, see above
+                os.replace(path, keep_before)
+        try:
+            os.replace(file.name, path)
+        except FileNotFoundError:
+            if not _is_at(file, path):
+                raise
     sync_folder(path.parent)
 
 
@@ -149,9 +165,25 @@ def create(path: Path, save: Callable[[IO[bytes]], object]) -> bool:
         try:
             os.link(file.name, path)
         except FileExistsError:
-            return False
+            if not _is_at(file, path):
+                return False
     sync_folder(path.parent)
     return True
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether `path` is the open `file`: its link(2) or rename(2) has succeeded, whatever it said.
+
+    open(2) advises to look at the link count of `file`; but an NFS client answers stat(2) from its
+    cache for some seconds. To open `path`, it has to ask the server.
+    """
+    try:
+        with open(path, "rb") as there:
+            found, ours = os.fstat(there.fileno()), os.fstat(file.fileno())
+    except FileNotFoundError:
+        return False
+    # inode numbers are used again: with the times, nobody else's file is taken for ours
+    return os.path.samestat(found, ours) and found.st_mtime_ns == ours.st_mtime_ns
 
 
 def write_text(path: Path, text: str) -> None:
@@ -169,13 +201,36 @@ def to_json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2) + "\n"
 
 
+def retry_if_stale(read: Callable[[], T]) -> T:
+    """The result of `read`, which opens a file by its path; called again if the handle is stale.
+
+    Raises OSError, also if the handle still is stale at the last try.
+    """
+    for _ in range(_STALE_TRIES - 1):
+        try:
+            return read()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+        time.sleep(_STALE_PAUSE_SECONDS)
+    return read()
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """The content of a file that other processes may replace meanwhile. Raises OSError."""
+
+    def read() -> bytes:
+        # without a buffer: twice as fast for thousands of small files
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+
+    return retry_if_stale(read)
+
+
 def read_json(path: Path | str) -> dict[str, Any] | None:
     """The object in a JSON file. Returns None if it is missing, damaged or not an object."""
     try:
-        with open(
-            path, "rb", buffering=0
-        ) as file:  # without a buffer: twice as fast for thousands of small files
-            value = json.loads(file.read().decode())
+        value = json.loads(read_bytes(path).decode())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return value if isinstance(value, dict) else None

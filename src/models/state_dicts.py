@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from src.common import files
 from src.common.errors import UserError
 
 State = dict[str, Tensor]
@@ -30,7 +31,9 @@ def read_state(path: Path) -> State:
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # about formats that are refused anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = files.retry_if_stale(
+                lambda: torch.load(path, map_location="cpu", weights_only=True)
+            )
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
     except pickle.UnpicklingError:

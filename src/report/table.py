@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from src.common import files
 from src.common.errors import UserError
 from src.common.option_fields import did_you_mean
 
@@ -56,7 +57,7 @@ def read(path: Path) -> pd.DataFrame:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path)
+        table = files.retry_if_stale(lambda: pd.read_csv(path))
     except OSError as error:
         raise UserError(f"--csv {str(path)!r}: {error.strerror}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

@@ -84,7 +84,7 @@ class RunFolder:
     def history(self) -> list[dict[str, Any]]:
         """One row per epoch, from history.jsonl."""
         try:
-            lines = (self.path / paths.HISTORY).read_text().splitlines()
+            lines = files.read_bytes(self.path / paths.HISTORY).decode().splitlines()
         except FileNotFoundError:
             return []
         return [json.loads(line) for line in lines]

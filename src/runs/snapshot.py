@@ -101,7 +101,7 @@ class Snapshot:
     def epoch_seconds(self) -> list[float]:
         """Seconds of each epoch in the history, by a search of its text: parsing takes longer."""
         try:
-            text = (self.path / paths.HISTORY).read_bytes()
+            text = files.read_bytes(self.path / paths.HISTORY)
         except FileNotFoundError:
             return []
         return [float(found) for found in re.findall(rb'"seconds": ([\d.e+-]+)\}', text)]

@@ -56,7 +56,7 @@ def read(path: Path | str) -> list[RunConfig]:
     """The runs of a set file. Raises UserError naming file, line, value and what was expected."""
     path = Path(path)
     try:
-        lines = path.read_text().splitlines()
+        lines = files.read_bytes(path).decode().splitlines()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:

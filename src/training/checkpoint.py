@@ -87,7 +87,7 @@ def load(folder: Path, device: torch.device) -> State | None:
 def read(path: Path, device: torch.device) -> State | None:
     """The checkpoint in a file. Returns None if it is missing, truncated, altered or unsafe."""
     try:
-        data = memoryview(path.read_bytes())
+        data = memoryview(files.read_bytes(path))
     except FileNotFoundError:
         return None
     end = len(data) - _DIGEST_BYTES - len(_MARK)

@@ -1,13 +1,21 @@
-"""Atomic file writes, JSON reading, removal of leftover temporary files."""
+"""Files are whole or not there, also where NFS gives misleading answers."""
 
+import builtins
+import errno
+import io
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
 from src.common import files
+from src.runs import leases
+from src.runs.run_folder import RunFolder
+from src.runs.snapshot import Snapshot
+from src.sweep import sets
 
 
 def test_failed_write_keeps_old_file_and_removes_temporary(tmp_path: Path) -> None:
@@ -61,3 +69,145 @@ def test_remove_leftovers_deletes_only_files_of_dead_writers(tmp_path: Path) -> 
         os.utime(old, (0, 0))
         files.remove_leftovers(tmp_path, tmp_path / "missing")
         assert set(tmp_path.iterdir()) == {live, other_machine, tmp_path / "other"}
+
+
+def _reply_lost(call: Callable[..., None], repeated: type[OSError]) -> Callable[..., None]:
+    """A system call that succeeds, and then says what a repeated request to a server gets."""
+
+    def done_twice(*paths: object) -> None:
+        call(*paths)
+        raise repeated("as after the restart of an NFS server")
+
+    return done_twice
+
+
+def test_link_with_lost_reply_counts_as_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """link(2) says EEXIST and has made the file: it is ours, as open(2) describes it for NFS."""
+    monkeypatch.setattr(os, "link", _reply_lost(os.link, FileExistsError))
+    path = tmp_path / "a"
+    assert files.write_once(path, b"first")
+    monkeypatch.undo()
+    assert not files.write_once(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_link_of_another_file_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where the other file has the same content, or is gone when we look."""
+    path = tmp_path / "a"
+    path.write_bytes(b"same")
+    assert not files.write_once(path, b"same")
+
+    def removed_since(*_: object) -> None:
+        path.unlink()
+        raise FileExistsError
+
+    monkeypatch.setattr(os, "link", removed_since)
+    assert not files.write_once(path, b"same")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("before", [None, "before"])
+def test_rename_with_lost_reply_counts_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    """rename(2) says ENOENT, and the file has its new name."""
+    path, kept = tmp_path / "a", before and tmp_path / before
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "replace", _reply_lost(os.replace, FileNotFoundError))
+    files.write(path, lambda file: file.write(b"new"), keep_before=kept or None)
+    assert path.read_bytes() == b"new"
+    assert not kept or kept.read_bytes() == b"old"
+    assert set(tmp_path.iterdir()) == {path, kept or path}
+
+
+def test_failed_rename_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody has removed the temporary file."""
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    replace = os.replace
+
+    def without_its_source(source: str, target: Path) -> None:
+        os.unlink(source)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", without_its_source)
+    with pytest.raises(FileNotFoundError):
+        files.write_text(path, "new")
+    assert path.read_bytes() == b"old"
+
+
+class _Stale(io.FileIO):
+    """A file that another NFS client has replaced since it was opened."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    readall = readinto = read  # type: ignore[assignment]
+
+
+class _Replaced:
+    """open, of which the first calls give stale handles."""
+
+    def __init__(self, stale: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left, self._open = stale, builtins.open
+        monkeypatch.setattr(files, "_STALE_PAUSE_SECONDS", 0.0)
+        for module in (builtins, io):
+            monkeypatch.setattr(module, "open", self)
+
+    def __call__(self, path: Any, *words: Any, **named: Any) -> Any:
+        if not self.left:
+            return self._open(path, *words, **named)
+        self.left -= 1
+        return _Stale(os.fspath(path))
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "record": lambda run: files.read_json(run / "config.json"),
+    "heartbeat": leases.latest,
+    "history": lambda run: RunFolder(run).history(),
+    "seconds of epochs": lambda run: Snapshot(run).epoch_seconds,
+    "state": lambda run: Snapshot(run).state,
+    "set": lambda run: sets.read(run / "set.txt"),
+}
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    (tmp_path / "attempts").mkdir()
+    files.write_json(tmp_path / "config.json", {"a": 1})
+    files.write_json(tmp_path / "result.json", {"test_accuracy_best_val_acc": 0.5})
+    files.write_json(tmp_path / "attempts" / "1.json", {"attempt": 1, "heartbeat": 3})
+    files.write_text(tmp_path / "history.jsonl", '{"epoch": 1, "seconds": 2.5}\n')
+    files.write_text(tmp_path / "set.txt", "1 50 cifar10net step True 0.001 0 0.9\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_file_replaced_while_read_is_opened_again(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """On NFS the handle is stale then (ESTALE): the file is opened again."""
+    whole = READERS[name](run_folder)
+    opened = _Replaced(3, monkeypatch)
+    assert READERS[name](run_folder) == whole
+    assert opened.left == 0
+
+
+def test_a_handle_that_stays_stale_is_an_error(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bounded number of times: the export itself may be gone."""
+    opened = _Replaced(1000, monkeypatch)
+    with pytest.raises(OSError, match="Stale file handle"):
+        files.read_json(run_folder / "config.json")
+    assert 1000 - opened.left < 10
+
+
+def test_other_errors_are_raised_at_once(run_folder: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        files.read_json(run_folder)

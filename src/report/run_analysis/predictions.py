@@ -3,11 +3,13 @@
 import zipfile
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from src.common import files
 from src.common.errors import UserError
 from src.common.paths import PREDICTIONS
 from src.data.dataset import CLASSES, LabelArray
@@ -75,12 +77,9 @@ def read(folder: RunFolder, *, features: bool = True) -> Predictions:
     features: whether to read the features, which are most of the file; else they are (N, 0).
     Raises UserError if the file does not exist or is damaged.
     """
-    path, names = folder.path / PREDICTIONS, Predictions.__annotations__
+    path = folder.path / PREDICTIONS
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in names if name != _FEATURES}
-            empty = np.empty((arrays["labels"].size, 0))
-            arrays[_FEATURES] = stored[_FEATURES] if features else empty
+        arrays = files.retry_if_stale(lambda: _arrays(path, features=features))
     except FileNotFoundError:
         raise UserError(f"{folder.path}: no {PREDICTIONS} (the run is {folder.state()})") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -94,6 +93,14 @@ def read(folder: RunFolder, *, features: bool = True) -> Predictions:
         probabilities=arrays["probabilities"].astype(np.float32),
         features=arrays["features"].astype(np.float32),
     )
+
+
+def _arrays(path: Path, *, features: bool) -> dict[str, npt.NDArray[Any]]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in Predictions.__annotations__ if name != _FEATURES}
+        empty = np.empty((arrays["labels"].size, 0))
+        arrays[_FEATURES] = stored[_FEATURES] if features else empty
+    return arrays
 
 
 def _is_consistent(arrays: dict[str, npt.NDArray[Any]]) -> bool:

@@ -59,7 +59,7 @@ def fill(folder: Path, runs: Sequence[Sequence[RunConfig]], scripts: Mapping[str
 
 def prepare(folder: Path) -> None:
     """Copy the code into a folder, and make its folder for logs."""
-    (folder / "logs").mkdir()
+    (folder / "logs").mkdir(exist_ok=True)
     code = folder / paths.CODE
     _copy_code(code)
     files.write_text(code / paths.COMMIT, f"{git_commit() or ''}\n")
