@@ -16,7 +16,7 @@ import torch
 from src import data, models
 from src import run as run_module
 from src.common import files
-from src.common.errors import Stopped, UserError
+from src.common.errors import ExitStatus, Stopped, UserError
 from src.common.paths import ROOT
 from src.config import RunConfig
 from src.data.dataset import Dataset
@@ -24,6 +24,7 @@ from src.models.classifier import Classifier
 from src.run import RunOptions, run
 from src.runs import leases
 from src.runs.run_folder import RunFolder, State
+from src.train import TrainingOptions, train
 from src.training.trainer import Trainer
 
 TIMES = ("train_seconds", "images_per_second", "attempt")
@@ -269,6 +270,34 @@ def test_number_of_slots_does_not_change_results(config: RunConfig, tmp_path: Pa
             assert other.result
             for name, value in reference.result.items():
                 assert name in TIMES or other.result[name] == value, name
+
+
+def test_worker_exits_with_success_while_others_train_the_rest(
+    config: RunConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A process on another machine holds one of two runs, and its heartbeat goes on."""
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
+    ours, theirs = config, replace(config, seed=1)
+    folder = RunFolder.of(theirs, tmp_path)
+    folder.register(theirs)
+    with monkeypatch.context() as patch:
+        elsewhere = {"machine": "elsewhere", "pid": 1, "start": 0.0}
+        patch.setattr(leases.processes, "identity", lambda: elsewhere)
+        lease = leases.acquire(folder.path)
+    assert lease
+    options = TrainingOptions(runs_dir=tmp_path, quiet=True, wandb="disabled")
+    try:
+        assert train([ours, theirs], options) == ExitStatus.DONE
+    finally:
+        lease.end("failed")
+    output = capsys.readouterr()
+    assert "nothing is left to do here: 1 running in other processes" in output.err
+    assert [line.split()[0] for line in output.out.splitlines()] == ["done", "running"]
+    folder.write_failure({"cause": "other", "kind": "KeyError", "message": "x", "retry": False})
+    assert train([ours, theirs], options) == ExitStatus.SOME_RUNS_FAILED
 
 
 def test_run_preserves_torch_random_state(config: RunConfig, tmp_path: Path) -> None:

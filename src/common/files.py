@@ -20,7 +20,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -32,6 +32,10 @@ from src.common.paths import TEMPORARY_PREFIX
 T = TypeVar("T")
 
 _DAY_SECONDS = 86_400
+FILE_SYSTEM_ERRORS = (errno.EIO, errno.ESTALE, errno.EREMOTEIO)
+"""Errors of a file system that does not work at the moment."""
+_FAILING_PAUSES_SECONDS: tuple[float, ...] = (1, 2, 4, 8, 16, 29, 60, 60, 60, 60)
+_waited_in_vain = False
 _STALE_TRIES = 5
 _STALE_PAUSE_SECONDS = 0.1
 _UMASK = os.umask(0)  # the umask can only be read by setting it
@@ -129,27 +133,23 @@ def _temporary(path: Path) -> Iterator[Any]:
             Path(file.name).unlink(missing_ok=True)
 
 
-def write(path: Path, save: Callable[[IO[bytes]], object], keep_before: Path | None = None) -> None:
+def write(
+    path: Path,
+    save: Callable[[IO[bytes]], object],
+    keep_before: Path | None = None,
+    *,
+    patient: bool = True,
+) -> None:
     """Write `path` with `save(file)`: readers see the old file or the new one, never a part.
 
-    keep_before: new name of the existing file, if there is one.
+    keep_before: new name of the existing file, if there is one. patient: wait if the file system
+    fails, as `_waiting` says; `save` is then called again.
     """
-    with _reporting_full_disk(path, save), _temporary(path) as file:
-        watched = _Watched(file)
-        try:
-            save(watched)  # type: ignore[arg-type]
-        except RuntimeError as error:
-            raise watched.error or error from error
-        _sync(file)
-        if keep_before and path.exists():
-            with suppress(FileNotFoundError):  # on NFS: it has been renamed, see above
-                os.replace(path, keep_before)
-        try:
-            os.replace(file.name, path)
-        except FileNotFoundError:
-            if not _is_at(file, path):
-                raise
-    sync_folder(path.parent)
+    waiting = _waiting if patient else _once
+    with _reporting_full_disk(path, save), ExitStack() as stack:
+        file = waiting(lambda: _saved(path, save, stack))
+        waiting(lambda: _replace(file, path, keep_before))
+    waiting(lambda: sync_folder(path.parent))
 
 
 def write_once(path: Path, data: bytes) -> bool:
@@ -159,15 +159,78 @@ def write_once(path: Path, data: bytes) -> bool:
 
 def create(path: Path, save: Callable[[IO[bytes]], object]) -> bool:
     """Like `write_once`, with the content that `save(file)` writes."""
-    with _reporting_full_disk(path, save), _temporary(path) as file:
-        save(file)
-        _sync(file)
+    with _reporting_full_disk(path, save), ExitStack() as stack:
+        file = _waiting(lambda: _saved(path, save, stack))
+        if not _waiting(lambda: _link(file, path)):
+            return False
+    _waiting(lambda: sync_folder(path.parent))
+    return True
+
+
+def _once(operation: Callable[[], T]) -> T:
+    return operation()
+
+
+def _waiting(operation: Callable[[], T]) -> T:
+    """The result of `operation`, called again with growing pauses while the file system fails.
+
+    Raises OSError once the pauses, five minutes in all, are over; from then on at once, until an
+    operation succeeds: a process with 48 runs to save must not wait for each. A server that
+    restarts, or a mount with a time limit (soft), fails for a while. Each step of writing a file
+    is repeated by itself: after a link(2) that has succeeded, another temporary file could never
+    be linked.
+    """
+    global _waited_in_vain
+    pauses = iter(() if _waited_in_vain else _FAILING_PAUSES_SECONDS)
+    while True:
         try:
-            os.link(file.name, path)
-        except FileExistsError:
-            if not _is_at(file, path):
-                return False
-    sync_folder(path.parent)
+            result = operation()
+        except OSError as error:
+            if error.errno not in FILE_SYSTEM_ERRORS:
+                raise
+            pause = next(pauses, None)
+            if pause is None:
+                _waited_in_vain = True
+                raise
+            time.sleep(pause)
+        else:
+            _waited_in_vain = False
+            return result
+
+
+def _saved(path: Path, save: Callable[[IO[bytes]], object], stack: ExitStack) -> IO[bytes]:
+    """A temporary file beside `path` with all that `save` writes, synced; `stack` removes it."""
+    with ExitStack() as own:
+        file: IO[bytes] = own.enter_context(_temporary(path))
+        watched = _Watched(file)
+        try:
+            save(watched)  # type: ignore[arg-type]
+        except RuntimeError as error:
+            raise watched.error or error from error
+        file.flush()
+        os.fsync(file.fileno())
+        stack.push(own.pop_all())
+    return file
+
+
+def _replace(file: IO[bytes], path: Path, keep_before: Path | None) -> None:
+    """Rename a temporary file to `path`. May be called again after it has failed."""
+    if keep_before and path.exists() and not _is_at(file, path):
+        with suppress(FileNotFoundError):  # on NFS: it has been renamed, see above
+            os.replace(path, keep_before)
+    try:
+        os.replace(file.name, path)
+    except FileNotFoundError:
+        if not _is_at(file, path):
+            raise
+
+
+def _link(file: IO[bytes], path: Path) -> bool:
+    """Link a temporary file to `path`. Returns False if another file is there."""
+    try:
+        os.link(file.name, path)
+    except FileExistsError:
+        return _is_at(file, path)
     return True
 
 
@@ -186,14 +249,14 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
     return os.path.samestat(found, ours) and found.st_mtime_ns == ours.st_mtime_ns
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, patient: bool = True) -> None:
     """Write `text` as UTF-8, atomically."""
-    write(path, lambda file: file.write(text.encode()))
+    write(path, lambda file: file.write(text.encode()), patient=patient)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], *, patient: bool = True) -> None:
     """Write `value` as indented JSON, atomically."""
-    write_text(path, to_json(value))
+    write_text(path, to_json(value), patient=patient)
 
 
 def to_json(value: Mapping[str, Any]) -> str:
@@ -243,8 +306,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from src.common.errors import UserError, is_disk_full
+from src.common.files import FILE_SYSTEM_ERRORS
 
 
 class FailureClass(StrEnum):
@@ -32,7 +33,7 @@ class FailureClass(StrEnum):
 MAY_BE_BUGS = (FailureClass.OTHER, FailureClass.CUDA)
 """Classes that the circuit breaker counts."""
 _BY_NUMBER = {
-    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.EREMOTEIO), FailureClass.FILE_SYSTEM),
+    **dict.fromkeys(FILE_SYSTEM_ERRORS, FailureClass.FILE_SYSTEM),
     errno.ENOMEM: FailureClass.MEMORY,
 }
 HARDWARE = r"\bECC\b|GPU is lost|fallen off the bus|hardware stack error"

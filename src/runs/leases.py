@@ -67,7 +67,8 @@ class Lease:
         while not self._over.wait(HEARTBEAT_SECONDS):
             self.record["heartbeat"] += 1
             with suppress(OSError):  # the file system may recover: the next beat counts as well
-                files.write_json(_file(self.folder, self.number), self.record)
+                path = _file(self.folder, self.number)
+                files.write_json(path, self.record, patient=False)
 
 
 def acquire(folder: Path, *, known_dead: Record | None = None) -> Lease | None:

@@ -94,9 +94,7 @@ def test_link_with_lost_reply_counts_as_created(
     assert os.listdir(tmp_path) == ["a"]
 
 
-def test_link_of_another_file_does_not_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_link_of_other_file_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even where the other file has the same content, or is gone when we look."""
     path = tmp_path / "a"
     path.write_bytes(b"same")

@@ -34,14 +34,17 @@ def os_error(number: int) -> OSError:
         (os_error(errno.ENOSPC), FailureClass.DISK),
         (os_error(errno.EDQUOT), FailureClass.DISK),
         (DiskFull(errno.ENOSPC, "/x", 1, 2), FailureClass.DISK),
-        (os_error(errno.EIO), FailureClass.NODE),
-        (os_error(errno.ESTALE), FailureClass.NODE),
+        (os_error(errno.EIO), FailureClass.FILE_SYSTEM),
+        (os_error(errno.ESTALE), FailureClass.FILE_SYSTEM),
         (RuntimeError("CUDA error: uncorrectable ECC error encountered"), FailureClass.NODE),
         (RuntimeError("CUDA error: no CUDA-capable device is detected"), FailureClass.NODE),
-        (RuntimeError("NCCL error in: x.cpp:1, unhandled system error"), FailureClass.NODE),
+        (RuntimeError("CUDA driver version is insufficient for CUDA runtime"), FailureClass.NODE),
+        (RuntimeError("NCCL error in: x.cpp:1, unhandled system error"), FailureClass.CUDA),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), FailureClass.CUDA),
+        (RuntimeError("CUDA error: unspecified launch failure"), FailureClass.CUDA),
         (RuntimeError("The NVIDIA driver: CUDA driver initialization failed"), FailureClass.NODE),
         (NonFiniteLoss("the training loss became nan in epoch 1"), FailureClass.DIVERGED),
-        (RuntimeError("CUDA error: device-side assert triggered"), FailureClass.OTHER),
+        (RuntimeError("CUDA error: device-side assert triggered"), FailureClass.CUDA),
         (os_error(errno.ENOENT), FailureClass.OTHER),
         (KeyError("x"), FailureClass.OTHER),
         (UserError("/data/ECC/out of memory: no such folder"), FailureClass.OTHER),
@@ -76,7 +79,8 @@ def test_affects_every_run_is_true_for_disk_and_user_errors() -> None:
     assert affects_every_run(os_error(errno.ENOSPC))
     assert affects_every_run(os_error(errno.EACCES))
     assert affects_every_run(UserError("x"))
-    assert not affects_every_run(os_error(errno.EIO))
+    assert affects_every_run(os_error(errno.EIO))
+    assert not affects_every_run(RuntimeError("CUDA error: an illegal memory access"))
     assert not affects_every_run(RuntimeError("No space left on device"))
 
 

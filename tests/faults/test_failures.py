@@ -1,6 +1,7 @@
 """Reaction of a worker to each failure class, in this process and from the command line."""
 
 import errno
+import itertools
 import os
 import signal
 import sys
@@ -14,8 +15,16 @@ import torch
 
 from src import data
 from src.cli.entry_point import run_main
-from src.common import files
-from src.common.errors import DiskFull, ExitStatus, NodeFailure, Stopped, SweepStopped
+from src.common import files, signals
+from src.common.errors import (
+    DiskFull,
+    ExitStatus,
+    NodeFailure,
+    Restart,
+    RestartNeeded,
+    Stopped,
+    SweepStopped,
+)
 from src.config import RunConfig
 from src.data.dataset import Dataset
 from src.faults.circuit_breaker import find_repeated_failure
@@ -23,6 +32,7 @@ from src.faults.node_health import bad_nodes
 from src.run import RunOptions, run
 from src.runs import leases
 from src.runs.run_folder import RunFolder, State
+from src.slurm.requeue import MAX_WITHOUT_PROGRESS
 from src.sweep import sets
 from src.sweep.commands import retry, submit
 from src.sweep.status.failures import kind_of
@@ -223,26 +233,18 @@ def test_full_tmpfs_gives_one_line_error_and_keeps_checkpoint(
 # nodes
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("CUDA error: uncorrectable ECC error encountered"),
-        OSError(errno.EIO, "Input/output error"),
-        OSError(errno.ESTALE, "Stale file handle"),
-    ],
-)
-def test_node_failure_stops_worker_and_second_excludes_node(
-    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+def test_node_failure_stops_worker_and_second_makes_node_bad(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURMD_NODENAME", "n7")
     runs = seeds(tiny, 3)
     first, second, third = (RunFolder.of(item, tmp_path) for item in runs)
     with monkeypatch.context() as patch:
-        inject_errors(patch, {0: error})
-        with pytest.raises(NodeFailure, match="trouble of node n7: ") as first_failure:
+        inject_errors(patch, {0: RuntimeError("CUDA error: uncorrectable ECC error encountered")})
+        with pytest.raises(NodeFailure, match="node trouble on node n7: ") as caught:
             run(runs, runs_dir=tmp_path, options=RunOptions(slots=2, retries=2))
-        assert isinstance(first_failure.value, Stopped)
-        assert first_failure.value.exclude == ()
+        assert isinstance(caught.value, Stopped)
+        assert bad_nodes(tmp_path) == []
         assert [folder.state() for folder in (first, second, third)] == [
             State.FAILED,
             State.INTERRUPTED,
@@ -256,31 +258,81 @@ def test_node_failure_stops_worker_and_second_excludes_node(
             *("failed", "node trouble"),
             "n7",
         )
-        with pytest.raises(NodeFailure) as second_failure:
-            run(runs, runs_dir=tmp_path, options=RunOptions(slots=2, retries=2))
-        assert second_failure.value.exclude == ("n7",)
-        with pytest.raises(NodeFailure):
-            run(runs, runs_dir=tmp_path, options=RunOptions(slots=2, retries=2))
+        for _ in range(2):
+            with pytest.raises(NodeFailure):
+                run(runs, runs_dir=tmp_path, options=RunOptions(slots=2, retries=2))
+            assert bad_nodes(tmp_path) == ["n7"]
         outcomes = run(runs, runs_dir=tmp_path, options=RunOptions(slots=2, retries=2))
     assert [item.state for item in outcomes] == [State.FAILED, State.DONE, State.DONE]
     assert leases.count_failed_attempts(first.path) == 3, "retries are bounded"
 
 
-def test_unrecordable_node_failure_excludes_node_at_once(
+def test_lost_cuda_context_stops_worker_blames_no_node_and_opens_circuit_breaker(
     tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SLURMD_NODENAME", "n7")
-
-    def fail_to_write(*_: object, **__: object) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(RunFolder, "write_failure", fail_to_write)
-    inject_errors(monkeypatch, {0: OSError(errno.EIO, "Input/output error")})
-    with pytest.raises(NodeFailure) as caught:
-        run([tiny], runs_dir=tmp_path)
-    assert caught.value.exclude == ("n7",)
-    assert RunFolder.of(tiny, tmp_path).state() == State.INTERRUPTED
+    """A bug of a kernel fails on every node: three runs with it stop the sweep."""
+    runs = seeds(tiny, 5)
+    inject_errors(
+        monkeypatch,
+        {n: RuntimeError("CUDA error: an illegal memory access was encountered") for n in range(5)},
+    )
+    for number in range(3):
+        monkeypatch.setenv("SLURMD_NODENAME", f"n{number}")
+        with pytest.raises(RestartNeeded, match=f"CUDA error on node n{number}: ") as caught:
+            run(runs, runs_dir=tmp_path, options=RunOptions(retries=0))
+        assert not isinstance(caught.value, NodeFailure)
     assert bad_nodes(tmp_path) == []
+    failures = [RunFolder.of(item, tmp_path).failure() for item in runs[:3]]
+    assert [failure and failure["cause"] for failure in failures] == ["CUDA error"] * 3
+    with pytest.raises(SweepStopped, match="3 runs failed with the same traceback"):
+        run(runs, runs_dir=tmp_path, options=RunOptions(retries=0))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_failing_file_system_is_waited_for(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Every third fsync fails, for a write as for the folder that it is in."""
+    fsync, calls = os.fsync, itertools.count(1)
+
+    def failing(descriptor: int) -> None:
+        if next(calls) % 3 == 0:
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(files, "_FAILING_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(os, "fsync", failing)
+    [outcome] = run([tiny], runs_dir=tmp_path)
+    assert next(calls) > 15
+    assert outcome.state == State.DONE
+    assert len(list((outcome.folder / "attempts").iterdir())) == 1
+    assert temporary_files(tmp_path) == []
+
+
+def test_file_system_that_keeps_failing_stops_worker_and_blames_no_node(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = []
+    monkeypatch.setattr(files.time, "sleep", pauses.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            RunFolder, "write_history", lambda self, rows: files.write(self.path / "h", full)
+        )
+        with pytest.raises(
+            RestartNeeded, match=r"file system error on node .*Input/output"
+        ) as caught:
+            run([tiny], runs_dir=tmp_path)
+    assert not isinstance(caught.value, NodeFailure)
+    assert 250 < sum(pauses) < 350, "it is waited for five minutes, and only once"
+    folder = RunFolder.of(tiny, tmp_path)
+    assert folder.state() == State.INTERRUPTED
+    assert folder.failure() is None
+    assert bad_nodes(tmp_path) == []
+    assert run([tiny], runs_dir=tmp_path)[0].state == State.DONE
+
+
+def full(file: IO[bytes]) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def test_missing_gpu_of_slurm_job_is_node_failure(
@@ -293,9 +345,8 @@ def test_missing_gpu_of_slurm_job_is_node_failure(
     assert device.pick_device("auto").type == "cpu"
     monkeypatch.setenv("SLURM_JOB_GPUS", "0")
     assert device.pick_device("cpu").type == "cpu"
-    with pytest.raises(NodeFailure, match="no GPU of this job") as caught:
+    with pytest.raises(NodeFailure, match="node n7: no GPU of this job"):
         device.pick_device("auto")
-    assert caught.value.exclude == ("n7",)
     monkeypatch.setattr(device, "_NVIDIA_DRIVER", tmp_path / "none")
     assert device.pick_device("auto").type == "cpu", (
         "without the NVIDIA driver the job is a rehearsal without GPUs"
@@ -311,7 +362,9 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
         job_info = f"JobId=12 ExcNodeList={excluded} ReqB:S:C:T=0:0:*:*"
         bodies = {
             "squeue": "echo RUNNING",
-            "scontrol": f"echo $* >>{calls}\n[[ $* == *show* ]] && echo '{job_info}'\nexit 0",
+            "scontrol": f"echo $* >>{calls}\n"
+            "[[ $* == *hostnames* ]] && { echo $3 | sed 's/n\\[1-3]/n1 n2 n3/'; exit; }\n"
+            f"[[ $* == *show* ]] && echo '{job_info}'\nexit 0",
         }
         for name, body in bodies.items():
             (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
@@ -334,24 +387,33 @@ def exit_status_of(main: Callable[..., ExitStatus]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("exclude", "before", "update"),
+    ("restart", "before", "update"),
     [
-        ((), "n1", []),
-        (("n7",), "(null)", ["update jobid=12 excnodelist=n7"]),
-        (("n7", "n8"), "n[1-3]", ["update jobid=12 excnodelist=n[1-3],n7,n8"]),
+        (Restart(), "n1", []),
+        (Restart(exclude=("n7",)), "(null)", ["update jobid=12 excnodelist=n7"]),
+        (
+            Restart(exclude=("n7", "n8")),
+            "n[1-3]",
+            ["update jobid=12 excnodelist=n[1-3],n7,n8"],
+        ),
+        (Restart(readmit=("n2",)), "n[1-3]", ["update jobid=12 excnodelist=n1,n3"]),
+        (Restart(readmit=("n2",)), "n2", ["update jobid=12 excnodelist="]),
+        (Restart(exclude=("n7",), readmit=("n2",)), "n2", ["update jobid=12 excnodelist=n7"]),
     ],
 )
-def test_node_failure_requeues_job_and_excludes_bad_nodes(
+def test_requeued_job_avoids_bad_nodes_and_may_use_recovered_ones(
     job: Callable[[str], Path],
     capsys: pytest.CaptureFixture[str],
-    exclude: tuple[str, ...],
+    restart: Restart,
     before: str,
     update: list[str],
 ) -> None:
     scontrol_log = job(before)
 
     def main(arguments: object) -> ExitStatus:
-        raise NodeFailure("trouble of node n7: ECC", exclude)
+        failure = NodeFailure("node trouble on node n7: ECC")
+        failure.restart = restart
+        raise failure
 
     assert exit_status_of(main) == ExitStatus.STOPPED
     scontrol_calls = [line for line in scontrol_log.read_text().splitlines() if "show" not in line]
@@ -359,7 +421,42 @@ def test_node_failure_requeues_job_and_excludes_bad_nodes(
         "the update must follow the requeue, since only pending jobs accept it"
     )
     first, *_ = capsys.readouterr().err.splitlines()
-    assert first.startswith("trouble of node n7: ECC; runs are left at their last checkpoints")
+    assert first.startswith("node trouble on node n7: ECC; runs are left at their last checkpoints")
+
+
+def test_job_without_progress_is_not_requeued_for_ever(
+    job: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scontrol_log = job("(null)")
+
+    def main(arguments: object) -> ExitStatus:
+        stopped = Stopped()
+        stopped.restart = Restart(without_progress=MAX_WITHOUT_PROGRESS)
+        raise stopped
+
+    assert exit_status_of(main) == ExitStatus.STOPPED
+    assert not scontrol_log.exists()
+    assert "job 12 is not requeued: it has started 5 times in a row" in capsys.readouterr().err
+
+
+def test_interrupt_from_keyboard_requeues_nothing(
+    job: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scontrol_log = job("(null)")
+    monkeypatch.setattr(signals, "_last_received", None)
+
+    def main(arguments: object) -> ExitStatus:
+        stop = signals.StopSignal()
+        stop._record(signal.SIGINT, None)
+        assert stop()
+        raise Stopped
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert exit_status_of(main) == ExitStatus.STOPPED
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not scontrol_log.exists()
 
 
 def test_stop_by_signal_requeues_without_excluding_nodes(

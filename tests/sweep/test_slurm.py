@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from src.common.errors import Restart
 from src.common.paths import ROOT, SETS_DIR
 from src.slurm import client, requeue
 from src.sweep import grid, sets
@@ -154,16 +155,59 @@ def test_a_cancelled_job_stays_cancelled(cluster: Path, set_files: Path, tmp_pat
     assert "is requeued" not in said(log)
 
 
+SESSION = """#!/bin/bash
+#SBATCH --job-name=notebook
+# somebody's session, in which our script is started by hand
+{ask}
+bash slurm_cluster/run_cluster_sets.sh 2 --sets {sets} --runs {runs} &
+until grep -q epoch {log}; do sleep 0.2; done
+kill -{signal} $!
+wait $!
+echo "status $?, and the session goes on"
+"""
+
+
+@pytest.mark.parametrize(
+    ("signal", "ask", "requeued"),
+    [
+        ("USR1", "", False),
+        ("USR1", "export REQUEUE_ON_STOP=1", True),
+        ("INT", "export REQUEUE_ON_STOP=1", False),
+    ],
+)
+def test_only_own_batch_script_requeues_the_job(
+    cluster: Path, set_files: Path, tmp_path: Path, signal: str, ask: str, requeued: bool
+) -> None:
+    """A session that calls our script is requeued only if it asks for it, and never by Ctrl-C."""
+    log, runs, script = tmp_path / "log", tmp_path / "runs", tmp_path / "session.sh"
+    text = SESSION.format(ask=ask, sets=set_files, runs=runs, log=log, signal=signal)
+    if signal == "INT":  # bash lets background processes ignore it; python shall not
+        text = text.replace("#!/bin/bash\n", "#!/bin/bash\nset -m\n", 1)
+    script.write_text(text)
+    job = sbatch("--requeue", "--open-mode=append", f"--output={log}", script)
+    until(lambda: "everything is saved" in said(log) or "goes on" in said(log))
+    if requeued:
+        until(lambda: f"job {job} is requeued" in said(log))
+        subprocess.run(["scancel", job], check=True)
+        return
+    assert ended(job) == ["COMPLETED"], said(log)
+    assert "status 3, and the session goes on" in said(log)
+    assert "is requeued" not in said(log)
+    assert f"requeued when stopped: {'yes' if ask else 'no'}" in said(log)
+
+
 SICK = """
 import os, sys
 sys.path.insert(0, "{root}")
 from src.cli.entry_point import run_main
-from src.common.errors import ExitStatus, NodeFailure
+from src.common.errors import ExitStatus, NodeFailure, Restart
 def main(words):
     node = os.environ["SLURMD_NODENAME"]
     print("on", node, flush=True)
     if int(os.environ.get("SLURM_RESTART_COUNT", 0)) < 2:
-        raise NodeFailure("trouble of node " + node, [node])
+        failure = NodeFailure("node trouble on node " + node)
+        failure.restart = Restart(exclude=(node,))
+        raise failure
     return ExitStatus.DONE
 run_main(main)
 """
@@ -210,16 +254,16 @@ def test_nobody_is_requeued_where_slurm_does_not_answer(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(requeue, "_PAUSE_SECONDS", 0.01)
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    requeue.requeue_this_job()
+    requeue.requeue_this_job(Restart())
     assert not asked.exists(), "not a job"
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
-    requeue.requeue_this_job()
+    requeue.requeue_this_job(Restart())
     assert (tmp_path / "requeued").read_text() == "requeue 12\n"
     assert "job 12 is requeued" in capfd.readouterr().err
     (tmp_path / "squeue").write_text("#!/bin/bash\nexit 1\n")
     monkeypatch.setattr(requeue, "_PATIENCE_SECONDS", 0.2)
-    requeue.requeue_this_job()
+    requeue.requeue_this_job(Restart())
     assert "could not be requeued" in capfd.readouterr().err
 
 
