@@ -23,7 +23,7 @@ from src.training.initial_weights import is_frozen
 from src.training.lr_schedules import learning_rate
 from src.training.metrics import Metrics, MetricTotals
 from src.training.model_setup import batch_bounds, build_model, step_seed
-from src.training.optimizers import build_optimizer
+from src.training.optimizers import build_optimizer, load_state
 from src.training.precision import ComputeFormat
 from src.training.run_state import Weights
 
@@ -192,9 +192,7 @@ class Learner:
     def load(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
+        load_state(self.optimizer, state["optimizer"], self.rate)
         self.metrics.load(state["metrics"])
         if self.ema:
             self.ema.model.load_state_dict(state["averaged"])

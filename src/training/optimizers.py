@@ -13,6 +13,8 @@ _FAST = {
     "adam": fast_optimizers.Adam,
     "sgd": fast_optimizers.SGD,
 }
+_DEVICE_SETTINGS = ("capturable", "foreach", "fused", "lr")
+"""Settings of a param group that belong to the device. All others belong to the run."""
 _PLAIN = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
 
@@ -25,4 +27,22 @@ def build_optimizer(config: RunConfig, model: nn.Module, rate: Tensor) -> torch.
     else:
         options |= {"amsgrad": config.amsgrad, "capturable": rate.is_cuda}
     kinds = _FAST if config.cpu_kernels else _PLAIN
-    return kinds[config.optimizer](learns, **options)
+    optimizer = kinds[config.optimizer](learns, **options)
+    # torch would warn at the eager steps before the capture, which are meant: see cuda_graphs.py
+    optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
+    return optimizer
+
+
+def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any], rate: Tensor) -> None:
+    """Restore what optimizer.state_dict() returned, perhaps on a device of another kind.
+
+    What belongs to the device (_DEVICE_SETTINGS) stays as it is in `optimizer`: with the
+    capturable=False of a CPU, torch refuses to capture a step on a GPU.
+    """
+    groups = [
+        {**saved, **{name: ours[name] for name in _DEVICE_SETTINGS if name in ours}}
+        for saved, ours in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
+    for group in optimizer.param_groups:
+        group["lr"] = rate

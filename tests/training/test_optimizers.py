@@ -1,6 +1,8 @@
 """Optimizers match torch's and do not import torch._dynamo."""
 
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from src import models
 from src.config import RunConfig, model_types
-from src.training.optimizers import build_optimizer
+from src.training.optimizers import build_optimizer, load_state
 from tests.conftest import RunCommand
 
 CONFIGS = [
@@ -98,3 +100,50 @@ def test_no_architecture_imports_dynamo_or_sympy(command: RunCommand) -> None:
     names = [name for name in model_types() if "transfer" not in name]
     assert len(names) > 10
     assert command("python", "-c", CANDIDATES, *names, fresh=True).stdout.splitlines() == names
+
+
+@pytest.mark.parametrize("cpu_kernels", [True, False])
+@pytest.mark.parametrize("kind", ["adamw", "adam"])
+def test_eager_step_before_capture_does_not_warn(
+    monkeypatch: pytest.MonkeyPatch, kind: str, cpu_kernels: bool
+) -> None:
+    """As on a GPU, where pytest turns torch's warning into an error, and each log would show it."""
+    config = RunConfig(optimizer=kind, cpu_kernels=cpu_kernels)
+    optimizer = build_optimizer(config, nn.Linear(2, 2), torch.tensor(0.1))
+    plain = torch.optim.Adam(nn.Linear(2, 2).parameters(), lr=0.1)
+    for group in (*optimizer.param_groups, *plain.param_groups):
+        group["capturable"] = True
+    stream = SimpleNamespace(is_capturing=lambda: False)
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: gpu)
+    monkeypatch.setattr(torch.accelerator, "current_stream", lambda: stream)
+    with pytest.warns(UserWarning, match="running without CUDA graph capture"):
+        plain._accelerator_graph_capture_health_check()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer._accelerator_graph_capture_health_check()
+
+
+@pytest.mark.parametrize(("saved_on_gpu", "loaded_on_gpu"), [(False, True), (True, False)])
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+def test_state_of_another_device_keeps_settings_of_this_one(
+    kind: str, saved_on_gpu: bool, loaded_on_gpu: bool
+) -> None:
+    """A GPU's optimizer is capturable and reads a float32 rate; a CPU's is not."""
+
+    def make(on_gpu: bool, decay: float) -> tuple[torch.optim.Optimizer, torch.Tensor]:
+        rate = torch.tensor(0.1, dtype=torch.float32 if on_gpu else torch.float64)
+        config = RunConfig(optimizer=kind, weight_decay=decay)
+        optimizer = build_optimizer(config, nn.Linear(2, 2), rate)
+        for group in optimizer.param_groups if kind != "sgd" else []:
+            group["capturable"] = on_gpu
+        return optimizer, rate
+
+    saved, _ = make(saved_on_gpu, 0.5)
+    loaded, rate = make(loaded_on_gpu, 0.1)
+    load_state(loaded, saved.state_dict(), rate)
+    [group] = loaded.param_groups
+    assert group["lr"] is rate
+    assert group.get("capturable", loaded_on_gpu) is loaded_on_gpu
+    assert group["fused"] is True
+    assert group["weight_decay"] == 0.5, "a setting of the run"
