@@ -1,1 +1,1 @@
-"""The documents, and what makes their pictures and tables."""
+"""Scripts that generate the screenshots and the metrics table of the documents."""

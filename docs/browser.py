@@ -1,4 +1,4 @@
-"""The report page in Chromium, without a window."""
+"""Helpers to open the report page in headless Chromium."""
 
 import os
 import shutil
@@ -12,17 +12,17 @@ from src.common.errors import UserError
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-_SECONDS = 120  # beside other work, on few cores
+_SECONDS = 120  # generous for busy machines
 
 
 def installed() -> str | None:
-    """Where Chromium is; None where it is not."""
+    """Return the path of Chromium, or None if it is not installed."""
     return shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @contextmanager
 def chromium() -> Iterator["Browser"]:
-    """The system's Chromium. Raises UserError where there is none."""
+    """Start the system's Chromium. Raises UserError if it is not installed."""
     from playwright.sync_api import sync_playwright
 
     path = installed()
@@ -30,27 +30,27 @@ def chromium() -> Iterator["Browser"]:
         raise UserError("needs a browser: chromium")
     with sync_playwright() as playwright:
         rooted = ["--no-sandbox"] if os.geteuid() == 0 else []
-        found = playwright.chromium.launch(executable_path=path, args=rooted)
-        yield found
-        found.close()
+        chromium_ = playwright.chromium.launch(executable_path=path, args=rooted)
+        yield chromium_
+        chromium_.close()
 
 
-def until(page: "Page", condition: str, plot: str | None = None) -> None:
-    """Wait for a condition. Playwright's own way to do so is an eval that the page forbids.
+def wait_until(page: "Page", condition: str, plot: str | None = None) -> None:
+    """Wait for a condition; page.wait_for_function needs eval, which the page's CSP forbids.
 
-    plot: is kept in sight: what is out of sight is not drawn.
+    plot: id of a plot to keep scrolled into view, since only visible plots are drawn.
     """
     deadline = time.monotonic() + _SECONDS
     while not holds(page, condition):
         if plot:
-            see(page, plot)
+            scroll_to(page, plot)
         if time.monotonic() > deadline:
-            raise TimeoutError(f"after {_SECONDS} s there is still not: {condition}")
+            raise TimeoutError(f"after {_SECONDS} s this does not hold: {condition}")
         page.wait_for_timeout(20)
 
 
 def holds(page: "Page", condition: str) -> bool:
-    """Whether a condition holds now; not while the page is being read again."""
+    """Return whether a condition holds; False while the page reloads."""
     from playwright.sync_api import Error
 
     try:
@@ -61,18 +61,18 @@ def holds(page: "Page", condition: str) -> bool:
         return False
 
 
-def see(page: "Page", plot: str) -> None:
-    """Scroll to a plot: what is out of sight is not drawn."""
+def scroll_to(page: "Page", plot: str) -> None:
+    """Scroll to an element, since only visible plots are drawn."""
     page.evaluate(f"document.getElementById('{plot}').scrollIntoView({{behavior: 'instant'}})")
 
 
-def drawn(page: "Page", plot: str) -> list[dict[str, Any]]:
-    """The traces of a plot, once it is in sight and drawn, and drawn again where that is due.
+def traces_of(page: "Page", plot: str) -> list[dict[str, Any]]:
+    """Scroll to a plot, wait until it is drawn and up to date, and return its traces.
 
-    The page draws one plot after each frame, and begins when it is told what came in sight.
+    The page draws one plot per frame, once an IntersectionObserver reports it as visible.
     """
-    see(page, plot)
-    until(page, f"document.getElementById('{plot}').data", plot)
+    scroll_to(page, plot)
+    wait_until(page, f"document.getElementById('{plot}').data", plot)
     page.evaluate(
         """(async () => {
             for (let left = document.querySelectorAll(".plot").length + 2; left > 0; left -= 1)

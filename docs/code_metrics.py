@@ -1,8 +1,8 @@
-"""Measure the structure of src/, and write it as a table into docs/architecture.md.
+"""Measure the structure of src/ and write it as a table into docs/architecture.md: `make metrics`.
 
-`make metrics`. Per room (a folder of src/, or `src` for the modules beside them): modules, lines,
-functions with their median and longest length, and the shares of code, docstrings and comments.
-For the whole of it: duplicate module and class names, import circles, backward imports.
+Per package (a folder of src/, or `src` for its top-level modules): number of modules and lines,
+median and longest function, and the shares of code, docstrings and comments. For all packages:
+duplicate module and class names, import circles, backward imports.
 """
 
 import ast
@@ -25,14 +25,14 @@ CHAIN = (
     *("common", "slurm", "faults", "cpu", "config", "cli"),
     *("data", "models", "training", "runs", "report"),
 )
-"""Rooms in the order in which data flows through them. A room imports from earlier ones alone."""
+"""Packages in the order of data flow. A package imports only from earlier ones."""
 
 ENTRY_POINTS = ("src.report.__main__", "src.report.commands")
-"""Modules of the chain that are commands: they put rooms together, and may import any."""
+"""Command modules inside the chain, which may import from any package."""
 
 NAMED_BY_FRAMEWORKS = ("__init__", "__main__")
 ONE_PER_COMMAND = ("commands",)
-"""Folders whose modules bear the name of a command that people type."""
+"""Folders whose modules are named after commands."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,19 @@ class Module:
 
     path: Path
     name: str
-    """Dotted, without __init__."""
+    """Dotted name, without __init__."""
     tree: ast.Module
     text: str
 
     @property
-    def room(self) -> str:
-        """The folder of src/ that it is in, or `src`."""
+    def package(self) -> str:
+        """The folder of src/ that contains the module, or `src`."""
         parts = self.path.relative_to(ROOT).parts
         return parts[1] if len(parts) > 2 else "src"
 
 
 def modules() -> list[Module]:
-    """All of src/, sorted by path."""
+    """Return all modules of src/, sorted by path."""
     return [read(path) for path in sorted((ROOT / "src").rglob("*.py"))]
 
 
@@ -65,7 +65,7 @@ def read(path: Path) -> Module:
 
 
 def imported_names(tree: ast.AST, *, at_import: bool = False) -> list[str]:
-    """Dotted names that a module imports: all, or those that are imported when it is.
+    """Return the dotted names that a module imports, all or (at_import) at its own import.
 
     Raises AssertionError for a relative import, which src/ does not use.
     """
@@ -87,15 +87,15 @@ def _nodes(tree: ast.AST, *, at_import: bool) -> Iterator[ast.AST]:
 
 
 def _runs_later(node: ast.AST) -> bool:
-    """Whether a node is a function's body, or only there for type checkers."""
+    """Return whether a node is a function, or a block for type checkers only."""
     if isinstance(node, ast.If):
         return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def is_backward(module: str, imported: str) -> bool:
-    """Whether an import goes against the flow: to a later room, or to one beside the chain."""
-    here, there = _room_of(module), _room_of(imported)
+    """Return whether an import is of a later package, or of one beside the chain."""
+    here, there = _package_of(module), _package_of(imported)
     if not imported.startswith("src.") or here not in CHAIN or here == there:
         return False
     if module in ENTRY_POINTS:
@@ -103,56 +103,58 @@ def is_backward(module: str, imported: str) -> bool:
     return there not in CHAIN or CHAIN.index(there) > CHAIN.index(here)
 
 
-def _room_of(dotted: str) -> str:
+def _package_of(dotted: str) -> str:
     return [*dotted.split("."), ""][1]
 
 
-def backward_imports(of: Sequence[Module]) -> list[str]:
-    """Every import that goes against the flow, as 'module -> imported'."""
+def backward_imports(src_modules: Sequence[Module]) -> list[str]:
+    """Return all backward imports as 'module -> imported'."""
     return [
         f"{module.name} -> {name}"
-        for module in of
+        for module in src_modules
         for name in imported_names(module.tree)
         if is_backward(module.name, name)
     ]
 
 
-def duplicate_module_names(of: Sequence[Module]) -> list[str]:
-    """Names that two modules bear, those of commands and of frameworks aside."""
+def duplicate_module_names(src_modules: Sequence[Module]) -> list[str]:
+    """Return module names used twice, except those of commands and frameworks."""
     counts = Counter(
         module.path.stem
-        for module in of
+        for module in src_modules
         if module.path.stem not in NAMED_BY_FRAMEWORKS
         and module.path.parent.name not in ONE_PER_COMMAND
     )
-    packages = Counter(module.path.parent.name for module in of if module.path.stem == "__init__")
-    twice = [name for name, count in (counts + packages).items() if count > 1]
-    return sorted(name for name in twice if name not in ONE_PER_COMMAND)
+    packages = Counter(
+        module.path.parent.name for module in src_modules if module.path.stem == "__init__"
+    )
+    duplicates = [name for name, count in (counts + packages).items() if count > 1]
+    return sorted(name for name in duplicates if name not in ONE_PER_COMMAND)
 
 
-def duplicate_class_names(of: Sequence[Module]) -> list[str]:
-    """Names that two classes bear."""
+def duplicate_class_names(src_modules: Sequence[Module]) -> list[str]:
+    """Return class names used twice."""
     counts = Counter(
         node.name
-        for module in of
+        for module in src_modules
         for node in ast.walk(module.tree)
         if isinstance(node, ast.ClassDef)
     )
     return sorted(name for name, count in counts.items() if count > 1)
 
 
-def import_graph(of: Sequence[Module]) -> dict[str, set[str]]:
-    """For each module the modules of src/ that it imports, at any time."""
-    known = {module.name for module in of}
+def import_graph(src_modules: Sequence[Module]) -> dict[str, set[str]]:
+    """Return for each module the modules of src/ that it imports anywhere."""
+    known = {module.name for module in src_modules}
     graph: dict[str, set[str]] = {}
-    for module in of:
+    for module in src_modules:
         targets = {_module_in(name, known) for name in imported_names(module.tree)}
         graph[module.name] = {target for target in targets if target and target != module.name}
     return graph
 
 
 def _module_in(dotted: str, known: set[str]) -> str | None:
-    """The module that an imported name is, or is in; a package only if it defines the name."""
+    """Return the module that an imported name is or belongs to; None if it is not in src/."""
     if dotted in known:
         return dotted
     parent = dotted.rpartition(".")[0]
@@ -160,11 +162,11 @@ def _module_in(dotted: str, known: set[str]) -> str | None:
 
 
 def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
-    """Groups of modules that import each other (strongly connected, Tarjan 1972)."""
+    """Return groups of modules that import each other (strongly connected, Tarjan 1972)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
-    found: list[list[str]] = []
+    groups: list[list[str]] = []
 
     def visit(node: str) -> None:
         index[node] = low[node] = len(index)
@@ -180,16 +182,16 @@ def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
             group = stack[at:]
             del stack[at:]
             if len(group) > 1:
-                found.append(sorted(group))
+                groups.append(sorted(group))
 
     for node in sorted(graph):
         if node not in index:
             visit(node)
-    return found
+    return groups
 
 
 def line_kinds(module: Module) -> Counter[str]:
-    """How many lines of a module are code, docstring, comment (of its own, or trailing), blank."""
+    """Count the lines of a module by kind: code, docstring, (trailing) comment, blank."""
     docstrings: set[int] = set()
     for node in ast.walk(module.tree):
         body = getattr(node, "body", [])
@@ -217,7 +219,7 @@ def line_kinds(module: Module) -> Counter[str]:
 
 
 def function_lengths(module: Module) -> list[int]:
-    """Lines of every function and method, decorators aside."""
+    """Return the number of lines of every function and method, without decorators."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     return [
         (node.end_lineno or 0) - node.lineno + 1
@@ -226,36 +228,37 @@ def function_lengths(module: Module) -> list[int]:
     ]
 
 
-def table(of: Sequence[Module]) -> str:
-    """The metrics as Markdown."""
-    rooms: dict[str, list[Module]] = defaultdict(list)
-    for module in of:
-        rooms[module.room].append(module)
-    twice = [*duplicate_module_names(of), *duplicate_class_names(of)]
+def table(src_modules: Sequence[Module]) -> str:
+    """Return the metrics as a Markdown table."""
+    by_package: dict[str, list[Module]] = defaultdict(list)
+    for module in src_modules:
+        by_package[module.package].append(module)
+    duplicates = [*duplicate_module_names(src_modules), *duplicate_class_names(src_modules)]
+    circular = [" - ".join(group) for group in circles(import_graph(src_modules))]
     lines = [
-        "| room | modules | lines | median function | longest | code | docstrings | comments |",
+        "| package | modules | lines | median function | longest | code | docstrings | comments |",
         "|---|---|---|---|---|---|---|---|",
         *(
-            _row(f"`{room}/`" if room != "src" else "`src/*.py`", rooms[room])
-            for room in sorted(rooms)
+            _row(f"`{name}/`" if name != "src" else "`src/*.py`", by_package[name])
+            for name in sorted(by_package)
         ),
-        _row("all", of),
+        _row("all", src_modules),
         "",
-        f"Duplicate names: {_listed(twice)}. "
-        f"Import circles: {_listed([' - '.join(group) for group in circles(import_graph(of))])}. "
-        f"Backward imports: {_listed(backward_imports(of))}.",
+        f"Duplicate names: {_listed(duplicates)}. "
+        f"Import circles: {_listed(circular)}. "
+        f"Backward imports: {_listed(backward_imports(src_modules))}.",
     ]
     return "\n".join(lines)
 
 
-def _row(name: str, of: Sequence[Module]) -> str:
-    kinds: Counter[str] = sum((line_kinds(module) for module in of), Counter())
+def _row(name: str, src_modules: Sequence[Module]) -> str:
+    kinds: Counter[str] = sum((line_kinds(module) for module in src_modules), Counter())
     total = sum(kinds[kind] for kind in ("code", "docstring", "comment", "blank"))
-    lengths = [length for module in of for length in function_lengths(module)]
+    lengths = [length for module in src_modules for length in function_lengths(module)]
     shares = [kinds["code"], kinds["docstring"], kinds["comment"] + kinds["trailing comment"]]
     cells = [
         name,
-        str(len(of)),
+        str(len(src_modules)),
         f"{total:,}",
         f"{median(lengths):.0f}" if lengths else "",
         str(max(lengths, default="")),
@@ -269,7 +272,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Write the table between its marks."""
+    """Write the table between its markers in the document."""
     text = DOCUMENT.read_text()
     start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
     files.write_text(DOCUMENT, f"{text[:start]}\n{table(modules())}\n{text[end:]}")

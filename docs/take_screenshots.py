@@ -1,4 +1,4 @@
-"""The documents' pictures of the report page: python -m docs.take_screenshots"""
+"""Take the screenshots of the report page for the documents: python -m docs.take_screenshots"""
 
 import io
 import tempfile
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 FOLDER = ROOT / "docs" / "screenshots"
 WIDE, TALL, PHONE = (1400, 1000), (1400, 1400), (390, 844)
-_COLOURS = 256  # of a picture: a third of the bytes of one with all of them
+_COLOURS = 256  # of a screenshot; a palette needs a third of the bytes
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture <name>.png of the page: the screen's pixels, its colours, what is in sight."""
+    """A screenshot <name>.png of the page: viewport size, colour scheme, visible section."""
 
     name: str
     size: tuple[int, int] = WIDE
     scheme: Literal["light", "dark"] = "light"
     section: str = ""
-    """The id of the section at the top of the screen; the page's beginning where it is empty."""
+    """Id of the section to scroll to; empty for the top of the page."""
     opens_a_run: bool = False
-    """Whether the run at the top of the table is opened first."""
+    """Whether to open the first run of the table."""
 
 
 SHOTS = (
@@ -51,7 +51,7 @@ SHOTS = (
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Write the page, open it, take the pictures."""
+    """Write the page, open it and take the screenshots."""
     parsed = _parser().parse(arguments)
     with tempfile.TemporaryDirectory() as folder:
         page = _write_page(parsed, Path(folder))
@@ -62,13 +62,13 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 
 
 def take(chromium: "Browser", page: Path, folder: Path) -> list[Path]:
-    """Open the page as each shot says, and write what is on the screen into a folder."""
+    """Take all screenshots and return their files."""
     folder.mkdir(parents=True, exist_ok=True)
     return [_save(_screen(chromium, page, shot), folder / f"{shot.name}.png") for shot in SHOTS]
 
 
 def _screen(chromium: "Browser", path: Path, shot: Shot) -> bytes:
-    """The screen as PNG."""
+    """Take one screenshot and return its PNG data."""
     width, height = shot.size
     context = chromium.new_context(
         viewport={"width": width, "height": height},
@@ -79,22 +79,22 @@ def _screen(chromium: "Browser", path: Path, shot: Shot) -> bytes:
     with context:
         page = context.new_page()
         page.goto(path.as_uri())
-        browser.until(page, "window.Plotly")
+        browser.wait_until(page, "window.Plotly")
         if shot.opens_a_run:
             page.locator("#table tbody th button").first.click()
-            browser.until(page, "document.getElementById('command')")
-            page.mouse.move(0, 0)  # a plot under it would show its buttons
-        for _ in range(2):  # plots that were not drawn yet have moved it
+            browser.wait_until(page, "document.getElementById('command')")
+            page.mouse.move(0, 0)  # otherwise the plot under the pointer shows its buttons
+        for _ in range(2):  # the position changes when plots are drawn
             if shot.section:
-                browser.see(page, shot.section)
+                browser.scroll_to(page, shot.section)
             _wait_for_plots(page)
-        picture: bytes = page.screenshot()
-    return picture
+        screenshot: bytes = page.screenshot()
+    return screenshot
 
 
 def _wait_for_plots(page: "Page") -> None:
-    """Until every plot in sight is drawn, or found to have nothing to draw."""
-    browser.until(
+    """Wait until every visible plot is drawn or empty."""
+    browser.wait_until(
         page,
         """[...document.querySelectorAll('.plot')].every(one => {
             const box = one.getBoundingClientRect();
@@ -104,16 +104,16 @@ def _wait_for_plots(page: "Page") -> None:
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-def _save(picture: bytes, path: Path) -> Path:
-    """Write a PNG again in few colours."""
-    with Image.open(io.BytesIO(picture)) as screen:
+def _save(screenshot: bytes, path: Path) -> Path:
+    """Save a PNG with a palette of few colours."""
+    with Image.open(io.BytesIO(screenshot)) as screen:
         few = screen.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
     few.save(path, optimize=True)
     return path
 
 
 def _write_page(parsed: Namespace, folder: Path) -> Path:
-    """The page that `python -m src.report page` writes of the same table and run folders."""
+    """Write the page as `python -m src.report page` does."""
     runs, states, state = table.read(parsed.csv), {}, None
     if parsed.runs:
         states, state = collect(parsed.runs).states, state_of_folders(parsed.runs)
@@ -129,7 +129,7 @@ def _parser() -> Parser:
         "--runs", type=Path, metavar="DIR", help="its run folders: curves, mistakes, failures"
     )
     parser.add_argument(
-        "--out", type=Path, default=FOLDER, metavar="DIR", help="pictures [docs/screenshots]"
+        "--out", type=Path, default=FOLDER, metavar="DIR", help="screenshots [docs/screenshots]"
     )
     return parser
 

@@ -190,7 +190,7 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def until(condition: Callable[[], object], seconds: float = 180) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 180) -> None:
     """Poll until `condition()` is true; fail after `seconds`."""
     give_up = time.monotonic() + seconds
     while not condition():

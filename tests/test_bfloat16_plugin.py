@@ -15,7 +15,7 @@ from src.training.precision import ComputeFormat, select_compute_format
 from tests import bfloat16_plugin
 
 TESTS = [
-    "tune/test_lr_range_test.py::test_it_is_the_test_of_torch_lr_finder",
+    "tune/test_lr_range_test.py::test_range_test_matches_torch_lr_finder",
     "training/test_trainer.py::test_resuming_after_any_step_gives_identical_result",
     "training/test_trainer.py::test_training_matches_plain_pytorch_loop",
     "training/test_trainer.py::test_losses_match_golden_values",
@@ -26,7 +26,7 @@ TESTS = [
     "test_run.py::test_run_folder_has_all_files_and_consistent_results",
     "test_run.py::test_stopped_and_resumed_run_equals_uninterrupted_run",
     "test_evaluate.py::test_run_folder_with_missing_file",
-    "report/test_run_analysis.py::test_training_features_are_those_of_the_runs_weights",
+    "report/test_run_analysis.py::test_recomputed_features_match_stored_predictions",
 ]
 
 

@@ -301,7 +301,7 @@ def test_metrics_table_has_a_row_for_each_package() -> None:
     table = text.partition(code_metrics.BEGIN)[2].partition(code_metrics.END)[0]
     for path in (ROOT / "src").glob("*/__init__.py"):
         assert f"| `{path.parent.name}/` |" in table
-    assert f"{code_metrics.BEGIN}\n| room |" in text
+    assert f"{code_metrics.BEGIN}\n| package |" in text
 
 
 def test_dependencies_table_lists_every_requirement() -> None:

@@ -168,7 +168,9 @@ def _unsafe_calls(name: str, call: ast.Call) -> Iterator[str]:
 
 
 CODE = [
-    path for room in ("src", "benchmarks", "slurm_cluster") for path in ROOT.glob(f"{room}/**/*.py")
+    path
+    for folder in ("src", "benchmarks", "slurm_cluster")
+    for path in ROOT.glob(f"{folder}/**/*.py")
 ]
 
 

@@ -1,5 +1,5 @@
-"""Sweeps are disturbed in every way we know of, and must end as if nothing had happened.
+"""Fault injection: disturbed sweeps must give the same results as undisturbed ones.
 
-`make chaos` runs everything and writes the figures into docs/reliability.md; tests run a short
-form.
+`make chaos` runs all scenarios and writes the figures into docs/reliability.md; tests run a short
+version.
 """

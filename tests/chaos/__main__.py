@@ -1,4 +1,4 @@
-"""Disturb sweeps, and write down how often and what came of it: python -m tests.chaos"""
+"""Run fault injection scenarios and record their figures: python -m tests.chaos"""
 
 import json
 import os
@@ -19,9 +19,9 @@ from src.cli.entry_point import run_main
 from src.common import files
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import ROOT, shown
-from tests.chaos import cluster, monkeys, variants, world
-from tests.chaos.monkeys import Figures
-from tests.chaos.world import Broken
+from tests.chaos import cluster, disturbances, harness, variants
+from tests.chaos.disturbances import Figures
+from tests.chaos.harness import GuaranteeViolated
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- chaos: begin -->", "<!-- chaos: end -->"
@@ -29,119 +29,134 @@ FILE = "chaos.json"
 
 
 _MEMORY = "/dev/shm"
-_ON_A_CLUSTER = (
+_CLUSTER_SCENARIOS = (
     *("preemptions", "preemptions with grace", "requeues", "slurmd kills", "slurmctld kills"),
     "in turn",
 )
-_WAYS = (cluster.preempt, cluster.kill_slurmd, cluster.kill_slurmctld)
+_DAEMON_DISTURBANCES = (cluster.preempt, cluster.kill_slurmd, cluster.kill_slurmctld)
 
 
 def scenarios(short: bool) -> dict[str, Callable[[Path], Figures]]:
-    """What can be done, by name; in `short` less of it."""
+    """Return the scenarios by name, with fewer repetitions if `short`."""
 
     def times(few: int, many: int) -> int:
         return few if short else many
 
-    def clustered(grace: int, disturb: cluster.Disturb, number: int) -> Callable[[Path], Figures]:
+    def cluster_scenario(
+        grace: int, disturb: cluster.Disturb, number: int
+    ) -> Callable[[Path], Figures]:
         def run(folder: Path) -> Figures:
-            with cluster.cluster(folder / "slurm", grace) as place:
-                return cluster.disturbed(folder, place, disturb=disturb, times=number)
+            with cluster.cluster(folder / "slurm", grace) as cluster_folder:
+                return cluster.run_disturbed_sweeps(
+                    folder, cluster_folder, disturb=disturb, times=number
+                )
 
         return run
 
-    some = times(50, 200)
+    repetitions = times(50, 200)
     return {
-        "kills": lambda at: monkeys.kills(at, runs=25, kills=times(50, 500)),
-        "failpoints": monkeys.every_failpoint,
-        "damage": lambda at: monkeys.damage(at, cuts=some, flips=some, resumed=times(4, 20)),
-        "claims": lambda at: monkeys.claims(at, rounds=times(100, 1000)),
-        "signals": lambda at: monkeys.signals(at, bursts=times(8, 50)),
-        "small disk": lambda at: monkeys.small_disk(at, sizes=times(8, 40)),
+        "kills": lambda at: disturbances.kills(at, runs=25, kills=times(50, 500)),
+        "failpoints": disturbances.every_failpoint,
+        "damage": lambda at: disturbances.damage(
+            at, cuts=repetitions, flips=repetitions, resumed=times(4, 20)
+        ),
+        "claims": lambda at: disturbances.claims(at, rounds=times(100, 1000)),
+        "signals": lambda at: disturbances.signals(at, bursts=times(8, 50)),
+        "small disk": lambda at: disturbances.small_disk(at, sizes=times(8, 40)),
         "broken variants": _variants,
-        "preemptions": clustered(0, cluster.preempt, times(2, 25)),
-        "preemptions with grace": clustered(20, cluster.preempt, times(2, 25)),
-        "requeues": clustered(0, cluster.requeue, times(1, 10)),
-        "slurmd kills": clustered(0, cluster.kill_slurmd, times(1, 10)),
-        "slurmctld kills": clustered(0, cluster.kill_slurmctld, times(1, 3)),
-        "in turn": clustered(0, cluster.in_turn(*_WAYS), times(3, 6)),
+        "preemptions": cluster_scenario(0, cluster.preempt, times(2, 25)),
+        "preemptions with grace": cluster_scenario(20, cluster.preempt, times(2, 25)),
+        "requeues": cluster_scenario(0, cluster.requeue, times(1, 10)),
+        "slurmd kills": cluster_scenario(0, cluster.kill_slurmd, times(1, 10)),
+        "slurmctld kills": cluster_scenario(0, cluster.kill_slurmctld, times(1, 3)),
+        "in turn": cluster_scenario(0, cluster.in_turn(*_DAEMON_DISTURBANCES), times(3, 6)),
     }
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Do what was asked for; the status tells whether all promises were kept."""
+    """Run the selected scenarios; the exit status tells whether all guarantees held."""
     parser = Parser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="other figures stay [all]")
-    parser.add_argument("--short", action="store_true", help="in minutes; nothing is written down")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        help="scenarios to run; figures of others are kept [all]",
+    )
+    parser.add_argument(
+        "--short", action="store_true", help="a version of minutes that writes no files"
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parsed = parser.parse(arguments)
     known = scenarios(parsed.short)
     for name in parsed.only or ():
         if name not in known:
             raise UserError(f"--only {name!r}: expected one of {', '.join(known)}")
-    told: dict[str, Figures] = {}
-    broken = False
-    with world.prepared():
+    results: dict[str, Figures] = {}
+    violated = False
+    with harness.prepared():
         for name in parsed.only or known:
-            began = time.perf_counter()
+            started = time.perf_counter()
             with _folder(name) as folder:
                 try:
-                    told[name] = known[name](folder)
-                except Broken as error:
-                    print(f"{name}: BROKEN: {error}", file=sys.stderr)
-                    broken = True
+                    results[name] = known[name](folder)
+                except GuaranteeViolated as error:
+                    print(f"{name}: FAILED: {error}", file=sys.stderr)
+                    violated = True
                     continue
-            told[name]["seconds"] = round(time.perf_counter() - began)
-            print(f"{name}: {_words(told[name])}", file=sys.stderr, flush=True)
+            results[name]["seconds"] = round(time.perf_counter() - started)
+            print(f"{name}: {_describe(results[name])}", file=sys.stderr, flush=True)
             if not parsed.short:
-                _write(told)
+                _write(results)
     if parsed.json:
-        print(json.dumps(told, indent=2))
+        print(json.dumps(results, indent=2))
     if not parsed.short:
         print(shown(RESULTS / FILE))
-    return ExitStatus.SOME_RUNS_FAILED if broken else ExitStatus.DONE
+    return ExitStatus.SOME_RUNS_FAILED if violated else ExitStatus.DONE
 
 
 @contextmanager
 def _folder(name: str) -> Iterator[Path]:
-    """In memory, where syncing takes no time, but for a cluster and its data base."""
-    memory = name not in _ON_A_CLUSTER and os.access(_MEMORY, os.W_OK)
+    """Yield a temporary folder, in memory (fsync is fast) except for scenarios on a cluster."""
+    memory = name not in _CLUSTER_SCENARIOS and os.access(_MEMORY, os.W_OK)
     folder = Path(tempfile.mkdtemp(prefix="chaos-", dir=_MEMORY if memory else "/tmp"))
     yield folder
-    shutil.rmtree(folder)  # where something is broken it stays, to be looked into
+    shutil.rmtree(folder)  # after an error the folder is kept for inspection
 
 
 def _variants(folder: Path) -> Figures:
-    """Every broken variant is caught."""
-    who = variants.catches(folder)
-    missed = [v.__name__ for v, monkey in who.items() if not variants.is_caught(v, monkey)]
+    """Check that every broken variant is detected."""
+    detectors = variants.detectors(folder)
+    missed = [
+        v.__name__ for v, scenario in detectors.items() if not variants.is_detected(v, scenario)
+    ]
     if missed:
-        raise Broken(f"not caught: {', '.join(missed)}")
-    return {"variants": len(who), "caught": len(who)}
+        raise GuaranteeViolated(f"not detected: {', '.join(missed)}")
+    return {"variants": len(detectors), "caught": len(detectors)}
 
 
-def _words(figures: Mapping[str, int]) -> str:
+def _describe(figures: Mapping[str, int]) -> str:
     return ", ".join(f"{number:,} {what}" for what, number in figures.items())
 
 
-def _write(told: Mapping[str, Figures]) -> None:
-    """Into benchmarks/results/ and docs/reliability.md, beside what was done before."""
+def _write(results: Mapping[str, Figures]) -> None:
+    """Update the figures in benchmarks/results/ and docs/reliability.md."""
     known = (files.read_json(RESULTS / FILE) or {}).get("scenarios", {})
-    here = machine(torch.device("cpu"))
-    done = {name: {"figures": figures, "machine": here} for name, figures in told.items()}
-    both = known | done
-    all_of_them = {name: both[name] for name in scenarios(short=False) if name in both}
-    files.write_json(RESULTS / FILE, {"scenarios": all_of_them})
+    machine_ = machine(torch.device("cpu"))
+    done = {name: {"figures": figures, "machine": machine_} for name, figures in results.items()}
+    merged = known | done
+    ordered = {name: merged[name] for name in scenarios(short=False) if name in merged}
+    files.write_json(RESULTS / FILE, {"scenarios": ordered})
     before, begin, rest = DOCUMENT.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if begin and end:
-        files.write_text(DOCUMENT, "\n".join([before + BEGIN, markdown(all_of_them), END + after]))
+        files.write_text(DOCUMENT, "\n".join([before + BEGIN, markdown(ordered), END + after]))
 
 
 def markdown(measured: Mapping[str, Any]) -> str:
-    """The table of the scenarios in chaos.json."""
+    """Return the Markdown table of the scenarios in chaos.json."""
     lines = ["| disturbance | figures | on |", "|---|---|---|"]
     lines += [
-        f"| {name} | {_words(one['figures'])} | {one['machine']['date']}, "
+        f"| {name} | {_describe(one['figures'])} | {one['machine']['date']}, "
         f"{one['machine']['cores']} cores |"
         for name, one in measured.items()
     ]

@@ -1,7 +1,7 @@
-"""Every write, fsync, rename, link, unlink and mkdir below a folder, and what goes wrong there.
+"""Failpoints at every write, fsync, rename, link, unlink and mkdir below a folder.
 
-A point is named by what is done, to which file, and for the how manieth time: "replace
-resume.pt #2". The same work meets the same points, however its threads take turns.
+A point is named after operation, file and count, such as "replace resume.pt #2". The same work
+reaches the same points, whatever the order of its threads.
 """
 
 import io
@@ -18,17 +18,17 @@ from typing import Any
 from src.common import files
 from src.common.paths import TEMPORARY_PREFIX
 
-Happen = Callable[[str], None]
-"""Called with a point before or after it."""
+Hook = Callable[[str], None]
+"""Called with the name of a point, before or after its operation."""
 
 
-def nothing(point: str) -> None:
-    """What mostly happens."""
+def do_nothing(point: str) -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong at one point: the process is killed, or `error` is raised before it."""
+    """Fault at one point: the process is killed, or OSError(`error`) is raised before it."""
 
     point: str
     after: bool = False
@@ -36,15 +36,17 @@ class Fault:
 
 
 class Points:
-    """Watches the file operations of this process below `folder`."""
+    """Hooks on the file operations of this process below `folder`."""
 
-    def __init__(self, folder: Path, *, before: Happen = nothing, after: Happen = nothing) -> None:
+    def __init__(
+        self, folder: Path, *, before: Hook = do_nothing, after: Hook = do_nothing
+    ) -> None:
         self.folder = f"{folder.resolve()}/"
         self.before, self.after = before, after
         self._seen: Counter[str] = Counter()
 
     def install(self) -> None:
-        """For the rest of this process's life."""
+        """Patch `os` and `files` for the rest of the process."""
         for name in ("replace", "link", "unlink", "remove", "mkdir"):
             setattr(os, name, self._watched(name, getattr(os, name)))
         os.fsync = self._watched_fsync(os.fsync)  # type: ignore[assignment]
@@ -89,19 +91,19 @@ class Points:
 
 
 class _WatchedFile(io.FileIO):
-    """A file of which each write(2) is told: what a killed process leaves ends with one of them."""
+    """A file that reports each write(2), since a killed process may stop after any of them."""
 
-    def __init__(self, descriptor: int, told: Callable[[Callable[[], Any]], Any]) -> None:
+    def __init__(self, descriptor: int, report: Callable[[Callable[[], Any]], Any]) -> None:
         super().__init__(descriptor, "wb", closefd=False)
-        self._told = told
+        self._report = report
 
     def write(self, data: Any) -> int:
-        count: int = self._told(lambda: super(_WatchedFile, self).write(data))
+        count: int = self._report(lambda: super(_WatchedFile, self).write(data))
         return count
 
 
 def recorded(folder: Path, into: Path) -> Points:
-    """Points that note their names in the file `into`, one a line."""
+    """Return points that append their names to the file `into`."""
     out = os.open(into, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def note(point: str) -> None:
@@ -111,9 +113,9 @@ def recorded(folder: Path, into: Path) -> Points:
 
 
 def failing(folder: Path, fault: Fault, reached: Path) -> Points:
-    """Points of which one fails; `reached` exists then."""
+    """Return points of which one fails, after creating the file `reached`."""
 
-    def happen(point: str) -> None:
+    def fail_at_point(point: str) -> None:
         if point != fault.point:
             return
         os.close(os.open(reached, os.O_WRONLY | os.O_CREAT))
@@ -122,4 +124,6 @@ def failing(folder: Path, fault: Fault, reached: Path) -> Points:
         sys.stderr.flush()
         os.kill(os.getpid(), signal.SIGKILL)
 
-    return Points(folder, after=happen) if fault.after else Points(folder, before=happen)
+    return (
+        Points(folder, after=fail_at_point) if fault.after else Points(folder, before=fail_at_point)
+    )

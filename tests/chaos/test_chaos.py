@@ -1,6 +1,6 @@
-"""Disturbed sweeps in minutes; `make chaos` disturbs them more often.
+"""Short versions of the fault injection scenarios of `make chaos`.
 
-Each scenario is a process of its own, from which workers can be forked.
+Each scenario runs in a subprocess, from which workers can be forked.
 """
 
 import json
@@ -12,20 +12,20 @@ import pytest
 
 from benchmarks.record import RESULTS
 from tests.chaos import __main__ as chaos
-from tests.chaos.monkeys import Figures
+from tests.chaos.disturbances import Figures
 from tests.conftest import RunCommand
 
-Disturbed = Callable[..., Figures]
+RunScenario = Callable[..., Figures]
 
 
 @pytest.fixture
-def disturbed(command: RunCommand) -> Disturbed:
-    """The figures of a scenario, in short; first what its command begins with."""
+def run_scenario(command: RunCommand) -> RunScenario:
+    """Return a function that runs a scenario with --short, after an optional command prefix."""
 
     def run(*words: str) -> Figures:
-        *before, scenario = words
+        *prefix, scenario = words
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        chaos = (*before, "python", "-m", "tests.chaos", "--short", "--json", "--only", scenario)
+        chaos = (*prefix, "python", "-m", "tests.chaos", "--short", "--json", "--only", scenario)
         figures: Figures = json.loads(command(*chaos, env=environment, timeout=900).stdout)[
             scenario
         ]
@@ -34,50 +34,52 @@ def disturbed(command: RunCommand) -> Disturbed:
     return run
 
 
-def test_killed_workers_lose_nothing(disturbed: Disturbed) -> None:
-    figures = disturbed("kills")
+def test_killed_workers_give_undisturbed_results(run_scenario: RunScenario) -> None:
+    figures = run_scenario("kills")
     assert figures["runs"] == 25
     assert figures["kills"] >= 40
 
 
-def test_every_file_operation_may_be_the_last(disturbed: Disturbed) -> None:
-    """Or the one before it, or find no space."""
-    figures = disturbed("failpoints")
+def test_kill_or_full_disk_at_every_file_operation(run_scenario: RunScenario) -> None:
+    """Kill before and after every file operation, and let each fail with ENOSPC."""
+    figures = run_scenario("failpoints")
     assert figures["points"] > 80
     assert figures["kills"] == 2 * figures["points"]
     assert figures["full disks"] > 50
 
 
-def test_damaged_checkpoints_are_noticed(disturbed: Disturbed) -> None:
-    assert disturbed("damage")["rejected"] == 100
+def test_damaged_checkpoints_are_rejected(run_scenario: RunScenario) -> None:
+    assert run_scenario("damage")["rejected"] == 100
 
 
-def test_of_eight_claimants_one_wins(disturbed: Disturbed) -> None:
-    assert disturbed("claims")["rounds"] == 100
+def test_only_one_of_eight_processes_gets_lease(run_scenario: RunScenario) -> None:
+    assert run_scenario("claims")["rounds"] == 100
 
 
-def test_bursts_of_signals_while_checkpoints_are_written(disturbed: Disturbed) -> None:
-    assert disturbed("signals")["stops"] >= 4
+def test_signal_bursts_during_checkpoints(run_scenario: RunScenario) -> None:
+    assert run_scenario("signals")["stops"] >= 4
 
 
-def test_small_disks(disturbed: Disturbed, private_mounts: tuple[str, ...]) -> None:
-    assert disturbed(*private_mounts, "small disk")["full"] >= 2
+def test_workers_recover_from_small_disks(
+    run_scenario: RunScenario, private_mounts: tuple[str, ...]
+) -> None:
+    assert run_scenario(*private_mounts, "small disk")["full"] >= 2
 
 
-def test_what_is_broken_on_purpose_is_caught(disturbed: Disturbed) -> None:
-    figures = disturbed("broken variants")
+def test_deliberately_broken_variants_are_detected(run_scenario: RunScenario) -> None:
+    figures = run_scenario("broken variants")
     assert figures["caught"] == figures["variants"] == 5
 
 
 @pytest.mark.slurm
-def test_on_a_cluster(disturbed: Disturbed, cluster: Path) -> None:
-    """Workers are preempted, slurmd and slurmctld are killed, on a cluster for this alone."""
-    figures = disturbed("in turn")
+def test_preemption_and_killed_daemons_on_cluster(run_scenario: RunScenario, cluster: Path) -> None:
+    """Preempt workers, kill slurmd and slurmctld, on a separate rehearsal cluster."""
+    figures = run_scenario("in turn")
     assert figures["disturbances"] >= 3
     assert figures["jobs failed"] == 0
 
 
-def test_the_documents_table_is_that_of_the_results() -> None:
+def test_reliability_table_matches_chaos_results() -> None:
     text = chaos.DOCUMENT.read_text()
     assert text.count(chaos.BEGIN) == text.count(chaos.END) == 1
     table = text.partition(chaos.BEGIN)[2].partition(chaos.END)[0].strip()

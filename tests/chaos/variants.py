@@ -1,6 +1,6 @@
-"""Deliberately broken variants of ours, each of which the monkeys must catch.
+"""Deliberately broken variants of the code, which the disturbances must detect.
 
-Each breaks what makes a promise hold, as a plausible implementation would have it.
+Each replaces a mechanism behind a guarantee by a plausible but wrong implementation.
 """
 
 import os
@@ -21,19 +21,19 @@ from src.common.errors import ExitStatus
 from src.common.signals import StopSignal
 from src.runs import leases
 from src.training import checkpoint
-from tests.chaos import monkeys
-from tests.chaos.world import Broken
+from tests.chaos import disturbances
+from tests.chaos.harness import GuaranteeViolated
 
 Variant = Callable[[], AbstractContextManager[object]]
 
 
 def no_checksum() -> AbstractContextManager[object]:
-    """A checkpoint is whole if torch.load can make something of it."""
+    """Accept every checkpoint that torch.load can read."""
 
     def read(path: Path, device: torch.device) -> checkpoint.State | None:
         try:
             state: checkpoint.State = torch.load(path, map_location=device, weights_only=True)
-        except Exception:  # noqa: BLE001  as a plausible implementation has it
+        except Exception:  # noqa: BLE001  as a naive implementation does
             return None
         return state
 
@@ -41,10 +41,10 @@ def no_checksum() -> AbstractContextManager[object]:
 
 
 def no_atomic_rename() -> AbstractContextManager[object]:
-    """Files are written in their place."""
+    """Write files in place instead of renaming a temporary file."""
 
     @contextmanager
-    def in_place(path: Path) -> Iterator[IO[bytes]]:
+    def open_in_place(path: Path) -> Iterator[IO[bytes]]:
         with path.open("wb") as file:
             yield file
 
@@ -61,13 +61,13 @@ def no_atomic_rename() -> AbstractContextManager[object]:
         return True
 
     stack = ExitStack()
-    for name, broken in (("_temporary", in_place), ("write", write), ("create", create)):
+    for name, broken in (("_temporary", open_in_place), ("write", write), ("create", create)):
         stack.enter_context(mock.patch.object(files, name, broken))
     return stack
 
 
-def unlink_style_claims() -> AbstractContextManager[object]:
-    """A stale claim is removed and made anew with O_EXCL."""
+def unlink_stale_lease() -> AbstractContextManager[object]:
+    """Remove a stale lease and create it again with O_EXCL."""
 
     def acquire(folder: Path, *, known_dead: object = None) -> leases.Lease | None:
         before = leases.latest(folder)
@@ -88,13 +88,13 @@ def unlink_style_claims() -> AbstractContextManager[object]:
 
 
 def zero_on_sigterm() -> AbstractContextManager[object]:
-    """A worker that is asked to stop saves everything and ends as if all was done."""
+    """Return exit status 0 from a worker that was stopped by a signal."""
     statuses = {status.name: status for status in ExitStatus} | {"STOPPED": ExitStatus.DONE}
     return mock.patch.object(entry_point, "ExitStatus", SimpleNamespace(**statuses))
 
 
 def work_in_the_handler() -> AbstractContextManager[object]:
-    """The signal handler itself tells what it does."""
+    """Print and flush within the signal handler."""
 
     def note(self: StopSignal, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
@@ -105,30 +105,34 @@ def work_in_the_handler() -> AbstractContextManager[object]:
     return mock.patch.object(StopSignal, "_record", note)
 
 
-def is_caught(variant: Variant, monkey: Callable[[], object]) -> bool:
-    """Whether a monkey finds out that something is broken."""
+def is_detected(variant: Variant, disturbance: Callable[[], object]) -> bool:
+    """Return whether a disturbance detects that a guarantee is violated."""
     with variant():
         try:
-            monkey()
-        except Broken:
+            disturbance()
+        except GuaranteeViolated:
             return True
     return False
 
 
-def catches(folder: Path) -> dict[Variant, Callable[[], object]]:
-    """Who is to catch which variant, with what little effort is enough."""
+def detectors(folder: Path) -> dict[Variant, Callable[[], object]]:
+    """Return for each variant a disturbance that detects it with few repetitions."""
 
-    def place(name: str) -> Path:
+    def subfolder(name: str) -> Path:
         (folder / name).mkdir(parents=True, exist_ok=True)
         return folder / name
 
-    def small(point: str) -> bool:
+    def without_large_files(point: str) -> bool:
         return "resume" not in point and "npz" not in point and ".pt" not in point
 
     return {
-        no_checksum: lambda: monkeys.damage(place("no-checksum"), cuts=0, flips=40, resumed=0),
-        no_atomic_rename: lambda: monkeys.every_failpoint(place("no-rename"), of=small),
-        unlink_style_claims: lambda: monkeys.claims(place("unlink"), rounds=300),
-        zero_on_sigterm: lambda: monkeys.signals(place("zero"), bursts=6),
-        work_in_the_handler: lambda: monkeys.signals(place("handler"), bursts=6),
+        no_checksum: lambda: disturbances.damage(
+            subfolder("no-checksum"), cuts=0, flips=40, resumed=0
+        ),
+        no_atomic_rename: lambda: disturbances.every_failpoint(
+            subfolder("no-rename"), of=without_large_files
+        ),
+        unlink_stale_lease: lambda: disturbances.claims(subfolder("unlink"), rounds=300),
+        zero_on_sigterm: lambda: disturbances.signals(subfolder("zero"), bursts=6),
+        work_in_the_handler: lambda: disturbances.signals(subfolder("handler"), bursts=6),
     }

@@ -24,8 +24,8 @@ from src.common.paths import ROOT
 from src.config import RunConfig
 from src.run import RunOptions, run
 from src.sweep import sets
-from tests.compat.inner import Stopped, opened
-from tests.conftest import RunCommand, skip_or_fail, until
+from tests.compat.internals import Stopped, opened
+from tests.conftest import RunCommand, skip_or_fail, wait_until
 
 HERE = Path(__file__).parent
 FIXTURE = HERE / "fixture"
@@ -258,7 +258,7 @@ def test_the_page_shows_them(then: Path) -> None:
         stdout=subprocess.DEVNULL,
     )
     try:
-        until(lambda: page.exists() or watching.poll() is not None)
+        wait_until(lambda: page.exists() or watching.poll() is not None)
     finally:
         watching.kill()
         watching.wait()
@@ -495,7 +495,7 @@ def test_what_one_code_leaves_the_other_goes_on_with(
     runs, states = tmp_path / "runs", []
     for code, count in ((earlier, 16), (ROOT, 16), (earlier, 10**6)):
         environment = {**os.environ, "PYTHONPATH": str(code)}
-        words = ("python", HERE / "partly.py", tmp_path / "config.json", runs, count)
+        words = ("python", HERE / "train_steps.py", tmp_path / "config.json", runs, count)
         last = count == 10**6
         command(*words, cwd=code, env=environment, check=0 if last else 3)
         if not last:

@@ -1,4 +1,4 @@
-"""A made-up sweep of 864 cells, its page, and a browser."""
+"""Fixtures: a synthetic sweep of 864 cells, its report page, and a browser."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,27 +18,27 @@ from src.runs.aggregate import PUBLISHED_COLUMNS, collect, write_csv
 from src.sweep import grid
 from src.sweep.status.page_state import state_of_folders
 from tests.conftest import skip_or_fail
-from tests.report import made_up
+from tests.report import synthetic_sweep
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 FAILED, PRUNED, MISSING = 7, 40, 12
-"""Trainings of the made-up sweep that are not done."""
+"""Numbers of trainings of the synthetic sweep that are failed, pruned or missing."""
 
 
 @pytest.fixture(scope="session")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run folders of 864 cells; `report` writes clean_runs.csv beside them."""
+    """Write run folders of 864 cells; the fixture `report` adds clean_runs.csv."""
     runs = tmp_path_factory.mktemp("sweep") / "runs"
     labels = synthetic.generate().test_labels
-    made_up.make(runs, labels, failed=FAILED, pruned=PRUNED, missing=MISSING)
+    synthetic_sweep.make(runs, labels, failed=FAILED, pruned=PRUNED, missing=MISSING)
     return runs
 
 
 @pytest.fixture(scope="session")
 def report(sweep: Path) -> ReportData:
-    """The data of a report over the made-up sweep."""
+    """Return the report data of the synthetic sweep."""
     collected = collect(sweep)
     write_csv(collected.table, sweep.parent / "clean_runs.csv")
     runs = table.read(sweep.parent / "clean_runs.csv")
@@ -47,33 +47,33 @@ def report(sweep: Path) -> ReportData:
 
 @pytest.fixture(scope="session")
 def state(sweep: Path) -> SweepState:
-    """Its state, counted against its grid."""
-    return state_of_folders(sweep, {"grid": made_up.configs()})
+    """Return the state of the synthetic sweep relative to its grid."""
+    return state_of_folders(sweep, {"grid": synthetic_sweep.configs()})
 
 
 @pytest.fixture(scope="session")
 def page_file(report: ReportData, state: SweepState, sweep: Path) -> Path:
-    """Its page."""
+    """Write the report page of the synthetic sweep."""
     return write_page(report, sweep.parent / "report", state)
 
 
 @pytest.fixture(scope="session")
-def few(report: ReportData) -> ReportData:
-    """The best ten runs of each architecture, and some others."""
+def small_report(report: ReportData) -> ReportData:
+    """Return report data of the best ten runs of each architecture and some others."""
     best = table.rank(report.runs, report.rank_column).groupby("Modelname").head(10)
     chosen = {*best.index, *report.runs.index[::25]}
     return replace(report, runs=report.runs.loc[sorted(chosen)])
 
 
 @pytest.fixture(scope="session")
-def few_file(few: ReportData, state: SweepState, sweep: Path) -> Path:
-    """Their page."""
-    return write_page(few, sweep.parent / "few", state)
+def small_page_file(small_report: ReportData, state: SweepState, sweep: Path) -> Path:
+    """Write the report page of `small_report`."""
+    return write_page(small_report, sweep.parent / "few", state)
 
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """864 rows as another sweep would bring them: without our columns, with an index column."""
+    """Write a table of 864 rows with the published columns only, and an index column."""
     random = np.random.default_rng(0)
     rows = []
     for config in grid.expand(grid.REFERENCE):
@@ -86,17 +86,17 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
             n: getattr(config, n) for n in ("gamma", "learning_rate", "scheduler", "weight_decay")
         }
         rows.append(row)
-    path = tmp_path_factory.mktemp("csv") / "theirs.csv"
+    path = tmp_path_factory.mktemp("csv") / "published.csv"
     pd.DataFrame(rows, columns=PUBLISHED_COLUMNS).to_csv(path)
     return path
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator["Browser"]:
-    """Debian's Chromium, without a window."""
+    """Start headless Chromium, or skip."""
     from docs import browser
 
     if browser.installed() is None:
         skip_or_fail("needs a browser: chromium")
-    with browser.chromium() as found:
-        yield found
+    with browser.chromium() as chromium:
+        yield chromium

@@ -1,4 +1,4 @@
-"""The numbers of the charts against pandas, and that charts show them."""
+"""Numbers of the charts compared with pandas, and what the charts draw."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,14 +27,17 @@ from src.report.charts.parallel_coordinates import parallel_axes
 from src.report.report_data import ReportData
 from src.report.settings import HYPERPARAMETERS
 from src.report.table import TEST_ACCURACY
-from tests.report.made_up import table_of_grid
+from tests.report.synthetic_sweep import table_of_grid
 
 
-def test_top_k_are_the_best_by_the_column(published: Path) -> None:
+def test_top_k_equals_nlargest_of_rank_column(published: Path) -> None:
     runs = table.read(published)
     assert not [name for name in runs if "Unnamed" in str(name)]
-    for wanted, column in [(None, "val_accuracy"), ("test_accuracy", "test_accuracy_best_val_acc")]:
-        assert table.rank_column(runs, wanted) == column
+    for rank_by, column in [
+        (None, "val_accuracy"),
+        ("test_accuracy", "test_accuracy_best_val_acc"),
+    ]:
+        assert table.rank_column(runs, rank_by) == column
         top = top_k.top_k(runs, "cnn", 5, column)
         expected = runs[runs["Modelname"] == "cnn"].nlargest(5, column)
         assert [b.accuracy for b in top.runs] == expected["test_accuracy_best_val_acc"].tolist()
@@ -45,7 +48,7 @@ def test_top_k_are_the_best_by_the_column(published: Path) -> None:
     assert lowest.row["val_loss"] == runs[runs["Modelname"] == "vit"]["val_loss"].min()
 
 
-def test_overall_is_the_best_of_each(published: Path) -> None:
+def test_overall_has_best_run_of_each_architecture(published: Path) -> None:
     runs = table.read(published)
     bars = overall.best_of_each(runs, "val_accuracy")
     values = [bar.row["val_accuracy"] for bar in bars]
@@ -55,12 +58,12 @@ def test_overall_is_the_best_of_each(published: Path) -> None:
 @pytest.mark.parametrize(
     ("lows", "start"), [([0.86, 0.85], 0.8), ([0.1, 0.9], 0), ([0.31], 0.25), ([0.999], 0.9)]
 )
-def test_the_axis_is_cut_at_a_round_number_below_all_bars(lows: list[float], start: float) -> None:
+def test_axis_starts_at_round_number_below_all_bars(lows: list[float], start: float) -> None:
     assert top_k.axis_start(lows) == pytest.approx(start)
     assert top_k.axis_start(lows) < min(lows)
 
 
-def test_charts_show_the_numbers(published: Path, tmp_path: Path) -> None:
+def test_top_k_chart_shows_accuracies_and_is_reproducible(published: Path, tmp_path: Path) -> None:
     top = top_k.top_k(table.read(published), "resnet", 5, "val_accuracy")
     png, svg = save(top_k.draw(top, "a note"), tmp_path / "top_k")
     text = svg.read_text()
@@ -69,9 +72,9 @@ def test_charts_show_the_numbers(published: Path, tmp_path: Path) -> None:
         assert f"{bar.per_class_accuracy:.2%}" in text
     assert "resnet: the 5 best of 288 runs" in text
     assert "a note" in text
-    picture = np.asarray(Image.open(png).convert("L"))
-    assert picture.shape[1] > 1000
-    assert picture.std() > 20
+    pixels = np.asarray(Image.open(png).convert("L"))
+    assert pixels.shape[1] > 1000
+    assert pixels.std() > 20
     first = svg.read_bytes(), png.read_bytes()
     save(top_k.draw(top, "a note"), tmp_path / "top_k")
     assert (svg.read_bytes(), png.read_bytes()) == first
@@ -81,29 +84,29 @@ def effects_of(report: ReportData) -> pd.DataFrame:
     return export_tables.effects_table(effects_by_model(report), report.rank_column)
 
 
-def test_main_effects_are_means_over_all_other_settings(published: Path) -> None:
+def test_effects_table_equals_groupby_means_of_unpruned_runs(published: Path) -> None:
     runs = table.read(published).assign(alias_of=None, stop_reason="completed")
-    runs.loc[runs["scheduler"] == "cosine", "alias_of"] = "another"  # counts all the same
+    runs.loc[runs["scheduler"] == "cosine", "alias_of"] = "another"  # aliases count in means
     runs.loc[runs.index[::7], "stop_reason"] = "pruned"
-    told = effects_of(ReportData(runs)).set_index(["setting", "value", "model"])
-    left = runs[runs["stop_reason"] != "pruned"]
+    effects = effects_of(ReportData(runs)).set_index(["setting", "value", "model"])
+    unpruned = runs[runs["stop_reason"] != "pruned"]
     for name in ("scheduler", "learning_rate"):
-        groups = left.groupby([name, "Modelname"])["val_accuracy"]
+        groups = unpruned.groupby([name, "Modelname"])["val_accuracy"]
         for (value, model), values in groups:
             label = f"{value:g}" if isinstance(value, float) else str(value)
-            effect = told.xs((name, label, str(model)))
+            effect = effects.xs((name, label, str(model)))
             assert effect["runs"] == len(values)
             found = (effect["mean_val_accuracy"], effect["best_val_accuracy"])
             assert found == pytest.approx((values.mean(), values.max()))
-    assert set(told.index.get_level_values("setting")) == set(HYPERPARAMETERS)
+    assert set(effects.index.get_level_values("setting")) == set(HYPERPARAMETERS)
     by_loss = effects_of(ReportData(runs, rank_by="val_loss"))
     lowest = by_loss.set_index(["setting", "value", "model"])["best_val_loss"]
     assert lowest.loc["augmentation", "on", "vit"] == pytest.approx(
-        left[(left["Modelname"] == "vit") & left["augmentation"]]["val_loss"].min()
+        unpruned[(unpruned["Modelname"] == "vit") & unpruned["augmentation"]]["val_loss"].min()
     )
 
 
-def test_effects_are_means_over_all_runs_with_a_value() -> None:
+def test_main_effects_ignore_missing_values() -> None:
     runs = table_of_grid(lambda rate, schedule, augmented: 0.5 + rate + 0.1 * augmented)
     runs.loc[0, "best_val_accuracy"] = np.nan
     found = {e.setting.name: e for e in main_effects.main_effects(runs, "cnn", "best_val_accuracy")}
@@ -117,7 +120,7 @@ def test_effects_are_means_over_all_runs_with_a_value() -> None:
     assert {e.setting.name: e.best[0] for e in lower}["learning_rate"] == pytest.approx(0.501)
 
 
-def test_pairs_leave_what_nobody_tried_open() -> None:
+def test_pair_means_are_nan_for_untried_combinations() -> None:
     runs = table_of_grid(lambda rate, schedule, augmented: rate + 0.1 * augmented)
     runs = runs[(runs["learning_rate"] != 0.1) | runs["augmentation"]]
     found = pairs.pair_means(runs, "cnn", TEST_ACCURACY)
@@ -129,7 +132,7 @@ def test_pairs_leave_what_nobody_tried_open() -> None:
     assert means.loc["on", "0.1"] == pytest.approx(0.2)
 
 
-def test_importance_finds_what_matters(report: ReportData) -> None:
+def test_importance_ranks_most_influential_hyperparameter_first(report: ReportData) -> None:
     found = importance.importance(report.runs, "vit", "best_val_accuracy")
     assert next(iter(found.shares)) == "learning_rate"
     assert sum(found.shares.values()) == pytest.approx(1)
@@ -137,14 +140,14 @@ def test_importance_finds_what_matters(report: ReportData) -> None:
     assert found.runs == (report.runs["Modelname"] == "vit").sum() - pruned.sum()
     again = importance.importance(report.runs, "vit", "best_val_accuracy")
     assert again == found
-    few = report.runs[report.runs["Modelname"] == "vit"].head(3)
-    assert "only" in importance.importance(few, "vit", "best_val_accuracy").reason
+    three_runs = report.runs[report.runs["Modelname"] == "vit"].head(3)
+    assert "only" in importance.importance(three_runs, "vit", "best_val_accuracy").reason
     flat = report.runs.assign(best_val_accuracy=0.5)
     assert importance.importance(flat, "vit", "best_val_accuracy").reason == "nothing varies"
 
 
-def drawn(report: ReportData, folder: Path) -> list[Path]:
-    """The files of all charts of effects."""
+def save_effect_charts(report: ReportData, folder: Path) -> list[Path]:
+    """Save all charts of hyperparameter effects and return their files."""
     return [
         *save_all([("effects", main_effects.figure(report))], folder),
         *save_all(pairs.figures(report), folder),
@@ -154,8 +157,8 @@ def drawn(report: ReportData, folder: Path) -> list[Path]:
     ]
 
 
-def test_charts_of_effects_come_of_them(few: ReportData, tmp_path: Path) -> None:
-    written = drawn(few, tmp_path)
+def test_effect_charts_are_written_and_not_blank(small_report: ReportData, tmp_path: Path) -> None:
+    written = save_effect_charts(small_report, tmp_path)
     models = ("resnet", "cnn", "vit")
     stems = {
         "effects",
@@ -176,9 +179,9 @@ def test_charts_of_effects_come_of_them(few: ReportData, tmp_path: Path) -> None
     assert "learning rate" in (tmp_path / "importance.svg").read_text()
 
 
-def test_each_run_stands_at_its_values(few: ReportData) -> None:
-    rows = few.runs
-    of_table = {axis.title: axis for axis in parallel_axes(rows, few.rank_column)}
+def test_parallel_coordinates_positions_match_table(small_report: ReportData) -> None:
+    rows = small_report.runs
+    of_table = {axis.title: axis for axis in parallel_axes(rows, small_report.rank_column)}
     rates = of_table["learning rate"]
     labels = [dict(rates.ticks)[place] for place in rates.positions]
     assert labels == [f"{rate:g}" for rate in rows["learning_rate"]]
@@ -189,52 +192,62 @@ def test_each_run_stands_at_its_values(few: ReportData) -> None:
     assert measure.ticks == ((0, f"{values.min():.1%}"), (1, f"{values.max():.1%}"))
 
 
-def test_a_searched_rate_is_laid_out_by_its_logarithm(few: ReportData) -> None:
-    rows = few.runs.assign(learning_rate=np.geomspace(1e-5, 1e-1, len(few.runs)))
+def test_continuous_learning_rate_has_log_axis(small_report: ReportData) -> None:
+    rows = small_report.runs.assign(learning_rate=np.geomspace(1e-5, 1e-1, len(small_report.runs)))
     rates = next(
-        axis for axis in parallel_axes(rows, few.rank_column) if axis.title == "learning rate"
+        axis
+        for axis in parallel_axes(rows, small_report.rank_column)
+        if axis.title == "learning rate"
     )
     assert rates.positions == pytest.approx(np.linspace(0, 1, len(rows)))
     assert rates.ticks == ((0, "1e-05"), (1, "0.1"))
-    gone = rows["learning_rate"].where(rows.index != rows.index[3])
+    with_missing = rows["learning_rate"].where(rows.index != rows.index[3])
     with_gap = next(
         a
-        for a in parallel_axes(rows.assign(learning_rate=gone), few.rank_column)
+        for a in parallel_axes(rows.assign(learning_rate=with_missing), small_report.rank_column)
         if not a.is_factor
     )
     assert np.isnan(with_gap.positions[3])
     assert np.isfinite(np.delete(with_gap.positions, 3)).all()
 
 
-def test_points_of_the_scatter_are_those_of_the_table(few: ReportData) -> None:
-    figure = scatter.figure(few)
+def test_scatter_points_match_table(small_report: ReportData) -> None:
+    figure = scatter.figure(small_report)
     assert figure
-    drawn = np.concatenate([np.asarray(c.get_offsets()) for c in figure.axes[0].collections])
-    told = few.runs[["best_val_accuracy", "test_accuracy_best_val_acc"]].to_numpy()
-    assert sorted(map(tuple, drawn)) == sorted(map(tuple, told))
+    save_effect_charts = np.concatenate(
+        [np.asarray(c.get_offsets()) for c in figure.axes[0].collections]
+    )
+    told = small_report.runs[["best_val_accuracy", "test_accuracy_best_val_acc"]].to_numpy()
+    assert sorted(map(tuple, save_effect_charts)) == sorted(map(tuple, told))
 
 
-def test_the_scatter_has_the_validation_accuracy_that_there_is(few: ReportData) -> None:
-    unknown = few.runs.assign(best_val_accuracy=np.nan)
+def test_scatter_falls_back_to_last_validation_accuracy(small_report: ReportData) -> None:
+    unknown = small_report.runs.assign(best_val_accuracy=np.nan)
     for runs, across in (
-        (few.runs, "best validation accuracy"),
+        (small_report.runs, "best validation accuracy"),
         (unknown, "validation accuracy of the last epoch"),
     ):
-        figure = scatter.figure(replace(few, runs=runs))
+        figure = scatter.figure(replace(small_report, runs=runs))
         assert figure
         assert figure.axes[0].get_xlabel() == across
     none = unknown.assign(val_accuracy=np.nan)
-    assert scatter.figure(replace(few, runs=none)) is None
+    assert scatter.figure(replace(small_report, runs=none)) is None
 
 
-def test_an_architecture_has_one_colour_in_all_charts(few: ReportData) -> None:
-    """Also where it is the only one told of."""
-    of_first = few.runs["Modelname"] == few.models[0]
+def test_architecture_has_same_colour_in_all_charts(small_report: ReportData) -> None:
+    """The colour is the same if the chart shows a single architecture."""
+    of_first = small_report.runs["Modelname"] == small_report.models[0]
     levels = ("augmentation", "gamma", "learning_rate", "scheduler", "weight_decay")
-    same = {name: few.runs[name].mask(of_first, few.runs[name].iloc[0]) for name in levels}
-    runs = few.runs.assign(**same)
-    seen: dict[str, set[str]] = {}
-    for report in (replace(few, runs=runs), *(replace(few, model=model) for model in few.models)):
+    constant = {
+        name: small_report.runs[name].mask(of_first, small_report.runs[name].iloc[0])
+        for name in levels
+    }
+    runs = small_report.runs.assign(**constant)
+    colours: dict[str, set[str]] = {}
+    for report in (
+        replace(small_report, runs=runs),
+        *(replace(small_report, model=model) for model in small_report.models),
+    ):
         for figure in (
             main_effects.figure(report),
             importance.figure(report),
@@ -248,21 +261,25 @@ def test_an_architecture_has_one_colour_in_all_charts(few: ReportData) -> None:
             ]
             for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
                 assert handle
-                drawn = handle.get_color() if isinstance(handle, Line2D) else handle.get_facecolor()  # type: ignore[attr-defined]
-                [one, *_] = to_rgba_array(drawn)
-                seen.setdefault(text.get_text(), set()).add(to_hex(one))
-    assert {len(seen[model]) for model in few.models} == {1}
-    assert len(set.union(*(seen[model] for model in few.models))) == len(few.models)
+                save_effect_charts = (
+                    handle.get_color() if isinstance(handle, Line2D) else handle.get_facecolor()
+                )  # type: ignore[attr-defined]
+                [one, *_] = to_rgba_array(save_effect_charts)
+                colours.setdefault(text.get_text(), set()).add(to_hex(one))
+    assert {len(colours[model]) for model in small_report.models} == {1}
+    assert len(set.union(*(colours[model] for model in small_report.models))) == len(
+        small_report.models
+    )
 
 
-def test_what_cannot_be_compared_is_not_drawn(few: ReportData, tmp_path: Path) -> None:
-    alone = replace(few, runs=few.runs.head(1))
-    assert main_effects.figure(alone) is None
-    assert list(pairs.figures(alone)) == []
-    assert importance.figure(alone) is None
-    assert parallel_coordinates.figure(alone) is None
-    unranked = alone.runs.drop(columns=["best_val_accuracy", "val_accuracy"], errors="ignore")
-    assert drawn(replace(alone, runs=unranked), tmp_path) == []
-    assert importances(alone) == (
-        Importance(few.runs.iloc[0]["Modelname"], 1, {}, "only 1 finished runs"),
+def test_charts_are_none_for_a_single_run(small_report: ReportData, tmp_path: Path) -> None:
+    single_run = replace(small_report, runs=small_report.runs.head(1))
+    assert main_effects.figure(single_run) is None
+    assert list(pairs.figures(single_run)) == []
+    assert importance.figure(single_run) is None
+    assert parallel_coordinates.figure(single_run) is None
+    unranked = single_run.runs.drop(columns=["best_val_accuracy", "val_accuracy"], errors="ignore")
+    assert save_effect_charts(replace(single_run, runs=unranked), tmp_path) == []
+    assert importances(single_run) == (
+        Importance(small_report.runs.iloc[0]["Modelname"], 1, {}, "only 1 finished runs"),
     )

@@ -1,4 +1,4 @@
-"""The report commands."""
+"""Commands of python -m src.report."""
 
 import json
 import re
@@ -17,11 +17,11 @@ from src.report.report_data import ReportData
 from src.sweep import grid
 from src.sweep.status.page_state import read_sets
 from tests.conftest import RunCommand
-from tests.report import made_up
-from tests.report.page_parts import core_of
+from tests.report import synthetic_sweep
+from tests.report.page_data import core_of
 
 
-def test_commands_of_a_published_table(
+def test_report_commands_on_published_table(
     command: RunCommand, published: Path, tmp_path: Path
 ) -> None:
     report = ("python", "-m", "src.report")
@@ -29,8 +29,8 @@ def test_commands_of_a_published_table(
     written = {path.name for path in (tmp_path / "r").iterdir()}
     names = [f"{m}_{what}" for m in ("cnn", "resnet", "vit") for what in ("top_k", "pairs")]
     names += ["overall", "effects", "importance", "parallel", "scatter"]
-    drawn = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
-    assert written == drawn | {"report.html", "findings.md", "tables"}
+    charts = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    assert written == charts | {"report.html", "findings.md", "tables"}
     assert done.stdout.splitlines()[-1].endswith("report.html")
     done = command(
         *report, "top-k", "table", "--csv", published, "--model", "vit", "-k", 3, "--json"
@@ -55,23 +55,23 @@ def test_commands_of_a_published_table(
         assert part in done.stderr
 
 
-def test_commands_of_run_folders(trained: Path, command: RunCommand, tmp_path: Path) -> None:
+def test_report_commands_on_run_folders(trained: Path, command: RunCommand, tmp_path: Path) -> None:
     words = ("python", "-m", "src.report")
-    made = ("--runs", trained, "--csv", tmp_path / "runs.csv")
-    command(*words, "aggregate", *made)
-    text = command(*words, "findings", *made).stdout
+    table_arguments = ("--runs", trained, "--csv", tmp_path / "runs.csv")
+    command(*words, "aggregate", *table_arguments)
+    text = command(*words, "findings", *table_arguments).stdout
     assert text.startswith("# What the sweep has shown\n")
     assert "\n## cifar10net\n" in text
-    done = command(*words, "importance", *made, "--out", tmp_path, check=2)
+    done = command(*words, "importance", *table_arguments, "--out", tmp_path, check=2)
     assert "nothing to draw" in done.stderr
-    paths = command(*words, "tables", *made, "--out", tmp_path).stdout.split()
+    paths = command(*words, "tables", *table_arguments, "--out", tmp_path).stdout.split()
     assert {Path(path).name for path in paths} >= {"top_k.csv", "top_k.md", "overall.tex"}
-    rows = json.loads(command(*words, "top-k", "table", *made, "--json").stdout)
+    rows = json.loads(command(*words, "top-k", "table", *table_arguments, "--json").stdout)
     of_file = pd.read_csv(tmp_path / "tables" / "top_k.csv").to_dict("records")
     assert [row["test_accuracy"] for row in rows] == [row["test_accuracy"] for row in of_file]
 
 
-def test_bad_input_is_one_line(
+def test_bad_input_gives_one_line_error(
     sweep: Path, report: ReportData, expect_bad_input: Callable[..., str], tmp_path: Path
 ) -> None:
     csv = ("--csv", sweep.parent / "clean_runs.csv", "--out", tmp_path)
@@ -84,39 +84,41 @@ def test_bad_input_is_one_line(
         assert told in expect_bad_input(main, *words)
 
 
-def test_sets_and_grids_are_read_or_refused(tmp_path: Path) -> None:
+def test_read_sets_reads_grid_and_rejects_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text("model_type: [cnn, vit]\n")
-    found = read_sets(None, tmp_path / "grid.yaml")
-    assert found is not None
-    assert sum(map(len, found.values())) == len(grid.expand(grid.read(tmp_path / "grid.yaml"))) == 2
+    sets = read_sets(None, tmp_path / "grid.yaml")
+    assert sets is not None
+    assert sum(map(len, sets.values())) == len(grid.expand(grid.read(tmp_path / "grid.yaml"))) == 2
     with pytest.raises(UserError, match="no set files"):
         read_sets(tmp_path, None)
 
 
-def test_watching_writes_again_until_ctrl_c(
+def test_watch_rewrites_page_until_ctrl_c(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It waits for the first run that is done; the last page waits for no other."""
+    """--watch waits for the first finished run; the page written at the end does not reload."""
     runs, page = tmp_path / "runs", tmp_path / "report" / "report.html"
-    cells = [replace(one, base_dataset_path="cifar-10") for one in made_up.configs()[:3]]
+    cells = [replace(one, base_dataset_path="cifar-10") for one in synthetic_sweep.configs()[:3]]
     monkeypatch.setattr(report_data, "CSV_FILE", tmp_path / "clean_runs.csv")
-    seen: list[int] = []
+    numbers_of_runs: list[int] = []
 
-    def a_run_ends(seconds: float) -> None:
+    def finish_one_run(seconds: float) -> None:
         assert seconds == 7.5
         shown = core_of(page.read_text()) if page.exists() else {"columns": {"key": []}}
         assert shown.get("watch", 7.5) == 7.5
-        seen.append(len(shown["columns"]["key"]))
-        if len(seen) == 3:
+        numbers_of_runs.append(len(shown["columns"]["key"]))
+        if len(numbers_of_runs) == 3:
             raise KeyboardInterrupt
-        made_up.make(runs, np.arange(200) % 10, cells[len(seen) : len(seen) + 1])
+        synthetic_sweep.make(
+            runs, np.arange(200) % 10, cells[len(numbers_of_runs) : len(numbers_of_runs) + 1]
+        )
 
-    monkeypatch.setattr("time.sleep", a_run_ends)
-    made_up.make(runs, np.arange(200) % 10, cells[:1], failed=1)
+    monkeypatch.setattr("time.sleep", finish_one_run)
+    synthetic_sweep.make(runs, np.arange(200) % 10, cells[:1], failed=1)
     words = ["page", "--watch", "7.5", "--runs", str(runs), "--out", str(page.parent)]
     assert main(words) == 0
-    assert seen == [0, 1, 2]
+    assert numbers_of_runs == [0, 1, 2]
     assert core_of(page.read_text())["watch"] is None
-    said = capsys.readouterr()
-    assert said.out.endswith("report.html\n")
-    assert "no finished run yet" in said.err
+    captured = capsys.readouterr()
+    assert captured.out.endswith("report.html\n")
+    assert "no finished run yet" in captured.err

@@ -1,4 +1,4 @@
-"""DataFrames for notebooks."""
+"""src.report.dataframes: DataFrames for notebooks."""
 
 import itertools
 from pathlib import Path
@@ -17,19 +17,19 @@ from src.report.run_analysis.run_selection import SelectedRun
 from src.runs.run_folder import RunFolder
 
 
-def test_frames_of_a_published_table(published: Path, tmp_path: Path) -> None:
-    """It tells no run ids, devices or times."""
+def test_dataframes_of_published_table(published: Path, tmp_path: Path) -> None:
+    """A published table has no run ids, devices or times."""
     runs = table.read(published)
     report = ReportData(runs, k=2)
     best = dataframes.overall(overall.best_runs(report))
     assert best["test"].tolist() == [bar.accuracy for bar in overall.best_runs(report)]
     assert best["run"].isna().all()
-    apart = dataframes.differences(overall.best_runs(report))
-    assert list(zip(apart["better"], apart["other"], strict=True)) == list(
+    differences = dataframes.differences(overall.best_runs(report))
+    assert list(zip(differences["better"], differences["other"], strict=True)) == list(
         itertools.combinations(best.sort_values("test", ascending=False).index, 2)
     )
-    assert (apart["low 95 %"] < apart["difference"]).all()
-    assert ((apart["low 95 %"] <= 0) == apart["within noise"]).all()
+    assert (differences["low 95 %"] < differences["difference"]).all()
+    assert ((differences["low 95 %"] <= 0) == differences["within noise"]).all()
     for top in top_k.rankings(report):
         verdicts = dataframes.top_k(top)["which is"]
         assert set(verdicts) <= {"the most accurate", "within noise", "beyond noise"}

@@ -1,4 +1,4 @@
-"""Tables as CSV, Markdown and LaTeX."""
+"""Export of tables as CSV, Markdown and LaTeX."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from src.report.table import TEST_ACCURACY
 SUFFIXES = ("csv", "md", "tex")
 
 
-def test_tables_hold_the_numbers_of_the_table(report: ReportData, tmp_path: Path) -> None:
+def test_exported_tables_match_table_of_runs(report: ReportData, tmp_path: Path) -> None:
     written = {path.name: path for path in export_tables.write_tables(report, tmp_path)}
     names = [f"{n}.{s}" for n in ("top_k", "overall", "effects", "importance") for s in SUFFIXES]
     assert sorted(written) == sorted(names)
@@ -23,9 +23,9 @@ def test_tables_hold_the_numbers_of_the_table(report: ReportData, tmp_path: Path
         expected = ranked[ranked["Modelname"] == model].head(5)
         assert rows["best_val_accuracy"].tolist() == expected["best_val_accuracy"].tolist()
         assert rows["test_accuracy"].tolist() == expected[TEST_ACCURACY].tolist()
-    of_effects = pd.read_csv(written["effects.csv"])
+    effects = pd.read_csv(written["effects.csv"])
     finished = report.runs[report.runs["stop_reason"] != "pruned"]
-    for _, row in of_effects[of_effects["setting"] == "scheduler"].iterrows():
+    for _, row in effects[effects["setting"] == "scheduler"].iterrows():
         same = (finished["Modelname"] == row["model"]) & (finished["scheduler"] == row["value"])
         assert row["runs"] == same.sum()
         assert row["mean_best_val_accuracy"] == pytest.approx(
@@ -37,11 +37,11 @@ def test_tables_hold_the_numbers_of_the_table(report: ReportData, tmp_path: Path
         shares = [f"{100 * value:.2f}" for value in pd.read_csv(written[f"{name}.csv"])["low_95"]]
         for suffix in ("md", "tex"):
             text = written[f"{name}.{suffix}"].read_text()
-            found = re.findall(r"\d+\.\d\d\b", text)
-            assert set(shares) <= set(found), (name, suffix)
+            numbers = re.findall(r"\d+\.\d\d\b", text)
+            assert set(shares) <= set(numbers), (name, suffix)
 
 
-def test_text_of_a_table_is_no_markup(tmp_path: Path) -> None:
+def test_exported_text_is_escaped(tmp_path: Path) -> None:
     frame = pd.DataFrame({"model": ["50%_net & co"], "accuracy": [0.12345], "runs": [3]})
     export_tables.write({"t": frame, "empty": frame.head(0)}, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"t.{s}" for s in SUFFIXES]

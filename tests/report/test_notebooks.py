@@ -1,4 +1,4 @@
-"""The notebooks, executed on real run folders: no error, no warning, the numbers of the files."""
+"""The notebooks run without warnings, and show the numbers of run folders and tables."""
 
 import os
 import re
@@ -25,63 +25,63 @@ FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 BEST = "best_val_acc"
 WARNINGS = "default,ignore:For consistency across implementations"
-"""All are shown, so that none is caught unseen; but for that of a kernel which shuts down."""
+"""Show all warnings, except one that kernels print at shutdown."""
 
 
 @pytest.fixture(autouse=True)
-def only_what_is_given(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Kernels write to no folder of the developer, whose variables tell them nothing."""
+def isolated_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Isolate kernels from the developer's folders and environment variables."""
     for name in [name for name in os.environ if name.startswith(("SWEEP_", "CIFAR10_DIR"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PYTHONWARNINGS", WARNINGS)
-    with tempfile.TemporaryDirectory() as folder:  # a short name: sockets lie in it
+    with tempfile.TemporaryDirectory() as folder:  # short, since socket paths have a maximum length
         monkeypatch.setenv("IPYTHONDIR", folder)
         for name in ("CONFIG", "DATA", "RUNTIME"):
             monkeypatch.setenv(f"JUPYTER_{name}_DIR", folder)
         yield
 
 
-class Executed:
-    """What the cells of a notebook printed and drew, by their ids."""
+class ExecutedNotebook:
+    """Execute a notebook and keep the outputs of its cells by cell id."""
 
     def __init__(self, name: str, started_in: Path) -> None:
         notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-        there = {"metadata": {"path": str(started_in)}}
+        resources = {"metadata": {"path": str(started_in)}}
         sockets = {"transport": "ipc", "ip": os.environ["IPYTHONDIR"] + "/kernel"}  # not ports
         config = Config({"KernelManager": sockets})
-        NotebookClient(notebook, timeout=300, resources=there, config=config).execute()
+        NotebookClient(notebook, timeout=300, resources=resources, config=config).execute()
         self.outputs: dict[str, list[Any]] = {
             cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == "code"
         }
         for cell, outputs in self.outputs.items():
-            said = [one.text for one in outputs if one.get("name") == "stderr"]
-            assert not said, f"{cell}: {said}"
+            stderr = [one.text for one in outputs if one.get("name") == "stderr"]
+            assert not stderr, f"{cell}: {stderr}"
 
     def text(self, cell: str) -> str:
-        """All that a cell printed, and its tables as text."""
+        """Return the printed output of a cell, and its tables as text."""
         texts = (one.get("text") or one.data.get("text/plain", "") for one in self.outputs[cell])
         return "\n".join(texts)
 
     def row(self, cell: str, name: str) -> list[str]:
-        """The words after a name at the beginning of a line, or after a heading of the rows."""
+        """Return the words after a row's name."""
         found = re.findall(rf"^(?:\w+)? *{re.escape(name)} {{2,}}(.*)$", self.text(cell), re.M)
         assert len(found) == 1, (name, self.text(cell))
         return str(found[0]).split()
 
-    def pictures(self, cell: str) -> int:
-        """How often a cell shows a figure."""
+    def figures(self, cell: str) -> int:
+        """Return the number of figures that a cell shows."""
         return sum("image/png" in one.get("data", {}) for one in self.outputs[cell])
 
 
-def as_shown(values: Sequence[float]) -> list[str]:
+def formatted(values: Sequence[float]) -> list[str]:
     return [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
 
 
-def check_compared(done: Executed, runs: Sequence[RunFolder]) -> None:
-    """The numbers of these runs, in this order, and their figures, are there."""
+def check_compared(notebook: ExecutedNotebook, runs: Sequence[RunFolder]) -> None:
+    """Check that the notebook shows the numbers and figures of these runs in order."""
     results = [run.result() or {} for run in runs]
     titles = [f"{run.path.parent.name} {run.path.name[-10:]}" for run in runs]
-    assert done.text("runs") == str(titles)
+    assert notebook.text("runs") == str(titles)
     for words, name in [
         ("best validation accuracy", "best_val_accuracy"),
         ("test accuracy", f"test_accuracy_{BEST}"),
@@ -89,33 +89,35 @@ def check_compared(done: Executed, runs: Sequence[RunFolder]) -> None:
         ("training loss, last epoch", "train_loss"),
         ("epochs run", "epochs_run"),
     ]:
-        assert done.row("numbers", words) == as_shown([result[name] for result in results])
-    around = [wilson_interval(result[f"test_accuracy_{BEST}"], 300) for result in results]
+        assert notebook.row("numbers", words) == formatted([result[name] for result in results])
+    intervals = [wilson_interval(result[f"test_accuracy_{BEST}"], 300) for result in results]
     for words, end in (("low", 0), ("high", 1)):
-        ends = as_shown([one[end] for one in around])
-        assert done.row("numbers", f"test accuracy, {words} 95 %") == ends
-    assert done.row("numbers", "max images") == ["300"] * len(runs)
+        ends = formatted([one[end] for one in intervals])
+        assert notebook.row("numbers", f"test accuracy, {words} 95 %") == ends
+    assert notebook.row("numbers", "max images") == ["300"] * len(runs)
     accuracies = []
     for name in CLASSES:
-        told = [result[f"test_per_class_accuracy_{name}_{BEST}"] for result in results]
-        shown = done.row("classes", name)
-        assert [word for word in shown if word in as_shown(told)], (shown, told)
-        assert float(shown[0]) == pytest.approx(told[0], abs=1e-4)
-        accuracies.append((done.text("classes").index(f"\n{name} "), told[0]))
+        expected = [result[f"test_per_class_accuracy_{name}_{BEST}"] for result in results]
+        shown = notebook.row("classes", name)
+        assert [word for word in shown if word in formatted(expected)], (shown, expected)
+        assert float(shown[0]) == pytest.approx(expected[0], abs=1e-4)
+        accuracies.append((notebook.text("classes").index(f"\n{name} "), expected[0]))
     in_order = [accuracy for _, accuracy in sorted(accuracies)]
-    assert in_order == sorted(in_order), "the worst class first"
-    assert done.pictures("curves") == 1
-    assert done.pictures("confusion") == done.pictures("mistakes") == len(runs)
+    assert in_order == sorted(in_order), "the worst class must come first"
+    assert notebook.figures("curves") == 1
+    assert notebook.figures("confusion") == notebook.figures("mistakes") == len(runs)
 
 
-def test_the_best_runs_are_compared(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_runs_notebook_shows_best_runs(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SWEEP_RUNS", str(trained))
     best = best_runs(trained, None, None, 1)
     assert len(best) == 2
-    check_compared(Executed("compare_runs", ROOT), [run.folder for run in best])
+    check_compared(ExecutedNotebook("compare_runs", ROOT), [run.folder for run in best])
 
 
-def test_chosen_runs_are_compared_with_the_numbers_of_a_table(
+def test_compare_runs_notebook_shows_selected_runs(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = list(all_runs(trained, "cifar10net"))[::-1]
@@ -123,68 +125,70 @@ def test_chosen_runs_are_compared_with_the_numbers_of_a_table(
     monkeypatch.setenv("SWEEP_RUNS", str(trained))
     monkeypatch.setenv("SWEEP_CSV", str(tmp_path / "runs.csv"))
     monkeypatch.setenv("SWEEP_WHICH", " ".join(run.path.name[-10:] for run in runs))
-    done = Executed("compare_runs", FOLDER)
-    check_compared(done, runs)
-    told = [(run.config() or {})["normalization"] for run in runs]
-    assert done.row("numbers", "normalization") == told
+    notebook = ExecutedNotebook("compare_runs", FOLDER)
+    check_compared(notebook, runs)
+    expected = [(run.config() or {})["normalization"] for run in runs]
+    assert notebook.row("numbers", "normalization") == expected
 
 
-def test_final_results_are_those_of_the_table(
+def test_final_results_notebook_matches_given_table(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_csv(collect(trained).table, tmp_path / "runs.csv")
     monkeypatch.setenv("SWEEP_CSV", str(tmp_path / "runs.csv"))
     monkeypatch.setenv("SWEEP_K", "1")
-    check_final(Executed("final_results", FOLDER), tmp_path / "runs.csv", k=1)
+    check_final(ExecutedNotebook("final_results", FOLDER), tmp_path / "runs.csv", k=1)
 
 
-def test_final_results_of_the_table_that_is_there() -> None:
-    done = Executed("final_results", ROOT)
-    check_final(done, CSV_FILE, k=5)
+def test_final_results_notebook_matches_committed_table() -> None:
+    notebook = ExecutedNotebook("final_results", ROOT)
+    check_final(notebook, CSV_FILE, k=5)
 
 
 def varies(runs: pd.DataFrame) -> bool:
-    """Whether there are few enough different rates to average over."""
+    """Return whether the learning rate has 2 to 12 different values."""
     return 1 < runs["learning_rate"].nunique() <= 12
 
 
-def check_final(done: Executed, csv: Path, k: int) -> None:
-    """The numbers of the table are there, and its figures."""
+def check_final(notebook: ExecutedNotebook, csv: Path, k: int) -> None:
+    """Check that the notebook shows the numbers of the table and its figures."""
     runs, models = table.read(csv), len(pd.read_csv(csv)["Modelname"].unique())
-    assert f"{len(runs)} finished runs" in done.text("summary")
+    assert f"{len(runs)} finished runs" in notebook.text("summary")
     column = table.rank_column(runs, None)
     top = table.rank(runs, column).groupby("Modelname").head(k)
     for cell, rows in (("overall", top.drop_duplicates("Modelname")), ("top", top)):
         for row in rows.to_dict("records"):
-            line = next(line for line in done.text(cell).splitlines() if row["run_id"] in line)
+            line = next(line for line in notebook.text(cell).splitlines() if row["run_id"] in line)
             accuracy, images = row[f"test_accuracy_{BEST}"], int(row["test_images"])
             shown = [row[column], accuracy, *wilson_interval(accuracy, images)]
-            assert as_shown(shown) == line.partition(row["run_id"])[2].split()[:4]
-    assert done.text("top").count("the most accurate") == models
-    noise = done.text("noise").splitlines()
+            assert formatted(shown) == line.partition(row["run_id"])[2].split()[:4]
+    assert notebook.text("top").count("the most accurate") == models
+    noise = notebook.text("noise").splitlines()
     assert len(noise) == 1 + models * (models - 1) // 2
     finished = runs[~table.is_pruned(runs)]
-    enough = finished[finished.groupby("Modelname")["Modelname"].transform("size") >= 4]
-    for _, rows in enough.groupby("Modelname"):
+    models_with_enough_runs = finished[
+        finished.groupby("Modelname")["Modelname"].transform("size") >= 4
+    ]
+    for _, rows in models_with_enough_runs.groupby("Modelname"):
         for _, part in rows.groupby("learning_rate") if varies(rows) else ():
-            effect = as_shown([len(part), float(part[column].mean()), float(part[column].max())])
-            assert effect in [line.split()[-3:] for line in done.text("effects").splitlines()]
+            effect = formatted([len(part), float(part[column].mean()), float(part[column].max())])
+            assert effect in [line.split()[-3:] for line in notebook.text("effects").splitlines()]
     for name in map(str, top["Modelname"].unique()):
-        assert f"## {name}\n" in done.outputs["findings"][0]["data"]["text/markdown"]
+        assert f"## {name}\n" in notebook.outputs["findings"][0]["data"]["text/markdown"]
     for model, rows in runs.groupby("Modelname"):
-        share = re.search(rf"^{model} +{len(rows)} .*$", done.text("importance"), re.M)
-        assert share, done.text("importance")
+        share = re.search(rf"^{model} +{len(rows)} .*$", notebook.text("importance"), re.M)
+        assert share, notebook.text("importance")
         assert len(rows) >= 8 or f"only {len(rows)} finished runs" in share[0]
     of_model = runs.groupby("Modelname", sort=False)
-    assert done.row("origin", "rows") == as_shown(of_model.size().tolist())
-    assert done.row("origin", "num epochs") == as_shown(of_model["num_epochs"].max().tolist())
-    assert str(runs["device"].iloc[0]) in done.text("origin")
-    assert done.pictures("overall") == 1
-    assert done.pictures("effects") == (len(enough) > 0)
-    assert done.pictures("top") == models
+    assert notebook.row("origin", "rows") == formatted(of_model.size().tolist())
+    assert notebook.row("origin", "num epochs") == formatted(of_model["num_epochs"].max().tolist())
+    assert str(runs["device"].iloc[0]) in notebook.text("origin")
+    assert notebook.figures("overall") == 1
+    assert notebook.figures("effects") == (len(models_with_enough_runs) > 0)
+    assert notebook.figures("top") == models
 
 
-def test_they_are_kept_without_outputs_and_explain_each_cell() -> None:
+def test_notebooks_have_no_outputs_and_text_before_each_cell() -> None:
     assert [path.stem for path in NOTEBOOKS] == ["compare_runs", "final_results"]
     for path in NOTEBOOKS:
         notebook = nbformat.read(path, as_version=4)

@@ -1,4 +1,4 @@
-"""What is in the report page: the same numbers everywhere, and nothing but them."""
+"""Content of the report page: numbers, state, escaping, missing data, size."""
 
 import base64
 import json
@@ -27,14 +27,14 @@ from src.report.report_data import ReportData
 from src.runs.aggregate import PUBLISHED_COLUMNS, collect
 from src.runs.run_folder import State
 from src.sweep.status.page_state import state_of_folders
-from tests.report import made_up
+from tests.report import synthetic_sweep
 from tests.report.conftest import FAILED, MISSING
-from tests.report.page_parts import core_of, runs_of
+from tests.report.page_data import core_of, runs_of
 
 LIMIT = 8 * 2**20
 
 
-def test_the_page_shows_the_numbers_of_the_charts(published: Path, tmp_path: Path) -> None:
+def test_page_shows_numbers_of_charts(published: Path, tmp_path: Path) -> None:
     runs = table.read(published)
     states = {"cnn": Counter({State.DONE: 288, State.FAILED: 2})}
     report = ReportData(runs.assign(Full_Modelname="<b>&"), states, k=2)
@@ -48,7 +48,7 @@ def test_the_page_shows_the_numbers_of_the_charts(published: Path, tmp_path: Pat
             assert f"{bar.low:.2%} to {bar.high:.2%}" in text
     assert "864 finished runs" in text
     assert "Not shown: 2 failed." in text
-    assert "<b>&" not in text, "text of a table is no markup"
+    assert "<b>&" not in text, "text of a table must be escaped"
 
 
 @pytest.fixture(scope="module")
@@ -56,22 +56,22 @@ def text(page_file: Path) -> str:
     return page_file.read_text()
 
 
-def test_every_number_is_that_of_the_csv(text: str, sweep: Path, report: ReportData) -> None:
-    """In the page's data, its tables, the numbers of the charts, the summary and the CSV."""
+def test_page_numbers_match_csv(text: str, sweep: Path, report: ReportData) -> None:
+    """Page data, HTML tables, charts, exported tables and the CSV have the same numbers."""
     core, runs, csv = core_of(text), runs_of(text), pd.read_csv(sweep.parent / "clean_runs.csv")
     columns = core["columns"]
     assert len(columns["key"]) == len(set(columns["key"])) == len(csv)
     for measure in core["measures"]:
-        told = pd.Series(columns[measure["name"]], dtype=float)
+        column = pd.Series(columns[measure["name"]], dtype=float)
         pd.testing.assert_series_equal(
-            told, csv[measure["name"]].astype(float), check_names=False, rtol=0, atol=0
+            column, csv[measure["name"]].astype(float), check_names=False, rtol=0, atol=0
         )
     for setting in core["settings"]:
         labels = [setting["labels"][place] for place in columns[setting["name"]]]
-        told = pd.Series(csv[setting["name"]])
+        column = pd.Series(csv[setting["name"]])
         if setting["name"] == "augmentation":
-            told = told.map({True: "on", False: "off"})
-        assert labels == [f"{v:g}" if isinstance(v, float) else str(v) for v in told]
+            column = column.map({True: "on", False: "off"})
+        assert labels == [f"{v:g}" if isinstance(v, float) else str(v) for v in column]
     of_table = export_tables.top_k_table(report).to_dict("records")
     of_page = [(top["model"], bar) for top in core["tops"] for bar in top["bars"]]
     of_charts = [(top.model, bar) for top in top_k.rankings(report) for bar in top.runs]
@@ -105,23 +105,23 @@ def collect_history(sweep: Path, model: str, run_id: str) -> list[dict[str, Any]
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_the_state_counts_every_cell_of_the_grid(text: str, report: ReportData) -> None:
-    stands = core_of(text)["standing"]
-    assert sum(stands["total"].values()) == 864
-    for model, cells in stands["cells"].items():
+def test_state_counts_every_cell_of_grid(text: str, report: ReportData) -> None:
+    state = core_of(text)["standing"]
+    assert sum(state["total"].values()) == 864
+    for model, cells in state["cells"].items():
         assert sum(cells.values()) == 288
         rows_of = report.runs[report.runs["Modelname"] == model]
         pruned = rows_of["stop_reason"] == "pruned"
         assert (cells["done"], cells["pruned"]) == ((~pruned).sum(), pruned.sum())
-    assert stands["total"]["failed"] >= FAILED
-    assert stands["total"]["missing"] >= MISSING
-    assert stands["device_hours"] == pytest.approx((672 - MISSING) * 1.0, rel=0.02)
-    assert stands["wasted_hours"] == pytest.approx(FAILED, rel=0.02)
-    kinds = {group["kind"]: group["trainings"] for group in stands["failures"]}
+    assert state["total"]["failed"] >= FAILED
+    assert state["total"]["missing"] >= MISSING
+    assert state["device_hours"] == pytest.approx((672 - MISSING) * 1.0, rel=0.02)
+    assert state["wasted_hours"] == pytest.approx(FAILED, rel=0.02)
+    kinds = {group["kind"]: group["trainings"] for group in state["failures"]}
     assert kinds == {"out of memory": 3, "non-finite loss": 2, "ValueError": 2}
 
 
-def test_it_is_small_and_asks_nobody(text: str) -> None:
+def test_page_is_small_and_loads_no_external_resources(text: str) -> None:
     assert len(text.encode()) < LIMIT
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
     assert policy
@@ -134,25 +134,25 @@ def test_it_is_small_and_asks_nobody(text: str) -> None:
     assert not re.findall(r"""<(?:script|img|link|iframe)[^>]+(?:src|href)="(?!data:)""", text)
 
 
-def test_no_text_of_a_file_is_markup(text: str) -> None:
-    assert made_up.EVIL not in text
-    assert "&lt;/script&gt;&lt;img src=x" in text, "shown as what it is"
-    assert to_script_json({"a": made_up.EVIL}).isascii()
-    assert "<" not in to_script_json([made_up.EVIL, "<!--", "&amp;"])
-    assert json.loads(to_script_json([made_up.EVIL])) == [made_up.EVIL]
+def test_text_of_files_is_escaped(text: str) -> None:
+    assert synthetic_sweep.MARKUP not in text
+    assert "&lt;/script&gt;&lt;img src=x" in text, "markup must be shown as text"
+    assert to_script_json({"a": synthetic_sweep.MARKUP}).isascii()
+    assert "<" not in to_script_json([synthetic_sweep.MARKUP, "<!--", "&amp;"])
+    assert json.loads(to_script_json([synthetic_sweep.MARKUP])) == [synthetic_sweep.MARKUP]
 
 
-def test_the_commands_train_the_same_runs(sweep: Path) -> None:
+def test_reproduce_command_gives_same_run_id(sweep: Path) -> None:
     parser = Parser(prog="main")
     parser.add_argument("--config", default=None)
     add_config_flags(parser)
 
-    def trained(line: str) -> RunConfig:
+    def config_of_command(line: str) -> RunConfig:
         words = line.split()
         assert words[:2] == ["python", "src/main.py"]
         return config_from(parser.parse(words[2:]))
 
-    odd = RunConfig(
+    unusual = RunConfig(
         base_dataset_path="synthetic",
         model_type="tinyvgg",
         hidden_units=4,
@@ -162,36 +162,36 @@ def test_the_commands_train_the_same_runs(sweep: Path) -> None:
         val_split="random",
         seed=7,
     )
-    for config in (*made_up.configs()[::97], odd, RunConfig(data_augmentation=True)):
-        assert trained(reproduce_command.from_config(config)).id == config.id
+    for config in (*synthetic_sweep.configs()[::97], unusual, RunConfig(data_augmentation=True)):
+        assert config_of_command(reproduce_command.from_config(config)).id == config.id
     row = {"Modelname": "cnn", "augmentation": 1, "learning_rate": 0.01, "num_epochs": 5.0}
     assert reproduce_command.from_row(row) == "python src/main.py -e 5 -m cnn -a -l 0.01"
 
 
-def test_a_table_of_others_is_shown_as_far_as_it_goes(report: ReportData, tmp_path: Path) -> None:
-    """Without run folders, validation accuracies, times; with a name that is markup."""
-    published = [name for name in report.runs if name in PUBLISHED_COLUMNS]
-    theirs = report.runs[published].assign(Full_Modelname=made_up.EVIL)
-    theirs.iloc[:-2].to_csv(tmp_path / "theirs.csv")
-    runs = table.read(tmp_path / "theirs.csv")
+def test_page_of_published_table_names_missing_data(report: ReportData, tmp_path: Path) -> None:
+    """A table without run folders and own columns, and with markup as a name."""
+    published_columns = [name for name in report.runs if name in PUBLISHED_COLUMNS]
+    published_table = report.runs[published_columns].assign(Full_Modelname=synthetic_sweep.MARKUP)
+    published_table.iloc[:-2].to_csv(tmp_path / "published.csv")
+    runs = table.read(tmp_path / "published.csv")
     page = write_page(ReportData(runs), tmp_path / "report").read_text()
     core = core_of(page)
-    told = " ".join(core["unknown"])
+    unknown = " ".join(core["unknown"])
     for words in ("best_val_accuracy", "Learning curves", "train_seconds", "10,000 test images"):
-        assert words in told
+        assert words in unknown
     assert core["rank"]["column"] == "val_accuracy"
     assert core["standing"]["device_hours"] is None
-    assert core["standing"]["total"]["missing"] == 864 - len(theirs) + 2
-    assert made_up.EVIL not in page
+    assert core["standing"]["total"]["missing"] == 864 - len(published_table) + 2
+    assert synthetic_sweep.MARKUP not in page
     shown = runs_of(page)[core["columns"]["key"][0]]
     assert shown["partly"]
     assert shown["worst"][0]["accuracy"] == min(one["accuracy"] for one in shown["worst"])
 
 
-def test_damaged_folders_are_named(sweep: Path, tmp_path: Path) -> None:
-    cells = made_up.configs()[:3]
+def test_page_names_damaged_run_folders(sweep: Path, tmp_path: Path) -> None:
+    cells = synthetic_sweep.configs()[:3]
     labels = np.arange(200) % 10
-    made_up.make(tmp_path / "runs", labels, cells)
+    synthetic_sweep.make(tmp_path / "runs", labels, cells)
     folders = sorted(tmp_path.glob("runs/*/*/"))
     (folders[0] / "history.jsonl").write_text("{")
     (folders[0] / "predictions.npz").write_bytes(b"PK")
@@ -199,27 +199,27 @@ def test_damaged_folders_are_named(sweep: Path, tmp_path: Path) -> None:
     runs = collect(tmp_path / "runs").table
     report = ReportData(runs, runs_dir=tmp_path / "runs")
     page = write_page(report, tmp_path, state_of_folders(tmp_path / "runs")).read_text()
-    told = " ".join(core_of(page)["unknown"])
-    assert "2 runs are without learning curves" in told
-    assert "1 runs are without a confusion matrix" in told
-    assert "other test images than the run" in told
+    unknown = " ".join(core_of(page)["unknown"])
+    assert "2 runs are without learning curves" in unknown
+    assert "1 runs are without a confusion matrix" in unknown
+    assert "other test images than the run" in unknown
 
 
-def test_pictures_are_stored_once() -> None:
-    pictures = SpriteSheet()
+def test_sprite_sheet_stores_each_image_once() -> None:
+    sprites = SpriteSheet()
     tile = np.full((32, 32, 3), 7, np.uint8)
-    assert [pictures.add("a", number, tile) for number in (5, 6, 5)] == [0, 1, 0]
-    assert base64.b64decode(pictures.png())[1:4] == b"PNG"
+    assert [sprites.add("a", number, tile) for number in (5, 6, 5)] == [0, 1, 0]
+    assert base64.b64decode(sprites.png())[1:4] == b"PNG"
     assert SpriteSheet().png() == ""
 
 
-def test_keys_are_all_different() -> None:
+def test_row_keys_are_unique() -> None:
     frame = pd.DataFrame({"run_id": ["a", "a", None], "Full_Modelname": ["n", "n", "n"]})
     assert list(row_keys(frame.assign(Modelname="cnn"))) == ["a", "a~2", "n"]
 
 
-def test_gaps_are_told_of_grids_alone() -> None:
-    runs = pd.DataFrame([vars(one) for one in made_up.configs()])
+def test_missing_cells_are_counted_for_grids_only() -> None:
+    runs = pd.DataFrame([vars(one) for one in synthetic_sweep.configs()])
     runs = runs.assign(Modelname=runs["model_type"], augmentation=runs["data_augmentation"])
     assert state_of_table(runs.iloc[:-5]).total["missing"] == 5
     random = np.random.default_rng(0).uniform(size=len(runs))

@@ -1,4 +1,4 @@
-"""The numbers of the analyses against plain numpy, and their commands."""
+"""Analyses of runs compared with numpy and scikit-learn, and their commands."""
 
 import functools
 import json
@@ -32,31 +32,31 @@ from src.report.run_analysis.run_selection import SelectedRun, best_runs, find_r
 from src.runs.run_folder import RunFolder, all_runs
 from tests.conftest import RunCommand
 
-Refused = Callable[..., str]
+ExpectBadInput = Callable[..., str]
 _generate = functools.cache(synthetic.generate)
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stand-in is drawn once."""
+def cached_synthetic_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generate the synthetic data set only once."""
     monkeypatch.setattr(synthetic, "generate", _generate)
 
 
-def made_up(count: int = 500, features: int = 8) -> Predictions:
-    """Predictions that are right about half the time, features that tell the label."""
+def random_predictions(count: int = 500, features: int = 8) -> Predictions:
+    """Return predictions with about 50 % accuracy, and features that depend on the label."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 10, count)
-    guesses = np.where(random.random(count) < 0.5, labels, random.integers(0, 10, count))
-    sure = random.uniform(0.2, 1, count).astype(np.float32)
-    probabilities = np.repeat((1 - sure[:, None]) / 9, 10, axis=1)
-    probabilities[np.arange(count), guesses] = sure
+    predicted = np.where(random.random(count) < 0.5, labels, random.integers(0, 10, count))
+    confidence = random.uniform(0.2, 1, count).astype(np.float32)
+    probabilities = np.repeat((1 - confidence[:, None]) / 9, 10, axis=1)
+    probabilities[np.arange(count), predicted] = confidence
     noise = random.normal(size=(count, features)) / 4
-    seen = (np.eye(10, features)[labels] + noise).astype(np.float32)
-    return Predictions(labels, guesses, probabilities.astype(np.float32), seen)
+    class_features = (np.eye(10, features)[labels] + noise).astype(np.float32)
+    return Predictions(labels, predicted, probabilities.astype(np.float32), class_features)
 
 
-def test_classes_are_counted() -> None:
-    found = made_up()
+def test_confusion_matrix_matches_scikit_learn() -> None:
+    found = random_predictions()
     matrix = confusion_matrix.confusion_matrix(found.labels, found.predictions)
     for true in range(10):
         for guess in range(10):
@@ -69,19 +69,19 @@ def test_classes_are_counted() -> None:
     assert [one.accuracy for one in results] == pytest.approx(recall)
     assert [one.images for one in results] == support.tolist()
     for label, one in enumerate(results):
-        mine = found.predictions[found.labels == label]
-        assert (one.name, one.images) == (CLASSES[label], len(mine))
+        of_class = found.predictions[found.labels == label]
+        assert (one.name, one.images) == (CLASSES[label], len(of_class))
         assert one.correct == matrix[label, label]
-        assert one.accuracy == pytest.approx(np.mean(mine == label))
-        counts = np.bincount(mine[mine != label], minlength=10)
+        assert one.accuracy == pytest.approx(np.mean(of_class == label))
+        counts = np.bincount(of_class[of_class != label], minlength=10)
         assert one.confusions[0].name == CLASSES[counts.argmax()]
-        assert one.confusions[0].share == pytest.approx(counts.max() / len(mine))
+        assert one.confusions[0].share == pytest.approx(counts.max() / len(of_class))
         assert sum(other.images for other in one.confusions) == counts.sum()
     worst = confusion_matrix.worst_first(results)
     assert [one.accuracy for one in worst] == sorted(one.accuracy or 0 for one in results)
 
 
-def test_a_class_without_images_has_no_accuracy() -> None:
+def test_class_without_images_has_no_accuracy() -> None:
     labels = np.array([0, 0, 1])
     results = confusion_matrix.class_results(confusion_matrix.confusion_matrix(labels, labels))
     assert results[5].accuracy is None
@@ -89,8 +89,8 @@ def test_a_class_without_images_has_no_accuracy() -> None:
     assert re.search(r"dog +0 +0 +- +-", confusion_matrix.as_text(results, 3))
 
 
-def test_mistakes_come_most_confident_first() -> None:
-    found = made_up()
+def test_mistakes_are_sorted_by_confidence() -> None:
+    found = random_predictions()
     places = mistakes.most_confident_mistakes(found, 20)
     wrong = np.flatnonzero(found.labels != found.predictions)
     best = sorted(wrong, key=lambda place: -found.probabilities[place].max())[:20]
@@ -101,14 +101,14 @@ def test_mistakes_come_most_confident_first() -> None:
     assert "\N{BALLOT X} true: " in tiles[0].title
 
 
-def test_random_images_are_all_different() -> None:
+def test_random_indices_are_unique_and_reproducible() -> None:
     places = mistakes.random_indices(8, 100, seed=0)
     assert len(set(places)) == 8
     assert places.tolist() == mistakes.random_indices(8, 100, seed=0).tolist()
     assert sorted(mistakes.random_indices(8, 5, seed=0)) == [0, 1, 2, 3, 4]
 
 
-def test_samples_are_balanced() -> None:
+def test_balanced_sample_has_equal_class_counts() -> None:
     labels = np.repeat(np.arange(10), [3, *[100] * 9])
     places = tsne.balanced_sample(labels, 50, seed=0)
     counts = np.bincount(labels[places])
@@ -120,8 +120,8 @@ def test_samples_are_balanced() -> None:
     assert places.tolist() != tsne.balanced_sample(labels, 50, seed=1).tolist()
 
 
-def test_images_of_a_class_lie_together() -> None:
-    found = made_up(200, features=60)
+def test_tsne_is_reproducible_and_separates_classes() -> None:
+    found = random_predictions(200, features=60)
     embedding = tsne.embed(found, seed=0)
     assert embedding.perplexity == 30
     assert np.array_equal(embedding.points, tsne.embed(found, seed=0).points)
@@ -133,7 +133,7 @@ def test_images_of_a_class_lie_together() -> None:
 
 
 @pytest.mark.parametrize("features", [np.zeros((20, 4)), np.full((20, 4), np.inf), np.eye(4)])
-def test_what_cannot_be_laid_out_is_said(features: Any) -> None:
+def test_tsne_of_degenerate_features_raises_user_error(features: Any) -> None:
     count = len(features)
     none = np.zeros(count, np.int64)
     with pytest.raises(UserError, match="t-SNE"):
@@ -144,7 +144,7 @@ def run_with(**settings: Any) -> SelectedRun:
     return SelectedRun(RunFolder(Path("x")), RunConfig(base_dataset_path="synthetic", **settings))
 
 
-def test_curves_have_gaps_where_there_was_no_validation() -> None:
+def test_learning_curves_skip_missing_and_nan_values() -> None:
     rows: list[dict[str, Any]] = [
         {"epoch": epoch, "train_loss": 2 / epoch, "train_accuracy": epoch / 10}
         | ({"val_loss": 1 / epoch, "val_accuracy": value} if value else {})
@@ -160,25 +160,25 @@ def test_curves_have_gaps_where_there_was_no_validation() -> None:
     assert learning_curves.learning_curves([(run_with(), rows[:1])]).runs[0].best_epoch is None
 
 
-def test_labels_carry_only_what_differs() -> None:
-    def named(*configs: RunConfig) -> tuple[str, list[str]]:
+def test_describe_configs_separates_shared_and_differing_settings() -> None:
+    def described(*configs: RunConfig) -> tuple[str, list[str]]:
         shared, labels = learning_curves.describe_configs(configs)
-        return tuple_of(shared), [tuple_of(label) for label in labels]
+        return with_plain_spaces(shared), [with_plain_spaces(label) for label in labels]
 
-    def tuple_of(text: str) -> str:
+    def with_plain_spaces(text: str) -> str:
         return text.replace("\N{NO-BREAK SPACE}", " ")
 
     one = RunConfig(scheduler="step", dropout=None, model_type="cnn")
     other = RunConfig(scheduler="step", dropout=0.5, model_type="cnn", learning_rate=0.01)
-    shared, labels = named(one, other)
+    shared, labels = described(one, other)
     assert shared == "cnn, not augmented, step, wd 0.0001, gamma 0.99"
     assert labels == ["lr 0.0001", "lr 0.01, dropout 0.5"]
-    shared, labels = named(one, RunConfig(scheduler="cosine", model_type="vit", nesterov=True))
+    shared, labels = described(one, RunConfig(scheduler="cosine", model_type="vit", nesterov=True))
     assert shared == "not augmented, lr 0.0001, wd 0.0001"
     assert labels == ["cnn, step, gamma 0.99", "vit, cosine"]
 
 
-def test_runs_go_by_folder_id_and_name(trained: Path) -> None:
+def test_find_runs_accepts_path_name_id_and_prefix(trained: Path) -> None:
     for run in all_runs(trained):
         run_id = run.path.name[-10:]
         for word in (str(run.path), run.path.name, run_id, run_id[:6]):
@@ -190,7 +190,7 @@ def test_runs_go_by_folder_id_and_name(trained: Path) -> None:
     ]
 
 
-def test_the_best_runs_are_chosen(trained: Path) -> None:
+def test_best_runs_selects_highest_accuracy_per_model(trained: Path) -> None:
     accuracy = {run.path: (run.result() or {})["best_val_accuracy"] for run in all_runs(trained)}
     best = best_runs(trained, None, None, 1)
     assert {run.config.model_type for run in best} == {"cifar10net", "tinyvgg"}
@@ -202,7 +202,7 @@ def test_the_best_runs_are_chosen(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet", "vit", "cifar10net_6", "resnet9"])
-def test_multiply_adds_are_those_of_the_products(name: str) -> None:
+def test_model_summary_mult_adds_match_flop_counter(name: str) -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -213,13 +213,13 @@ def test_multiply_adds_are_those_of_the_products(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in model_types() if name != "vit"])
-def test_summaries_count_every_parameter(name: str) -> None:
+def test_model_summary_counts_all_parameters(name: str) -> None:
     found = model_summary.summarize(name, {})
     assert found.total_params == count_parameters(create(name))
     assert f"Total params: {found.total_params:,}" in model_summary.as_text(name, {}, found)
 
 
-def test_predictions_are_what_the_run_left(trained: Path) -> None:
+def test_predictions_file_matches_result(trained: Path) -> None:
     for run in all_runs(trained):
         found, result = predictions.read(run), run.result() or {}
         assert found.is_correct.mean() == pytest.approx(result["test_accuracy_best_val_acc"])
@@ -227,7 +227,9 @@ def test_predictions_are_what_the_run_left(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "labels", "no features"])
-def test_damaged_predictions_are_one_line(trained: Path, tmp_path: Path, damage: str) -> None:
+def test_damaged_predictions_give_one_line_error(
+    trained: Path, tmp_path: Path, damage: str
+) -> None:
     run = next(all_runs(trained))
     folder = RunFolder(shutil.copytree(run.path, tmp_path / "x"))
     path = folder.path / "predictions.npz"
@@ -255,7 +257,7 @@ def test_damaged_predictions_are_one_line(trained: Path, tmp_path: Path, damage:
         ("tsne --model cifar10net --images 60 --sample train", {"{cifar10net}_tsne_train"}),
     ],
 )
-def test_charts_are_drawn_and_drawn_again_alike(
+def test_analysis_charts_are_reproducible(
     trained: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -263,17 +265,17 @@ def test_charts_are_drawn_and_drawn_again_alike(
     names: set[str],
 ) -> None:
     best = {run.config.model_type: run.stem for run in best_runs(trained, None, None, 1)}
-    wanted = {f"{name.format(**best)}.{kind}" for name in names for kind in ("png", "svg")}
+    expected_names = {f"{name.format(**best)}.{kind}" for name in names for kind in ("png", "svg")}
     written = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         main([*words.split(), "--runs", str(trained), "--out", str(folder)])
-        assert {path.name for path in folder.iterdir()} == wanted
-        assert len(capsys.readouterr().out.splitlines()) == len(wanted)
+        assert {path.name for path in folder.iterdir()} == expected_names
+        assert len(capsys.readouterr().out.splitlines()) == len(expected_names)
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert written[0] == written[1]
 
 
-def test_charts_say_what_they_show(trained: Path, tmp_path: Path) -> None:
+def test_analysis_charts_name_run_and_data(trained: Path, tmp_path: Path) -> None:
     run = next(all_runs(trained, "cifar10net"))
     words = ["--run", run.path.name[-10:], "--runs", str(trained), "--out", str(tmp_path)]
     main(["confusion", *words])
@@ -286,8 +288,8 @@ def test_charts_say_what_they_show(trained: Path, tmp_path: Path) -> None:
     assert f"{(run.result() or {})['test_accuracy_best_val_acc']:.2%}" in texts[0] + texts[1]
 
 
-def test_training_features_are_those_of_the_runs_weights(trained: Path, tmp_path: Path) -> None:
-    """On the test images they would be what predictions.npz has."""
+def test_recomputed_features_match_stored_predictions(trained: Path, tmp_path: Path) -> None:
+    """Features of the test images computed from saved weights equal those in predictions.npz."""
     import torch
 
     from src.data.device_dataset import DeviceImages
@@ -299,12 +301,12 @@ def test_training_features_are_those_of_the_runs_weights(trained: Path, tmp_path
         table = table_of(saved.config, dataset)
         evaluation = evaluate_saved(saved, images, torch.arange(300), table)
         found = predictions.from_evaluation(dataset.test_labels[:300], evaluation)
-        kept = predictions.read(run)
-        assert np.array_equal(found.predictions, kept.predictions)
-        assert np.array_equal(found.features.astype(np.float16), kept.features.astype(np.float16))
+        stored = predictions.read(run)
+        assert np.array_equal(found.predictions, stored.predictions)
+        assert np.array_equal(found.features.astype(np.float16), stored.features.astype(np.float16))
 
 
-def test_tables(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_classes_and_summary_commands(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["classes", "--runs", str(trained), "-k", "1", "--json"])
     rows = json.loads(capsys.readouterr().out)
     assert {row["model"] for row in rows} == {"cifar10net", "tinyvgg"}
@@ -319,25 +321,28 @@ def test_tables(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)[0]["parameters"] == 154_058
 
 
-def test_runs_without_the_file_are_named(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], expect_bad_input: Refused
+def test_runs_without_predictions_are_left_out_with_message(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    expect_bad_input: ExpectBadInput,
 ) -> None:
     runs_dir = shutil.copytree(trained, tmp_path / "runs")
     tinyvgg = next(all_runs(runs_dir, "tinyvgg"))
     (tinyvgg.path / "predictions.npz").unlink()
     words = ["classes", "--runs", str(runs_dir)]
     main(words)
-    said = capsys.readouterr()
-    assert "cifar10net" in said.out
-    assert "tinyvgg" not in said.out
-    assert re.fullmatch(r"left out: .*tinyvgg.*: no predictions.npz .*\n", said.err)
+    captured = capsys.readouterr()
+    assert "cifar10net" in captured.out
+    assert "tinyvgg" not in captured.out
+    assert re.fullmatch(r"left out: .*tinyvgg.*: no predictions.npz .*\n", captured.err)
     main([*words, "-q"])
     assert not capsys.readouterr().err
     assert "no predictions.npz" in expect_bad_input(main, *words, "--model", "tinyvgg")
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("curves --run nowhere", "no such run under"),
         ("curves --run abc", "no such run under"),
@@ -357,18 +362,18 @@ def test_runs_without_the_file_are_named(
         ("confusions", "unknown report 'confusions'"),
     ],
 )
-def test_bad_input_is_one_line(
-    expect_bad_input: Refused, trained: Path, tmp_path: Path, words: str, said: str
+def test_bad_input_gives_one_line_error(
+    expect_bad_input: ExpectBadInput, trained: Path, tmp_path: Path, words: str, message: str
 ) -> None:
     name = next(all_runs(trained, "cifar10net")).path.name[:-11]
-    given = words.replace("NAME", name).replace("EMPTY", str(tmp_path)).split()
-    line = expect_bad_input(main, *given, "--runs", trained, "--out", tmp_path / "o")
-    assert said in line
+    arguments = words.replace("NAME", name).replace("EMPTY", str(tmp_path)).split()
+    line = expect_bad_input(main, *arguments, "--runs", trained, "--out", tmp_path / "o")
+    assert message in line
     assert not (tmp_path / "o").exists()
 
 
-def test_other_data_than_the_runs_is_noticed(
-    expect_bad_input: Refused, trained: Path, batches: Path, tmp_path: Path
+def test_data_set_with_other_labels_is_rejected(
+    expect_bad_input: ExpectBadInput, trained: Path, batches: Path, tmp_path: Path
 ) -> None:
     line = expect_bad_input(
         main, "images", "-d", batches, "--runs", trained, "--out", tmp_path / "o"
@@ -376,7 +381,7 @@ def test_other_data_than_the_runs_is_noticed(
     assert "its labels are not those of the test images" in line
 
 
-def test_as_a_command(command: RunCommand, trained: Path, tmp_path: Path) -> None:
+def test_curves_command(command: RunCommand, trained: Path, tmp_path: Path) -> None:
     report = ("python", "-m", "src.report")
     done = command(*report, "curves", "--runs", trained, "--out", tmp_path)
     assert done.stdout.splitlines()[-1].endswith("curves.svg")

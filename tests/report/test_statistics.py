@@ -1,4 +1,4 @@
-"""Intervals against their formulas, examples of the papers and scipy."""
+"""Confidence intervals compared with formulas, published examples and scipy."""
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,10 @@ from src.report.statistics import (
     wilson_interval,
 )
 from src.report.table import TEST_ACCURACY
-from tests.report.made_up import table_of_grid
+from tests.report.synthetic_sweep import table_of_grid
 
 
-def test_interval_is_wilsons() -> None:
+def test_wilson_interval_matches_formula() -> None:
     low, high = wilson_interval(0.8697)
     p, n, z = 0.8697, 10_000, 1.959964
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -31,7 +31,7 @@ def test_interval_is_wilsons() -> None:
 
 
 @pytest.mark.parametrize("images", [1, 37, 300, 10_000])
-def test_interval_of_a_count_is_the_closed_form(images: int) -> None:
+def test_wilson_interval_of_counts_matches_closed_form(images: int) -> None:
     z2 = stats.norm.ppf(0.975) ** 2 / images
     for correct in {0, 1, images // 3, images - 1, images}:
         share = correct / images
@@ -41,7 +41,7 @@ def test_interval_of_a_count_is_the_closed_form(images: int) -> None:
         assert wilson_interval(share, images) == pytest.approx(expected, abs=1e-12)
 
 
-def test_differences_are_judged_by_their_interval() -> None:
+def test_newcombe_interval_matches_published_example() -> None:
     def estimate(accuracy: float, images: int = 10_000) -> AccuracyEstimate:
         low, high = wilson_interval(accuracy, images)
         return AccuracyEstimate(accuracy=accuracy, low=low, high=high)
@@ -53,21 +53,21 @@ def test_differences_are_judged_by_their_interval() -> None:
     assert is_within_noise(estimate(0.86, 200), estimate(0.84, 200))
 
 
-def test_what_augmentation_changes_is_told_over_pairs() -> None:
+def test_paired_difference_matches_scipy_and_summary_text() -> None:
     noise = iter(np.random.default_rng(0).normal(0, 0.01, 12))
     runs = table_of_grid(lambda rate, schedule, augmented: 0.5 + 0.05 * augmented + next(noise))
-    # cells that are another name of the same training say nothing new
-    again = runs.assign(alias_of="another", **{TEST_ACCURACY: 0.0})
-    runs = pd.concat([runs.assign(alias_of=None), again], ignore_index=True)
-    found = paired_difference(runs, "cnn", TEST_ACCURACY, "augmentation")
+    # aliases of the same training must not count
+    aliases = runs.assign(alias_of="another", **{TEST_ACCURACY: 0.0})
+    runs = pd.concat([runs.assign(alias_of=None), aliases], ignore_index=True)
+    difference = paired_difference(runs, "cnn", TEST_ACCURACY, "augmentation")
     first = runs[runs["alias_of"].isna()]
     with_it, without = (
         first[first["augmentation"] == on][TEST_ACCURACY].to_numpy() for on in (True, False)
     )
     expected = stats.ttest_rel(with_it, without)
-    assert found
-    assert (found.pairs, found.higher) == (6, int((with_it > without).sum()))
-    assert found.mean == pytest.approx((with_it - without).mean())
-    assert (found.low, found.high) == pytest.approx(expected.confidence_interval(0.95))
+    assert difference
+    assert (difference.pairs, difference.higher) == (6, int((with_it > without).sum()))
+    assert difference.mean == pytest.approx((with_it - without).mean())
+    assert (difference.low, difference.high) == pytest.approx(expected.confidence_interval(0.95))
     text = "\n".join(text_summary.sentences(runs, top_k.top_k(runs, "cnn", 3, "best_val_accuracy")))
-    assert f"Augmentation changed the test accuracy by {100 * found.mean:+.2f} points" in text
+    assert f"Augmentation changed the test accuracy by {100 * difference.mean:+.2f} points" in text

@@ -1,4 +1,4 @@
-"""The table of runs: what is read, what is refused, what is an alias."""
+"""Reading the table of runs: validation, missing columns and values, aliases."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from src.common.errors import UserError
 from src.report import table
 
 
-def test_aliases_are_one_run() -> None:
+def test_rank_drops_aliases() -> None:
     rows = pd.DataFrame({"Modelname": "cnn", "v": [0.9, 0.9, 0.8], "alias_of": [None, "a", None]})
     assert table.rank(rows, "v")["v"].tolist() == [0.9, 0.8]
 
@@ -27,24 +27,24 @@ def test_aliases_are_one_run() -> None:
         ),
     ],
 )
-def test_a_wrong_csv_is_one_line(tmp_path: Path, text: str, part: str) -> None:
+def test_invalid_csv_gives_one_line_error(tmp_path: Path, text: str, part: str) -> None:
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(UserError, match=part):
         table.read(tmp_path / "x.csv")
 
 
-def test_tables_with_gaps_are_read_as_far_as_they_go(
+def test_table_with_missing_values_is_read_partially(
     published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    theirs = pd.read_csv(published)
+    published_table = pd.read_csv(published)
     path = tmp_path / "x.csv"
-    theirs.assign(test_accuracy_best_val_acc=86.9).to_csv(path)
+    published_table.assign(test_accuracy_best_val_acc=86.9).to_csv(path)
     with pytest.raises(UserError, match="expected shares from 0 to 1"):
         table.read(path)
-    theirs.drop(columns="val_accuracy").to_csv(path)
+    published_table.drop(columns="val_accuracy").to_csv(path)
     assert table.rank_column(table.read(path), None) == "test_accuracy_best_val_acc"
-    gaps = theirs.copy()
-    gaps.loc[gaps["Modelname"] == "cnn", "test_accuracy_best_val_acc"] = np.nan
-    gaps.to_csv(path)
+    with_gaps = published_table.copy()
+    with_gaps.loc[with_gaps["Modelname"] == "cnn", "test_accuracy_best_val_acc"] = np.nan
+    with_gaps.to_csv(path)
     assert set(table.read(path)["Modelname"]) == {"resnet", "vit"}
     assert "left out 288 rows" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What is said of a sweep in sentences: no more than it shows."""
+"""Text summary of a sweep: statements must be supported by the runs."""
 
 import numpy as np
 import pandas as pd
@@ -10,41 +10,41 @@ from src.report.charts import (
 )
 from src.report.report_data import ReportData
 from src.report.table import TEST_ACCURACY
-from tests.report.made_up import table_of_grid
+from tests.report.synthetic_sweep import table_of_grid
 
 
-def said(runs: pd.DataFrame, k: int = 3) -> str:
+def summary_of(runs: pd.DataFrame, k: int = 3) -> str:
     top = top_k.top_k(runs, "cnn", k, "best_val_accuracy")
     return "\n".join(text_summary.sentences(runs, top))
 
 
-def test_no_more_is_claimed_than_there_is() -> None:
+def test_summary_makes_no_unsupported_claims() -> None:
     noise = iter(np.random.default_rng(0).normal(0, 0.01, 12))
     runs = table_of_grid(lambda rate, schedule, augmented: 0.5 + next(noise))
-    assert "that may be noise." in said(runs)
-    alone = runs[runs["augmentation"]]
-    assert "What augmentation changes is not known" in said(alone)
-    one = runs[(runs["learning_rate"] == 0.1) & (runs["scheduler"] == "step")]
-    assert "What augmentation changes is not known" in said(one)
-    single = said(runs.head(1), 5)
-    assert single.startswith("The only run: ")
-    assert "The 1 best" not in single
-    pruned = said(runs.assign(stop_reason="pruned", epochs_run=1))
+    assert "that may be noise." in summary_of(runs)
+    augmented_only = runs[runs["augmentation"]]
+    assert "What augmentation changes is not known" in summary_of(augmented_only)
+    one_pair = runs[(runs["learning_rate"] == 0.1) & (runs["scheduler"] == "step")]
+    assert "What augmentation changes is not known" in summary_of(one_pair)
+    single_run = summary_of(runs.head(1), 5)
+    assert single_run.startswith("The only run: ")
+    assert "The 1 best" not in single_run
+    pruned = summary_of(runs.assign(stop_reason="pruned", epochs_run=1))
     assert pruned == "No run has come to its end."
 
 
-def test_what_the_best_share_is_weighed_against_chance() -> None:
+def test_shared_settings_of_best_runs_have_chance_probability() -> None:
     runs = table_of_grid(lambda rate, schedule, augmented: 0.5 + (rate == 0.01) * 0.2 + rate / 100)
-    text = said(runs, 4)
+    text = summary_of(runs, 4)
     # of 12 runs 4 have each of the three rates: 3 / C(12, 4)
     assert "chance would seldom do it: learning rate 0.01 (chance 0.6%)" in text
     assert "scheduler" not in text.partition("chance would seldom")[2]
-    unsure = said(runs.assign(scheduler=["step"] * 11 + ["cosine"]), 4)
-    assert "They also share what may be chance: scheduler step" in unsure
-    nothing = said(
+    with_rare_value = summary_of(runs.assign(scheduler=["step"] * 11 + ["cosine"]), 4)
+    assert "They also share what may be chance: scheduler step" in with_rare_value
+    without_shared_value = summary_of(
         table_of_grid(lambda rate, schedule, augmented: 0.5 + (rate + augmented) % 0.11), 3
     )
-    assert "The 3 best share no value that other runs lack." in nothing
+    assert "The 3 best share no value that other runs lack." in without_shared_value
 
 
 @pytest.mark.parametrize(
@@ -57,15 +57,15 @@ def test_what_the_best_share_is_weighed_against_chance() -> None:
         ([0.7, 0.699, 0.5], "1 of the 2 others are within noise"),
     ],
 )
-def test_the_range_says_what_is_within_noise(accuracies: list[float], words: str) -> None:
+def test_summary_counts_runs_within_noise_of_best(accuracies: list[float], words: str) -> None:
     values = iter([*accuracies, *[0.1] * 12])
     runs = table_of_grid(lambda rate, schedule, augmented: next(values))
-    text = said(runs, len(accuracies))
+    text = summary_of(runs, len(accuracies))
     assert f"between {min(accuracies):.2%} and {max(accuracies):.2%} on the test images" in text
     assert words in text
 
 
-def test_sentences_hold_the_numbers_of_the_table(report: ReportData) -> None:
+def test_summary_numbers_match_table(report: ReportData) -> None:
     for model, sentences in text_summary.sentences_by_model(report).items():
         rows = table.rank(report.runs[report.runs["Modelname"] == model], report.rank_column)
         best = rows.iloc[0]

@@ -1,4 +1,4 @@
-"""Run folders as trainings leave them, written without training."""
+"""Write run folders like those of real runs, without training."""
 
 import itertools
 import json
@@ -12,15 +12,21 @@ from typing import Any
 from src.config import RunConfig
 from src.runs.run_folder import RunFolder
 
-ELSEWHERE = {"machine": "another machine", "pid": 1, "start": 0.0}
+OTHER_MACHINE = {"machine": "another machine", "pid": 1, "start": 0.0}
 _starts = itertools.count(1.0)
 
 
 def attempt(seconds: float, ended: str | None = None, **record: Any) -> dict[str, Any]:
-    """The record of an attempt that lasted so long: until now, or for the newest until it is."""
-    told = {} if ended is None else {"ended": ended}
+    """Return the record of an attempt that lasted `seconds`; put() derives its times."""
+    end_fields = {} if ended is None else {"ended": ended}
     beats = int(seconds // 30)
-    return {"host": "n1", "heartbeat": beats, **told, **record, "_": seconds}
+    return {
+        "host": "n1",
+        "heartbeat": beats,
+        **end_fields,
+        **record,
+        "_": seconds,
+    }
 
 
 def put(
@@ -35,7 +41,7 @@ def put(
     resumable: bool = False,
     silent: float = 0.0,
 ) -> Path:
-    """Write a run folder. epochs: the seconds of each; silent: since so long nothing is written."""
+    """Write a run folder; epochs: seconds of each epoch; silent: seconds since the last write."""
     path = RunFolder.of(config, runs).path
     (path / "attempts").mkdir(parents=True)
     (path / "cells").mkdir()
@@ -57,7 +63,7 @@ def put(
 
 
 def numbers(config: RunConfig, accuracy: float) -> dict[str, Any]:
-    """As a result has them; test accuracy is a tenth below."""
+    """Return the fields of result.json; the test accuracy is 0.1 below `accuracy`."""
     best = {"best_val_accuracy": accuracy, "test_accuracy_best_val_acc": accuracy - 0.1}
     return {
         "run_id": config.id,
@@ -68,14 +74,14 @@ def numbers(config: RunConfig, accuracy: float) -> dict[str, Any]:
 
 
 def write(path: Path, value: Mapping[str, Any] | str) -> None:
-    """As JSON, or as it is."""
+    """Write a mapping as JSON, or a string unchanged."""
     path.write_text(value if isinstance(value, str) else json.dumps(value, indent=2))
 
 
 def _put_attempt(path: Path, number: int, record: dict[str, Any], silent: float) -> None:
     written = time.time() - silent
     started = datetime.fromtimestamp(written - record.pop("_"), UTC)
-    process = {**ELSEWHERE, "start": next(_starts)}  # unless the record names one
+    process = {**OTHER_MACHINE, "start": next(_starts)}  # unless the record names one
     base = {"attempt": number, "slurm_job_id": None, "process": process}
     write(path, {**base, "started": started.isoformat(), **record})
     os.utime(path, (written, written))

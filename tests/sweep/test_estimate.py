@@ -1,4 +1,4 @@
-"""What a sweep will cost."""
+"""Cost estimates of sweeps: images, seconds, disk space, time limits."""
 
 import json
 from dataclasses import replace
@@ -20,44 +20,46 @@ def costs(configs: list[RunConfig]) -> estimate.Cost:
     return cost(configs, dict.fromkeys(map(kind, configs), SPEED), SuccessiveHalving(5, 3))
 
 
-def test_a_run_is_its_images() -> None:
+def test_run_time_is_proportional_to_number_of_images() -> None:
     run = RunConfig(num_epochs=10)
     assert estimate.images_of(run) == (40_000, 10_000, 10_000)
     passes = 10 * 40_000 + 0.4 * (10 * 10_000 + 3 * 10_000)
     assert estimate.seconds(run, SPEED) == pytest.approx(passes / 1000)
-    rare = replace(run, val_freq=5)
-    assert estimate.seconds(rare, SPEED) == pytest.approx((passes - 0.4 * 80_000) / 1000)
+    rarely_validated = replace(run, val_freq=5)
+    assert estimate.seconds(rarely_validated, SPEED) == pytest.approx(
+        (passes - 0.4 * 80_000) / 1000
+    )
     short = replace(run, max_images=100, val_split="random", val_size=50)
     assert estimate.images_of(short) == (100, 50, 100)
     assert estimate.images_of(replace(run, base_dataset_path="synthetic"))[0] == 8_000
 
 
-def test_equal_cells_are_counted_once() -> None:
+def test_cells_with_same_id_are_counted_once() -> None:
     configs = grid.expand(grid.REFERENCE)
-    whole = costs(configs)
-    assert (whole.cells, whole.trainings) == (864, 672)
-    assert whole.device_seconds / whole.undeduplicated_device_seconds == pytest.approx(672 / 864)
-    assert whole.disk_bytes == pytest.approx(672 * (4e6 + 10_000 * 150 + 180_000), rel=0.01)
-    assert whole.peak_disk_bytes == 4 * 2 * 6 * 4_000_000
+    total = costs(configs)
+    assert (total.cells, total.trainings) == (864, 672)
+    assert total.device_seconds / total.undeduplicated_device_seconds == pytest.approx(672 / 864)
+    assert total.disk_bytes == pytest.approx(672 * (4e6 + 10_000 * 150 + 180_000), rel=0.01)
+    assert total.peak_disk_bytes == 4 * 2 * 6 * 4_000_000
     assert len(one_of_each_kind(configs)) == 6
 
 
-def test_pruning_saves_what_its_rungs_say() -> None:
+def test_pruning_estimate_follows_from_rungs() -> None:
     assert estimate.share_with(SuccessiveHalving(5, 3), 5) == 1
-    thirds = (5 + (15 - 5) / 3 + (45 - 15) / 9 + (80 - 45) / 27) / 80
-    assert estimate.share_with(SuccessiveHalving(5, 3), 80) == pytest.approx(thirds)
-    one = costs([RunConfig()])
-    assert one.pruned_device_seconds == pytest.approx(one.device_seconds * thirds)
+    share = (5 + (15 - 5) / 3 + (45 - 15) / 9 + (80 - 45) / 27) / 80
+    assert estimate.share_with(SuccessiveHalving(5, 3), 80) == pytest.approx(share)
+    single_run = costs([RunConfig()])
+    assert single_run.pruned_device_seconds == pytest.approx(single_run.device_seconds * share)
 
 
 @pytest.mark.parametrize(
     ("seconds", "limit"), [(10, "00:30:00"), (3600, "01:30:00"), (100_000, "1-11:00:00")]
 )
-def test_time_limits_are_what_slurm_reads(seconds: float, limit: str) -> None:
+def test_time_limit_has_slurm_format(seconds: float, limit: str) -> None:
     assert replace(costs([RunConfig()]), device_seconds=seconds).time_limit == limit
 
 
-def test_what_is_measured_is_trained(config: RunConfig) -> None:
+def test_measure_trains_model_and_returns_speed(config: RunConfig) -> None:
     speed = estimate.measure(config, torch.device("cpu"), None, budget=0.3)
     assert (speed.slots, speed.parameters, speed.features) == (1, 201_230, 64)
     assert 10 < speed.images_per_second < 100_000
@@ -65,16 +67,16 @@ def test_what_is_measured_is_trained(config: RunConfig) -> None:
     assert two.slots == 2
 
 
-def test_the_command(command: RunCommand, tmp_path: Path) -> None:
+def test_estimate_command(command: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(
         "base_dataset_path: synthetic\nmodel_type: cifar10net\nnum_epochs: 1\nmax_images: 1000\n"
     )
     estimate = ("python", "-m", "src.sweep", "estimate", "--seconds", 1, "--grid")
-    told = command(*estimate, tmp_path / "grid.yaml").stdout
-    assert "--time=00:30:00" in told
-    assert "--prune --first-rung 5 --reduction 3" in told
-    told = json.loads(command(*estimate, "run_config/demo_grid.yaml", "--json").stdout)
-    assert told["all"]["all"]["cells"] == 18
-    assert set(told["models"]) == {row[0] for row in told["speeds"]}
+    output = command(*estimate, tmp_path / "grid.yaml").stdout
+    assert "--time=00:30:00" in output
+    assert "--prune --first-rung 5 --reduction 3" in output
+    output = json.loads(command(*estimate, "run_config/demo_grid.yaml", "--json").stdout)
+    assert output["all"]["all"]["cells"] == 18
+    assert set(output["models"]) == {row[0] for row in output["speeds"]}
     sets = command("python", "-m", "src.sweep", "estimate", "99", check=2)
     assert sets.stderr.startswith("error: set '99'")

@@ -1,4 +1,4 @@
-"""Successive halving: who competes with whom, when, and what becomes of the losers."""
+"""Successive halving: rungs, competing runs, and states of pruned runs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,41 +26,43 @@ def long(config: RunConfig) -> RunConfig:
 
 
 def rows(losses: Sequence[float | None]) -> list[dict[str, Any]]:
-    """Epochs with these validation losses; None where there was no validation."""
+    """Return history rows with the given validation losses; None for no validation."""
     return [
         {"epoch": epoch} | ({} if loss is None else {"val_loss": loss})
         for epoch, loss in enumerate(losses, 1)
     ]
 
 
-def peer(config: RunConfig, folder: Path, losses: Sequence[float | None]) -> None:
+def write_competitor(config: RunConfig, folder: Path, losses: Sequence[float | None]) -> None:
     other = RunFolder.of(config, folder)
     other.register(config)
     other.write_history(rows(losses))
 
 
-def test_rungs() -> None:
+def test_rungs_grow_by_reduction_factor() -> None:
     assert SuccessiveHalving().rungs(80) == [5, 15, 45]
     assert HALVING.rungs(9) == [2, 4, 8]
-    assert HALVING.rungs(2) == []  # a run that is at its end is not judged
+    assert HALVING.rungs(2) == []  # a finished run is not pruned
 
 
-def test_the_worse_half_stops_at_a_rung(long: RunConfig, tmp_path: Path) -> None:
+def test_worse_half_is_pruned_at_rung(long: RunConfig, tmp_path: Path) -> None:
     for seed, loss in enumerate([1.0, 1.2, 1.4, 1.6], 1):
-        peer(replace(long, seed=seed), tmp_path, [3.0, loss, loss])
+        write_competitor(replace(long, seed=seed), tmp_path, [3.0, loss, loss])
     pruner = SuccessiveHalvingPruner(HALVING, tmp_path)
     assert not pruner.should_prune(long, rows([9.0]))  # no rung yet
     assert not pruner.should_prune(long, rows([9.0, 1.1]))
     assert pruner.should_prune(long, rows([9.0, 1.5]))
-    assert not pruner.should_prune(long, rows([9.0, 1.5, 1.5]))  # judged once a rung
+    assert not pruner.should_prune(long, rows([9.0, 1.5, 1.5]))  # judged once per rung
     assert not pruner.should_prune(long, rows([1.1, 1.5]))  # by the lowest so far
-    assert not pruner.should_prune(long, rows([9.0, 1.1, 1.1, 7.0]))  # nobody else is that far
-    peer(replace(long, seed=9), tmp_path, [9.0, 1.0, 0.9, 0.8])
+    assert not pruner.should_prune(
+        long, rows([9.0, 1.1, 1.1, 7.0])
+    )  # no other run has reached this rung
+    write_competitor(replace(long, seed=9), tmp_path, [9.0, 1.0, 0.9, 0.8])
     assert pruner.should_prune(long, rows([9.0, 1.1, 1.1, 1.1]))
 
 
-def test_the_first_validation_after_a_rung_counts(long: RunConfig, tmp_path: Path) -> None:
-    peer(replace(long, seed=1), tmp_path, [None, None, 1.0])
+def test_first_validation_after_rung_is_compared(long: RunConfig, tmp_path: Path) -> None:
+    write_competitor(replace(long, seed=1), tmp_path, [None, None, 1.0])
     pruner = SuccessiveHalvingPruner(HALVING, tmp_path)
     assert not pruner.should_prune(long, rows([None, None]))
     assert pruner.should_prune(long, rows([None, None, 2.0]))
@@ -79,10 +81,10 @@ def test_the_first_validation_after_a_rung_counts(long: RunConfig, tmp_path: Pat
         ({"model_type": "resnet"}, False),
     ],
 )
-def test_only_runs_of_the_same_schedule_compete(
+def test_runs_compete_only_with_same_model_and_schedule(
     long: RunConfig, tmp_path: Path, setting: dict, competes: bool
 ) -> None:
-    peer(replace(long, **setting), tmp_path, [1.0, 1.0])
+    write_competitor(replace(long, **setting), tmp_path, [1.0, 1.0])
     assert (
         SuccessiveHalvingPruner(HALVING, tmp_path).should_prune(long, rows([2.0, 2.0])) == competes
     )
@@ -92,13 +94,13 @@ def test_only_runs_of_the_same_schedule_compete(
 def sweep(
     long: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset
 ) -> list[RunConfig]:
-    """Four runs, the last two of which learn nothing."""
+    """Return four runs, the last two of which hardly learn."""
     monkeypatch.setattr(data, "load", lambda path: small_dataset)
     rates = (0.003, 0.002, 1e-7, 2e-7)
     return [replace(long, num_epochs=4, learning_rate=rate) for rate in rates]
 
 
-def test_a_pruned_run_is_marked_everywhere_and_never_complete(
+def test_pruned_run_is_marked_in_files_table_and_chart(
     sweep: list[RunConfig], tmp_path: Path
 ) -> None:
     outcomes = run(
@@ -111,8 +113,8 @@ def test_a_pruned_run_is_marked_everywhere_and_never_complete(
     for outcome in outcomes[2:]:
         assert outcome.result
         assert (outcome.result["stop_reason"], outcome.result["epochs_run"]) == ("pruned", 2)
-        kept = {path.name for path in outcome.folder.iterdir()}
-        assert kept == {"config.json", "cells", "history.jsonl", "attempts", "pruned.json"}
+        file_names = {path.name for path in outcome.folder.iterdir()}
+        assert file_names == {"config.json", "cells", "history.jsonl", "attempts", "pruned.json"}
 
     collected = collect(tmp_path)
     assert collected.states["cifar10net"][State.PRUNED] >= 2
@@ -122,13 +124,13 @@ def test_a_pruned_run_is_marked_everywhere_and_never_complete(
     assert runs[0.003]["stop_reason"] == "completed"
     worst_first = collected.table.assign(best_val_accuracy=1 - collected.table.best_val_accuracy)
     top = top_k(worst_first, "cifar10net", 4, "best_val_accuracy")
-    assert top.runs[0].pruned_after is None  # though the pruned ones would be ahead
+    assert top.runs[0].pruned_after is None  # although pruned runs have higher values
     assert top.runs[-1].pruned_after == 2
     assert "pruned after 2 epochs" in top.runs[-1].label
     assert table.is_pruned(worst_first).sum() >= 2
 
 
-def test_pruned_runs_rest_with_prune_and_are_finished_without(
+def test_pruned_run_is_kept_with_pruner_and_finished_without(
     sweep: list[RunConfig], tmp_path: Path
 ) -> None:
     first = run(
@@ -142,11 +144,11 @@ def test_pruned_runs_rest_with_prune_and_are_finished_without(
         options=RunOptions(pruner=SuccessiveHalvingPruner(HALVING, tmp_path)),
     )
     assert [o.result for o in first] == [o.result for o in again]
-    whole = run(sweep, runs_dir=tmp_path)
-    assert [outcome.state for outcome in whole] == [State.DONE] * 4
-    assert [o.result["epochs_run"] for o in whole if o.result] == [4] * 4
+    completed = run(sweep, runs_dir=tmp_path)
+    assert [outcome.state for outcome in completed] == [State.DONE] * 4
+    assert [o.result["epochs_run"] for o in completed if o.result] == [4] * 4
     assert not list(tmp_path.rglob("pruned.json"))
     alone = run([replace(sweep[2])], runs_dir=tmp_path / "alone")[0].result
     assert alone
-    assert whole[2].result
-    assert whole[2].result["test_loss_terminal"] == alone["test_loss_terminal"]
+    assert completed[2].result
+    assert completed[2].result["test_loss_terminal"] == alone["test_loss_terminal"]

@@ -1,4 +1,4 @@
-"""Grids and set files."""
+"""Grids and set files: expansion, writing, reading, errors."""
 
 import os
 from dataclasses import replace
@@ -14,20 +14,20 @@ from src.config import RunConfig, default_dataset_path
 from src.sweep import grid, sets
 
 
-def test_the_reference_grid_is_864_runs_in_18_files_of_48() -> None:
+def test_reference_grid_has_864_runs_in_18_sets_of_48() -> None:
     configs = grid.expand(grid.REFERENCE)
-    cut = list(grid.by_set(configs))
-    assert [len(part) for part in cut] == [48] * 18
+    by_set = list(grid.by_set(configs))
+    assert [len(part) for part in by_set] == [48] * 18
     assert len({sets.line(config) for config in configs}) == 864
     assert len({config.id for config in configs}) == 672
-    for part in cut:
+    for part in by_set:
         assert len({(c.model_type, c.scheduler, c.data_augmentation) for c in part}) == 1
     assert sets.line(configs[0]) == "80 256 resnet exponential False 0.01 0.01 0.95"
     assert sets.line(configs[1]) == "80 256 resnet exponential False 0.01 0.01 0.97"
     assert sets.line(configs[-1]) == "80 256 vit cosine True 1e-05 1e-05 0.99"
 
 
-def test_the_committed_files_are_the_reference_grid(
+def test_committed_set_files_match_reference_grid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CIFAR10_DIR", "/data of/this machine")
@@ -37,7 +37,7 @@ def test_the_committed_files_are_the_reference_grid(
         assert path.read_bytes() == (SETS_DIR / path.name).read_bytes()
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_written_set_file_is_read_back(tmp_path: Path) -> None:
     base = RunConfig(base_dataset_path=default_dataset_path())
     configs = [
         base,
@@ -50,35 +50,38 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert sets.read(path) == configs
 
 
-def test_comments_and_empty_lines(tmp_path: Path) -> None:
+def test_comments_and_empty_lines_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("# a sweep\n\n80 256 cnn step True 0.1 0 0.9 seed=4 # the best\n")
     [config] = sets.read(path)
     assert (config.model_type, config.weight_decay, config.seed) == ("cnn", 0, 4)
 
 
-GOOD = "80 256 resnet step False 0.01 0.01 0.95"
+VALID_LINE = "80 256 resnet step False 0.01 0.01 0.95"
 
 
 @pytest.mark.parametrize(
     ("line", "part"),
     [
         ("80 256 resnet step False 0.01 0.01", "expected num_epochs batch_size"),
-        (GOOD.replace("80", "eighty"), "num_epochs 'eighty': expected a whole number at least 1"),
-        (GOOD.replace("resnet", "lenet"), "model_type 'lenet': expected one of resnet"),
-        (GOOD.replace("False", "maybe"), "data_augmentation 'maybe': expected True or False"),
-        (GOOD + " 7", "'7': expected key=value"),
-        (GOOD + " sede=7", "unknown setting 'sede'; did you mean seed"),
-        (GOOD + " seed=7 seed=8", "seed is given twice"),
-        (GOOD + " gamma=0.5", "gamma is given twice"),
-        (GOOD + " seed=", "seed ''"),
-        ("$(id) " + GOOD[3:], "num_epochs '$(id)'"),
+        (
+            VALID_LINE.replace("80", "eighty"),
+            "num_epochs 'eighty': expected a whole number at least 1",
+        ),
+        (VALID_LINE.replace("resnet", "lenet"), "model_type 'lenet': expected one of resnet"),
+        (VALID_LINE.replace("False", "maybe"), "data_augmentation 'maybe': expected True or False"),
+        (VALID_LINE + " 7", "'7': expected key=value"),
+        (VALID_LINE + " sede=7", "unknown setting 'sede'; did you mean seed"),
+        (VALID_LINE + " seed=7 seed=8", "seed is given twice"),
+        (VALID_LINE + " gamma=0.5", "gamma is given twice"),
+        (VALID_LINE + " seed=", "seed ''"),
+        ("$(id) " + VALID_LINE[3:], "num_epochs '$(id)'"),
         ("../../x", "expected num_epochs"),
     ],
 )
-def test_a_malformed_line_is_named(tmp_path: Path, line: str, part: str) -> None:
+def test_malformed_line_error_names_file_and_line(tmp_path: Path, line: str, part: str) -> None:
     path = tmp_path / "hyperparameters_1.txt"
-    path.write_text(f"{GOOD}\n{line}\n")
+    path.write_text(f"{VALID_LINE}\n{line}\n")
     with pytest.raises(UserError) as caught:
         sets.read(path)
     assert str(caught.value).startswith(f"{path}, line 2: ")
@@ -86,7 +89,7 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: str, part: str) -> None
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=80))
-def test_any_line_is_read_or_refused_in_one_line(text: str) -> None:
+def test_any_line_is_parsed_or_gives_one_line_error(text: str) -> None:
     line = ""
     try:
         sets.parse(text, "here")
@@ -95,14 +98,14 @@ def test_any_line_is_read_or_refused_in_one_line(text: str) -> None:
     assert len(line.splitlines()) <= 1
 
 
-def test_files_of_a_larger_sweep_are_not_left_among_the_new(tmp_path: Path) -> None:
+def test_write_rejects_folder_with_set_files_of_larger_grid(tmp_path: Path) -> None:
     sets.write([[RunConfig()], [RunConfig(seed=1)]], tmp_path)
     with pytest.raises(UserError, match=r"hyperparameters_2\.txt, which is not of this grid"):
         sets.write([[RunConfig(seed=2)]], tmp_path)
     assert sets.read(tmp_path / "hyperparameters_1.txt")[0].seed == 0
 
 
-def test_sets_are_found_by_number_alone(tmp_path: Path) -> None:
+def test_find_accepts_only_valid_set_numbers(tmp_path: Path) -> None:
     sets.write([[RunConfig()]] * 12, tmp_path)
     assert sets.find(tmp_path, "12").name == "hyperparameters_12.txt"
     assert [n for n, _ in sets.numbered(tmp_path)] == list(range(1, 13))
@@ -122,7 +125,7 @@ def test_sets_are_found_by_number_alone(tmp_path: Path) -> None:
             sets.find(tmp_path, number)
 
 
-def test_grid_files(tmp_path: Path) -> None:
+def test_grid_file_is_expanded_and_validated(tmp_path: Path) -> None:
     path = tmp_path / "grid.yaml"
     path.write_text("seed: [1, 2]\nmodel_type: [cnn, vit]\nlearning_rate: [1e-3]\n")
     configs = grid.expand(grid.read(path), str(path))

@@ -1,4 +1,4 @@
-"""Real jobs, submitted with the real sbatch to the rehearsal cluster."""
+"""Job scripts submitted with sbatch to the rehearsal cluster: requeues, preemption, cancelling."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from src.common.errors import Restart
 from src.common.paths import ROOT, SETS_DIR
 from src.slurm import client, requeue
 from src.sweep import grid, sets
-from tests.conftest import until
+from tests.conftest import wait_until
 
 pytestmark = pytest.mark.slurm
 
@@ -30,47 +30,47 @@ num_epochs: 3
 batch_size: 50
 max_images: 2000
 """
-ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
+END_STATES = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 TIMES = ("train_seconds", "images_per_second", "attempt")
 
 
 @pytest.fixture
 def set_files(tmp_path: Path) -> Path:
-    """Two sets of three runs."""
+    """Write two set files of three runs each."""
     (tmp_path / "grid.yaml").write_text(GRID)
     configs = grid.expand(grid.read(tmp_path / "grid.yaml"))
     sets.write(grid.by_set(configs), tmp_path / "sets")
     return tmp_path / "sets"
 
 
-def sbatch(*words: object, folder: Path = ROOT) -> str:
-    """Submit from `folder`; the job's id."""
-    done = subprocess.run(
-        ["sbatch", "--parsable", *map(str, words)],
+def sbatch(*arguments: object, folder: Path = ROOT) -> str:
+    """Submit a job from `folder` and return its id."""
+    completed = subprocess.run(
+        ["sbatch", "--parsable", *map(str, arguments)],
         cwd=folder,
         check=True,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    return done.stdout.strip()
+    return completed.stdout.strip()
 
 
 def states(job: str) -> list[str]:
-    """The state of a job, or of each task of an array, as accounting has it."""
-    words = ["sacct", "-X", "-n", "-P", "-j", job, "--format=State"]
-    done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=60)
-    return [line.split()[0] for line in done.stdout.splitlines()]
+    """Return the state of a job, or of each array task, from sacct."""
+    arguments = ["sacct", "-X", "-n", "-P", "-j", job, "--format=State"]
+    completed = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=60)
+    return [line.split()[0] for line in completed.stdout.splitlines()]
 
 
-def ended(job: str) -> list[str]:
-    """Wait for a job's end; its states."""
-    until(lambda: (now := states(job)) and all(state in ENDED for state in now))
+def wait_for_end(job: str) -> list[str]:
+    """Wait until a job has ended, and return its states."""
+    wait_until(lambda: (now := states(job)) and all(state in END_STATES for state in now))
     return states(job)
 
 
 def results(runs: Path) -> dict[str, dict[str, Any]]:
-    """The results under `runs` without times, by run folder."""
+    """Return the results under `runs` by run folder, without timing fields."""
     found = {}
     for path in sorted(runs.glob("*/*/result.json")):
         numbers = json.loads(path.read_text())
@@ -78,81 +78,89 @@ def results(runs: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def said(log: Path) -> str:
+def log_text(log: Path) -> str:
     return log.read_text() if log.exists() else ""
 
 
-def test_a_set_requeued_half_way_loses_nothing(
+def test_requeued_set_job_gives_same_results(
     cluster: Path, set_files: Path, tmp_path: Path
 ) -> None:
-    """From slurm_cluster/; requeued from outside, warned by USR1, preempted: as if undisturbed."""
-    log, runs, calm = tmp_path / "log", tmp_path / "runs", tmp_path / "calm"
+    """A job requeued by scontrol, then stopped by USR1, gives the results of an undisturbed one."""
+    log, runs, undisturbed_runs = tmp_path / "log", tmp_path / "runs", tmp_path / "calm"
     script = ("run_cluster_sets.sh", 1, "--sets", set_files, "--runs")
     folder = ROOT / "slurm_cluster"
     job = sbatch(f"--output={log}", *script, runs, folder=folder)
-    undisturbed = sbatch(f"--output={tmp_path / 'calm.log'}", *script, calm, folder=folder)
+    undisturbed_job = sbatch(
+        f"--output={tmp_path / 'undisturbed_runs.log'}", *script, undisturbed_runs, folder=folder
+    )
 
-    until(lambda: len(results(runs)) >= 1)
+    wait_until(lambda: len(results(runs)) >= 1)
     first = {path: path.stat().st_mtime_ns for path in runs.glob("*/*/result.json")}
     subprocess.run(["scontrol", "requeue", job], check=True)
-    until(lambda: "restart 1" in said(log) and said(log).rpartition("restart 1")[2].count("epoch"))
-    # what a job gets before its time limit or, with grace time, before a preemption
+    wait_until(
+        lambda: (
+            "restart 1" in log_text(log) and log_text(log).rpartition("restart 1")[2].count("epoch")
+        )
+    )
+    # the signal sent before the time limit or, with grace time, before preemption
     subprocess.run(["scancel", "--batch", "--signal=USR1", job], check=True)
-    until(lambda: "restart 2" in said(log))
-    assert f"job {job} is requeued" in said(log)
-    assert ended(job) == ["COMPLETED"]
+    wait_until(lambda: "restart 2" in log_text(log))
+    assert f"job {job} is requeued" in log_text(log)
+    assert wait_for_end(job) == ["COMPLETED"]
 
-    text = said(log)
+    text = log_text(log)
     assert text.count("everything is saved") == 2, text
-    assert text.count("epochs, completed)") == 3, "each run ended once"
+    assert text.count("epochs, completed)") == 3, "each run must finish once"
     assert {path: path.stat().st_mtime_ns for path in first} == first
     for attempts in runs.glob("*/*/attempts"):
         assert len(list(attempts.iterdir())) <= 3
     assert not list(runs.glob("*/*/resume*"))
 
-    assert ended(undisturbed) == ["COMPLETED"]
-    assert results(runs) == results(calm)
-    assert len(results(calm)) == 3
+    assert wait_for_end(undisturbed_job) == ["COMPLETED"]
+    assert results(runs) == results(undisturbed_runs)
+    assert len(results(undisturbed_runs)) == 3
 
 
-def test_an_array_from_the_repository(cluster: Path, set_files: Path, tmp_path: Path) -> None:
-    """The set number is the task's; a job in the urgent partition preempts one of them."""
+def test_preempted_array_job_completes(cluster: Path, set_files: Path, tmp_path: Path) -> None:
+    """The array index selects the set; jobs in the urgent partition preempt the array."""
     runs, logs = tmp_path / "runs", tmp_path / "%a.log"
-    words = ("slurm_cluster/run_cluster_sets.sh", "--sets", set_files, "--runs", runs)
-    job = sbatch("--array=1-2", f"--output={logs}", *words)
-    until(lambda: "epoch" in said(tmp_path / "1.log") and "epoch" in said(tmp_path / "2.log"))
+    arguments = ("slurm_cluster/run_cluster_sets.sh", "--sets", set_files, "--runs", runs)
+    job = sbatch("--array=1-2", f"--output={logs}", *arguments)
+    wait_until(
+        lambda: "epoch" in log_text(tmp_path / "1.log") and "epoch" in log_text(tmp_path / "2.log")
+    )
     urgent = [
         sbatch("--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
         for _ in range(4)
     ]
-    assert sorted(ended(job)) == ["COMPLETED", "COMPLETED"]
+    assert sorted(wait_for_end(job)) == ["COMPLETED", "COMPLETED"]
     for one in urgent:
-        assert ended(one) == ["COMPLETED"]
-    assert "restart 1" in said(tmp_path / "1.log") + said(tmp_path / "2.log")
+        assert wait_for_end(one) == ["COMPLETED"]
+    assert "restart 1" in log_text(tmp_path / "1.log") + log_text(tmp_path / "2.log")
     assert len(results(runs)) == 6
 
 
-def test_one_run_from_slurm_cluster(cluster: Path, tmp_path: Path) -> None:
-    words = ("run_cluster.sh", 1, 64, "cifar10net", "step", "True", 0.001, 0.0001, 0.97)
+def test_run_cluster_script_trains_one_run(cluster: Path, tmp_path: Path) -> None:
+    arguments = ("run_cluster.sh", 1, 64, "cifar10net", "step", "True", 0.001, 0.0001, 0.97)
     more = ("-d", "synthetic", "--max_images", 200, "--runs", tmp_path / "runs")
     folder = ROOT / "slurm_cluster"
-    job = sbatch(f"--output={tmp_path / 'log'}", *words, *more, folder=folder)
-    assert ended(job) == ["COMPLETED"], said(tmp_path / "log")
+    job = sbatch(f"--output={tmp_path / 'log'}", *arguments, *more, folder=folder)
+    assert wait_for_end(job) == ["COMPLETED"], log_text(tmp_path / "log")
     [name] = results(tmp_path / "runs")
     assert name.startswith("cifar10net_aug_True_scheduler_step_lr_0.001_wd_0.0001_gamma_0.97-")
 
 
-def test_a_cancelled_job_stays_cancelled(cluster: Path, set_files: Path, tmp_path: Path) -> None:
+def test_cancelled_job_is_not_requeued(cluster: Path, set_files: Path, tmp_path: Path) -> None:
     log, runs = tmp_path / "log", tmp_path / "runs"
-    words = ("slurm_cluster/run_cluster_sets.sh", 2, "--sets", set_files, "--runs", runs)
-    job = sbatch(f"--output={log}", *words)
-    until(lambda: "epoch" in said(log))
+    arguments = ("slurm_cluster/run_cluster_sets.sh", 2, "--sets", set_files, "--runs", runs)
+    job = sbatch(f"--output={log}", *arguments)
+    wait_until(lambda: "epoch" in log_text(log))
     subprocess.run(["scancel", job], check=True)
-    assert ended(job) == ["CANCELLED"]
-    until(lambda: "everything is saved" in said(log))
+    assert wait_for_end(job) == ["CANCELLED"]
+    wait_until(lambda: "everything is saved" in log_text(log))
     time.sleep(8)  # a requeued job starts again after 5 seconds
     assert states(job) == ["CANCELLED"]
-    assert "is requeued" not in said(log)
+    assert "is requeued" not in log_text(log)
 
 
 SESSION = """#!/bin/bash
@@ -185,18 +193,18 @@ def test_only_own_batch_script_requeues_the_job(
         text = text.replace("#!/bin/bash\n", "#!/bin/bash\nset -m\n", 1)
     script.write_text(text)
     job = sbatch("--requeue", "--open-mode=append", f"--output={log}", script)
-    until(lambda: "everything is saved" in said(log) or "goes on" in said(log))
+    wait_until(lambda: "everything is saved" in log_text(log) or "goes on" in log_text(log))
     if requeued:
-        until(lambda: f"job {job} is requeued" in said(log))
+        wait_until(lambda: f"job {job} is requeued" in log_text(log))
         subprocess.run(["scancel", job], check=True)
         return
-    assert ended(job) == ["COMPLETED"], said(log)
-    assert "status 3, and the session goes on" in said(log)
-    assert "is requeued" not in said(log)
-    assert f"requeued when stopped: {'yes' if ask else 'no'}" in said(log)
+    assert wait_for_end(job) == ["COMPLETED"], log_text(log)
+    assert "status 3, and the session goes on" in log_text(log)
+    assert "is requeued" not in log_text(log)
+    assert f"requeued when stopped: {'yes' if ask else 'no'}" in log_text(log)
 
 
-SICK = """
+FAILING_NODE_SCRIPT = """
 import os, sys
 sys.path.insert(0, "{root}")
 from src.cli.entry_point import run_main
@@ -213,40 +221,40 @@ run_main(main)
 """
 
 
-def test_a_job_does_not_come_back_to_nodes_that_failed_it(cluster: Path, tmp_path: Path) -> None:
-    (tmp_path / "sick.py").write_text(SICK.format(root=ROOT))
+def test_requeued_job_avoids_failed_nodes(cluster: Path, tmp_path: Path) -> None:
+    (tmp_path / "sick.py").write_text(FAILING_NODE_SCRIPT.format(root=ROOT))
     (tmp_path / "job.sh").write_text(f"#!/bin/bash\nexec {sys.executable} {tmp_path / 'sick.py'}\n")
-    words = ("--requeue", "--open-mode=append", "--export=ALL,REQUEUE_ON_STOP=1", "--array=3")
-    job = sbatch(*words, f"--output={tmp_path / 'log'}", tmp_path / "job.sh")
-    assert ended(job) == ["COMPLETED"], said(tmp_path / "log")
-    text = said(tmp_path / "log")
+    arguments = ("--requeue", "--open-mode=append", "--export=ALL,REQUEUE_ON_STOP=1", "--array=3")
+    job = sbatch(*arguments, f"--output={tmp_path / 'log'}", tmp_path / "job.sh")
+    assert wait_for_end(job) == ["COMPLETED"], log_text(tmp_path / "log")
+    text = log_text(tmp_path / "log")
     nodes = re.findall(r"^on (\S+)$", text, re.MULTILINE)
     assert len(nodes) == len(set(nodes)) == 3, text
     assert f"job {job}_3 will not run on {nodes[0]}\n" in text
     assert f"job {job}_3 will not run on {nodes[0]},{nodes[1]}\n" in text
 
 
-def test_mistakes_end_the_job_with_a_line_in_its_log(cluster: Path, tmp_path: Path) -> None:
-    """The log goes where the job was submitted: there is no folder that could be missing."""
+def test_invalid_set_number_fails_job_with_error_in_log(cluster: Path, tmp_path: Path) -> None:
+    """The log is written to the submit directory, so no folder has to exist beforehand."""
     for name in ("src", "slurm_cluster"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copytree(SETS_DIR, tmp_path / "hyperparameter_sets")
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     folder = tmp_path / "slurm_cluster"
     job = sbatch("run_cluster_sets.sh", "../../etc/passwd", folder=folder)
-    assert ended(job) == ["FAILED"]
+    assert wait_for_end(job) == ["FAILED"]
     text = (folder / f"cifar10-set-{job}.out").read_text()
     assert "error: set '../../etc/passwd': expected a number, 1 to 18" in text
     assert not list(tmp_path.glob("saved_models/*"))
 
 
-def test_nobody_is_requeued_where_slurm_does_not_answer(
+def test_requeue_is_retried_until_slurm_answers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """No answer is not a no: it asks again, until it can no longer."""
-    asked = tmp_path / "asked"
+    """requeue_this_job repeats unanswered squeue calls until its time limit."""
+    call_log = tmp_path / "asked"
     for name, body in {
-        "squeue": f"echo x >>{asked}; [ $(wc -l <{asked}) -lt 3 ] && exit 1; echo RUNNING",
+        "squeue": f"echo x >>{call_log}; [ $(wc -l <{call_log}) -lt 3 ] && exit 1; echo RUNNING",
         "scontrol": f"echo $* >{tmp_path / 'requeued'}",
     }.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
@@ -255,7 +263,7 @@ def test_nobody_is_requeued_where_slurm_does_not_answer(
     monkeypatch.setattr(requeue, "_PAUSE_SECONDS", 0.01)
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     requeue.requeue_this_job(Restart())
-    assert not asked.exists(), "not a job"
+    assert not call_log.exists(), "squeue must not be called outside of a job"
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
     requeue.requeue_this_job(Restart())
@@ -267,13 +275,13 @@ def test_nobody_is_requeued_where_slurm_does_not_answer(
     assert "could not be requeued" in capfd.readouterr().err
 
 
-def test_an_array_task_names_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_job_of_array_task_is_array_and_index(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("JOB_ID", "12"), ("ARRAY_JOB_ID", "12"), ("ARRAY_TASK_ID", "3")):
         monkeypatch.setenv(f"SLURM_{name}", value)
     assert client.this_job() == "12_3"
 
 
-def test_two_clusters_stand_side_by_side(cluster: Path, tmp_path: Path) -> None:
+def test_two_rehearsal_clusters_run_side_by_side(cluster: Path, tmp_path: Path) -> None:
     scripts, other = ROOT / "slurm_cluster" / "rehearsal", Path(f"{cluster}-b")
     try:
         subprocess.run([scripts / "up.sh", other, "1"], check=True, timeout=120)
@@ -282,11 +290,11 @@ def test_two_clusters_stand_side_by_side(cluster: Path, tmp_path: Path) -> None:
         assert "is up already" in again.stderr
         for folder, nodes in ((cluster, 4), (other, 1)):
             environment = {**os.environ, "SLURM_CONF": str(folder / "conf" / "slurm.conf")}
-            words = ["sinfo", "-h", "-p", "gpu", "-o", "%D"]
-            shown = subprocess.run(
-                words, env=environment, check=True, capture_output=True, text=True
+            arguments = ["sinfo", "-h", "-p", "gpu", "-o", "%D"]
+            sinfo = subprocess.run(
+                arguments, env=environment, check=True, capture_output=True, text=True
             )
-            assert int(shown.stdout) == nodes
+            assert int(sinfo.stdout) == nodes
     finally:
         subprocess.run([scripts / "down.sh", other], check=True, timeout=120)
     shutil.rmtree(other)

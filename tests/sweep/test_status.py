@@ -1,4 +1,4 @@
-"""python -m src.sweep status, over run folders that no training made."""
+"""python -m src.sweep status, on run folders written by tests.sweep.folders."""
 
 import json
 import os
@@ -28,27 +28,27 @@ from src.sweep.status.device_time import total_seconds, wasted_seconds
 from src.sweep.status.overview import overview
 from tests.conftest import FakeSqueue
 from tests.slurm.squeue import line
-from tests.sweep.folders import ELSEWHERE, attempt, numbers, put, write
+from tests.sweep.folders import OTHER_MACHINE, attempt, numbers, put, write
 
 BASE = RunConfig(base_dataset_path="synthetic", model_type="tinyvgg", num_epochs=4)
-SECONDS = 2.0  # by which file times may differ from what was meant
+SECONDS = 2.0  # tolerance for file times
 
 
 def run_of(number: int, **settings: Any) -> RunConfig:
-    """A training of its own for each number."""
+    """Return a different run for each number."""
     return replace(BASE, seed=number, **settings)
 
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> tuple[Path, Path]:
-    """Set files and run folders: 14 cells, 12 trainings, in every state."""
+    """Write set files and run folders: 14 cells and 12 trainings in every state."""
     cosine = [replace(BASE, scheduler="cosine", gamma=gamma) for gamma in (0.95, 0.97, 0.99)]
     vit = [run_of(number, model_type="vit") for number in range(2)]
     runs = [run_of(number) for number in range(1, 10)]
     sets.write([[*cosine, *runs[:3]], [*runs[3:], *vit]], tmp_path / "sets")
     folder = tmp_path / "runs"
-    whole = [attempt(600, "done")]
-    put(folder, cosine[0], accuracy=0.7, tries=whole, epochs=[140] * 4)
+    finished_attempt = [attempt(600, "done")]
+    put(folder, cosine[0], accuracy=0.7, tries=finished_attempt, epochs=[140] * 4)
     put(folder, runs[0], accuracy=0.8, tries=[attempt(1000, "done")], epochs=[240] * 4)
     put(folder, runs[1], pruned=0.3, tries=[attempt(90, "pruned")], epochs=[80])
     put(folder, runs[2], tries=[attempt(450)], epochs=[200, 100])
@@ -58,18 +58,18 @@ def sweep(tmp_path: Path) -> tuple[Path, Path]:
     disk = {"kind": "OSError", "message": "[Errno 28] No space left on device"}
     for run, failure in zip(runs[4:8], (diverged, memory, memory, disk), strict=True):
         put(folder, run, failure=failure, tries=[attempt(900, "failed")])
-    put(folder, replace(BASE, seed=99), accuracy=0.99, tries=whole)  # of no set
+    put(folder, replace(BASE, seed=99), accuracy=0.99, tries=finished_attempt)  # in no set file
     for other in ("searches/resnet-01234567", "wandb/offline-run-20261121_114035-0123456789ab"):
         (folder / other).mkdir(parents=True)
     return tmp_path / "sets", folder
 
 
-def told(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
-    """What --json prints."""
+def status_json(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
+    """Call status with --json and return the parsed output."""
     assert status.main([*map(str, words), "--json"]) == ExitStatus.DONE
-    said = capsys.readouterr()
-    assert not said.err
-    return json.loads(said.out)
+    captured = capsys.readouterr()
+    assert not captured.err
+    return json.loads(captured.out)
 
 
 @pytest.fixture(autouse=True)
@@ -82,52 +82,54 @@ def counts(**states: int) -> dict[str, int]:
     return {state.value: states.get(state.value, 0) for state in State}
 
 
-def test_the_numbers(sweep: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    now = told(capsys, "--sets", sweep[0], "--runs", sweep[1])
-    assert now["all"]["trainings"] == counts(
+def test_json_counts_states_speed_time_left_and_failures(
+    sweep: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = status_json(capsys, "--sets", sweep[0], "--runs", sweep[1])
+    assert report["all"]["trainings"] == counts(
         done=2, pruned=1, running=1, interrupted=1, failed=4, pending=3
     )
-    assert now["all"]["cells"] == {**now["all"]["trainings"], "done": 4}
-    assert now["models"]["vit"]["cells"] == counts(pending=2)
-    assert now["models"]["tinyvgg"]["cells"]["done"] == 4
-    assert now["sets"]["1"]["cells"] == counts(done=4, pruned=1, running=1)
-    assert now["sets"]["1"]["trainings"] == counts(done=2, pruned=1, running=1)
-    assert now["sets"]["2"]["trainings"] == counts(interrupted=1, failed=4, pending=3)
-    [best] = now["best"]
+    assert report["all"]["cells"] == {**report["all"]["trainings"], "done": 4}
+    assert report["models"]["vit"]["cells"] == counts(pending=2)
+    assert report["models"]["tinyvgg"]["cells"]["done"] == 4
+    assert report["sets"]["1"]["cells"] == counts(done=4, pruned=1, running=1)
+    assert report["sets"]["1"]["trainings"] == counts(done=2, pruned=1, running=1)
+    assert report["sets"]["2"]["trainings"] == counts(interrupted=1, failed=4, pending=3)
+    [best] = report["best"]
     assert (best["model"], best["val_accuracy"]) == ("tinyvgg", 0.8)
     assert best["test_accuracy"] == pytest.approx(0.7)
     assert (best["name"], best["run_id"]) == (run_of(1).name, run_of(1).id)
-    assert now["speed"]["running"] == now["speed"]["measured"] == 1
-    assert now["speed"]["images_per_second"] == pytest.approx(8_000 * 2 / 300)
-    tinyvgg, vit = now["left"]
+    assert report["speed"]["running"] == report["speed"]["measured"] == 1
+    assert report["speed"]["images_per_second"] == pytest.approx(8_000 * 2 / 300)
+    tinyvgg, vit = report["left"]
     assert tinyvgg["trainings"] == 3
     assert tinyvgg["seconds_each"] == pytest.approx(800, abs=SECONDS)
     assert tinyvgg["seconds"] == pytest.approx(800 + 500 + 600, abs=3 * SECONDS)
     assert (vit["trainings"], vit["seconds_each"], vit["seconds"]) == (2, None, None)
-    assert now["seconds_left"] is None
-    assert now["queue"] is None
-    assert now["wasted_device_hours"] == pytest.approx(1, abs=0.01)
-    assert now["outside"] == 1
-    causes = {one["kind"]: one for one in now["failures"]}
+    assert report["seconds_left"] is None
+    assert report["queue"] is None
+    assert report["wasted_device_hours"] == pytest.approx(1, abs=0.01)
+    assert report["outside"] == 1
+    causes = {one["kind"]: one for one in report["failures"]}
     assert {kind: one["trainings"] for kind, one in causes.items()} == {
         "out of memory": 2,
         "non-finite loss": 1,
         "no space left": 1,
     }
-    assert now["failures"][0]["kind"] == "out of memory", "the most frequent first"
+    assert report["failures"][0]["kind"] == "out of memory", "the most frequent failure comes first"
     assert "more memory" in causes["out of memory"]["hint"]
     assert causes["non-finite loss"]["example"].endswith(run_of(5).id)
 
 
-def test_what_is_drawn_is_what_is_told(
+def test_screen_shows_same_numbers_as_json(
     sweep: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--sets", str(sweep[0]), "--runs", str(sweep[1])]
     assert status.main(words) == ExitStatus.DONE
-    drawn = capsys.readouterr().out
-    row = next(line.split() for line in drawn.splitlines() if line.startswith("tinyvgg "))
+    screen_text = capsys.readouterr().out
+    row = next(line.split() for line in screen_text.splitlines() if line.startswith("tinyvgg "))
     assert row == ["tinyvgg", "2", "(4)", "1", "1", "1", "4", "1", "10", "(12)"]
-    assert re.search(r"^all +2 \(4\) .* 12 \(14\) *$", drawn, re.MULTILINE)
+    assert re.search(r"^all +2 \(4\) .* 12 \(14\) *$", screen_text, re.MULTILINE)
     for text in (
         "speed: 53 images/s, 1 of 1 running measured",
         "time left: unknown: no run is done yet of vit (4 epochs)",
@@ -136,42 +138,44 @@ def test_what_is_drawn_is_what_is_told(
         "2 failed: out of memory",
         "1 more run folders belong to none of these sets",
     ):
-        assert text in drawn
-    assert re.search(r"^tinyvgg +80.00% +70.00% ", drawn, re.MULTILINE)
-    assert re.search(r"^vit +4 +2 +unknown +unknown", drawn, re.MULTILINE)
+        assert text in screen_text
+    assert re.search(r"^tinyvgg +80.00% +70.00% ", screen_text, re.MULTILINE)
+    assert re.search(r"^vit +4 +2 +unknown +unknown", screen_text, re.MULTILINE)
 
 
-def test_all_folders_and_one_set(
+def test_all_and_set_arguments_select_runs(
     sweep: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    everything = told(capsys, "--all", "--runs", sweep[1])
-    assert everything["all"]["trainings"] == counts(
+    all_folders = status_json(capsys, "--all", "--runs", sweep[1])
+    assert all_folders["all"]["trainings"] == counts(
         done=3, pruned=1, running=1, interrupted=1, failed=4
     )
-    assert everything["best"][0]["val_accuracy"] == 0.99
-    assert everything["sets"] == {}
-    one = told(capsys, "1", "--sets", sweep[0], "--runs", sweep[1])
+    assert all_folders["best"][0]["val_accuracy"] == 0.99
+    assert all_folders["sets"] == {}
+    one = status_json(capsys, "1", "--sets", sweep[0], "--runs", sweep[1])
     assert sum(one["all"]["trainings"].values()) == 4
     assert one["outside"] == 6
     only = overview([one for one in run_states.of_folders(sweep[1]) if one.model != "vit"], None)
-    assert only.seconds_left == pytest.approx(733 - 300 + 533, abs=5 * SECONDS), "one at a time"
+    assert only.seconds_left == pytest.approx(733 - 300 + 533, abs=5 * SECONDS), (
+        "the time left assumes one run at a time"
+    )
 
 
-def test_time_left_with_several_at_a_time(tmp_path: Path) -> None:
+def test_time_left_is_divided_by_running_workers(tmp_path: Path) -> None:
     put(tmp_path, run_of(0), accuracy=0.5, tries=[attempt(1000, "done")])
     for number in (1, 2):
         put(tmp_path, run_of(number), tries=[attempt(500)], epochs=[240] * number)
     put(tmp_path, run_of(3), tries=[attempt(500)], epochs=[400, 400], silent=1000)
     put(tmp_path, run_of(4))
-    now = overview(run_states.of_folders(tmp_path), None)
-    assert (now.speed.running, now.speed.silent, now.speed.measured) == (3, 1, 2)
-    assert now.speed.images_per_second == pytest.approx(2 * 8_000 / 240)
-    assert now.left[0].seconds == pytest.approx(760 + 520 + 200 + 1000, abs=4 * SECONDS)
-    assert now.seconds_left == pytest.approx(2480 / 2, abs=4 * SECONDS)
+    report = overview(run_states.of_folders(tmp_path), None)
+    assert (report.speed.running, report.speed.silent, report.speed.measured) == (3, 1, 2)
+    assert report.speed.images_per_second == pytest.approx(2 * 8_000 / 240)
+    assert report.left[0].seconds == pytest.approx(760 + 520 + 200 + 1000, abs=4 * SECONDS)
+    assert report.seconds_left == pytest.approx(2480 / 2, abs=4 * SECONDS)
 
 
-def test_wasted_time(tmp_path: Path) -> None:
-    """Killed after 1000 s, of which 800 were saved; then done in 500 s with 450 of epochs."""
+def test_wasted_seconds_counts_lost_attempt_time(tmp_path: Path) -> None:
+    """Compute wasted seconds of killed, stopped, superseded and failed attempts."""
     killed, done = attempt(1000), attempt(500, "done")
     cases: list[tuple[dict[str, Any], float]] = [
         ({"tries": [done], "accuracy": 0.5}, 0),
@@ -191,7 +195,7 @@ def test_wasted_time(tmp_path: Path) -> None:
 
 def test_runs_that_share_a_device_count_its_time_once(tmp_path: Path) -> None:
     """48 slots of one process for an hour, of which one failed half-way and was never continued."""
-    shared = {"process": {**ELSEWHERE, "start": 0.5}}
+    shared = {"process": {**OTHER_MACHINE, "start": 0.5}}
     done = [
         put(tmp_path, run_of(n), accuracy=0.5, tries=[attempt(3600, "done", **shared)])
         for n in range(47)
@@ -218,8 +222,8 @@ def test_finished_runs_are_not_read_where_nothing_was_lost(
     assert "attempts" not in vars(run)
 
 
-def test_an_attempt_lasts_no_longer_than_its_heartbeats_tell(tmp_path: Path) -> None:
-    """A copied folder has new file times."""
+def test_attempt_duration_is_bounded_by_heartbeats(tmp_path: Path) -> None:
+    """Attempt times are bounded by heartbeats, since copied folders have new file times."""
     path = put(tmp_path, run_of(0), tries=[attempt(100, "done")], accuracy=0.5)
     for written in (0, time.time() + 10_000):
         os.utime(path / "attempts" / "1.json", (written, written))
@@ -227,32 +231,34 @@ def test_an_attempt_lasts_no_longer_than_its_heartbeats_tell(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"run_id": "x"}', "\xff"])
-def test_a_damaged_result_is_none(
+def test_damaged_files_count_as_failed_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
     path = put(tmp_path, run_of(0), tries=[attempt(60, "done")], resumable=True)
     (path / "result.json").write_bytes(damage.encode("latin-1"))
     for name in ("failure.json", "history.jsonl", "pruned.json"):
         (path / name).write_bytes(damage.encode("latin-1"))
-    now = told(capsys, "--all", "--runs", tmp_path)
-    assert now["all"]["trainings"] == counts(failed=1)
-    assert now["failures"][0]["kind"] == "unreadable failure.json"
+    report = status_json(capsys, "--all", "--runs", tmp_path)
+    assert report["all"]["trainings"] == counts(failed=1)
+    assert report["failures"][0]["kind"] == "unreadable failure.json"
     assert RunFolder(path).state() == State.FAILED
 
 
-def test_nothing_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "runs").mkdir()
-    now = told(capsys, "--all", "--runs", tmp_path / "runs")
-    assert now["all"]["trainings"] == counts()
-    assert now["seconds_left"] == 0
-    now = told(capsys, "--runs", tmp_path / "runs")
-    assert now["all"]["cells"] == counts(pending=864)
-    assert now["all"]["trainings"] == counts(pending=672)
+    report = status_json(capsys, "--all", "--runs", tmp_path / "runs")
+    assert report["all"]["trainings"] == counts()
+    assert report["seconds_left"] == 0
+    report = status_json(capsys, "--runs", tmp_path / "runs")
+    assert report["all"]["cells"] == counts(pending=864)
+    assert report["all"]["trainings"] == counts(pending=672)
     status.main(["--all", "--runs", str(tmp_path / "runs")])
     assert "speed: nothing is running" in capsys.readouterr().out
 
 
-def test_bad_input(expect_bad_input: Callable[..., str], tmp_path: Path) -> None:
+def test_bad_input_gives_one_line_error(
+    expect_bad_input: Callable[..., str], tmp_path: Path
+) -> None:
     assert "no such folder" in expect_bad_input(status.main, "--runs", tmp_path / "missing")
     assert "no set files" in expect_bad_input(status.main, "--sets", tmp_path)
     assert "expected a number" in expect_bad_input(status.main, "19")
@@ -261,33 +267,36 @@ def test_bad_input(expect_bad_input: Callable[..., str], tmp_path: Path) -> None
     assert "no sets beside" in expect_bad_input(status.main, "--all", "3")
 
 
-def test_reasons_of_waiting_jobs(
+def test_pending_reasons_and_held_jobs_are_shown(
     tmp_path: Path, squeue: FakeSqueue, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ours = partial(line, folder=str(ROOT), name="cifar10-set")
+    own_line = partial(line, folder=str(ROOT), name="cifar10-set")
     lines = [
-        *(ours(job, "PENDING", reason="Priority") for job in ("7_1", "7_2")),
-        ours("7_3", "PENDING", reason="Resources"),
-        ours("7_4", raw="8"),
-        ours("7_5", "PENDING", reason="launch failed requeued held"),
-        ours("7_6", "PENDING", reason="launch_failed_requeued_held"),
+        *(own_line(job, "PENDING", reason="Priority") for job in ("7_1", "7_2")),
+        own_line("7_3", "PENDING", reason="Resources"),
+        own_line("7_4", raw="8"),
+        own_line("7_5", "PENDING", reason="launch failed requeued held"),
+        own_line("7_6", "PENDING", reason="launch_failed_requeued_held"),
         line("9", "PENDING", reason="Dependency", folder=str(ROOT), name="other"),
         line("10", "PENDING", reason="X", name="cifar10"),
     ]
     squeue("\n".join(f"echo '{text}'" for text in lines))
     (tmp_path / "runs").mkdir()
-    now = told(capsys, "--all", "--runs", tmp_path / "runs")
-    assert (now["queue"]["active"], now["queue"]["waiting"]) == (1, 5)
-    assert (now["queue"]["reasons"]["Priority"], now["queue"]["reasons"]["Resources"]) == (2, 1)
-    assert now["queue"]["stranded"] == ["7_5", "7_6"]
+    report = status_json(capsys, "--all", "--runs", tmp_path / "runs")
+    assert (report["queue"]["active"], report["queue"]["waiting"]) == (1, 5)
+    assert (report["queue"]["reasons"]["Priority"], report["queue"]["reasons"]["Resources"]) == (
+        2,
+        1,
+    )
+    assert report["queue"]["stranded"] == ["7_5", "7_6"]
     status.main(["--all", "--runs", str(tmp_path / "runs")])
-    said = capsys.readouterr().out
-    assert "Slurm: 1 jobs running, 5 waiting: 2 Priority, 1 " in said
-    assert "scontrol release 7_5,7_6" in said
+    output = capsys.readouterr().out
+    assert "Slurm: 1 jobs running, 5 waiting: 2 Priority, 1 " in output
+    assert "scontrol release 7_5,7_6" in output
 
 
 @pytest.mark.parametrize("body", ["exec /bin/sleep 60", "exit 1"])
-def test_without_an_answer_the_rest_is_shown(
+def test_status_without_slurm_answer_shows_file_state(
     sweep: tuple[Path, Path],
     squeue: FakeSqueue,
     monkeypatch: pytest.MonkeyPatch,
@@ -297,13 +306,13 @@ def test_without_an_answer_the_rest_is_shown(
     monkeypatch.setattr(status, "_SLURM_SECONDS", 0.3)
     squeue(body)
     started = time.monotonic()
-    now = told(capsys, "--all", "--runs", sweep[1])
+    report = status_json(capsys, "--all", "--runs", sweep[1])
     assert time.monotonic() - started < 10
-    assert now["queue"] is None
-    assert now["all"]["trainings"]["done"] == 3
+    assert report["queue"] is None
+    assert report["all"]["trainings"]["done"] == 3
 
 
-def test_watching_until_ctrl_c(tmp_path: Path) -> None:
+def test_watch_refreshes_until_ctrl_c(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     words = ["--all", "--runs", tmp_path / "runs", "--watch", "0.2"]
     process = subprocess.Popen(
@@ -315,17 +324,17 @@ def test_watching_until_ctrl_c(tmp_path: Path) -> None:
         text=True,
     )
     assert process.stdout
-    seen = 0
-    while seen < 3:
-        seen += "speed: nothing is running" in process.stdout.readline()
+    refreshes = 0
+    while refreshes < 3:
+        refreshes += "speed: nothing is running" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (0, "")
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, "")
 
 
 @pytest.fixture
-def many(tmp_path: Path) -> Path:
-    """10,000 run folders: most are done, some of everything else."""
+def ten_thousand_runs(tmp_path: Path) -> Path:
+    """Write 10,000 run folders, most of them done."""
     config = json.dumps(BASE.as_dict(), indent=2)
     per_class = {f"test_per_class_accuracy_{n}": 0.123456789 for n in range(60)}
     result = json.dumps({**numbers(BASE, 0.5), **per_class}, indent=2)
@@ -350,22 +359,22 @@ def many(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def test_ten_thousand_folders_in_three_seconds(
-    many: Path, capsys: pytest.CaptureFixture[str]
+def test_status_of_ten_thousand_runs_takes_three_seconds(
+    ten_thousand_runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of the processor: how long it is waited for is another matter."""
+    """CPU time is measured, since wall-clock time depends on other processes."""
 
-    def look() -> float:
+    def measure() -> float:
         started = time.process_time()
-        assert status.main(["--all", "--runs", str(many)]) == ExitStatus.DONE
+        assert status.main(["--all", "--runs", str(ten_thousand_runs)]) == ExitStatus.DONE
         return time.process_time() - started
 
-    assert min(look() for _ in range(2)) < (9 if os.environ.get("CI") else 3)
+    assert min(measure() for _ in range(2)) < (9 if os.environ.get("CI") else 3)
     capsys.readouterr()
-    now = told(capsys, "--all", "--runs", many)
-    assert now["all"]["trainings"]["done"] == 8_000
-    assert sum(now["all"]["trainings"].values()) == 10_000
-    shutil.rmtree(many)
+    report = status_json(capsys, "--all", "--runs", ten_thousand_runs)
+    assert report["all"]["trainings"]["done"] == 8_000
+    assert sum(report["all"]["trainings"].values()) == 10_000
+    shutil.rmtree(ten_thousand_runs)
 
 
 @pytest.mark.parametrize(
@@ -381,5 +390,5 @@ def test_ten_thousand_folders_in_three_seconds(
         (200_000, "2 d 8 h"),
     ],
 )
-def test_durations(seconds: float, words: str) -> None:
+def test_duration_format(seconds: float, words: str) -> None:
     assert screen.duration(seconds) == words

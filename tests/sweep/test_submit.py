@@ -1,4 +1,4 @@
-"""python -m src.sweep submit."""
+"""python -m src.sweep submit: scripts, repeated submissions, limits, errors."""
 
 import json
 import os
@@ -42,15 +42,15 @@ Submit = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def grid_file(tmp_path: Path) -> Path:
-    """Three runs of each of two architectures."""
+    """Write a grid of three runs for each of two architectures."""
     path = tmp_path / "grid.yaml"
     path.write_text(GRID)
     return path
 
 
 @pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A cluster of commands in PATH: sbatch notes scripts, squeue tells what is in `queue`."""
+def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Put fake Slurm commands on PATH: sbatch copies scripts, squeue prints the file `queue`."""
     folder = tmp_path / "slurm"
     folder.mkdir()
     (folder / "queue").touch()
@@ -71,37 +71,37 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def submit(
-    grid_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake: Path
+    grid_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_slurm: Path
 ) -> Submit:
-    """Submit the grid to the fake cluster; what --json tells."""
+    """Return a function that submits the grid to the fake cluster and parses --json."""
 
     def call(*words: object) -> dict[str, Any]:
-        where = ("--grid", grid_file, "--runs", tmp_path / "runs", "--json")
-        assert main(["submit", *map(str, (*where, *words))]) == 0
-        told: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return told
+        arguments = ("--grid", grid_file, "--runs", tmp_path / "runs", "--json")
+        assert main(["submit", *map(str, (*arguments, *words))]) == 0
+        report: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return report
 
     return call
 
 
-def queue(fake: Path, *groups: dict[str, Any]) -> None:
-    """Let all submitted workers be in the queue."""
+def queue(fake_slurm: Path, *groups: dict[str, Any]) -> None:
+    """Write the workers of submitted groups to the queue of the fake cluster."""
     tasks = [
         line(f"{job}_{task}") for g in groups for job in g["jobs"] for task in range(g["workers"])
     ]
-    (fake / "queue").write_text("\n".join(tasks))
+    (fake_slurm / "queue").write_text("\n".join(tasks))
 
 
-def column(told: dict[str, Any], name: str) -> list[Any]:
-    return [group[name] for group in told["groups"]]
+def column(report: dict[str, Any], name: str) -> list[Any]:
+    return [group[name] for group in report["groups"]]
 
 
-def test_the_private_function_of_submitit_is_the_one_that_we_know() -> None:
-    """sbatch.script calls submitit's _make_sbatch_string: a new version is to be looked at."""
+def test_submitit_version_is_pinned() -> None:
+    """sbatch.script calls submitit's private _make_sbatch_string; check it on each upgrade."""
     assert submitit.__version__ == "1.5.4"
 
 
-def test_the_text_of_a_script(tmp_path: Path) -> None:
+def test_sbatch_script_text(tmp_path: Path) -> None:
     words = (
         "--partition",
         "gpu",
@@ -172,15 +172,15 @@ def test_the_text_of_a_script(tmp_path: Path) -> None:
         ("--retries", "-1"),
     ],
 )
-def test_hostile_values_are_refused(
+def test_invalid_option_values_are_rejected(
     expect_bad_input: Callable[..., str], words: tuple[str, str], tmp_path: Path
 ) -> None:
-    said = expect_bad_input(main, "submit", "--runs", tmp_path / "runs", *words)
-    assert words[0].replace("-", "_").lstrip("_") in said.replace("-", "_")
+    message = expect_bad_input(main, "submit", "--runs", tmp_path / "runs", *words)
+    assert words[0].replace("-", "_").lstrip("_") in message.replace("-", "_")
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_folder_that_sbatch_would_misread_is_refused(tmp_path: Path) -> None:
+def test_folder_with_quotes_or_line_breaks_is_rejected(tmp_path: Path) -> None:
     for name in ("a\nb", "a'b", 'a"b'):
         with pytest.raises(UserError, match="line breaks"):
             sbatch.script(
@@ -188,66 +188,72 @@ def test_a_folder_that_sbatch_would_misread_is_refused(tmp_path: Path) -> None:
             )
 
 
-def test_a_dry_run_is_what_is_submitted_then(submit: Submit, fake: Path, tmp_path: Path) -> None:
+def test_dry_run_matches_submission(submit: Submit, fake_slurm: Path, tmp_path: Path) -> None:
     dry = submit("--workers", 2, "--dry-run")
     assert not (tmp_path / "runs").exists()
-    told = submit("--workers", 2)
+    report = submit("--workers", 2)
     folder = tmp_path / "runs" / "submissions" / "1"
     assert {path.stem: path.read_text() for path in folder.glob("*.sh")} == dry["scripts"]
-    assert {p.name for p in fake.glob("*/*.sh")} == {"cifar10net.sh", "tinyvgg.sh"}
+    assert {p.name for p in fake_slurm.glob("*/*.sh")} == {"cifar10net.sh", "tinyvgg.sh"}
     for name in ("group", "to_train", "workers", "minutes"):
-        assert column(told, name) == column(dry, name)
-    assert column(told, "workers") == [2, 2]
-    assert all(len(jobs) == 1 for jobs in column(told, "jobs"))
+        assert column(report, name) == column(dry, name)
+    assert column(report, "workers") == [2, 2]
+    assert all(len(jobs) == 1 for jobs in column(report, "jobs"))
     assert (folder / "code" / "src" / "run.py").read_text()
     record = files.read_json(folder / "submission.json") or {}
-    assert [array["job"] for array in record["arrays"]] == [g["jobs"][0] for g in told["groups"]]
+    assert [array["job"] for array in record["arrays"]] == [g["jobs"][0] for g in report["groups"]]
 
 
-def test_a_second_call_submits_what_is_still_missing(
-    submit: Submit, fake: Path, tmp_path: Path, grid_file: Path
+def test_repeated_submit_adds_only_missing_workers(
+    submit: Submit, fake_slurm: Path, tmp_path: Path, grid_file: Path
 ) -> None:
     first = submit("--workers", 2)
-    queue(fake, *first["groups"])
+    queue(fake_slurm, *first["groups"])
     assert column(submit("--workers", 2), "workers") == [0, 0]
-    assert column(submit("--workers", 3), "workers") == [1, 1], "one more was asked for"
-    queue(fake, first["groups"][0])
-    assert column(submit("--workers", 2), "workers") == [0, 2], "those of tinyvgg are gone"
+    assert column(submit("--workers", 3), "workers") == [1, 1], "one more worker was requested"
+    queue(fake_slurm, first["groups"][0])
+    assert column(submit("--workers", 2), "workers") == [0, 2], "the workers of tinyvgg are gone"
 
     configs = grid.expand(grid.read(grid_file))
     for config in configs:
         folder = RunFolder.of(config, tmp_path / "runs")
         folder.register(config)
         folder.write_result(DONE)
-    (fake / "queue").write_text("")
-    told = submit("--workers", 2)
-    assert (column(told, "workers"), column(told, "done")) == ([0, 0], [3, 3])
+    (fake_slurm / "queue").write_text("")
+    report = submit("--workers", 2)
+    assert (column(report, "workers"), column(report, "done")) == ([0, 0], [3, 3])
     assert len(list((tmp_path / "runs" / "submissions").iterdir())) == 3
 
 
-def test_runs_on_nobodys_list_get_workers(submit: Submit, fake: Path, grid_file: Path) -> None:
-    queue(fake, *submit("--workers", 2)["groups"])
+def test_new_runs_get_workers_beside_queued_ones(
+    submit: Submit, fake_slurm: Path, grid_file: Path
+) -> None:
+    queue(fake_slurm, *submit("--workers", 2)["groups"])
     grid_file.write_text(grid_file.read_text().replace("num_epochs: 1", "num_epochs: [1, 2]"))
-    told = submit("--workers", 2)
-    assert (column(told, "to_train"), column(told, "workers")) == ([6, 6], [2, 2])
+    report = submit("--workers", 2)
+    assert (column(report, "to_train"), column(report, "workers")) == ([6, 6], [2, 2])
 
 
-def test_every_cell_of_a_training_is_noted(submit: Submit, grid_file: Path, tmp_path: Path) -> None:
-    """Under cosine gamma does not matter: three rows of the table are one training."""
+def test_cells_of_same_training_are_registered_and_trained_once(
+    submit: Submit, grid_file: Path, tmp_path: Path
+) -> None:
+    """With the cosine schedule gamma has no effect, so three cells are one training."""
     grid_file.write_text(grid_file.read_text() + "scheduler: cosine\ngamma: [0.95, 0.97, 0.99]\n")
     configs = grid.expand(grid.read(grid_file))
     done = RunFolder.of(configs[0], tmp_path / "runs")
     done.register(configs[0])
     done.write_result(DONE)
-    told = submit()
-    assert (column(told, "runs"), column(told, "to_train")) == ([3, 3], [2, 3])
+    report = submit()
+    assert (column(report, "runs"), column(report, "to_train")) == ([3, 3], [2, 3])
     lists = sets.read_numbered(tmp_path / "runs" / "submissions" / "1" / "sets", [])
     assert [config for runs in lists.values() for config in runs] == configs[3:]
     assert [cell["gamma"] for cell in done.cells()] == [0.95, 0.97, 0.99]
 
 
-def test_retries_are_bounded(submit: Submit, tmp_path: Path, grid_file: Path) -> None:
-    """A run that failed too often, or diverged, is left; one that is being trained as well."""
+def test_failed_runs_are_submitted_until_retries_are_used(
+    submit: Submit, tmp_path: Path, grid_file: Path
+) -> None:
+    """Runs that failed too often, diverged, or are running get no worker."""
     configs = grid.expand(grid.read(grid_file))[:3]
     folders = [RunFolder.of(config, tmp_path / "runs") for config in configs]
     for config, folder in zip(configs, folders, strict=True):
@@ -255,115 +261,121 @@ def test_retries_are_bounded(submit: Submit, tmp_path: Path, grid_file: Path) ->
     for _ in range(2):
         _fail(folders[0], retry=True)
     _fail(folders[1], retry=False)
-    claim = leases.acquire(folders[2].path)
-    assert claim
+    lease = leases.acquire(folders[2].path)
+    assert lease
 
     def cifar10net(*words: object) -> tuple[int, int, int]:
-        told = submit("--dry-run", *words)["groups"][0]
-        return told["to_train"], told["given_up"], told["running"]
+        report = submit("--dry-run", *words)["groups"][0]
+        return report["to_train"], report["given_up"], report["running"]
 
     assert cifar10net() == (1, 1, 1)
     assert cifar10net("--retries", 1) == (0, 2, 1)
     assert cifar10net("--retries", 1, "--retry-failed") == (2, 0, 1)
-    claim.end("stopped")
-    assert cifar10net() == (2, 1, 0), "interrupted"
+    lease.end("stopped")
+    assert cifar10net() == (2, 1, 0), "an interrupted run is trained again"
 
 
 def _fail(folder: RunFolder, *, retry: bool) -> None:
-    claim = leases.acquire(folder.path)
-    assert claim
-    folder.write_failure({"kind": "x", "retry": retry, "attempt": claim.number})
-    claim.end("failed")
+    lease = leases.acquire(folder.path)
+    assert lease
+    folder.write_failure({"kind": "x", "retry": retry, "attempt": lease.number})
+    lease.end("failed")
 
 
-def test_arrays_are_cut_to_what_the_cluster_takes(submit: Submit, fake: Path) -> None:
-    (fake / "scontrol").write_text("#!/bin/bash\necho MaxArraySize = 2; echo ClusterName = fake\n")
-    told = submit("--workers", 3)
-    assert [len(jobs) for jobs in column(told, "jobs")] == [2, 2]
-    assert {p.name for p in fake.glob("*/*.sh")} == {
+def test_arrays_are_split_at_max_array_size(submit: Submit, fake_slurm: Path) -> None:
+    (fake_slurm / "scontrol").write_text(
+        "#!/bin/bash\necho MaxArraySize = 2; echo ClusterName = fake\n"
+    )
+    report = submit("--workers", 3)
+    assert [len(jobs) for jobs in column(report, "jobs")] == [2, 2]
+    assert {p.name for p in fake_slurm.glob("*/*.sh")} == {
         f"{model}{chunk}.sh" for model in ("cifar10net", "tinyvgg") for chunk in ("", "-2")
     }
-    [last] = fake.glob("*/tinyvgg-2.sh")
+    [last] = fake_slurm.glob("*/tinyvgg-2.sh")
     assert "#SBATCH --array=0-0\n" in last.read_text()
 
 
-def test_no_more_jobs_than_are_allowed(submit: Submit, fake: Path) -> None:
-    (fake / "sacctmgr").write_text("#!/bin/bash\necho; echo 4\n")
-    (fake / "queue").write_text(line("77") + "\n")
+def test_number_of_workers_respects_max_submit_jobs(submit: Submit, fake_slurm: Path) -> None:
+    (fake_slurm / "sacctmgr").write_text("#!/bin/bash\necho; echo 4\n")
+    (fake_slurm / "queue").write_text(line("77") + "\n")
     assert sum(column(submit("--workers", 3), "workers")) == 3
 
 
-def test_workers_that_slurm_holds_are_no_workers(submit: Submit, fake: Path) -> None:
-    """As after slurmctld forgot that it had started them: nobody comes back by himself."""
+def test_held_jobs_do_not_count_as_workers(submit: Submit, fake_slurm: Path) -> None:
+    """Jobs held after a slurmctld failure do not start by themselves, so they are replaced."""
     first = submit("--workers", 2)["groups"]
-    queue(fake, *first)
+    queue(fake_slurm, *first)
     assert column(submit("--workers", 2), "workers") == [0, 0]
     job = first[0]["jobs"][0]
-    lines = (fake / "queue").read_text().splitlines()
+    lines = (fake_slurm / "queue").read_text().splitlines()
     held = [line(f"{job}_{n}", "PENDING", reason="launch failed requeued held") for n in range(2)]
-    (fake / "queue").write_text("\n".join([*held, *lines[2:]]))
+    (fake_slurm / "queue").write_text("\n".join([*held, *lines[2:]]))
     assert column(submit("--workers", 2), "workers") == [2, 0]
 
 
-def test_where_slurm_does_not_answer_nothing_is_submitted(
+def test_submit_is_rejected_if_squeue_fails(
     submit: Submit,
-    fake: Path,
+    fake_slurm: Path,
     expect_bad_input: Callable[..., str],
     grid_file: Path,
     tmp_path: Path,
 ) -> None:
     submit()
-    (fake / "squeue").write_text("#!/bin/bash\nexit 1\n")
-    said = expect_bad_input(main, "submit", "--grid", grid_file, "--runs", tmp_path / "runs")
-    assert "does not answer" in said
-    assert len(list(fake.glob("*/*.sh"))) == 2
+    (fake_slurm / "squeue").write_text("#!/bin/bash\nexit 1\n")
+    message = expect_bad_input(main, "submit", "--grid", grid_file, "--runs", tmp_path / "runs")
+    assert "does not answer" in message
+    assert len(list(fake_slurm.glob("*/*.sh"))) == 2
 
 
-def test_what_sbatch_refuses_is_one_line(
-    fake: Path,
+def test_sbatch_error_gives_one_line_and_no_submission(
+    fake_slurm: Path,
     expect_bad_input: Callable[..., str],
     grid_file: Path,
     tmp_path: Path,
     submit: Submit,
 ) -> None:
-    works = (fake / "sbatch").read_text()
-    (fake / "sbatch").write_text("#!/bin/bash\necho sbatch: error: invalid partition >&2; exit 1\n")
+    original = (fake_slurm / "sbatch").read_text()
+    (fake_slurm / "sbatch").write_text(
+        "#!/bin/bash\necho sbatch: error: invalid partition >&2; exit 1\n"
+    )
     words = ("submit", "--grid", grid_file, "--runs", tmp_path / "runs", "--partition", "moon")
     assert "invalid partition" in expect_bad_input(main, *words)
-    (fake / "sbatch").write_text(works)
+    (fake_slurm / "sbatch").write_text(original)
     assert column(submit(), "workers") == [3, 3]
 
 
-def test_of_two_at_once_one_submits(
-    command: RunCommand, fake: Path, grid_file: Path, tmp_path: Path
+def test_only_one_of_two_concurrent_submits_submits(
+    command: RunCommand, fake_slurm: Path, grid_file: Path, tmp_path: Path
 ) -> None:
-    """The second waits to see what came of the first, whose jobs Slurm is slow to take."""
+    """The second waits for the first, even if sbatch is slow."""
     task = line("$$_$t", raw="$$")
     slow = f'sleep 0.5; for t in 0 1 2; do echo "{task}" >>$D/queue; done\n'
-    text = (fake / "sbatch").read_text()
-    (fake / "sbatch").write_text(text.replace("echo $$", f"{slow}echo $$"))
+    text = (fake_slurm / "sbatch").read_text()
+    (fake_slurm / "sbatch").write_text(text.replace("echo $$", f"{slow}echo $$"))
     runs = tmp_path / "runs"
     words = ("python", "-m", "src.sweep", "submit", "--grid", grid_file, "--runs", runs)
-    ends: list[str] = []
-    both = [threading.Thread(target=lambda: ends.append(command(*words).stdout)) for _ in range(2)]
-    for one in both:
-        one.start()
-    for one in both:
-        one.join()
-    assert len(list(fake.glob("*/*.sh"))) == 2
-    assert sum("nothing to submit" in end for end in ends) == 1
+    outputs: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: outputs.append(command(*words).stdout)) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list(fake_slurm.glob("*/*.sh"))) == 2
+    assert sum("nothing to submit" in end for end in outputs) == 1
 
 
-def test_a_submission_that_was_killed_is_in_nobodys_way(submit: Submit, tmp_path: Path) -> None:
+def test_killed_submit_does_not_block_the_next(submit: Submit, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "submissions" / "1"
     folder.mkdir(parents=True)
-    gone = {**processes.identity(), "start": 1.0}
-    files.write_json(folder / "claim.json", gone)
+    dead_process = {**processes.identity(), "start": 1.0}
+    files.write_json(folder / "claim.json", dead_process)
     assert submit()["submission"] == 2
 
 
-def test_nothing_to_do_is_said_at_once(command: RunCommand, tmp_path: Path) -> None:
-    """The 864 runs of the reference sweep, all done: without torch."""
+def test_submit_with_all_runs_done_is_fast(command: RunCommand, tmp_path: Path) -> None:
+    """With all 864 runs of the reference grid done, submit is fast and does not import torch."""
     runs = tmp_path / "runs"
     for config in grid.expand(dict(grid.REFERENCE)):
         folder = RunFolder.of(config, runs)
@@ -372,16 +384,18 @@ def test_nothing_to_do_is_said_at_once(command: RunCommand, tmp_path: Path) -> N
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = command("python", "-X", "importtime", "-m", "src.sweep", "submit", "--runs", runs)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 4, "1 s when idle"
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 4, (
+        "takes 1 s on an idle machine"
+    )
     assert "nothing to submit: no run is left to train" in done.stdout
     assert "torch" not in done.stderr
     assert not (runs / "submissions").exists()
 
 
-def test_two_processes_train_each_run_once(
+def test_two_local_workers_train_each_run_once(
     command: RunCommand, grid_file: Path, tmp_path: Path
 ) -> None:
-    """Of six, two of which diverge: no worker tries again what the other has failed at."""
+    """Two workers train six runs, two of which diverge and are not retried."""
     text = grid_file.read_text().replace("0.0001]", "1.0e+30]").replace("tinyvgg", "cifar10net_3")
     grid_file.write_text(text)
     runs = tmp_path / "runs"

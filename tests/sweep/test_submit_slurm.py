@@ -1,4 +1,4 @@
-"""python -m src.sweep submit to the rehearsal cluster."""
+"""python -m src.sweep submit on the rehearsal cluster."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from src.config import RunConfig
 from src.runs import leases
 from src.runs.run_folder import RunFolder
 from src.slurm import job_poller, job_queue
-from tests.conftest import RunCommand, until
+from tests.conftest import RunCommand, wait_until
 
 pytestmark = pytest.mark.slurm
 
@@ -26,34 +26,34 @@ max_images: 2000
 """
 
 
-def test_a_sweep_is_submitted_once_and_survives_a_requeue(
+def test_sweep_is_submitted_once_and_survives_requeue(
     cluster: Path, command: RunCommand, tmp_path: Path
 ) -> None:
     (tmp_path / "grid.yaml").write_text(GRID)
     runs, logs = tmp_path / "my runs", tmp_path / "my runs" / "submissions" / "1" / "logs"
     words = ("python", "-m", "src.sweep", "submit", "--grid", tmp_path / "grid.yaml")
-    asked = ("--runs", runs, "--workers", 2, "--cpus", 1, "--time", 10, "--json")
+    options = ("--runs", runs, "--workers", 2, "--cpus", 1, "--time", 10, "--json")
 
     def submit() -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(command(*words, *asked).stdout)["groups"][0]
-        return told
+        group: dict[str, Any] = json.loads(command(*words, *options).stdout)["groups"][0]
+        return group
 
-    def said(task: int) -> str:
+    def log_text(task: int) -> str:
         return "".join(path.read_text() for path in logs.glob(f"*_{task}.out"))
 
     first = submit()
     assert first["workers"] == 2
-    assert submit()["workers"] == 0, "they are queued"
+    assert submit()["workers"] == 0, "the workers are queued"
     [job] = first["jobs"]
-    until(lambda: "epoch 1" in said(0))
+    wait_until(lambda: "epoch 1" in log_text(0))
     subprocess.run(["scontrol", "requeue", f"{job}_0"], check=True)
-    until(lambda: "restart 1" in said(0))
-    assert submit()["workers"] == 0, "they are at it"
-    until(lambda: job_queue.jobs() == {})
+    wait_until(lambda: "restart 1" in log_text(0))
+    assert submit()["workers"] == 0, "the workers are running"
+    wait_until(lambda: job_queue.jobs() == {})
 
-    assert len(list(runs.glob("*/*/result.json"))) == 3, said(0) + said(1)
-    assert "everything is saved" in said(0)
-    assert sum(said(task).count("epochs, completed)") for task in (0, 1)) == 3
+    assert len(list(runs.glob("*/*/result.json"))) == 3, log_text(0) + log_text(1)
+    assert "everything is saved" in log_text(0)
+    assert sum(log_text(task).count("epochs, completed)") for task in (0, 1)) == 3
     records = [files.read_json(path) or {} for path in runs.glob("*/*/attempts/*.json")]
     assert len(records) <= 4
     assert {record["slurm_job"] for record in records} == {f"{job}_0", f"{job}_1"}
@@ -62,7 +62,7 @@ def test_a_sweep_is_submitted_once_and_survives_a_requeue(
     assert [path.name for path in (runs / "submissions").iterdir()] == ["1"]
 
 
-def test_an_attempt_whose_job_is_gone_is_taken_over_at_once(
+def test_lease_of_killed_job_is_taken_over_at_once(
     cluster: Path, tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_poller, "shared", job_poller.JobPoller())
@@ -71,17 +71,17 @@ def test_an_attempt_whose_job_is_gone_is_taken_over_at_once(
     job = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
     folder = RunFolder.of(config, tmp_path)
     folder.register(config)
-    claim = leases.acquire(folder.path)
-    assert claim
-    claim._over.set()
-    claim._thread.join()
-    claim.record |= {"slurm_job": f"{job}_0", "slurm_cluster": "rehearsal"}
-    claim.record["process"]["machine"] = "another"
-    files.write_json(folder.path / "attempts" / "1.json", claim.record)
+    lease = leases.acquire(folder.path)
+    assert lease
+    lease._over.set()
+    lease._thread.join()
+    lease.record |= {"slurm_job": f"{job}_0", "slurm_cluster": "rehearsal"}
+    lease.record["process"]["machine"] = "another"
+    files.write_json(folder.path / "attempts" / "1.json", lease.record)
     assert leases.acquire(folder.path) is None
     subprocess.run(["scancel", "--signal=KILL", "--full", f"{job}_0"], check=True)
-    until(lambda: job_queue.jobs() == {})
+    wait_until(lambda: job_queue.jobs() == {})
     monkeypatch.setattr(job_poller.shared, "_ask_at", 0.0)
-    taken = leases.acquire(folder.path)
-    assert taken
-    taken.end("done")
+    new_lease = leases.acquire(folder.path)
+    assert new_lease
+    new_lease.end("done")

@@ -1,4 +1,4 @@
-"""python -m src.sweep, and the job scripts under plain bash."""
+"""python -m src.sweep generate and work, and the job scripts run with bash."""
 
 import json
 import os
@@ -27,7 +27,7 @@ SCRIPTS = ROOT / "slurm_cluster"
 
 @pytest.fixture
 def sets(command: RunCommand, tmp_path: Path) -> Path:
-    """Two set files: 8 cells, 6 trainings, of which 3 diverge."""
+    """Generate two set files with 8 cells and 6 trainings, of which 3 diverge."""
     (tmp_path / "grid.yaml").write_text(GRID)
     command(
         "python",
@@ -42,10 +42,10 @@ def sets(command: RunCommand, tmp_path: Path) -> Path:
     return tmp_path / "sets"
 
 
-def test_generate(command: RunCommand, sets: Path, tmp_path: Path) -> None:
+def test_generate_writes_set_files(command: RunCommand, sets: Path, tmp_path: Path) -> None:
     assert sorted(os.listdir(sets)) == ["hyperparameters_1.txt", "hyperparameters_2.txt"]
-    done = command("python", "-m", "src.sweep", "generate", "--out", tmp_path / "x")
-    assert "864 runs (672 different trainings) in 18 set files" in done.stdout
+    completed = command("python", "-m", "src.sweep", "generate", "--out", tmp_path / "x")
+    assert "864 runs (672 different trainings) in 18 set files" in completed.stdout
     lines = [line for path in (tmp_path / "x").iterdir() for line in path.read_text().splitlines()]
     assert len(lines) == len(set(lines)) == 864
     out = tmp_path / "y"
@@ -55,19 +55,19 @@ def test_generate(command: RunCommand, sets: Path, tmp_path: Path) -> None:
     assert len(os.listdir(out)) == 9
 
 
-def test_a_set_goes_on_after_a_failed_run_and_says_so(
+def test_work_continues_after_failed_runs_and_report_counts_them(
     command: RunCommand, sets: Path, tmp_path: Path
 ) -> None:
     work = ("python", "-m", "src.sweep", "work", "--sets", sets, "--runs", tmp_path / "runs")
-    done = command(*work, check=1)
-    states = [line.split()[0] for line in done.stdout.splitlines()]
+    completed = command(*work, check=1)
+    states = [line.split()[0] for line in completed.stdout.splitlines()]
     assert states == ["done", "done", "failed", "failed"] * 2
-    assert "4 of 8 runs are not done: 4 failed" in done.stderr
+    assert "4 of 8 runs are not done: 4 failed" in completed.stderr
     assert len(list((tmp_path / "runs").glob("*/*/result.json"))) == 3
     results = sorted((tmp_path / "runs").glob("*/*/result.json"))
     before = [path.read_bytes() for path in results]
     again = command(*work, check=1)
-    assert again.stdout == done.stdout
+    assert again.stdout == completed.stdout
     assert "epoch" not in again.stderr
     assert [path.read_bytes() for path in results] == before
 
@@ -82,9 +82,9 @@ def test_a_set_goes_on_after_a_failed_run_and_says_so(
         "--csv",
         csv,
     )
-    done = command(*aggregate)
-    assert "4 rows" in done.stdout
-    assert "not in it: 3 failed" in done.stderr
+    completed = command(*aggregate)
+    assert "4 rows" in completed.stdout
+    assert "not in it: 3 failed" in completed.stderr
     first = csv.read_bytes()
     command(*aggregate)
     assert csv.read_bytes() == first
@@ -103,62 +103,70 @@ def test_a_set_goes_on_after_a_failed_run_and_says_so(
     assert "Not shown: 3 failed." in (tmp_path / "cifar10net_top_k.svg").read_text()
 
 
-def test_a_malformed_line_stops_the_set_before_anything(
+def test_malformed_line_stops_work_before_training(
     command: RunCommand, sets: Path, tmp_path: Path
 ) -> None:
     path = sets / "hyperparameters_1.txt"
     path.write_text(path.read_text() + "1 50 cifar10net step False fast 0 0.9\n")
     runs = tmp_path / "runs"
-    done = command(
+    completed = command(
         "python", "-m", "src.sweep", "work", "1", "--sets", sets, "--runs", runs, check=2
     )
     assert re.fullmatch(
-        r"error: .*hyperparameters_1.txt, line 5: learning_rate 'fast': .*\n", done.stderr
+        r"error: .*hyperparameters_1.txt, line 5: learning_rate 'fast': .*\n", completed.stderr
     )
     assert not runs.exists()
 
 
 @pytest.mark.parametrize("number", ["x", "3", "0", "../sets/hyperparameters_1", "1;id", "$(id)"])
-def test_a_wrong_set_number_is_one_line(command: RunCommand, sets: Path, number: str) -> None:
-    done = command("bash", SCRIPTS / "run_cluster_sets.sh", number, "--sets", sets, check=2)
-    assert re.fullmatch(r"(.*job none.*\n)?error: set .*: expected a number, 1 to 2\n", done.stderr)
+def test_invalid_set_number_gives_one_line_error(
+    command: RunCommand, sets: Path, number: str
+) -> None:
+    completed = command("bash", SCRIPTS / "run_cluster_sets.sh", number, "--sets", sets, check=2)
+    assert re.fullmatch(
+        r"(.*job none.*\n)?error: set .*: expected a number, 1 to 2\n", completed.stderr
+    )
 
 
 @pytest.mark.parametrize("folder", [ROOT, SCRIPTS, Path("/")])
-def test_the_scripts_run_under_bash_from_anywhere(
+def test_run_cluster_script_works_in_any_directory(
     command: RunCommand, sets: Path, tmp_path: Path, folder: Path
 ) -> None:
     runs = tmp_path / "runs"
     words = ("1", "50", "cifar10net", "step", "True", "0.001", "0", "0.9")
-    small = ("-d", "synthetic", "--max-images", "100", "--runs", runs)
-    command("bash", SCRIPTS / "run_cluster.sh", *words, *small, cwd=folder)
+    options = ("-d", "synthetic", "--max-images", "100", "--runs", runs)
+    command("bash", SCRIPTS / "run_cluster.sh", *words, *options, cwd=folder)
     [path] = runs.glob("cifar10net/*/config.json")
     config = json.loads(path.read_text())
     assert config["data_augmentation"] is True
     assert (config["num_epochs"], config["weight_decay"], config["gamma"]) == (1, 0, 0.9)
 
 
-def test_the_array_task_is_the_set_number(command: RunCommand, sets: Path, tmp_path: Path) -> None:
+def test_array_task_id_is_used_as_set_number(
+    command: RunCommand, sets: Path, tmp_path: Path
+) -> None:
     environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "7"}
     script = SCRIPTS / "run_cluster_sets.sh"
-    done = command("bash", script, "--sets", sets, check=2, env=environment)
-    assert "set '7'" in done.stderr
-    done = command("bash", script, check=2)
-    assert "no set number" in done.stderr
+    completed = command("bash", script, "--sets", sets, check=2, env=environment)
+    assert "set '7'" in completed.stderr
+    completed = command("bash", script, check=2)
+    assert "no set number" in completed.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "part"),
     [(["1", "2"], "2 arguments"), (["1", "2", "m", "s", "maybe", "1", "1", "1"], "maybe")],
 )
-def test_wrong_arguments_are_one_line(command: RunCommand, words: list[str], part: str) -> None:
-    done = command("bash", SCRIPTS / "run_cluster.sh", *words, check=2)
-    assert part in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_invalid_script_arguments_give_one_line_error(
+    command: RunCommand, words: list[str], part: str
+) -> None:
+    completed = command("bash", SCRIPTS / "run_cluster.sh", *words, check=2)
+    assert part in completed.stderr
+    assert len(completed.stderr.splitlines()) == 1
 
 
-def test_conda_is_used_where_its_environment_is_there(command: RunCommand, tmp_path: Path) -> None:
-    """A stand-in for conda: the scripts see an executable that behaves as conda does."""
+def test_scripts_use_conda_environment_if_it_exists(command: RunCommand, tmp_path: Path) -> None:
+    """A fake conda executable mimics the conda commands that the scripts use."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").write_text("#!/bin/bash\necho conda python: $*\n")
     conda = tmp_path / "conda"
@@ -173,10 +181,10 @@ def test_conda_is_used_where_its_environment_is_there(command: RunCommand, tmp_p
     for path in (conda, tmp_path / "bin" / "python"):
         path.chmod(0o755)
     environment = {**os.environ, "CONDA_EXE": str(conda)}
-    done = command("bash", SCRIPTS / "run_cluster_sets.sh", "4", env=environment)
-    assert done.stdout == "conda python: -u -m src.sweep work 4\n"
-    done = command("bash", SCRIPTS / "setup_conda.sh", env=environment)
-    assert done.stdout.split() == [
+    completed = command("bash", SCRIPTS / "run_cluster_sets.sh", "4", env=environment)
+    assert completed.stdout == "conda python: -u -m src.sweep work 4\n"
+    completed = command("bash", SCRIPTS / "setup_conda.sh", env=environment)
+    assert completed.stdout.split() == [
         "env",
         "update",
         "--prune",
@@ -187,6 +195,6 @@ def test_conda_is_used_where_its_environment_is_there(command: RunCommand, tmp_p
     ]
 
 
-def test_the_scripts_are_clean() -> None:
+def test_shell_scripts_have_valid_syntax() -> None:
     for script in SCRIPTS.rglob("*.sh"):
         subprocess.run(["bash", "-n", script], check=True)

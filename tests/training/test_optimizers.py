@@ -90,8 +90,8 @@ def test_training_imports_neither_dynamo_nor_sympy(
     command: RunCommand, tmp_path: Path, model: str
 ) -> None:
     """These imports would take a third of the start-up time."""
-    few = ("-d", "synthetic", "-e", 1, "-b", 64, "--max_images", 64, "--runs", tmp_path)
-    done = command("python", "-c", TRAIN, "-m", model, *few, fresh=True)
+    options = ("-d", "synthetic", "-e", 1, "-b", 64, "--max_images", 64, "--runs", tmp_path)
+    done = command("python", "-c", TRAIN, "-m", model, *options, fresh=True)
     assert done.stdout.splitlines()[-1] == "imports"
 
 

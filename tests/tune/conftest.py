@@ -1,4 +1,4 @@
-"""The commands of src.tune, run in this process."""
+"""Fixtures that run the commands of src.tune in this process."""
 
 from collections.abc import Callable
 
@@ -14,20 +14,20 @@ Tune = Callable[..., CaptureResult[str]]
 
 
 @pytest.fixture
-def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No signal handlers, which would outlive a test."""
+def no_signal_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevent the installation of signal handlers, which would outlive the test."""
     monkeypatch.setattr(StopSignal, "install", lambda self, *further: self)
 
 
 @pytest.fixture
 def small_synthetic(monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset) -> None:
-    """Every data set is the small stand-in."""
+    """Replace every data set by the small synthetic one."""
     monkeypatch.setattr(data, "load", lambda path: small_dataset)
 
 
 @pytest.fixture
-def tune(deaf: None, capsys: pytest.CaptureFixture[str]) -> Tune:
-    """Run a command, and return what it printed."""
+def tune(no_signal_handlers: None, capsys: pytest.CaptureFixture[str]) -> Tune:
+    """Return a function that runs a src.tune command and returns its captured output."""
 
     def run(*words: object) -> CaptureResult[str]:
         main([str(word) for word in words])

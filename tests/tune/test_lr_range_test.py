@@ -1,4 +1,4 @@
-"""The range test: its numbers against torch-lr-finder's, and the rates it leaves behind."""
+"""Learning-rate range test, compared with torch-lr-finder, and its stored suggestions."""
 
 import json
 from dataclasses import replace
@@ -29,13 +29,10 @@ def augmented(config: RunConfig) -> RunConfig:
     return replace(config, data_augmentation=True)
 
 
-def library(
+def torch_lr_finder_curve(
     config: RunConfig, small: DeviceDataset, sweep: RateSweep
 ) -> tuple[RangeTestCurve, float]:
-    """The same test by torch-lr-finder, on the same batches; and the rate it suggests.
-
-    It does not autocast.
-    """
+    """Run torch-lr-finder on the same batches, without autocast; return curve and suggestion."""
     import matplotlib.pyplot as plt
     from torch_lr_finder import LRFinder, TrainDataLoaderIter
 
@@ -63,17 +60,21 @@ def library(
     return RangeTestCurve(tuple(finder.history["lr"]), tuple(finder.history["loss"])), suggestion
 
 
-@pytest.mark.filterwarnings("ignore")  # of tqdm and of the library itself
-def test_it_is_the_test_of_torch_lr_finder(augmented: RunConfig, small_data: DeviceDataset) -> None:
+@pytest.mark.filterwarnings("ignore")  # of tqdm and torch_lr_finder
+def test_range_test_matches_torch_lr_finder(
+    augmented: RunConfig, small_data: DeviceDataset
+) -> None:
     plain = replace(augmented, precision="float32", memory_format="contiguous")
-    ours = range_test(plain, small_data, SWEEP)
-    theirs, suggestion = library(plain, small_data, SWEEP)
-    np.testing.assert_allclose(ours.rates, theirs.rates, rtol=1e-9)
-    np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-3)
-    assert ours.suggestion == float(f"{suggestion:.3g}")
+    curve = range_test(plain, small_data, SWEEP)
+    expected, suggestion = torch_lr_finder_curve(plain, small_data, SWEEP)
+    np.testing.assert_allclose(curve.rates, expected.rates, rtol=1e-9)
+    np.testing.assert_allclose(curve.losses, expected.losses, rtol=1e-3)
+    assert curve.suggestion == float(f"{suggestion:.3g}")
 
 
-def test_it_is_deterministic_and_sensible(augmented: RunConfig, small_data: DeviceDataset) -> None:
+def test_range_test_is_deterministic_and_plausible(
+    augmented: RunConfig, small_data: DeviceDataset
+) -> None:
     before = torch.get_rng_state()
     curve = range_test(augmented, small_data, SWEEP)
     assert curve == range_test(augmented, small_data, SWEEP)
@@ -84,7 +85,7 @@ def test_it_is_deterministic_and_sensible(augmented: RunConfig, small_data: Devi
     assert curve.rates[losses.argmin()] > curve.suggestion
 
 
-def test_it_ends_where_the_loss_diverges(config: RunConfig, small_data: DeviceDataset) -> None:
+def test_range_test_stops_at_divergence(config: RunConfig, small_data: DeviceDataset) -> None:
     curve = range_test(config, small_data, RateSweep(1e-4, 1e9, 100))
     assert 17 <= len(curve.losses) < 100
     with pytest.raises(UserError, match="too few"):
@@ -93,7 +94,7 @@ def test_it_ends_where_the_loss_diverges(config: RunConfig, small_data: DeviceDa
         range_test(config, small_data, SWEEP, stop=lambda: True)
 
 
-def test_the_steepest_descent_is_suggested() -> None:
+def test_suggestion_is_at_steepest_descent() -> None:
     losses = [2.3] * 30 + [2.0, 1.8, 1.75] + [1.75] * 20
     rates = [float(f"{10 ** (i / 10 - 6):.8g}") for i in range(len(losses))]
     curve = RangeTestCurve(tuple(rates), tuple(losses))
@@ -102,7 +103,7 @@ def test_the_steepest_descent_is_suggested() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--steps", 16), "--steps '16': expected at least 17"),
         (("--steps", "x"), "'x': expected a whole number above 0"),
@@ -111,29 +112,32 @@ def test_the_steepest_descent_is_suggested() -> None:
         (("-b", 1), "-b/--batch_size '1'"),
     ],
 )
-def test_what_is_wrong_is_named(tune: Tune, words: tuple, said: str) -> None:
+def test_bad_input_gives_one_line_error(tune: Tune, words: tuple, message: str) -> None:
     with pytest.raises(UserError) as caught:
         tune("lr-find", "-d", "synthetic", *words)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_the_command(tune: Tune, small_synthetic: None, tmp_path: Path) -> None:
+def test_lr_find_command(tune: Tune, small_synthetic: None, tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text("model_type: cifar10net\nlearning_rate: find\nmax_images: 500\n")
     words = ("lr-find", "--config", recipe, "-d", "synthetic", "-b", 50, "--out", tmp_path / "out")
-    found = json.loads(tune(*words, "--steps", 40, "--json").out)
-    assert set(found) == {"learning_rate", "steps"}
+    result = json.loads(tune(*words, "--steps", 40, "--json").out)
+    assert set(result) == {"learning_rate", "steps"}
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {f"tiny_lr_find.{kind}" for kind in ("png", "svg", "csv")}
     lines = (tmp_path / "out" / "tiny_lr_find.csv").read_text().splitlines()
     assert lines[0] == "learning_rate,loss"
-    assert len(lines) == found["steps"] + 1
-    assert f"{found['learning_rate']:g}" in (tmp_path / "out" / "tiny_lr_find.svg").read_text()
+    assert len(lines) == result["steps"] + 1
+    assert f"{result['learning_rate']:g}" in (tmp_path / "out" / "tiny_lr_find.svg").read_text()
 
 
-def test_find_twice_is_one_training(
-    deaf: None, small_synthetic: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_learning_rate_find_is_stored_and_reused(
+    no_signal_handlers: None,
+    small_synthetic: None,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     recipe, runs = tmp_path / "tiny.yaml", tmp_path / "runs"
     recipe.write_text(
@@ -142,8 +146,8 @@ def test_find_twice_is_one_training(
     )
     main(["--config", str(recipe), "--runs", str(runs)])
     first = capsys.readouterr()
-    [known] = (runs / "cifar10net").glob("learning_rate-*.json")
-    rate = json.loads(known.read_text())["learning_rate"]
+    [stored] = (runs / "cifar10net").glob("learning_rate-*.json")
+    rate = json.loads(stored.read_text())["learning_rate"]
     assert f"_lr_{rate}_" in first.out
     flags = "-d synthetic -m cifar10net --max_images 300 -b 50 -e 1 -l find --runs"
     main([*flags.split(), str(runs)])
@@ -153,21 +157,23 @@ def test_find_twice_is_one_training(
     assert len([p for p in (runs / "cifar10net").iterdir() if p.is_dir()]) == 1
 
 
-def test_the_first_writer_wins(
-    config: RunConfig, tmp_path: Path, deaf: None, small_synthetic: None
+def test_first_stored_suggestion_is_used(
+    config: RunConfig, tmp_path: Path, no_signal_handlers: None, small_synthetic: None
 ) -> None:
-    found = lr_range_test.with_suggested_rate(config, tmp_path, quiet=True)
-    assert found == lr_range_test.with_suggested_rate(
+    result = lr_range_test.with_suggested_rate(config, tmp_path, quiet=True)
+    assert result == lr_range_test.with_suggested_rate(
         replace(config, learning_rate=9.0), tmp_path, True
     )
-    assert not RunFolder.of(found, tmp_path).path.exists()
+    assert not RunFolder.of(result, tmp_path).path.exists()
     [path] = (tmp_path / "cifar10net").iterdir()
     path.write_text(json.dumps({"learning_rate": 0.5}))
     assert lr_range_test.with_suggested_rate(config, tmp_path, quiet=True).learning_rate == 0.5
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".yaml"])
-def test_sets_and_grids_name_their_rates(command: RunCommand, tmp_path: Path, suffix: str) -> None:
+def test_learning_rate_find_is_rejected_in_sets_and_grids(
+    command: RunCommand, tmp_path: Path, suffix: str
+) -> None:
     path = tmp_path / f"hyperparameters_1{suffix}"
     if suffix == ".txt":
         path.write_text("1 50 cifar10net step True find 0 0.9\n")

@@ -1,4 +1,4 @@
-"""Searches: trials are runs, whoever works on them and however often they are interrupted."""
+"""Optuna searches: trials as runs, interruption, pruning, failures, several workers."""
 
 import json
 import signal
@@ -24,7 +24,7 @@ from src.runs.run_folder import RunFolder, State
 from src.tune import best_trial, search_data
 from src.tune.search_space import Choice, Range, SearchSpace
 from src.tune.study import TrialStudy
-from tests.conftest import until
+from tests.conftest import wait_until
 from tests.tune.conftest import Tune
 
 FILE = {
@@ -41,7 +41,7 @@ FILE = {
 
 @pytest.fixture
 def space(config: RunConfig, small_synthetic: None) -> SearchSpace:
-    """A search of learning rates and dense layers, in a second a trial."""
+    """Return a search over learning rate and a dense layer, with trials of one second."""
     small = replace(config, num_epochs=2, max_images=100, batch_size=25)
     rates = Range(1e-4, 1.0, log=True)
     return SearchSpace("small", small, {"learning_rate": rates, "fc1": Choice((8, 9))})
@@ -57,9 +57,9 @@ def parameters(search: TrialStudy) -> list[dict[str, Any]]:
     return [trial.params for trial in search.trials()]
 
 
-def test_trials_are_runs(space: SearchSpace, tmp_path: Path) -> None:
-    said: list[str] = []
-    search = TrialStudy(space, tmp_path, log=said.append)
+def test_trials_are_finished_runs_with_same_losses(space: SearchSpace, tmp_path: Path) -> None:
+    messages: list[str] = []
+    search = TrialStudy(space, tmp_path, log=messages.append)
     assert search.work(4) is None
     assert best_trial.counts(search) == {"complete": 4, "pruned": 0, "failed": 0, "running": 0}
     for trial in search.trials():
@@ -68,46 +68,44 @@ def test_trials_are_runs(space: SearchSpace, tmp_path: Path) -> None:
         assert folder.state() == State.DONE
         assert trial.intermediate_values == losses
         assert trial.value == min(losses.values())
-    assert said[0].startswith("trial 0 (1 of 4): learning_rate ")
-    assert len(said) == 8
+    assert messages[0].startswith("trial 0 (1 of 4): learning_rate ")
+    assert len(messages) == 8
 
 
-def test_a_search_that_goes_on_is_the_search_that_never_stopped(
-    space: SearchSpace, tmp_path: Path
-) -> None:
-    whole, parts = TrialStudy(space, tmp_path / "whole"), tmp_path / "parts"
-    whole.work(4)
-    TrialStudy(space, parts).work(1)
-    TrialStudy(space, parts).work(1)  # nothing is left to do
-    again = TrialStudy(space, parts)
+def test_continued_search_equals_uninterrupted_search(space: SearchSpace, tmp_path: Path) -> None:
+    uninterrupted, folder = TrialStudy(space, tmp_path / "whole"), tmp_path / "parts"
+    uninterrupted.work(4)
+    TrialStudy(space, folder).work(1)
+    TrialStudy(space, folder).work(1)  # no trial is left
+    again = TrialStudy(space, folder)
     assert len(again.trials()) == 1
     again.work(4)
-    assert parameters(again) == parameters(whole)
-    assert [t.value for t in again.trials()] == [t.value for t in whole.trials()]
-    rates = {values["learning_rate"] for values in parameters(whole)}
+    assert parameters(again) == parameters(uninterrupted)
+    assert [t.value for t in again.trials()] == [t.value for t in uninterrupted.trials()]
+    rates = {values["learning_rate"] for values in parameters(uninterrupted)}
     assert len(rates) == 4
-    other = TrialStudy(replace(space, base=replace(space.base, seed=1)), parts)
+    other = TrialStudy(replace(space, base=replace(space.base, seed=1)), folder)
     other.work(1)
-    assert parameters(other)[0] not in parameters(whole)
+    assert parameters(other)[0] not in parameters(uninterrupted)
 
 
-def test_a_trial_that_was_stopped_goes_on(space: SearchSpace, tmp_path: Path) -> None:
-    asked = iter([False] * 8)
-    first = TrialStudy(space, tmp_path, stop=lambda: next(asked, True))
+def test_stopped_trial_is_resumed(space: SearchSpace, tmp_path: Path) -> None:
+    stop_answers = iter([False] * 8)
+    first = TrialStudy(space, tmp_path, stop=lambda: next(stop_answers, True))
     with pytest.raises(Stopped):
         first.work(2)
-    [left] = first.trials()
-    assert left.state.name == "RUNNING"
+    [interrupted] = first.trials()
+    assert interrupted.state.name == "RUNNING"
     second = TrialStudy(space, tmp_path)
     second.work(2)
     trials = second.trials()
-    assert trials[0].params == left.params
+    assert trials[0].params == interrupted.params
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 2
-    attempts = RunFolder.of(space.config(left.params), tmp_path).path / "attempts"
+    attempts = RunFolder.of(space.config(interrupted.params), tmp_path).path / "attempts"
     assert len(list(attempts.iterdir())) == 2
 
 
-def test_what_is_done_already_answers_at_once(
+def test_finished_runs_are_reused_without_training(
     space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     TrialStudy(space, tmp_path / "a").work(2)
@@ -118,8 +116,8 @@ def test_what_is_done_already_answers_at_once(
     assert [len(trial.intermediate_values) for trial in search.trials()] == [2, 2]
 
 
-def test_the_median_prunes(space: SearchSpace, tmp_path: Path) -> None:
-    """Five good trials, then ones that hardly learn."""
+def test_median_pruner_stops_bad_trial(space: SearchSpace, tmp_path: Path) -> None:
+    """After five good trials, the median pruner stops one that hardly learns."""
     epochs = replace(space.base, num_epochs=3)
     good = replace(space, base=epochs, dimensions={"learning_rate": Choice((0.003,))})
     search = TrialStudy(good, tmp_path)
@@ -137,59 +135,61 @@ def test_the_median_prunes(space: SearchSpace, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pruner", ["halving", "none"])
-def test_other_pruners(space: SearchSpace, tmp_path: Path, pruner: str) -> None:
+def test_halving_and_no_pruner_complete_trials(
+    space: SearchSpace, tmp_path: Path, pruner: str
+) -> None:
     search = TrialStudy(space, tmp_path, pruner=pruner)
     assert search.work(2) is None
     assert len(search.trials("COMPLETE", "PRUNED")) == 2
     assert pruner != "none" or best_trial.counts(search)["complete"] == 2
 
 
-def test_a_trial_that_diverges_is_a_failed_one(space: SearchSpace, tmp_path: Path) -> None:
-    wild = {"learning_rate": Choice((1e30,)), "fc1": Choice((8, 9))}
+def test_diverged_trials_are_failed(space: SearchSpace, tmp_path: Path) -> None:
+    divergent = {"learning_rate": Choice((1e30,)), "fc1": Choice((8, 9))}
     base = replace(space.base, optimizer="sgd")
-    search = TrialStudy(replace(space, base=base, dimensions=wild), tmp_path)
+    search = TrialStudy(replace(space, base=base, dimensions=divergent), tmp_path)
     assert search.work(5) is None
     assert best_trial.counts(search)["failed"] == 5
     assert best_trial.best(search) is None
 
 
-def test_what_breaks_again_and_again_is_given_up(
+def test_search_stops_after_three_failed_trials_in_a_row(
     space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object, **__: object) -> None:
+    def raise_error(*_: object, **__: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(run.Trainer, "start", broken)
+    monkeypatch.setattr(run.Trainer, "start", raise_error)
     search = TrialStudy(space, tmp_path)
     assert search.work(30) == "3 trials in a row broke: RuntimeError: out of luck"
     assert len(search.trials("FAIL")) == 3
 
 
-def test_a_run_that_cannot_work_ends_the_search(space: SearchSpace, tmp_path: Path) -> None:
+def test_invalid_config_raises_user_error(space: SearchSpace, tmp_path: Path) -> None:
     tiny = replace(space.base, val_split="random", val_size=10**6)
     search = TrialStudy(replace(space, base=tiny), tmp_path)
     with pytest.raises(UserError, match="val_size"):
         search.work(3)
 
 
-def test_the_recipe_is_the_best_run(space: SearchSpace, tmp_path: Path) -> None:
+def test_best_recipe_reproduces_best_run(space: SearchSpace, tmp_path: Path) -> None:
     search = TrialStudy(space, tmp_path)
     search.work(3)
-    found = best_trial.best(search)
-    assert found
-    recipe = best_trial.write_recipe(search, found, tmp_path / "out")
+    result = best_trial.best(search)
+    assert result
+    recipe = best_trial.write_recipe(search, result, tmp_path / "out")
     assert "base_dataset_path" not in yaml.safe_load(recipe.read_text())
     assert recipe.name == "small_best.yaml"
     parsed = Parser()
     parsed.add_argument("--config", type=Path)
     add_config_flags(parsed)
     repeated = config_from(parsed.parse(["--config", str(recipe), "-d", "synthetic"]))
-    assert repeated.id == found["run_id"]
-    assert Path(found["run"]).name.endswith(repeated.id)
+    assert repeated.id == result["run_id"]
+    assert Path(result["run"]).name.endswith(repeated.id)
     assert RunFolder.of(repeated, tmp_path).state() == State.DONE
 
 
-def test_the_numbers_of_the_charts(space: SearchSpace, tmp_path: Path) -> None:
+def test_search_data_for_charts(space: SearchSpace, tmp_path: Path) -> None:
     search = TrialStudy(space, tmp_path)
     for values, losses, state in (
         ((1e-4, 8), [3.0, 2.0], "COMPLETE"),
@@ -209,39 +209,39 @@ def test_the_numbers_of_the_charts(space: SearchSpace, tmp_path: Path) -> None:
                 intermediate_values=dict(enumerate(losses, 1)),
             )
         )
-    found = search_data.collect(space, search.study)
-    assert [(t.number, t.loss, t.pruned) for t in found.trials] == [
+    result = search_data.collect(space, search.study)
+    assert [(t.number, t.loss, t.pruned) for t in result.trials] == [
         (0, 2.0, False),
         (1, 4.0, True),
         (2, 1.5, False),
     ]
-    assert found.trials[0].places == (0, 0)
-    assert found.trials[1].places == (1, 1)
-    assert found.trials[2].places == pytest.approx((0.5, 0))
-    assert found.failed == (3,)
-    assert found.best_so_far == (2.0, 2.0, 1.5)
-    assert found.best.number == 2
-    rate, dense = found.axes
+    assert result.trials[0].places == (0, 0)
+    assert result.trials[1].places == (1, 1)
+    assert result.trials[2].places == pytest.approx((0.5, 0))
+    assert result.failed == (3,)
+    assert result.best_so_far == (2.0, 2.0, 1.5)
+    assert result.best.number == 2
+    rate, dense = result.axes
     assert rate.log
     assert list(rate.ticks.values()) == ["0.0001", "0.001", "0.01", "0.1", "1"]
     assert list(rate.ticks) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
     assert dense.ticks == {0.0: "8", 1.0: "9"}
-    assert found.importances
-    assert sum(found.importances.values()) == pytest.approx(1)
+    assert result.importances
+    assert sum(result.importances.values()) == pytest.approx(1)
 
 
-def test_the_command(tune: Tune, small_synthetic: None, tmp_path: Path) -> None:
+def test_search_command(tune: Tune, small_synthetic: None, tmp_path: Path) -> None:
     words = ("search", "--config", write(tmp_path))
     where = ("--runs", tmp_path / "runs", "--out", tmp_path / "out")
     one = tune(*words, *where, "--trials", 1, "--json", "-e", 1)
-    found = json.loads(one.out)
-    assert found["trials"] == {"complete": 1, "pruned": 0, "failed": 0, "running": 0}
+    result = json.loads(one.out)
+    assert result["trials"] == {"complete": 1, "pruned": 0, "failed": 0, "running": 0}
     assert "no importance chart" in one.err
     names = {path.name for path in (tmp_path / "out").iterdir()}
     charts = {f"small_{c}.{s}" for c in ("history", "parallel") for s in ("png", "svg")}
     assert names == {"small_best.yaml", *charts}
     more = tune(*words, *where, "--trials", 3, "-e", 1)
-    assert f"{found['study']} continues after 1 of 3 trials" in more.err
+    assert f"{result['study']} continues after 1 of 3 trials" in more.err
     assert "trials:  3 complete" in more.out
     assert (tmp_path / "out" / "small_importance.png").stat().st_size > 10_000
     text = (tmp_path / "out" / "small_history.svg").read_text()
@@ -252,37 +252,37 @@ def test_the_command(tune: Tune, small_synthetic: None, tmp_path: Path) -> None:
 
 
 @contextmanager
-def started(*words: object, log: Path) -> Iterator[subprocess.Popen[str]]:
+def start_worker(*words: object, log: Path) -> Iterator[subprocess.Popen[str]]:
     with log.open("w") as file:
         command = [sys.executable, "-m", "src.tune", "search", *map(str, words)]
         with subprocess.Popen(command, cwd=ROOT, stderr=file, stdout=file, text=True) as process:
             yield process
 
 
-@pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 3)])
-def test_a_worker_that_ends_in_the_middle(
-    tune: Tune, tmp_path: Path, how: signal.Signals, status: int
+@pytest.mark.parametrize(("signal_number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 3)])
+def test_killed_or_stopped_search_is_continued(
+    tune: Tune, tmp_path: Path, signal_number: signal.Signals, status: int
 ) -> None:
     words = ("--config", write(tmp_path, max_images=400, num_epochs=5), "--trials", 2)
     where = ("--runs", tmp_path / "runs", "--out", tmp_path / "out")
     log = tmp_path / "log"
-    with started(*words, *where, log=log) as process:
-        until(lambda: "epoch 1/5" in log.read_text())
-        process.send_signal(how)
+    with start_worker(*words, *where, log=log) as process:
+        wait_until(lambda: "epoch 1/5" in log.read_text())
+        process.send_signal(signal_number)
     assert process.returncode == status
-    begun = log.read_text().splitlines()[0].partition("trial 0 ")[2]
-    left = {path.name for path in (tmp_path / "runs" / "cifar10net").iterdir()}
+    first_line = log.read_text().splitlines()[0].partition("trial 0 ")[2]
+    first_runs = {path.name for path in (tmp_path / "runs" / "cifar10net").iterdir()}
 
     done = tune("search", *words, *where)
-    assert f"trial 0 {begun}" in done.err
+    assert f"trial 0 {first_line}" in done.err
     assert "trials:  2 complete" in done.out
-    assert (": resumed after" in done.err) == (how == signal.SIGTERM)
+    assert (": resumed after" in done.err) == (signal_number == signal.SIGTERM)
     all_runs = {path.name for path in (tmp_path / "runs" / "cifar10net").iterdir()}
     assert len(all_runs) == 2
-    assert left < all_runs
+    assert first_runs < all_runs
 
 
-def test_two_workers_share_a_search(tune: Tune, tmp_path: Path) -> None:
+def test_two_local_workers_share_one_search(tune: Tune, tmp_path: Path) -> None:
     words = ("--config", write(tmp_path, num_epochs=1), "--trials", 4, "--workers", 2)
     where = ("--runs", tmp_path / "runs", "--out", tmp_path / "out")
     done = tune("search", *words, *where)
@@ -294,8 +294,8 @@ def test_two_workers_share_a_search(tune: Tune, tmp_path: Path) -> None:
     assert all(len(list((path / "attempts").iterdir())) == 1 for path in runs)
 
 
-def test_the_command_of_a_worker(tune: Tune, tmp_path: Path) -> None:
-    """As the one that was called, without what is asked for workers."""
+def test_worker_command_line(tune: Tune, tmp_path: Path) -> None:
+    """The command of a worker has the options of the search, but not those of submission."""
     words = ("--config", write(tmp_path, num_epochs=1), "--trials", 1, "--workers", 1)
     where = ("--runs", tmp_path / "runs", "--out", tmp_path / "out")
     tune("search", *words, *where, "--executor", "local", "--seed", 5, "--no-amsgrad")

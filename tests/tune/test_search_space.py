@@ -1,4 +1,4 @@
-"""Searches as YAML files give them: what is read, and every way to get one wrong."""
+"""Search spaces in YAML files: ranges, choices, names, and error messages."""
 
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ def write(folder: Path, search: Any, **fixed: Any) -> Path:
     return path
 
 
-def test_ranges_and_choices(tmp_path: Path) -> None:
-    found = search_space.read(
+def test_ranges_and_choices_are_read(tmp_path: Path) -> None:
+    space = search_space.read(
         write(
             tmp_path,
             {
@@ -35,43 +35,43 @@ def test_ranges_and_choices(tmp_path: Path) -> None:
         ),
         {"num_epochs": "2"},
     )
-    assert dict(found.dimensions) == {
+    assert dict(space.dimensions) == {
         "learning_rate": Range(1e-4, 0.1, log=True),
         "dropout": Range(0.1, 0.9, step=0.2),
         "step_size": Range(1, 8, log=True),
         "fc1": Choice((32, 64)),
     }
-    assert isinstance(found.dimensions["step_size"].examples[0], int)
-    assert found.base.num_epochs == 2
-    assert found.config({"fc1": 64, "learning_rate": 0.01}).fc1 == 64
+    assert isinstance(space.dimensions["step_size"].examples[0], int)
+    assert space.base.num_epochs == 2
+    assert space.config({"fc1": 64, "learning_rate": 0.01}).fc1 == 64
 
 
-def test_the_name_says_what_is_searched(tmp_path: Path) -> None:
+def test_search_name_depends_on_space_and_fixed_settings(tmp_path: Path) -> None:
     def name(search: Any, flags: Any = {}, **fixed: Any) -> str:  # noqa: B006
         return search_space.read(write(tmp_path, search, **fixed), flags).name
 
     plain = name({"learning_rate": RATE})
     assert plain.startswith("small-")
     assert plain == name({"learning_rate": RATE}, device="cpu", keep_checkpoints="none")
-    others = {
+    names = {
         name({"learning_rate": {**RATE, "high": 0.2}}),
         name({"learning_rate": RATE, "fc1": [32]}),
         name({"learning_rate": RATE}, seed=1),
         name({"learning_rate": RATE}, {"num_epochs": "3"}),
         plain,
     }
-    assert len(others) == 5
+    assert len(names) == 5
 
 
-def test_the_shipped_search_is_the_published_one() -> None:
-    found = search_space.read(ROOT / "run_config" / "cifar10net_search.yaml", {})
-    assert found.dimensions["learning_rate"] == Range(1e-4, 0.1, log=True)
-    assert found.dimensions["batch_size"] == Choice((32, 64, 128, 256))
-    assert (found.base.num_epochs, found.base.optimizer) == (5, "adam")
+def test_committed_search_has_published_space() -> None:
+    space = search_space.read(ROOT / "run_config" / "cifar10net_search.yaml", {})
+    assert space.dimensions["learning_rate"] == Range(1e-4, 0.1, log=True)
+    assert space.dimensions["batch_size"] == Choice((32, 64, 128, 256))
+    assert (space.base.num_epochs, space.base.optimizer) == (5, "adam")
 
 
 @pytest.mark.parametrize(
-    ("search", "said"),
+    ("search", "message"),
     [
         (None, "no settings under 'search:'"),
         ([], "no settings under 'search:'"),
@@ -104,33 +104,33 @@ def test_the_shipped_search_is_the_published_one() -> None:
         ({"hidden_units": [8, 16]}, "model cifar10net has no such option"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, search: Any, said: str) -> None:
+def test_invalid_search_space_gives_one_line_error(
+    tmp_path: Path, search: Any, message: str
+) -> None:
     with pytest.raises(UserError) as caught:
         search_space.read(write(tmp_path, search), {})
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_setting_may_matter_because_of_another_that_is_searched(tmp_path: Path) -> None:
+def test_setting_may_depend_on_searched_setting(tmp_path: Path) -> None:
     search = {"scheduler": ["cosine", "step"], "t_max": [5, 10]}
     path = write(tmp_path, search)
     path.write_text(path.read_text().replace("scheduler: step\n", ""))
     assert set(search_space.read(path, {}).dimensions) == set(search)
 
 
-def test_a_value_and_a_search_of_it_contradict_each_other(
-    tmp_path: Path, command: RunCommand
-) -> None:
+def test_setting_with_value_and_range_is_rejected(tmp_path: Path, command: RunCommand) -> None:
     with pytest.raises(UserError, match="seed is given a value and searched"):
         search_space.read(write(tmp_path, {"seed": [1, 2]}, seed=3), {})
     path = write(tmp_path, {"learning_rate": RATE})
     runs = tmp_path / "runs"
-    for words, said in (
+    for words, message in (
         (("-m", "src.tune", "search", "-l", 0.1), "--learning_rate: "),
         (("src/main.py",), "python -m src.tune search --config"),
     ):
-        done = command("python", *words, "--config", path, "--runs", runs, check=2)
-        assert done.stderr.startswith("error: ")
-        assert said in done.stderr
-        assert done.stderr.count("\n") == 1
+        completed = command("python", *words, "--config", path, "--runs", runs, check=2)
+        assert completed.stderr.startswith("error: ")
+        assert message in completed.stderr
+        assert completed.stderr.count("\n") == 1
     assert not runs.exists()

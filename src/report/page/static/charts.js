@@ -209,17 +209,17 @@ function curveColours(keys) {
   });
 }
 
-const curvesBelow = ({ clientWidth }) => clientWidth < 640; // the accuracies below the losses, not beside them
+const curvesBelow = ({ clientWidth }) => clientWidth < 640; // accuracies below the losses instead of beside them
 
 function heightOfCurves(target) {
   const [lines, column] = curvesBelow(target) ? [view.picked.length, 620] : [Math.ceil(view.picked.length / 2), 380];
-  return lines && column + 22 * lines; // of the legend
+  return lines && column + 22 * lines; // pixels per row of the legend
 }
 
 async function drawCurves(target) {
   const keys = [...view.picked];
   const found = await Promise.all(keys.map(detailsOf));
-  if (keys.join() !== view.picked.join()) return; // the choice has changed meanwhile
+  if (keys.join() !== view.picked.join()) return; // the selection has changed meanwhile
   const rows = keys.map((key) => rowOf.get(key));
   const colours = curveColours(keys);
   const drawn = keys.map((key, place) => ({ key, place, curves: found[place]?.curves })).filter((one) => one.curves);

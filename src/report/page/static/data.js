@@ -1,4 +1,4 @@
-// The rows of the table, which of them the filters let through, and the details of single runs.
+// The rows of the table, filtering, and the details of single runs.
 
 const columns = data.columns;
 const settings = data.settings;
@@ -29,7 +29,7 @@ function searchText(row) {
   return [...words, ...settings.map((one) => settingText(one, row))].join(" ").toLowerCase();
 }
 
-/** The rows that the filters let through, in the table's order. */
+/** The rows that match the filters, in the table's order. */
 function shownRows() {
   const words = view.text.toLowerCase().split(/\s+/).filter(Boolean);
   const levels = Object.entries(view.levels).filter(([, places]) => places.length);

@@ -1,4 +1,4 @@
-// Elements without markup: children that are strings become text, never HTML.
+// Creation of elements; strings become text nodes, never HTML.
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);

@@ -1,4 +1,4 @@
-// How values are written, and what a theme's colours are.
+// Formatting of values, and colours of the theme.
 
 const DASH = "\u2013";
 

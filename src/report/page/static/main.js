@@ -1,4 +1,4 @@
-// How it all begins, and what happens when the choice changes.
+// Start-up, and updates when the filters or the selection change.
 
 const THEME = "sweep-report-theme";
 
@@ -7,7 +7,7 @@ function changed() {
   const rows = shownRows();
   filterTable(rows);
   showFilters();
-  byId("effects-count").textContent = `of the ${rows.length} runs that the filters let through; pruned runs do not count in means`;
+  byId("effects-count").textContent = `of the ${rows.length} runs that match the filters; pruned runs do not count in means`;
   outdate("overview-plot", "parallel", "main-effects", "pairs", "scatter");
 }
 
@@ -28,7 +28,7 @@ function buildChoices() {
   });
 }
 
-/** The same setting both ways would be a line: the other one gives way. */
+/** If both axes would get the same setting, swap them. */
 function choosePair(place, name) {
   if (view.pair[1 - place] === name) view.pair[1 - place] = view.pair[place];
   view.pair[place] = name;
@@ -66,7 +66,7 @@ function recolour() {
   outdate();
 }
 
-/** Links within the page scroll, and leave the address to the view. */
+/** Links within the page scroll without changing the address, which stores the view. */
 function keepAddress() {
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.('a[href^="#"]');
@@ -101,7 +101,7 @@ function start() {
   showRun();
   watch();
   window.addEventListener("resize", () => outdate());
-  // the script of Plotly comes after this one: all of it must be there
+  // the script element of Plotly comes after this one and must be parsed completely
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", () => setTimeout(readPlotly));
   else setTimeout(readPlotly);
 }

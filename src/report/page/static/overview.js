@@ -1,4 +1,4 @@
-// The picture that the page opens with: every run as a point, and which run leads.
+// The overview plot: every run as a point, and the best run so far.
 
 const TEST_MEASURE = "test_accuracy_best_val_acc";
 
@@ -11,7 +11,7 @@ function ranksBefore(value, other) {
   return data.lower_is_better ? value < other : value > other;
 }
 
-/** The rows at which the lead changes, in the order of the table; pruned runs never lead. */
+/** The rows that are the best so far, in the order of the table; pruned runs do not count. */
 function leads(rows) {
   const values = columns[data.rank.column];
   const changes = [];
@@ -22,7 +22,7 @@ function leads(rows) {
   return changes;
 }
 
-/** The leading row of each architecture. */
+/** The best row of each architecture. */
 function leaders(rows) {
   return shownModels(rows)
     .map((model) => leads(rows.filter((row) => models[row] === model)).at(-1))
@@ -44,7 +44,7 @@ function pointTrace(model, rows, numberOf) {
   };
 }
 
-/** The test accuracy of the run that leads after each run, as a step line. */
+/** The test accuracy of the best run so far, as a step line. */
 function leadTrace(rows, numberOf) {
   const changes = leads(rows);
   const ends = [...changes, rows.at(-1)];

@@ -2,7 +2,7 @@
 
 const SPREAD = 24; // pixels
 const EDGE = { left: 14, right: 110, top: 40, bottom: 18 };
-let brush = null; // where a drag on the last axis began
+let brush = null; // start of a drag on the last axis
 
 function drawParallel(target, rows) {
   const axes = [...varied.map(settingAxis), measureAxis()];
@@ -11,7 +11,7 @@ function drawParallel(target, rows) {
   axes.forEach((one, place) => {
     one.x = EDGE.left + (place * (size.width - EDGE.left - EDGE.right)) / Math.max(1, axes.length - 1);
   });
-  const focused = target.querySelector(":focus")?.dataset.level; // the buttons are made anew
+  const focused = target.querySelector(":focus")?.dataset.level; // the buttons are recreated
   target.replaceChildren(...parallelParts(axes, size));
   if (focused) target.querySelector(`[data-level="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   target.setAttribute("aria-label", `${rows.length} runs across ${axes.length} axes`);
@@ -37,7 +37,7 @@ function measureAxis() {
 function numberSpread(values, mayBeLog = false) {
   const there = values.filter((value) => value !== null);
   const [low, high] = [Math.min(...there), Math.max(...there)];
-  const log = mayBeLog && low > 0 && high / low > 100; // rates that a search drew
+  const log = mayBeLog && low > 0 && high / low > 100; // for example learning rates of a search
   const on = (value) => (log ? Math.log(value) : value);
   const spread = (value) =>
     value === null ? null : high > low ? (on(value) - on(low)) / (on(high) - on(low)) : 0.5;

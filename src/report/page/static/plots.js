@@ -14,13 +14,13 @@ function readPlotly() {
 const sight = new IntersectionObserver((entries) => {
   for (const entry of entries) {
     const plot = plots.get(entry.target.id);
-    if (plot?.target === entry.target) plot.near = entry.isIntersecting; // not of one that is gone
+    if (plot?.target === entry.target) plot.near = entry.isIntersecting; // ignore removed elements
   }
   drawStale();
 }, { rootMargin: "300px" });
 
 /**
- * draw(element, rows): what the plot shows of the rows that the filters let through.
+ * draw(element, rows): draws the rows that match the filters.
  * heightOf(element, rows): its height in pixels as Plotly will draw it, 0 if there is nothing to draw;
  * null for a plot that is not drawn by Plotly.
  */

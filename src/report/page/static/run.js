@@ -1,9 +1,9 @@
-// One run in full: settings, command, confusion matrix, worst classes, mistakes, t-SNE.
+// Details of one run: settings, command, confusion matrix, worst classes, mistakes, t-SNE.
 
 async function showRun() {
   const key = view.open;
   const target = byId("details");
-  if (key === null) return target.replaceChildren(element("p", { class: "quiet" }, "No run is chosen."));
+  if (key === null) return target.replaceChildren(element("p", { class: "quiet" }, "No run is selected."));
   const details = (await detailsOf(key)) ?? {};
   if (key !== view.open) return;
   const row = rowOf.get(key);
@@ -72,7 +72,7 @@ async function writeToClipboard(text) {
     field.value = text;
     document.body.append(field);
     field.select();
-    const done = document.execCommand("copy"); // browsers without a clipboard for files
+    const done = document.execCommand("copy"); // browsers without a clipboard API for file://
     field.remove();
     return done;
   }
@@ -92,7 +92,7 @@ function classesOf(details) {
     ? element("div", { id: "confusion", class: "plot" })
     : element("p", { class: "quiet" }, details.no_confusion ?? "The table has no confusion matrices; run folders do."));
   const right = element("figure", { class: "card" }, element("figcaption", {}, element("b", {}, "Worst classes.")));
-  right.append(details.worst ? worstTable(details.worst) : element("p", { class: "quiet" }, "Not known."));
+  right.append(details.worst ? worstTable(details.worst) : element("p", { class: "quiet" }, "Unknown."));
   return element("div", { class: "two" }, left, right);
 }
 
@@ -130,7 +130,7 @@ function drawConfusion(target, counts) {
 
 function mistakesOf(row, details) {
   const head = element("h3", {}, "Most confident mistakes");
-  if (!details.mistakes) return [head, instead("images", row, "Pictures are kept of the best runs of each architecture.")];
+  if (!details.mistakes) return [head, instead("images", row, "Images are stored for the best runs of each architecture.")];
   if (!details.mistakes.length) return [head, element("p", {}, "It made no mistake.")];
   return [head, element("ul", { class: "gallery" }, ...details.mistakes.map(mistake))];
 }
@@ -208,7 +208,7 @@ function backToTable() {
 
 function togglePicked(key) {
   view.picked = view.picked.includes(key) ? view.picked.filter((one) => one !== key) : [...view.picked, key];
-  say(view.picked.includes(key) ? "added to the learning curves" : "taken out of the learning curves");
+  say(view.picked.includes(key) ? "added to the learning curves" : "removed from the learning curves");
   remember();
   showPicked();
 }
@@ -220,7 +220,7 @@ function showPicked() {
     const label = runLabel(rowOf.get(key));
     return element("span", {},
       element("span", { class: "dot", style: { "--c": colours[place] } }), label,
-      element("button", { type: "button", "aria-label": `Take out ${label}`, onclick: () => togglePicked(key) }, "\u00d7"));
+      element("button", { type: "button", "aria-label": `Remove ${label}`, onclick: () => togglePicked(key) }, "\u00d7"));
   }));
   outdate("curves-plot");
 }

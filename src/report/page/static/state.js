@@ -1,14 +1,14 @@
-// The choices of the reader. They are kept in the address, for a reload or a bookmark.
+// The view: filters, sorting and selected runs, stored in the address for reloads and bookmarks.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 
 const view = {
   text: "",
-  levels: {}, // by setting: the places of the levels that are let through
+  levels: {}, // by setting: indices of the selected levels
   ranges: {}, // by setting or measure: [low, high], null for an open end
   sort: [data.rank.column, data.lower_is_better ? 1 : -1],
   picked: data.chosen, // keys of the runs whose curves are compared
-  open: data.chosen[0] ?? null, // key of the run that is shown in full
+  open: data.chosen[0] ?? null, // key of the run shown in detail
   measure: data.rank.column,
   pair: ["learning_rate", "weight_decay"],
 };
@@ -23,7 +23,7 @@ function restore() {
       if (name in kept && sameKind(view[name], kept[name])) view[name] = kept[name];
     }
   } catch {
-    return; // an address that somebody cut short
+    return; // a truncated address
   }
   forgetUnknown();
 }
@@ -32,7 +32,7 @@ function sameKind(one, other) {
   return Array.isArray(one) === Array.isArray(other) && (one === null || typeof one === typeof other);
 }
 
-/** Drop what the page no longer has: an address may come from an older one. */
+/** Drop unknown names and keys, since the address may come from an older page. */
 function forgetUnknown() {
   const known = new Set(data.columns.key);
   const columns = new Set(data.settings.map((one) => one.name));
@@ -52,7 +52,7 @@ function remember() {
   try {
     history.replaceState(null, "", address);
   } catch {
-    location.replace(address); // browsers that guard file:// more strictly
+    location.replace(address); // browsers that forbid replaceState for file://
   }
 }
 

@@ -1,4 +1,4 @@
-// The table of all runs: a row for each, made once; sorting moves rows, filtering hides them.
+// The table of all runs: rows are created once; sorting moves them, filtering hides them.
 
 const TABLE_MEASURES = [
   data.rank.column, "val_accuracy", "test_accuracy_best_val_acc",
@@ -18,7 +18,7 @@ const tableColumns = [
   ...TABLE_MEASURES.map((name) => ({ name, words: SHORT[name] ?? measureOf[name].words, text: false })),
 ];
 let rowElements = [];
-let active = 0; // the row that the Tab key reaches
+let active = 0; // the row that receives focus with Tab
 
 function buildTable() {
   const heads = tableColumns.map((column) =>

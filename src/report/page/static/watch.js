@@ -1,7 +1,7 @@
-// While the sweep runs the file is written again and again: read it again, where the reader was.
+// While the sweep runs the file is rewritten: reload it and restore the scroll position.
 
 const SCROLL = "sweep-report-scroll";
-const IDLE_SECONDS = 3; // nobody is interrupted in typing or scrolling
+const IDLE_SECONDS = 3; // no reload during typing or scrolling
 let touched = 0;
 let paused = false;
 
@@ -9,7 +9,7 @@ function watch() {
   restoreScroll();
   if (!data.watch) return;
   const button = element("button", { type: "button", class: "plain", id: "pause", onclick: pause }, "Pause");
-  byId("watch").append(` The sweep runs: read again every ${Math.round(data.watch)} s. `, button);
+  byId("watch").append(` The sweep runs: reloaded every ${Math.round(data.watch)} s. `, button);
   for (const kind of ["pointerdown", "keydown", "wheel", "touchmove"]) {
     window.addEventListener(kind, () => { touched = performance.now(); }, { passive: true });
   }
@@ -18,7 +18,7 @@ function watch() {
 
 function pause() {
   paused = !paused;
-  byId("pause").textContent = paused ? "Go on" : "Pause";
+  byId("pause").textContent = paused ? "Resume" : "Pause";
 }
 
 function readAgain() {

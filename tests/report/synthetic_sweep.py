@@ -1,6 +1,6 @@
-"""A sweep of 864 cells as trainings leave it, made up: folders, histories, predictions, failures.
+"""Write the run folders of a synthetic sweep: configs, histories, predictions, failures.
 
-Its numbers are drawn to look like those of a sweep; nothing in them was measured.
+The numbers are random, and resemble those of a real sweep.
 """
 
 import json
@@ -20,7 +20,7 @@ from src.runs.run_folder import RunFolder
 from src.sweep import grid
 
 _starts = count(1)
-EVIL = "</script><img src=x onerror=window.evil=1><b>bold</b>"
+MARKUP = "</script><img src=x onerror=window.evil=1><b>bold</b>"
 _BASE = {"resnet": 0.78, "cnn": 0.80, "vit": 0.70}
 _RATE = {0.01: -0.16, 0.001: 0.015, 0.0001: 0.0, 0.00001: -0.13}
 _DECAY = {0.01: -0.012, 0.001: 0.006, 0.0001: 0.002, 0.00001: 0.0}
@@ -29,7 +29,7 @@ _SCHEDULE = {"exponential": 0.0, "step": 0.004, "cosine": 0.007}
 
 
 def configs() -> list[RunConfig]:
-    """The reference grid on the built-in stand-in for CIFAR-10."""
+    """Return the reference grid on the synthetic data set."""
     return [replace(one, base_dataset_path="synthetic") for one in grid.expand(grid.REFERENCE)]
 
 
@@ -42,28 +42,28 @@ def make(
     pruned: int = 0,
     missing: int = 0,
 ) -> Path:
-    """Write the folders of `cells`; the last trainings of them are missing, failed and pruned."""
+    """Write the run folders of `cells`; randomly chosen ones are missing, failed or pruned."""
     by_id: dict[str, list[RunConfig]] = {}
     for config in cells or configs():
         by_id.setdefault(config.id, []).append(config)
     names = list(by_id)
-    # not the last rows alone: every architecture is to have some
-    odd = np.random.default_rng(1).permutation(len(names))
-    absent = {names[place] for place in odd[:missing]}
-    broken = [names[place] for place in odd[missing : missing + failed]]
-    cut = {names[place] for place in odd[missing + failed : missing + failed + pruned]}
+    # a random order, so that every architecture has some
+    order = np.random.default_rng(1).permutation(len(names))
+    absent = {names[place] for place in order[:missing]}
+    failed_ids = [names[place] for place in order[missing : missing + failed]]
+    pruned_ids = {names[place] for place in order[missing + failed : missing + failed + pruned]}
     for number, (run_id, members) in enumerate(by_id.items()):
         if run_id in absent:
             continue
-        folder = _begun(runs_dir, members)
-        if run_id in broken:
-            _fail(folder, broken.index(run_id))
+        folder = _start(runs_dir, members)
+        if run_id in failed_ids:
+            _fail(folder, failed_ids.index(run_id))
         else:
-            _finish(folder, members[0], np.random.default_rng(number), labels, run_id in cut)
+            _finish(folder, members[0], np.random.default_rng(number), labels, run_id in pruned_ids)
     return runs_dir
 
 
-def _begun(runs_dir: Path, members: list[RunConfig]) -> Path:
+def _start(runs_dir: Path, members: list[RunConfig]) -> Path:
     folder = RunFolder.of(members[0], runs_dir)
     for config in members:
         path = folder.path / "cells" / f"{config.cell}.json"
@@ -80,7 +80,7 @@ def _begun(runs_dir: Path, members: list[RunConfig]) -> Path:
 
 def _fail(folder: Path, number: int) -> None:
     kinds = [("OutOfMemoryError", "CUDA out of memory"), ("non-finite loss", "in epoch 3")]
-    kinds += [("ValueError", EVIL)]
+    kinds += [("ValueError", MARKUP)]
     kind, message = kinds[number % 3]
     failure = {"kind": kind, "message": message, "traceback": "Traceback ..."}
     (folder / "failure.json").write_text(json.dumps(failure))
@@ -89,18 +89,24 @@ def _fail(folder: Path, number: int) -> None:
 
 
 def _finish(
-    folder: Path, config: RunConfig, random: np.random.Generator, labels: np.ndarray, cut: bool
+    folder: Path,
+    config: RunConfig,
+    random: np.random.Generator,
+    labels: np.ndarray,
+    pruned_ids: bool,
 ) -> None:
     accuracy = _accuracy(config, random)
-    epochs = 15 if cut else int(random.integers(35, config.num_epochs + 1))
+    epochs = 15 if pruned_ids else int(random.integers(35, config.num_epochs + 1))
     history = _history(accuracy, epochs, random)
     (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
-    found = _predict(labels, accuracy - 0.008, random)
-    np.savez(folder / "predictions.npz", allow_pickle=False, **found)
-    right = found["labels"] == found["predictions"]
-    name = "pruned.json" if cut else "result.json"
-    result = _result(config, history, right, found["labels"], random)
-    (folder / name).write_text(json.dumps(result | {"stop_reason": "pruned"} if cut else result))
+    table = _predict(labels, accuracy - 0.008, random)
+    np.savez(folder / "predictions.npz", allow_pickle=False, **table)
+    correct = table["labels"] == table["predictions"]
+    name = "pruned.json" if pruned_ids else "result.json"
+    result = _result(config, history, correct, table["labels"], random)
+    (folder / name).write_text(
+        json.dumps(result | {"stop_reason": "pruned"} if pruned_ids else result)
+    )
 
 
 def _accuracy(config: RunConfig, random: np.random.Generator) -> float:
@@ -113,9 +119,9 @@ def _accuracy(config: RunConfig, random: np.random.Generator) -> float:
 
 def _history(accuracy: float, epochs: int, random: np.random.Generator) -> list[dict[str, Any]]:
     epoch = np.arange(1, epochs + 1)
-    grown = accuracy - (accuracy - 0.2) * np.exp(-epoch / 9)
-    val = grown + random.normal(0, 0.008, epochs)
-    train = np.minimum(0.999, grown + 0.0018 * epoch)
+    expected = accuracy - (accuracy - 0.2) * np.exp(-epoch / 9)
+    val = expected + random.normal(0, 0.008, epochs)
+    train = np.minimum(0.999, expected + 0.0018 * epoch)
     columns = {
         "train_accuracy": train,
         "val_accuracy": val,
@@ -132,18 +138,18 @@ def _history(accuracy: float, epochs: int, random: np.random.Generator) -> list[
 def _predict(
     labels: np.ndarray, accuracy: float, random: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    hard = np.array([0.02, 0.06, -0.07, -0.14, -0.02, -0.08, 0.05, 0.04, 0.07, 0.05])
-    right = random.random(len(labels)) < accuracy + hard[labels]
-    friends = np.array([8, 9, 4, 5, 2, 3, 3, 4, 0, 1])
-    other = np.where(random.random(len(labels)) < 0.5, friends[labels], (labels + 3) % 10)
-    guesses = np.where(right, labels, other)
-    sure = random.uniform(0.35, 1, len(labels))
-    probabilities = np.repeat((1 - sure[:, None]) / 9, 10, axis=1)
-    probabilities[np.arange(len(labels)), guesses] = sure
-    features = np.eye(10, 12)[guesses] * 3 + random.normal(0, 0.7, (len(labels), 12))
+    class_offsets = np.array([0.02, 0.06, -0.07, -0.14, -0.02, -0.08, 0.05, 0.04, 0.07, 0.05])
+    correct = random.random(len(labels)) < accuracy + class_offsets[labels]
+    similar_class = np.array([8, 9, 4, 5, 2, 3, 3, 4, 0, 1])
+    other = np.where(random.random(len(labels)) < 0.5, similar_class[labels], (labels + 3) % 10)
+    predictions = np.where(correct, labels, other)
+    confidence = random.uniform(0.35, 1, len(labels))
+    probabilities = np.repeat((1 - confidence[:, None]) / 9, 10, axis=1)
+    probabilities[np.arange(len(labels)), predictions] = confidence
+    features = np.eye(10, 12)[predictions] * 3 + random.normal(0, 0.7, (len(labels), 12))
     return {
         "labels": labels,
-        "predictions": guesses,
+        "predictions": predictions,
         "probabilities": probabilities.astype(np.float16),
         "features": features.astype(np.float16),
     }
@@ -152,7 +158,7 @@ def _predict(
 def _result(
     config: RunConfig,
     history: list[dict[str, Any]],
-    right: np.ndarray,
+    correct: np.ndarray,
     labels: np.ndarray,
     random: np.random.Generator,
 ) -> dict[str, Any]:
@@ -162,11 +168,11 @@ def _result(
     result |= {"stop_reason": "completed", "train_seconds": 11.5 * len(history)}
     result |= {"images_per_second": float(random.normal(3400, 90)), "device": "NVIDIA A100"}
     result |= {"precision": "bfloat16", "git_commit": "1a2b3c4", "test_images": len(labels)}
-    per_class = {name: float(right[labels == k].mean()) for k, name in enumerate(CLASSES)}
+    per_class = {name: float(correct[labels == k].mean()) for k, name in enumerate(CLASSES)}
     for kind in CHECKPOINT_KINDS:
         worse = 0.0 if kind == "best_val_acc" else float(random.uniform(0, 0.01))
-        result[f"test_accuracy_{kind}"] = float(right.mean()) - worse
-        result[f"test_loss_{kind}"] = 2.5 * (1 - float(right.mean()) + worse)
+        result[f"test_accuracy_{kind}"] = float(correct.mean()) - worse
+        result[f"test_loss_{kind}"] = 2.5 * (1 - float(correct.mean()) + worse)
         result[f"test_per_class_accuracy_{kind}"] = float(np.mean(list(per_class.values()))) - worse
         for name, value in per_class.items():
             result[f"test_per_class_accuracy_{name}_{kind}"] = value
@@ -176,7 +182,7 @@ def _result(
 
 
 def table_of_grid(accuracy: Callable[[float, str, bool], float], **columns: Any) -> pd.DataFrame:
-    """The runs of a grid, with the accuracy that a function of rate, schedule, augmented gives."""
+    """Return the table of a grid with accuracies from a function of rate, schedule, augmented."""
     rows = [
         {
             "Modelname": "cnn",
@@ -190,8 +196,8 @@ def table_of_grid(accuracy: Callable[[float, str, bool], float], **columns: Any)
         }
         for rate, schedule, augmented in product(RATES, SCHEDULES, (False, True))
     ]
-    found = pd.DataFrame(rows)
-    found["best_val_accuracy"] = [
+    table = pd.DataFrame(rows)
+    table["best_val_accuracy"] = [
         accuracy(row["learning_rate"], row["scheduler"], row["augmentation"]) for row in rows
     ]
-    return found.assign(**{TEST_ACCURACY: found["best_val_accuracy"]})
+    return table.assign(**{TEST_ACCURACY: table["best_val_accuracy"]})
