@@ -201,11 +201,12 @@ def test_targets_of_make(command: Run, copy: Path, environment: dict[str, str], 
 
 
 def test_every_command_is_accounted_for() -> None:
-    """The rehearsal scripts are run by the cluster fixture; the rest above."""
+    """The rehearsal scripts are run by tests/conftest.py and tests/chaos; the rest above."""
     of_readme = commands_of("README.md")
     assert [line for line in of_readme if line.startswith("make")] == ["make demo", "make test"]
     scripts = [line.split()[0] for line in COMMANDS if "rehearsal" in line]
-    assert scripts == [f"slurm_cluster/rehearsal/{name}.sh" for name in ("up", "down")]
+    names = ("up", "down", "nfs/up", "nfs/on", "nfs/down")
+    assert scripts == [f"slurm_cluster/rehearsal/{name}.sh" for name in names]
     for line in COMMANDS:
         assert line.split()[0] in ("make", "python", "sbatch", "bash", *scripts)
     of_recipes = [line for line in COMMANDS if RECIPE in line]
