@@ -128,13 +128,22 @@ def _temporary(path: Path) -> Iterator[Any]:
             os.fchmod(file.fileno(), allowed(0o666))  # NamedTemporaryFile creates it with 0600
             yield file
         finally:
-            Path(file.name).unlink(missing_ok=True)
+            try:
+                file.close()  # or an NFS client only renames what is unlinked, and may leave it
+            finally:
+                Path(file.name).unlink(missing_ok=True)
 
 
-def write(path: Path, save: Callable[[IO[bytes]], object], keep_before: Path | None = None) -> None:
+def write(
+    path: Path,
+    save: Callable[[IO[bytes]], object],
+    keep_before: Path | None = None,
+    before_rename: Callable[[], object] = lambda: None,
+) -> None:
     """Write `path` with `save(file)`: readers see the old file or the new one, never a part.
 
     keep_before: new name of the existing file, if there is one.
+    before_rename: called when everything is on the disk; if it raises, nothing is replaced.
     """
     with _reporting_full_disk(path, save), _temporary(path) as file:
         watched = _Watched(file)
@@ -143,6 +152,7 @@ def write(path: Path, save: Callable[[IO[bytes]], object], keep_before: Path | N
         except RuntimeError as error:
             raise watched.error or error from error
         _sync(file)
+        before_rename()
         if keep_before and path.exists():
             with suppress(FileNotFoundError):  # on NFS: it has been renamed, see above
                 os.replace(path, keep_before)
@@ -188,9 +198,9 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
     return os.path.samestat(found, ours) and found.st_mtime_ns == ours.st_mtime_ns
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically."""
-    write(path, lambda file: file.write(text.encode()))
+def write_text(path: Path, text: str, before_rename: Callable[[], object] = lambda: None) -> None:
+    """Write `text` as UTF-8, atomically. before_rename: as of `write`."""
+    write(path, lambda file: file.write(text.encode()), before_rename=before_rename)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -236,6 +246,19 @@ def read_json(path: Path | str) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def names_in(folder: Path | str) -> list[str]:
+    """The names in a folder; none if it does not exist. Raises OSError if it cannot be read.
+
+    On NFS the list is fresh, since opening a folder makes a client ask the server. `Path.glob`
+    takes a folder that cannot be read for an empty one, and `Path.exists` may be told by the
+    client's cache for a minute that a file of another machine does not exist.
+    """
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def sync_folder(folder: Path) -> None:
