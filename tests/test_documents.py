@@ -207,11 +207,12 @@ def test_documented_make_targets_exist(
 
 
 def test_every_documented_command_is_covered_by_a_test() -> None:
-    """The rehearsal scripts run in the cluster fixture, all others in the tests above."""
+    """The rehearsal scripts run in fixtures and in tests/chaos, all others in the tests above."""
     of_readme = commands_of("README.md")
     assert [line for line in of_readme if line.startswith("make")] == ["make demo", "make test"]
     scripts = [line.split()[0] for line in COMMANDS if "rehearsal" in line]
-    assert scripts == [f"slurm_cluster/rehearsal/{name}.sh" for name in ("up", "down")]
+    names = ("up", "down", "nfs/up", "nfs/on", "nfs/down")
+    assert scripts == [f"slurm_cluster/rehearsal/{name}.sh" for name in names]
     for line in COMMANDS:
         assert line.split()[0] in ("make", "python", "sbatch", "bash", *scripts)
     of_instructions = [line for line in COMMANDS if INSTRUCTIONS_MODEL in line]

@@ -130,25 +130,35 @@ def _temporary(path: Path) -> Iterator[Any]:
             os.fchmod(file.fileno(), allowed(0o666))  # NamedTemporaryFile creates it with 0600
             yield file
         finally:
-            Path(file.name).unlink(missing_ok=True)
+            try:
+                file.close()  # or an NFS client only renames what is unlinked, and may leave it
+            finally:
+                Path(file.name).unlink(missing_ok=True)
 
 
 def write(
     path: Path,
     save: Callable[[IO[bytes]], object],
     keep_before: Path | None = None,
+    before_rename: Callable[[], object] = lambda: None,
     *,
     patient: bool = True,
 ) -> None:
     """Write `path` with `save(file)`: readers see the old file or the new one, never a part.
 
-    keep_before: new name of the existing file, if there is one. patient: wait if the file system
-    fails, as `_waiting` says; `save` is then called again.
+    keep_before: new name of the existing file, if there is one. before_rename: called when
+    everything is on the disk; if it raises, nothing is replaced. patient: wait if the file system
+    fails, as `_waiting` says; `save` and `before_rename` are then called again.
     """
     waiting = _waiting if patient else _once
     with _reporting_full_disk(path, save), ExitStack() as stack:
         file = waiting(lambda: _saved(path, save, stack))
-        waiting(lambda: _replace(file, path, keep_before))
+
+        def rename() -> None:
+            before_rename()
+            _replace(file, path, keep_before)
+
+        waiting(rename)
     waiting(lambda: sync_folder(path.parent))
 
 
@@ -207,8 +217,7 @@ def _saved(path: Path, save: Callable[[IO[bytes]], object], stack: ExitStack) ->
             save(watched)  # type: ignore[arg-type]
         except RuntimeError as error:
             raise watched.error or error from error
-        file.flush()
-        os.fsync(file.fileno())
+        _sync(file)
         stack.push(own.pop_all())
     return file
 
@@ -249,9 +258,15 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
     return os.path.samestat(found, ours) and found.st_mtime_ns == ours.st_mtime_ns
 
 
-def write_text(path: Path, text: str, *, patient: bool = True) -> None:
-    """Write `text` as UTF-8, atomically."""
-    write(path, lambda file: file.write(text.encode()), patient=patient)
+def write_text(
+    path: Path,
+    text: str,
+    before_rename: Callable[[], object] = lambda: None,
+    *,
+    patient: bool = True,
+) -> None:
+    """Write `text` as UTF-8, atomically. The options are those of `write`."""
+    write(path, lambda file: file.write(text.encode()), None, before_rename, patient=patient)
 
 
 def write_json(path: Path, value: Mapping[str, Any], *, patient: bool = True) -> None:
@@ -299,6 +314,19 @@ def read_json(path: Path | str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def names_in(folder: Path | str) -> list[str]:
+    """The names in a folder; none if it does not exist. Raises OSError if it cannot be read.
+
+    On NFS the list is fresh, since opening a folder makes a client ask the server. `Path.glob`
+    takes a folder that cannot be read for an empty one, and `Path.exists` may be told by the
+    client's cache for a minute that a file of another machine does not exist.
+    """
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and links in `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -306,3 +334,8 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -18,8 +18,17 @@ class HistoryFile(Tracker):
         self._trained = True
 
     def epoch(self, rows: Sequence[Row]) -> None:
+        """Write the rows, unless another process has taken the run over: also while we write.
+
+        A process that was cut off from the file system in the middle of this goes on where it
+        was: the process that has taken the run over then has removed the file being written.
+        """
         self.lease.ensure_held()
-        self.folder.write_history(rows)
+        try:
+            self.folder.write_history(rows, before_rename=self.lease.ensure_held)
+        except FileNotFoundError:
+            self.lease.ensure_held()
+            raise
 
     def before_save(self) -> None:
         self.lease.ensure_held()

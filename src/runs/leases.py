@@ -46,7 +46,7 @@ class Lease:
 
     def ensure_held(self) -> None:
         """Raise LeaseLost if another process has taken the run over."""
-        if _file(self.folder, self.number + 1).exists():
+        if max(attempt_numbers(self.folder), default=0) > self.number:
             raise LeaseLost(f"attempt {self.number} of {self.folder.name} was taken over")
 
     def end(self, how: str, **details: str) -> None:
@@ -98,12 +98,19 @@ def acquire(folder: Path, *, known_dead: Record | None = None) -> Lease | None:
     return Lease(folder, number, record)
 
 
+def attempt_numbers(folder: Path | str) -> list[int]:
+    """The numbers of all attempts at the run in `folder`, in ascending order."""
+    names = files.names_in(f"{folder}/{paths.ATTEMPTS}")
+    stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+    return sorted(int(stem) for stem in stems if stem.isdigit())
+
+
 def latest(folder: Path) -> Record | None:
     """The record of the newest attempt at a run. Returns None if there was none."""
-    numbers = [int(p.stem) for p in (folder / paths.ATTEMPTS).glob("*.json") if p.stem.isdigit()]
-    if not numbers:
+    newest = max(attempt_numbers(folder), default=0)
+    if not newest:
         return None
-    return files.read_json(_file(folder, max(numbers))) or {"attempt": max(numbers)}
+    return files.read_json(_file(folder, newest)) or {"attempt": newest}
 
 
 def may_be_alive(record: Record) -> bool:
@@ -142,7 +149,7 @@ def wait_for_stalled(folders: Iterable[Path], stop: Callable[[], bool]) -> dict[
 
 def count_failed_attempts(folder: Path) -> int:
     """How many attempts at the run in `folder` have failed."""
-    records = map(files.read_json, (folder / paths.ATTEMPTS).glob("*.json"))
+    records = (files.read_json(_file(folder, number)) for number in attempt_numbers(folder))
     return sum(record is not None and record.get("ended") == "failed" for record in records)
 
 

@@ -1,7 +1,7 @@
 """Run folders: the files of one run, and how they are read and written."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -89,10 +89,12 @@ class RunFolder:
             return []
         return [json.loads(line) for line in lines]
 
-    def write_history(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Replace history.jsonl."""
+    def write_history(
+        self, rows: Sequence[dict[str, Any]], before_rename: Callable[[], object] = lambda: None
+    ) -> None:
+        """Replace history.jsonl. before_rename: as of `files.write`."""
         text = "".join(json.dumps(row) + "\n" for row in rows)
-        files.write_text(self.path / paths.HISTORY, text)
+        files.write_text(self.path / paths.HISTORY, text, before_rename)
 
     def write_weights(self, kind: str, weights: dict[str, Any]) -> None:
         """Write a state dict that torch.load(weights_only=True) reads."""
@@ -111,9 +113,11 @@ class RunFolder:
 
     def write_result(self, result: dict[str, Any]) -> bool:
         """Publish the result, once. Returns False if another process already has."""
-        if self.result() is None:
-            (self.path / paths.RESULT).unlink(missing_ok=True)  # damaged
-        published = files.write_once(self.path / paths.RESULT, files.to_json(result).encode())
+        path = self.path / paths.RESULT
+        # what did not exist is not removed: another process may have published it since
+        if path.exists() and self.result() is None:
+            path.unlink(missing_ok=True)  # damaged
+        published = files.write_once(path, files.to_json(result).encode())
         self.forget_outcome()
         return published
 
@@ -138,5 +142,8 @@ def all_runs(runs_dir: Path, model: str = "*") -> Iterator[RunFolder]:
     """
     if not runs_dir.is_dir():
         raise UserError(f"--runs {str(runs_dir)!r}: no such folder")
-    for config in sorted(runs_dir.glob(f"{model}/*/{paths.CONFIG}")):
-        yield RunFolder(config.parent)
+    models = sorted(files.names_in(runs_dir)) if model == "*" else [model]
+    for one in models:
+        for name in sorted(files.names_in(runs_dir / one)):
+            if (runs_dir / one / name / paths.CONFIG).exists():
+                yield RunFolder(runs_dir / one / name)

@@ -56,13 +56,13 @@ class Snapshot:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._folder = str(path)  # thousands are read at once: a Path for each file is slow
-        self.names = frozenset(_names(self._folder))
+        self.names = frozenset(files.names_in(self._folder))
         self.result = self._numbers(paths.RESULT)
         self.alive = False
         """Whether the newest attempt may be training the run."""
         if self.result is None and self.attempts:
             # the result is written before the attempt is ended: read it again after the attempts
-            self.names = frozenset(_names(self._folder))
+            self.names = frozenset(files.names_in(self._folder))
             self.result = self._numbers(paths.RESULT)
             self.alive = self.result is None and leases.may_be_alive(self.attempts[-1].record)
         self.pruned = self._numbers(paths.PRUNED)
@@ -70,14 +70,14 @@ class Snapshot:
     @cached_property
     def attempts(self) -> tuple[Attempt, ...]:
         """All attempts, the newest last."""
-        return tuple(_attempts(f"{self._folder}/{paths.ATTEMPTS}"))
+        return tuple(_attempts(self._folder))
 
     @property
     def tries(self) -> int:
         """Number of attempts."""
         if self.result is None:
             return len(self.attempts)
-        return len(_numbers_of(f"{self._folder}/{paths.ATTEMPTS}"))
+        return len(leases.attempt_numbers(self._folder))
 
     @property
     def state(self) -> State:
@@ -117,20 +117,7 @@ def numbers(path: Path | str) -> Record | None:
 
 
 def _attempts(folder: str) -> Iterator[Attempt]:
-    for number in _numbers_of(folder):
-        path = f"{folder}/{number}.json"
+    for number in leases.attempt_numbers(folder):
+        path = f"{folder}/{paths.ATTEMPTS}/{number}.json"
         written = os.stat(path).st_mtime
         yield Attempt({**(files.read_json(path) or {}), "attempt": number}, written)
-
-
-def _numbers_of(folder: str) -> list[int]:
-    """The numbers of all attempts, in ascending order."""
-    stems = (name.removesuffix(".json") for name in _names(folder) if name.endswith(".json"))
-    return sorted(int(stem) for stem in stems if stem.isdigit())
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []

@@ -27,10 +27,7 @@ def build_optimizer(config: RunConfig, model: nn.Module, rate: Tensor) -> torch.
     else:
         options |= {"amsgrad": config.amsgrad, "capturable": rate.is_cuda}
     kinds = _FAST if config.cpu_kernels else _PLAIN
-    optimizer = kinds[config.optimizer](learns, **options)
-    # torch would warn at the eager steps before the capture, which are meant: see cuda_graphs.py
-    optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
-    return optimizer
+    return kinds[config.optimizer](learns, **options)
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any], rate: Tensor) -> None:

@@ -49,7 +49,12 @@ def no_atomic_rename() -> AbstractContextManager[object]:
             yield file
 
     def write(
-        path: Path, save: Callable[[IO[bytes]], object], keep_before: Path | None = None
+        path: Path,
+        save: Callable[[IO[bytes]], object],
+        keep_before: Path | None = None,
+        before_rename: Callable[[], object] | None = None,
+        *,
+        patient: bool = True,
     ) -> None:
         with files._temporary(path) as file:
             save(file)

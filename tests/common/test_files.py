@@ -139,6 +139,21 @@ def test_failed_rename_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert path.read_bytes() == b"old"
 
 
+def test_only_closed_files_are_unlinked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An NFS client would rename it to .nfs..., and leave that if its machine dies."""
+    unlink = Path.unlink
+
+    def closed(path: Path, missing_ok: bool = False) -> None:
+        opened = {os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
+        assert str(path) not in opened
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", closed)
+    assert files.write_once(tmp_path / "a", b"a")
+    assert not files.write_once(tmp_path / "a", b"b")
+    assert os.listdir(tmp_path) == ["a"]
+
+
 class _Stale(io.FileIO):
     """A file that another NFS client has replaced since it was opened."""
 

@@ -316,7 +316,7 @@ def test_file_system_that_keeps_failing_stops_worker_and_blames_no_node(
     monkeypatch.setattr(files.time, "sleep", pauses.append)
     with monkeypatch.context() as patch:
         patch.setattr(
-            RunFolder, "write_history", lambda self, rows: files.write(self.path / "h", full)
+            RunFolder, "write_history", lambda self, *_, **__: files.write(self.path / "h", full)
         )
         with pytest.raises(
             RestartNeeded, match=r"file system error on node .*Input/output"

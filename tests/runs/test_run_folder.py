@@ -1,19 +1,22 @@
 """Run folders: states, leases, heartbeats, results."""
 
+import errno
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
 from src.common import files
 from src.common.errors import LeaseLost, UserError
 from src.config import RunConfig
-from src.runs import leases
+from src.runs import aggregate, leases
 from src.runs.history import HistoryFile
 from src.runs.run_folder import RunFolder, State, all_runs
 
@@ -92,6 +95,97 @@ def test_only_newest_lease_can_write_history(folder: RunFolder) -> None:
     HistoryFile(folder, second).epoch([{"epoch": 1}])
     assert folder.history() == [{"epoch": 1}]
     second.end("done")
+
+
+def _take_over(folder: RunFolder) -> None:
+    """As another machine does it, to which we have been dead."""
+    (folder.path / "attempts" / "2.json").write_text('{"attempt": 2}')
+    folder.write_history([{"epoch": 1}, {"epoch": 2}])
+
+
+def test_lost_lease_is_noticed_despite_stale_cache(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An NFS client may answer for a minute that a file of another machine does not exist."""
+    lease = leases.acquire(folder.path)
+    assert lease
+    lease.ensure_held()
+    _take_over(folder)
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    with pytest.raises(LeaseLost):
+        lease.ensure_held()
+    lease.end("superseded")
+
+
+def test_history_is_not_replaced_after_lease_is_lost_while_writing(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a machine that was cut off its file system in the middle of a write."""
+    lease = leases.acquire(folder.path)
+    assert lease
+    sync = files._sync
+
+    def cut_off(file: IO[bytes]) -> None:
+        sync(file)
+        monkeypatch.undo()
+        _take_over(folder)
+
+    monkeypatch.setattr(files, "_sync", cut_off)
+    with pytest.raises(LeaseLost):
+        HistoryFile(folder, lease).epoch([{"epoch": 1}])
+    assert folder.history() == [{"epoch": 1}, {"epoch": 2}]
+    lease.end("superseded")
+
+
+def test_removed_temporary_file_means_lost_lease(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine was cut off between the last look at the lease and the rename."""
+    lease = leases.acquire(folder.path)
+    assert lease
+    replace = os.replace
+
+    def cut_off(source: str, target: Path) -> None:
+        monkeypatch.undo()
+        os.unlink(source)
+        _take_over(folder)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", cut_off)
+    with pytest.raises(LeaseLost):
+        HistoryFile(folder, lease).epoch([{"epoch": 1}])
+    assert folder.history() == [{"epoch": 1}, {"epoch": 2}]
+    lease.end("superseded")
+
+
+def test_result_of_other_process_is_not_removed(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or two processes would publish, one after the other: only what was damaged is removed."""
+    unlink, removed = Path.unlink, []
+
+    def note(path: Path, missing_ok: bool = False) -> None:
+        removed.append(path.name)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", note)
+    assert folder.write_result(RESULT)
+    assert "result.json" not in removed
+
+
+@pytest.mark.parametrize("read", [lambda path: list(all_runs(path)), aggregate.collect])
+def test_unreadable_runs_folder_raises(
+    folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], Any]
+) -> None:
+    """An export that is withdrawn for a moment must not give an empty table."""
+
+    def refuse(path: object = ".") -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError):
+        read(tmp_path)
 
 
 def test_lease_of_dead_process_is_taken_over(folder: RunFolder) -> None:
