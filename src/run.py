@@ -10,6 +10,7 @@ for each config that is not done and that no other process holds:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -159,7 +160,7 @@ def _trainer(
     context = TrainerContext(
         checkpoint_dir=folder.path,
         tracker=Trackers(HistoryFile(folder, leased.lease), shown, *mirrors),
-        should_prune=lambda rows: pruner is not None and pruner.should_prune(config, rows),
+        should_prune=partial(pruner.should_prune, config) if pruner else None,
     )
     return Trainer(config, data_of(config), context)
 

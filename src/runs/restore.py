@@ -127,7 +127,7 @@ def _compute_format(result: dict[str, Any] | None, device: torch.device) -> Comp
     return FLOAT32_CONTIGUOUS
 
 
-def _exhaust(work: Generator[None, None, T]) -> T:
+def _exhaust(work: Generator[object, None, T]) -> T:
     while True:
         try:
             next(work)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.common import paths
 from src.common.errors import UserError
 from src.config import RunConfig, from_mapping
 from src.runs.run_folder import RunFolder, all_runs
@@ -27,6 +28,7 @@ class SuccessiveHalvingPruner:
     def __init__(self, halving: SuccessiveHalving, runs_dir: Path) -> None:
         self.halving, self.runs_dir = halving, runs_dir
         self._schedules: dict[Path, str | None] = {}
+        self._histories: dict[Path, tuple[tuple[int, int], list[dict[str, Any]]]] = {}
 
     def should_prune(self, config: RunConfig, rows: Sequence[dict[str, Any]]) -> bool:
         """Whether to stop a run, which is compared once per rung, at the next validation."""
@@ -60,7 +62,19 @@ class SuccessiveHalvingPruner:
             if folder.path not in self._schedules:
                 self._schedules[folder.path] = _schedule_of(folder)
             if self._schedules[folder.path] == ours:
-                yield folder.history()
+                yield self._history(folder)
+
+    def _history(self, folder: RunFolder) -> list[dict[str, Any]]:
+        """The history of a run, read again only if its file was replaced since the last time."""
+        try:
+            file = (folder.path / paths.HISTORY).stat()
+        except FileNotFoundError:
+            return []
+        version = (file.st_ino, file.st_mtime_ns)
+        known = self._histories.get(folder.path)
+        if known is None or known[0] != version:
+            known = self._histories[folder.path] = (version, folder.history())
+        return known[1]
 
 
 def _replay(study: "optuna.Study", rows: Sequence[dict[str, Any]]) -> bool:

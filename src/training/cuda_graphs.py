@@ -17,6 +17,9 @@ import torch
 
 from src.cpu.allocator import keep_freed_memory
 
+WAITING = object()
+"""What the work of a slot yields where it can do nothing until the device is done."""
+
 _WARM_UP_CALLS = 2  # before a step is captured: they allocate what the graph then writes to
 _MAX_QUEUED = 4  # steps that the host may be ahead of the device in one slot
 

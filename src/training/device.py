@@ -9,6 +9,10 @@ import torch
 
 from src.common.errors import NodeFailure, UserError
 
+# Hardware queues of a GPU, 8 unless set before CUDA starts: slots whose streams share a queue wait
+# for each other. There are 32 at most, and as many streams of torch; further slots share them.
+os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
+
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from src.data.device_dataset import BatchSource
 from src.models.classifier import Classifier
+from src.training.cuda_graphs import WAITING
 from src.training.metrics import Metrics, MetricTotals
 from src.training.precision import ComputeFormat
 
@@ -28,7 +29,7 @@ def evaluate(
     samples: Tensor,
     table: Tensor,
     compute_format: ComputeFormat,
-) -> Generator[None, None, Evaluation]:
+) -> Generator[object, None, Evaluation]:
     """Evaluate `model` on images[samples] as it is in eval mode; yields between batches.
 
     table: from data.device_dataset.normalization_table. The model is left in eval mode.
@@ -46,7 +47,7 @@ def evaluate(
         features.append(feature)
     reading = metrics.read()
     while not reading.ready():
-        yield
+        yield WAITING
     return Evaluation(reading.sums(), torch.cat(logits), torch.cat(features))
 
 

@@ -63,7 +63,7 @@ def features(
     model: Classifier,
     table: Tensor,
     compute_format: ComputeFormat,
-) -> Generator[None, None, CachedFeatures]:
+) -> Generator[object, None, CachedFeatures]:
     """The features of images[samples], from the user's cache folder or computed; yields meanwhile.
 
     The model is left in eval mode.

@@ -1,5 +1,6 @@
 """Train many runs on one device: slots that advance in turn, each with one run."""
 
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from src.faults.failure_classes import FailureClass, affects_every_run, classify
 from src.training import memory
 from src.training.concurrency import Concurrency, FixedConcurrency
 from src.training.trainer import Trainer
+
+_IDLE_SECONDS = 1e-4  # each slot has four steps queued, of 0.1 ms or more
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class TrainingGroup:
                     return_freed_memory()
             if finished or stop() or trainer not in self._open:
                 break
+        if self._open and all(trainer.waiting for trainer in self._open):
+            time.sleep(_IDLE_SECONDS)  # rather than to keep a core busy with asking
         images = sum(trainer.images_trained for trainer in self._open)
         self._concurrency.record(self._images_of_closed + images, len(self._open))
 
@@ -130,6 +135,8 @@ class TrainingGroup:
             error = short
         if failure not in (FailureClass.NODE, FailureClass.CUDA):  # it may never come to an end
             trainer.settle()
+        with suppress(OSError, LeaseLost):  # what broke the run is the error to record
+            trainer.context.tracker.flush()
         for one in (error, error.__cause__):
             if one is not None:
                 traceback.clear_frames(one.__traceback__)  # they hold the step's tensors

@@ -16,7 +16,7 @@ from src.data.device_dataset import BatchSource, DeviceDataset, normalization_ta
 from src.data.split import split
 from src.models.classifier import Classifier
 from src.training import feature_cache
-from src.training.cuda_graphs import GraphRunner
+from src.training.cuda_graphs import WAITING, GraphRunner
 from src.training.ema import ExponentialMovingAverage, update_share
 from src.training.evaluation import Evaluation, evaluate, evaluate_batch
 from src.training.initial_weights import is_frozen
@@ -86,7 +86,7 @@ class Learner:
         longest = max(*(last - first for first, last in self.bounds), self._eval_batch)
         self._places = torch.arange(longest, device=device)
 
-    def prepare(self) -> Generator[None, None, None]:
+    def prepare(self) -> Generator[object, None, None]:
         """Do what is needed once before the first epoch; yields between batches.
 
         If only the last layer is trained, on images that are not augmented, its input never
@@ -147,7 +147,7 @@ class Learner:
             )
         self.metrics.reset()
 
-    def validate(self) -> Generator[None, None, MetricTotals]:
+    def validate(self) -> Generator[object, None, MetricTotals]:
         """Metrics on the validation images; yields between batches."""
         self._evaluated.eval()
         self.val_metrics.reset()
@@ -159,10 +159,10 @@ class Learner:
             self.graph_runner.run_step("validate", self._validate_step, min(size, count - first))
         reading = self.val_metrics.read()
         while not reading.ready():
-            yield
+            yield WAITING
         return reading.sums()
 
-    def test(self, weights: Weights) -> Generator[None, None, Evaluation]:
+    def test(self, weights: Weights) -> Generator[object, None, Evaluation]:
         """Evaluate `weights` on the test images. The model keeps these weights."""
         (self.ema.model if self.ema else self.model).load_state_dict(weights)
         return (

@@ -36,6 +36,8 @@ class RunState:
     best: dict[str, BestWeights] = field(default_factory=dict)
     """By checkpoint kind: best_val_acc, best_val_loss, terminal."""
     best_val_accuracy: float = -math.inf
+    pruner_asked: int = 0
+    """The number of epochs after which the pruner was asked last."""
     stop_reason: str | None = None
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "validation": 0.0})
 
@@ -57,6 +59,7 @@ class RunState:
             saved["rows"],
             best,
             saved["best_val_accuracy"],
+            saved.get("pruner_asked", saved["epoch"]),
             saved["stop_reason"],
             saved["seconds"],
         )
@@ -69,6 +72,7 @@ class RunState:
             "rows": self.rows,
             "best": {kind: [best.epoch, best.weights] for kind, best in self.best.items()},
             "best_val_accuracy": self.best_val_accuracy,
+            "pruner_asked": self.pruner_asked,
             "lowest_loss": self.stopping.lowest,
             "without_gain": self.stopping.without_gain,
             "stop_reason": self.stop_reason,

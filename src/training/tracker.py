@@ -25,6 +25,9 @@ class Tracker:
     def before_save(self) -> None:
         """A resume checkpoint is about to be written. An exception prevents it."""
 
+    def flush(self) -> None:
+        """Return once every epoch so far is on the disk. Raises what has failed meanwhile."""
+
 
 class Trackers(Tracker):
     """Passes every event on to several trackers, in order."""
@@ -47,3 +50,7 @@ class Trackers(Tracker):
     def before_save(self) -> None:
         for tracker in self.trackers:
             tracker.before_save()
+
+    def flush(self) -> None:
+        for tracker in self.trackers:
+            tracker.flush()

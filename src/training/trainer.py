@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from src.common.errors import NonFiniteLoss
+from src.common.errors import LeaseLost, NonFiniteLoss
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.device_dataset import DeviceDataset
 from src.training import checkpoint
-from src.training.cuda_graphs import GraphRunner
+from src.training.cuda_graphs import WAITING, GraphRunner
 from src.training.device import device_name
 from src.training.evaluation import Evaluation
 from src.training.learner import Learner
@@ -26,6 +27,7 @@ from src.training.tracker import Row, Tracker
 T = TypeVar("T")
 
 _CHECKPOINT_FORMAT = 2
+_pruner_thread = ThreadPoolExecutor(1, "pruner")
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ class TrainerContext:
     checkpoint_dir: Path | None = None
     """Where the resume checkpoint is written and read. None: the run cannot be resumed."""
     tracker: Tracker = field(default_factory=Tracker)
-    should_prune: Callable[[Sequence[Row]], bool] = lambda rows: False
-    """Asked after each epoch with the rows of all epochs so far. True ends the run as pruned."""
+    should_prune: Callable[[Sequence[Row]], bool] | None = None
+    """Asked once after each epoch with the rows of all epochs so far, in a thread beside training.
+    True ends the run as pruned."""
 
 
 @dataclass
@@ -57,7 +60,7 @@ class _Session:
     graph_runner: GraphRunner
     compute_format: ComputeFormat
     learner: Learner
-    work: Iterator[None]
+    work: Iterator[object]
     saved_at: float
     """When the last checkpoint was begun, by the monotonic clock."""
     resumed: bool
@@ -81,6 +84,8 @@ class Trainer:
         self.state = RunState.start(config.early_stopping_patience)
         self.images_trained = 0  # since `start`
         self.trained: TrainingResult | None = None
+        self.waiting = False
+        """Whether the last `advance` could do nothing: the device or the pruner is at work."""
         self._last_reading: PendingMetrics | None = None
 
     @property
@@ -135,6 +140,8 @@ class Trainer:
         if self._writer:
             with suppress(OSError):  # the checkpoint before it is then the last one
                 self._writer.wait()
+        with suppress(OSError, LeaseLost):  # then there is no more to do than to stop
+            self.context.tracker.flush()
         self._session = None
 
     def advance(self) -> bool:
@@ -147,13 +154,15 @@ class Trainer:
             self.start()
             return True
         session = self._session
-        if session.graph_runner.queue_is_full():
+        self.waiting = session.graph_runner.queue_is_full()
+        if self.waiting:
             return True
         with session.graph_runner.activated():
             try:
-                next(session.work)
+                self.waiting = next(session.work) is WAITING
             except StopIteration:
                 self.settle()
+                self.context.tracker.flush()
                 return False
         return True
 
@@ -186,10 +195,13 @@ class Trainer:
                 self._writer.start(self._checkpoint())
         self._session.saved_at = time.monotonic()
 
-    def _train(self) -> Iterator[None]:
+    def _train(self) -> Iterator[object]:
         """The run from its current state to its end. The state is complete at every yield."""
         yield from self.learner.prepare()
         while self.state.stop_reason is None:
+            if self.context.should_prune and self.state.pruner_asked < self.state.epoch:
+                yield from self._ask_pruner(self.context.should_prune)
+                continue
             training = yield from self._timed("train", self._train_epoch())
             _require_finite("training", training.mean_loss, self.state.epoch + 1)
             validation = (yield from self._validate()) if self._validates_now() else {}
@@ -197,7 +209,7 @@ class Trainer:
             yield
         self.trained = yield from self._test()
 
-    def _train_epoch(self) -> Generator[None, None, MetricTotals]:
+    def _train_epoch(self) -> Generator[object, None, MetricTotals]:
         learner, state, count = self.learner, self.state, len(self.learner.train_samples)
         learner.start_epoch(state.epoch, state.step)
         while state.step < len(learner.bounds):
@@ -209,7 +221,7 @@ class Trainer:
             yield
         reading = learner.metrics.read()
         while not reading.ready():
-            yield
+            yield WAITING
         return reading.sums()
 
     def _running_metrics(self) -> tuple[float, float]:
@@ -220,7 +232,7 @@ class Trainer:
         totals = known.sums()
         return totals.mean_loss, totals.accuracy
 
-    def _validate(self) -> Generator[None, None, dict[str, float]]:
+    def _validate(self) -> Generator[object, None, dict[str, float]]:
         totals = yield from self._timed("validation", self.learner.validate())
         _require_finite("validation", totals.mean_loss, self.state.epoch + 1)
         return totals.summary("val")
@@ -241,11 +253,21 @@ class Trainer:
             state.stop_reason = "completed"
         elif state.stopping.exhausted:
             state.stop_reason = "early stopping"
-        elif self.context.should_prune(state.rows):
-            state.stop_reason = PRUNED
         if state.stop_reason:
             state.best["terminal"] = BestWeights(state.epoch, self.learner.weights())
         self.context.tracker.epoch(state.rows)
+
+    def _ask_pruner(self, should_prune: Callable[[Sequence[Row]], bool]) -> Iterator[object]:
+        """End the run if the pruner says so. It reads the histories of other runs meanwhile."""
+        state = self.state
+        answer = _pruner_thread.submit(should_prune, list(state.rows))
+        while not answer.done():
+            yield WAITING
+        state.pruner_asked = state.epoch
+        if answer.result():
+            state.stop_reason = PRUNED
+            state.best["terminal"] = BestWeights(state.epoch, self.learner.weights())
+        yield
 
     def _keep_best(self, validation: dict[str, float]) -> None:
         state = self.state
@@ -258,7 +280,7 @@ class Trainer:
             state.best |= {kind: now for kind, better in improved.items() if better}
         state.best_val_accuracy = max(state.best_val_accuracy, validation["val_accuracy"])
 
-    def _test(self) -> Generator[None, None, TrainingResult]:
+    def _test(self) -> Generator[object, None, TrainingResult]:
         """Evaluate the three checkpoints on the test set, equal ones only once."""
         best = self.state.best
         by_epoch: dict[int, Evaluation] = {}
@@ -299,7 +321,7 @@ class Trainer:
         done = self.state.epoch + 1
         return done % self.config.val_freq == 0 or done == self.config.num_epochs
 
-    def _timed(self, part: str, work: Generator[None, None, T]) -> Generator[None, None, T]:
+    def _timed(self, part: str, work: Generator[object, None, T]) -> Generator[object, None, T]:
         """Do `work` and count its seconds.
 
         The time between its steps counts on a GPU alone, where queued steps go on meanwhile.
@@ -309,7 +331,7 @@ class Trainer:
             if not self._started.graph_runner.concurrent:
                 started = time.perf_counter()
             try:
-                next(work)
+                step = next(work)
             except StopIteration as end:
                 result: T = end.value
                 return result
@@ -317,7 +339,7 @@ class Trainer:
                 ended = time.perf_counter()
                 self.state.seconds[part] += ended - started
                 started = ended
-            yield
+            yield step
 
     def _checkpoint(self) -> dict[str, Any]:
         # once the run has ended the model only serves for evaluations, of whatever weights
@@ -349,7 +371,8 @@ class Trainer:
     def _load_checkpoint(self, saved: dict[str, Any], learner: Learner) -> None:
         self.state = RunState.load(saved, self.config.early_stopping_patience)
         learner.load(saved["learner"])
-        if self.state.stop_reason == PRUNED and not self.context.should_prune(self.state.rows):
+        asked = self.context.should_prune
+        if self.state.stop_reason == PRUNED and not (asked and asked(self.state.rows)):
             self.state.unprune()
 
 

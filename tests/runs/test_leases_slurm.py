@@ -13,6 +13,7 @@ from src.runs.history import HistoryFile
 from src.runs.run_folder import RunFolder
 from src.slurm import client, job_poller
 from tests.conftest import FakeSqueue
+from tests.runs.histories import write_history
 from tests.slurm.squeue import line
 
 NAMES = ("JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "RESTART_COUNT", "CLUSTER_NAME")
@@ -119,9 +120,9 @@ def test_superseded_process_gets_lease_lost_on_write(
     squeue(f"echo '{line('12_3', restarts=2)}'")
     second = leases.acquire(leased_elsewhere.path)
     assert second
-    HistoryFile(leased_elsewhere, second).epoch([{"epoch": 1}])
+    write_history(HistoryFile(leased_elsewhere, second), [{"epoch": 1}])
     with pytest.raises(LeaseLost):
-        HistoryFile(leased_elsewhere, first).epoch([{"epoch": 9}])
+        write_history(HistoryFile(leased_elsewhere, first), [{"epoch": 9}])
     assert leased_elsewhere.history() == [{"epoch": 1}]
     first.end("superseded")
     second.end("done")

@@ -19,6 +19,7 @@ from src.config import RunConfig
 from src.runs import aggregate, leases
 from src.runs.history import HistoryFile
 from src.runs.run_folder import RunFolder, State, all_runs
+from tests.runs.histories import write_history
 
 RESULT = {"run_id": "x", "test_accuracy_best_val_acc": 0.5}
 
@@ -90,9 +91,9 @@ def test_only_newest_lease_can_write_history(folder: RunFolder) -> None:
     assert second.number == 2
     first_again = HistoryFile(folder, first)
     with pytest.raises(LeaseLost):
-        first_again.epoch([{"epoch": 1}])
+        write_history(first_again, [{"epoch": 1}])
     assert folder.history() == []
-    HistoryFile(folder, second).epoch([{"epoch": 1}])
+    write_history(HistoryFile(folder, second), [{"epoch": 1}])
     assert folder.history() == [{"epoch": 1}]
     second.end("done")
 
@@ -132,7 +133,7 @@ def test_history_is_not_replaced_after_lease_is_lost_while_writing(
 
     monkeypatch.setattr(files, "_sync", cut_off)
     with pytest.raises(LeaseLost):
-        HistoryFile(folder, lease).epoch([{"epoch": 1}])
+        write_history(HistoryFile(folder, lease), [{"epoch": 1}])
     assert folder.history() == [{"epoch": 1}, {"epoch": 2}]
     lease.end("superseded")
 
@@ -153,7 +154,7 @@ def test_removed_temporary_file_means_lost_lease(
 
     monkeypatch.setattr(os, "replace", cut_off)
     with pytest.raises(LeaseLost):
-        HistoryFile(folder, lease).epoch([{"epoch": 1}])
+        write_history(HistoryFile(folder, lease), [{"epoch": 1}])
     assert folder.history() == [{"epoch": 1}, {"epoch": 2}]
     lease.end("superseded")
 

@@ -152,3 +152,21 @@ def test_pruned_run_is_kept_with_pruner_and_finished_without(
     assert alone
     assert completed[2].result
     assert completed[2].result["test_loss_terminal"] == alone["test_loss_terminal"]
+
+
+def test_only_changed_histories_are_read_again(
+    long: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(1, 4):
+        write_competitor(replace(long, seed=seed), tmp_path, [3.0, 1.0])
+    reads = []
+    read = RunFolder.history
+    monkeypatch.setattr(RunFolder, "history", lambda run: reads.append(run.path) or read(run))
+    pruner = SuccessiveHalvingPruner(HALVING, tmp_path)
+    pruner.should_prune(long, rows([9.0, 1.1]))
+    assert len(reads) == 3
+    pruner.should_prune(long, rows([9.0, 1.1]))
+    assert len(reads) == 3
+    write_competitor(replace(long, seed=2), tmp_path, [3.0, 1.0, 0.9])
+    pruner.should_prune(long, rows([9.0, 1.1, 1.0, 1.0]))
+    assert reads[3:] == [RunFolder.of(replace(long, seed=2), tmp_path).path]

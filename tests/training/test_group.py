@@ -2,8 +2,9 @@
 
 import gc
 import re
+import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from src.data.device_dataset import DeviceDataset
 from src.training import group
 from src.training.concurrency import FixedConcurrency
 from src.training.learner import Learner
-from src.training.tracker import Tracker
+from src.training.tracker import Row, Tracker
 from src.training.trainer import Trainer, TrainerContext
 
 
@@ -242,3 +243,29 @@ def test_node_failure_ends_run_without_waiting_for_device(
     monkeypatch.setattr(Trainer, "settle", dead)
     [finished] = group.train(unstarted_trainers(config, small_data, 1))
     assert "ECC" in str(finished.error)
+
+
+def test_run_that_waits_for_pruner_does_not_hold_up_others(
+    config: RunConfig, small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pruner answers once the other run has ended; while both wait, no core is kept busy."""
+    short = replace(config, max_images=100, num_epochs=2)
+    answer, sleeps = threading.Event(), []
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        answer.set()
+
+    def should_prune(rows: Sequence[Row]) -> bool:
+        assert answer.wait(60)
+        return len(rows) == 1
+
+    monkeypatch.setattr(group.time, "sleep", sleep)
+    waiting = Trainer(short, small_data, TrainerContext(should_prune=should_prune))
+    other = Trainer(replace(short, seed=1), small_data)
+    queue = iter([waiting, other])
+    ended = [finished.trainer for finished in group.train(queue, concurrency=FixedConcurrency(2))]
+    assert ended == [other, waiting]
+    assert waiting.state.stop_reason == "pruned"
+    assert (waiting.state.epoch, other.state.epoch) == (1, 2)
+    assert sleeps[0] <= 0.001
