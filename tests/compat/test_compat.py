@@ -127,17 +127,17 @@ def differences(ours: Any, theirs: Any, where: str = "") -> Iterator[str]:
     elif isinstance(theirs, list | tuple):
         if len(ours) != len(theirs):
             yield f"{where}: {len(ours)} for {len(theirs)}"
-        for number, (mine, other) in enumerate(zip(ours, theirs, strict=False)):
-            yield from differences(mine, other, f"{where}/{number}")
+        for number, (our_item, other) in enumerate(zip(ours, theirs, strict=False)):
+            yield from differences(our_item, other, f"{where}/{number}")
     elif ours != theirs:
         yield f"{where}: {ours!r} for {theirs!r}"
 
 
-def columns(text: str, wanted: list[str]) -> list[list[str]]:
+def columns(text: str, names: list[str]) -> list[list[str]]:
     """Return the text of some columns of a CSV."""
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    assert set(wanted) <= set(rows[0])
-    return [[row[name] for name in wanted] for row in rows]
+    assert set(names) <= set(rows[0])
+    return [[row[name] for name in names] for row in rows]
 
 
 def require_same_table(ours: str, theirs: str) -> None:
@@ -252,10 +252,10 @@ def test_aggregate_reproduces_earlier_table(earlier_files: Path, command: RunCom
 
 def test_status_counts_earlier_runs(earlier_files: Path, command: RunCommand) -> None:
     where = ("--runs", earlier_files / "runs", "--json")
-    told = json.loads(command("python", "-m", "src.sweep", "status", "--all", *where).stdout)
-    assert told["all"]["trainings"].items() >= STATES.items()
-    assert told["all"]["cells"].items() >= {**STATES, "done": 7}.items()
-    assert told["outside"] == 0
+    report = json.loads(command("python", "-m", "src.sweep", "status", "--all", *where).stdout)
+    assert report["all"]["trainings"].items() >= STATES.items()
+    assert report["all"]["cells"].items() >= {**STATES, "done": 7}.items()
+    assert report["outside"] == 0
 
 
 def test_report_commands_read_earlier_runs(earlier_files: Path, command: RunCommand) -> None:
@@ -462,15 +462,15 @@ def test_earlier_submission_is_recognized(earlier_files: Path, command: RunComma
     record = read(earlier_files / "runs" / "submissions" / "1" / "submission.json")
     submit = ("python", "-m", "src.sweep", "submit", "--executor", "local", "--dry-run", "--json")
     runs = ("--runs", earlier_files / "runs")
-    told = json.loads(command(*submit, "--grid", earlier_files / "grid.yaml", *runs).stdout)
-    assert told["submission"] is None
-    assert [(group["runs"], group["done"]) for group in told["groups"]] == [(2, 2)]
+    report = json.loads(command(*submit, "--grid", earlier_files / "grid.yaml", *runs).stdout)
+    assert report["submission"] is None
+    assert [(group["runs"], group["done"]) for group in report["groups"]] == [(2, 2)]
     assert set(record["arrays"][0]["runs"]) <= set(folders(earlier_files, "result.json"))
     more = {**yaml.safe_load((earlier_files / "grid.yaml").read_text()), "seed": [0, 9]}
     (earlier_files / "more.yaml").write_text(yaml.safe_dump(more))
-    told = json.loads(command(*submit, "--grid", earlier_files / "more.yaml", *runs).stdout)
-    assert told["submission"] == record["submission"] + 1 == 2
-    assert [(group["runs"], group["done"]) for group in told["groups"]] == [(4, 2)]
+    report = json.loads(command(*submit, "--grid", earlier_files / "more.yaml", *runs).stdout)
+    assert report["submission"] == record["submission"] + 1 == 2
+    assert [(group["runs"], group["done"]) for group in report["groups"]] == [(4, 2)]
     work = ("--sets", earlier_files / "runs" / "submissions" / "1" / "sets", *runs)
     done = command("python", "-m", "src.sweep", "work", "1", *work, "--wandb", "disabled").stdout
     assert [line.split()[0] for line in done.splitlines()] == ["done", "done"]

@@ -200,10 +200,10 @@ def test_wandb_process_that_cannot_start_is_reported(
     def fail_to_start(*words: object, **options: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    fake_wandb = SimpleNamespace(
+    fake_subprocess = SimpleNamespace(
         Popen=fail_to_start, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL
     )
-    monkeypatch.setattr(wandb_process, "subprocess", fake_wandb)
+    monkeypatch.setattr(wandb_process, "subprocess", fake_subprocess)
     outcomes, [line] = train_with_wandb(seeds(config, 2), tmp_path, "offline")
     assert [outcome.state for outcome in outcomes] == [State.DONE] * 2
     assert "Resource temporarily unavailable" in line
