@@ -1,6 +1,6 @@
-"""What faster arithmetic costs in accuracy: python -m benchmarks.accuracy --seeds 3 --epochs 3
+"""Effect of precision and Winograd on accuracy: python -m benchmarks.accuracy --seeds 3 --epochs 3
 
-Trains every arm with the same seeds. Runs that are done already are not trained again.
+Every arm is trained with the same seeds. Finished runs are not trained again.
 """
 
 from argparse import Namespace
@@ -38,16 +38,16 @@ _COLUMNS = (
     "its standard deviation",
 )
 _NOTES = (
-    "test accuracy: mean of the seeds, in percent, of the weights that did best on the "
-    "validation images",
-    "difference: of the mean to that of the first arm; it is compared with the larger of "
-    "the two standard deviations",
-    "training loss: mean of the seeds, of the last epoch",
+    "test accuracy: mean over the seeds, in percent, of the checkpoint with the best validation "
+    "accuracy",
+    "difference: of the mean to that of the first arm, compared with the larger of the two "
+    "standard deviations",
+    "training loss: mean over the seeds of the last epoch's loss",
 )
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Train what is missing, and write the table."""
+    """Train missing runs and write the table."""
     parsed = _parse(arguments)
     stop = StopSignal().install()
     from src.run import RunOptions, run
@@ -68,23 +68,27 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         arm: [done[config.id] for config in configs if config.id in done]
         for arm, configs in plan.items()
     }
-    here = ("data", "runs", "out", "quiet")  # that say nothing elsewhere
-    settings = {name: value for name, value in vars(parsed).items() if name not in here}
+    machine_specific = ("data", "runs", "out", "quiet")  # specific to this machine
+    settings = {name: value for name, value in vars(parsed).items() if name not in machine_specific}
     settings["data"] = outcomes[0].config.dataset
     record = Record(f"accuracy-{parsed.model}", pick_device("auto"), settings, parsed.out)
     _tabulate(record, results)
-    record.say_where()
+    record.print_path()
     return ExitStatus.DONE if all(o.result for o in outcomes) else ExitStatus.SOME_RUNS_FAILED
 
 
 def _parse(arguments: Sequence[str]) -> Namespace:
     parser = Parser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.add_argument(
-        "-d", "--data", default=default_dataset_path(), metavar="DIR", help="images"
+        "-d", "--data", default=default_dataset_path(), metavar="DIR", help="data set"
     )
     parser.add_argument("--model", default="resnet", metavar="NAME", help="architecture [resnet]")
-    parser.add_argument("--seeds", type=positive_int, default=3, metavar="N", help="runs each [3]")
-    parser.add_argument("--epochs", type=positive_int, default=3, metavar="N", help="of a run [3]")
+    parser.add_argument(
+        "--seeds", type=positive_int, default=3, metavar="N", help="runs per arm [3]"
+    )
+    parser.add_argument(
+        "--epochs", type=positive_int, default=3, metavar="N", help="epochs per run [3]"
+    )
     parser.add_argument("--batch_size", type=positive_int, default=256, metavar="N", help="[256]")
     parser.add_argument("--learning_rate", type=positive_float, default=0.001, help="[0.001]")
     parser.add_argument(
@@ -92,19 +96,23 @@ def _parse(arguments: Sequence[str]) -> Namespace:
         nargs="+",
         default=None,
         metavar="ARM",
-        help=f"to compare, of {', '.join(ARMS)} [all that this device is meant for]",
+        help=f"arms to compare, from {', '.join(ARMS)} [all that are fast on this device]",
     )
     parser.add_argument(
-        "--max_images", type=positive_int, default=0, metavar="N", help="of a run [all]"
+        "--max_images", type=positive_int, default=0, metavar="N", help="images per run [all]"
     )
-    parser.add_argument("--slots", type=positive_int, default=1, metavar="K", help="at a time [1]")
+    parser.add_argument(
+        "--slots", type=positive_int, default=1, metavar="K", help="runs at a time [1]"
+    )
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "accuracy", metavar="DIR")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="of the table")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, metavar="DIR", help="folder of the table"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
     parsed = parser.parse(arguments)
     device = pick_device("auto")
-    worth_it = {"winograd": device.type == "cpu", "bfloat16": has_fast_bfloat16(device)}
-    parsed.arms = parsed.arms or [arm for arm in ARMS if worth_it.get(arm, True)]
+    is_fast = {"winograd": device.type == "cpu", "bfloat16": has_fast_bfloat16(device)}
+    parsed.arms = parsed.arms or [arm for arm in ARMS if is_fast.get(arm, True)]
     for arm in parsed.arms:
         if arm not in ARMS:
             raise UserError(f"--arms {arm!r}: expected some of {', '.join(ARMS)}")
@@ -130,7 +138,7 @@ def _configs(arm: str, parsed: Namespace) -> list[RunConfig]:
 
 
 def _tabulate(record: Record, results: dict[str, list[dict[str, Any]]]) -> None:
-    """A row an arm, against the first."""
+    """Add one row per arm, compared with the first arm."""
     table = record.table("Accuracy by arithmetic", _COLUMNS, _NOTES)
     accuracies = {
         arm: [100 * result["test_accuracy_best_val_acc"] for result in of_arm]
@@ -152,7 +160,7 @@ def _tabulate(record: Record, results: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def _mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean and standard deviation, as far as there are enough values."""
+    """Return mean and standard deviation, None without enough values."""
     return (
         round(mean(values), 3) if values else None,
         round(stdev(values), 3) if len(values) > 1 else None,
@@ -160,7 +168,7 @@ def _mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | Non
 
 
 def verdict(first: Sequence[float], second: Sequence[float]) -> str:
-    """Whether two means are closer to each other than the seeds are."""
+    """Return whether the means differ by more than the standard deviation over seeds."""
     if min(len(first), len(second)) < 2:
         return "too few runs to tell"
     within = abs(mean(first) - mean(second)) <= max(stdev(first), stdev(second))

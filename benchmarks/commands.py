@@ -1,7 +1,7 @@
-"""How long the commands of large sweeps take: python -m benchmarks.commands, or make bench-commands
+"""Run time of commands on large sweeps: python -m benchmarks.commands, or make bench-commands
 
-Each is a process of its own, as a person starts it. Submissions go to the Slurm cluster of this
-machine, if there is one (slurm_cluster/rehearsal/up.sh), and are cancelled afterwards.
+Each command runs in a new process. Submissions go to the Slurm cluster of this machine, if there is
+one (slurm_cluster/rehearsal/up.sh), and are cancelled afterwards.
 """
 
 import json
@@ -34,7 +34,7 @@ _SUBMIT_SECONDS, _AGAIN_SECONDS, _STATUS_SECONDS, _AGGREGATE_SECONDS = 5, 2, 3, 
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Measure all, and write the table."""
+    """Measure all commands and write the table."""
     parser = Parser(prog="python -m benchmarks.commands", description=__doc__)
     parser.add_argument("--rounds", type=positive_int, default=3, metavar="N", help="[3]")
     parser.add_argument("--runs", type=positive_int, default=10_000, metavar="N", help="[10000]")
@@ -45,46 +45,50 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     table = record.table("Commands of large sweeps", columns)
     with tempfile.TemporaryDirectory(prefix="commands-") as folder:
         _measure_submit(record, table, Path(folder), parsed.rounds)
-        _measure_reading(record, table, Path(folder, "many"), parsed.runs, parsed.rounds)
-    record.say_where()
+        _measure_status_and_aggregate(
+            record, table, Path(folder, "many"), parsed.runs, parsed.rounds
+        )
+    record.print_path()
     return ExitStatus.DONE
 
 
 def _measure_submit(record: Record, table: Table, folder: Path, rounds: int) -> None:
-    """All runs of the reference grid, then none of them."""
+    """Measure submit with all runs of the reference grid to train, then with none."""
     configs = grid.expand(dict(grid.REFERENCE))
     runs = ["--sets", str(paths.SETS_DIR), "--runs"]
     if shutil.which("sbatch") and os.environ.get("SLURM_CONF"):
-        taken = []
+        times = []
         for number in range(rounds):
             words = [*runs, str(folder / f"submitted-{number}"), "--json", "--workers", "8"]
-            seconds, told = _timed("submit", *words)
-            taken.append(seconds)
-            jobs = [job for group in json.loads(told)["groups"] for job in group["jobs"]]
+            seconds, output = _timed("submit", *words)
+            times.append(seconds)
+            jobs = [job for group in json.loads(output)["groups"] for job in group["jobs"]]
             subprocess.run(["scancel", *jobs], check=True, timeout=60)
-        _add(record, table, "submit", len(configs), taken, _SUBMIT_SECONDS)
+        _add(record, table, "submit", len(configs), times, _SUBMIT_SECONDS)
     else:
         table.notes.append("no Slurm here: nothing was submitted")
     for config in {config.id: config for config in configs}.values():
-        _put(config, folder / "done")
-    _timed("submit", *runs, str(folder / "done"))  # which notes all cells of equal trainings
-    taken = [_timed("submit", *runs, str(folder / "done"))[0] for _ in range(rounds)]
-    _add(record, table, "submit, all done", len(configs), taken, _AGAIN_SECONDS)
+        _write_finished_run(config, folder / "done")
+    _timed("submit", *runs, str(folder / "done"))  # registers the cells of equal trainings
+    times = [_timed("submit", *runs, str(folder / "done"))[0] for _ in range(rounds)]
+    _add(record, table, "submit, all done", len(configs), times, _AGAIN_SECONDS)
 
 
-def _measure_reading(record: Record, table: Table, folder: Path, number: int, rounds: int) -> None:
+def _measure_status_and_aggregate(
+    record: Record, table: Table, folder: Path, number: int, rounds: int
+) -> None:
     for seed in range(number):
-        _put(replace(_CONFIG, seed=seed), folder)
+        _write_finished_run(replace(_CONFIG, seed=seed), folder)
     status = ("status", "--all", "--runs", str(folder))
-    taken = [_timed(*status)[0] for _ in range(rounds)]
-    _add(record, table, "status", number, taken, _STATUS_SECONDS)
+    times = [_timed(*status)[0] for _ in range(rounds)]
+    _add(record, table, "status", number, times, _STATUS_SECONDS)
     csv = ("aggregate", "--runs", str(folder), "--csv", str(folder.parent / "table.csv"))
-    taken = [_timed(*csv, package="src.report")[0] for _ in range(rounds)]
-    _add(record, table, "aggregate", number, taken, _AGGREGATE_SECONDS)
+    times = [_timed(*csv, package="src.report")[0] for _ in range(rounds)]
+    _add(record, table, "aggregate", number, times, _AGGREGATE_SECONDS)
 
 
-def _put(config: RunConfig, runs_dir: Path) -> None:
-    """A finished run with made-up numbers."""
+def _write_finished_run(config: RunConfig, runs_dir: Path) -> None:
+    """Write the folder of a finished run with invented numbers."""
     folder = RunFolder.of(config, runs_dir)
     (folder.path / paths.CELLS).mkdir(parents=True)
     (folder.path / paths.ATTEMPTS).mkdir()
@@ -118,8 +122,8 @@ def _result(config: RunConfig) -> dict[str, object]:
 
 
 def _timed(command: str, *words: str, package: str = "src.sweep") -> tuple[float, str]:
-    """Seconds from the start of a command to its end, and what it printed."""
-    began = time.perf_counter()
+    """Run a command; return its wall-clock seconds and its output."""
+    started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", package, command, *words],
         cwd=ROOT,
@@ -127,14 +131,14 @@ def _timed(command: str, *words: str, package: str = "src.sweep") -> tuple[float
         stdout=subprocess.PIPE,
         text=True,
     )
-    return time.perf_counter() - began, done.stdout
+    return time.perf_counter() - started, done.stdout
 
 
 def _add(
-    record: Record, table: Table, name: str, runs: int, taken: Sequence[float], limit: float
+    record: Record, table: Table, name: str, runs: int, times: Sequence[float], limit: float
 ) -> None:
-    every = " ".join(f"{seconds:.2f}" for seconds in taken)
-    record.add(table, (name, runs, round(median(taken), 2), every, limit))
+    all_times = " ".join(f"{seconds:.2f}" for seconds in times)
+    record.add(table, (name, runs, round(median(times), 2), all_times, limit))
 
 
 if __name__ == "__main__":

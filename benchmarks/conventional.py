@@ -1,4 +1,4 @@
-"""The conventional way: worker processes, one image at a time, eager float32, host metrics."""
+"""Conventional training: DataLoader workers, per-image transforms, eager float32."""
 
 from collections.abc import Generator
 from typing import Any
@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from benchmarks.measure import Stepped
+from benchmarks.measure import StepwiseArm
 from src import models
 from src.config import RunConfig
 from src.data.dataset import ImageArray, LabelArray
@@ -23,7 +23,7 @@ BatchSource = DataLoader[tuple[Tensor, int]]
 
 
 def transform(config: RunConfig) -> Any:
-    """The published sweep's transforms of one picture."""
+    """Return the transforms of one image, as in the published sweep."""
     augmentation = [
         transforms.RandomHorizontalFlip(config.flip),
         transforms.RandomRotation(config.rotation),
@@ -33,8 +33,8 @@ def transform(config: RunConfig) -> Any:
     return transforms.Compose((augmentation if config.data_augmentation else []) + common)
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
-    """Images (N, 32, 32, 3) uint8, each made a PIL picture and transformed when asked for."""
+class ImageDataset(Dataset[tuple[Tensor, int]]):
+    """Dataset of images (N, 32, 32, 3) uint8, each converted to PIL and transformed on access."""
 
     def __init__(self, images: ImageArray, labels: LabelArray, config: RunConfig) -> None:
         self.images, self.labels = np.ascontiguousarray(images), labels
@@ -48,11 +48,11 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 def loader(
-    pictures: Pictures, config: RunConfig, device: torch.device, workers: int
+    dataset: ImageDataset, config: RunConfig, device: torch.device, workers: int
 ) -> BatchSource:
-    """Shuffled batches; the workers outlive an epoch, which is kind to this arm."""
+    """Return a shuffling DataLoader with persistent workers, the fastest setting for this arm."""
     return DataLoader(
-        pictures,
+        dataset,
         config.batch_size,
         shuffle=True,
         num_workers=workers,
@@ -63,13 +63,13 @@ def loader(
 
 
 def build_model(config: RunConfig) -> Classifier:
-    """The same model with the same weights as ours."""
+    """Create the same model with the same initial weights as src.training does."""
     torch.manual_seed(config.seed)
     return models.create(config.model_type, **models.options_of(config))
 
 
 def build_optimizer(config: RunConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """AdamW as torch has it by default, with AMSGrad."""
+    """Create torch's default AdamW, with AMSGrad."""
     return torch.optim.AdamW(
         model.parameters(),
         lr=config.learning_rate,
@@ -78,8 +78,8 @@ def build_optimizer(config: RunConfig, model: torch.nn.Module) -> torch.optim.Op
     )
 
 
-class Conventional(Stepped):
-    """One run, trained as the published sweep trains it. It begins the data anew for ever."""
+class Conventional(StepwiseArm):
+    """One run, trained as in the published sweep, with epochs repeated endlessly."""
 
     def __init__(
         self,
@@ -92,12 +92,12 @@ class Conventional(Stepped):
         super().__init__(device)
         self.model = build_model(config).to(device)
         self.optimizer = build_optimizer(config, self.model)
-        pictures = Pictures(images, labels, config)
-        self.batches = _endless(loader(pictures, config, device, workers))
+        dataset = ImageDataset(images, labels, config)
+        self.batches = _endless(loader(dataset, config, device, workers))
         self.loss_sum, self.correct, self.seen, self.last_loss = 0.0, 0, 0, float("nan")
 
     def step(self) -> int:
-        """A training step, its loss and accuracy read on the host."""
+        """Do a training step and read loss and accuracy on the host; return the batch size."""
         batch, labels = next(self.batches)
         batch = batch.to(self.device, non_blocking=True)
         labels = labels.to(self.device, non_blocking=True)
@@ -114,16 +114,16 @@ class Conventional(Stepped):
         return len(labels)
 
     def loss(self) -> float:
-        """Of the last batch."""
+        """Return the loss of the last batch."""
         return self.last_loss
 
     def close(self) -> None:
-        """End the worker processes."""
+        """Stop the worker processes."""
         self.batches.close()
 
 
 def _endless(source: BatchSource) -> Generator[Any, None, None]:
-    """The batches of one epoch after another."""
+    """Yield the batches of one epoch after another, without end."""
     try:
         while True:
             yield from source
@@ -132,7 +132,7 @@ def _endless(source: BatchSource) -> Generator[Any, None, None]:
 
 
 def stop_workers(source: BatchSource) -> None:
-    """End the processes of a loader, which persistent ones do not do by themselves."""
+    """Stop the worker processes of a DataLoader, since persistent workers keep running."""
     if source._iterator is not None:
         source._iterator._shutdown_workers()  # type: ignore[attr-defined]
         source._iterator = None

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from benchmarks import flags, lightning_arm
-from benchmarks.conventional import Conventional, Pictures
+from benchmarks.conventional import Conventional, ImageDataset
 from benchmarks.measure import (
-    Amount,
     Arm,
-    Stepped,
+    Duration,
+    StepwiseArm,
     Timing,
     alternate,
     ceiling,
@@ -40,38 +40,46 @@ CPU = torch.device("cpu")
 SLOTS = 4
 CONVENTIONAL = "conventional"
 OURS_FLOAT32 = "ours, float32"
-_SAME = "ours, auto"
+OURS_AUTO = "ours, auto"
 
 _COLUMNS = ("model", "arm", "images/s", "spread", "x conventional", "share of ceiling", "note")
 _NOTES = (
-    "images/s: median of the rounds, the arms measured in turn; spread: fastest less slowest, "
-    "as a share of it",
-    "share of ceiling: images/s x FLOPs of the published network / the fastest matrix product "
-    "in the arm's precision",
-    "above 1 where Winograd's algorithm needs fewer multiplications than the convolutions",
-    "conventional and lightning have 2 loader processes, which share the cores with training",
+    "images/s: median of the rounds, with arms measured in turn; spread: fastest minus slowest, "
+    "relative to the median",
+    "share of ceiling: images/s x FLOPs of the published network / speed of the fastest matrix "
+    "product in the arm's precision",
+    "above 1 if Winograd's algorithm needs fewer multiplications than direct convolution",
+    "conventional and lightning have 2 DataLoader workers, which share the cores with training",
 )
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Measure what is asked for, and write the tables."""
+    """Measure the selected parts and write the tables."""
     parser = Parser(prog="python -m benchmarks.cpu", description=__doc__)
     parser.add_argument("--models", nargs="+", metavar="NAME", help="architectures [all]")
     parser.add_argument(
         "--parts", nargs="+", default=list(_PARTS), metavar="PART", help=_PARTS_HELP
     )
     parser.add_argument(
-        "--rounds", type=positive_int, default=3, metavar="N", help="of all arms [3]"
+        "--rounds", type=positive_int, default=3, metavar="N", help="rounds over all arms [3]"
     )
     parser.add_argument(
-        "--seconds", type=positive_float, default=3.0, metavar="S", help="a spell [3]"
+        "--seconds",
+        type=positive_float,
+        default=3.0,
+        metavar="S",
+        help="least seconds per interval [3]",
     )
-    parser.add_argument("--steps", type=positive_int, default=2, metavar="N", help="in a spell [2]")
+    parser.add_argument(
+        "--steps", type=positive_int, default=2, metavar="N", help="least steps per interval [2]"
+    )
     parser.add_argument("--images", type=flags.images, default=50_000, metavar="N", help="[50000]")
     parser.add_argument(
-        "--runs", type=positive_int, default=48, metavar="N", help="for memory [48]"
+        "--runs", type=positive_int, default=48, metavar="N", help="runs of the memory part [48]"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="of the tables")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, metavar="DIR", help="folder of the tables"
+    )
     parsed = parser.parse(arguments)
     parsed.models = known_models(parsed.models)
     for part in parsed.parts:
@@ -84,22 +92,22 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         for part in parsed.parts:
             _PARTS[part](record, parsed)
     except KeyboardInterrupt:
-        say("interrupted: what was measured is written")
+        say("interrupted: measurements so far are written")
         return ExitStatus.STOPPED
     finally:
         record.write()
-        record.say_where()
+        record.print_path()
     failed = any(row.get("failure") for row in record.measurements)
     return ExitStatus.SOME_RUNS_FAILED if failed else ExitStatus.DONE
 
 
 def say(line: str) -> None:
-    """Progress, on stderr."""
+    """Print progress on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def throughput(record: Record, parsed: Any) -> None:
-    """Training with augmentation: images a second of every arm on every model."""
+    """Measure images/s of every arm on every model, with augmentation."""
     table = record.table("Training with augmentation", _COLUMNS, _NOTES)
     ceilings = {dtype: ceiling(CPU, dtype) for dtype in {torch.float32, fast_dtype(CPU)}}
     for dtype, rate in ceilings.items():
@@ -109,13 +117,13 @@ def throughput(record: Record, parsed: Any) -> None:
     for model in parsed.models:
         work = flops_per_image(run_config(model, BATCHES[model]))
         table.notes.append(f"{model}: batch {BATCHES[model]}, {work / 1e9:.3f} GFLOP an image")
-        timings, ways = _measure_model(model, dataset, data, parsed)
+        timings, compute_formats = _measure_model(model, dataset, data, parsed)
         base = timings[CONVENTIONAL].rate
         for arm, timing in timings.items():
             dtype = _dtype(arm)
             share = timing.rate and timing.rate * work / (ceilings[dtype] * 1e9)
-            note = timing.failure or f"{len(timing.spells)} x {timing.spells[0].steps} steps"
-            note += ways.get(arm, "")
+            note = timing.failure or f"{len(timing.intervals)} x {timing.intervals[0].steps} steps"
+            note += compute_formats.get(arm, "")
             row = (model, arm, timing.rate, timing.spread, ratio(timing.rate, base), share, note)
             record.add(table, row, failure=timing.failure, spells=_raw(timing))
         _add_unmeasured(record, table.title, model)
@@ -124,10 +132,10 @@ def throughput(record: Record, parsed: Any) -> None:
 def _measure_model(
     model: str, dataset: Dataset, data: DeviceDataset, parsed: Any
 ) -> tuple[dict[str, Timing], dict[str, str]]:
-    """The timing of each arm, and of each of ours what it computes in."""
+    """Measure all arms of a model; return timings, and the compute formats of our arms."""
     say(f"{model}: building the arms")
     arms = build_arms(model, dataset, data)
-    ways = {
+    compute_formats = {
         name: ", ".join(["", *astuple(arm.compute_format)]).replace("_", " ")
         for name, arm in arms.items()
         if isinstance(arm, Ours)
@@ -136,46 +144,46 @@ def _measure_model(
         timings = alternate(
             arms,
             parsed.rounds,
-            Amount(parsed.seconds, parsed.steps),
+            Duration(parsed.seconds, parsed.steps),
             {name: SLOTS for name in arms if "slots" in name},
             lambda line: say(f"{model}, {line}"),
         )
-        return timings, ways
+        return timings, compute_formats
     finally:
         for arm in arms.values():
             arm.close()
 
 
 def build_arms(model: str, dataset: Dataset, data: DeviceDataset) -> dict[str, Arm]:
-    """The arms by name; what equals another one on this machine is left out."""
+    """Build the arms by name, except those that equal another arm on this machine."""
     batch = BATCHES[model]
     config = run_config(model, batch)
     full = run_config(model, batch, precision="float32")
-    pictures = (dataset.train_images, dataset.train_labels)
-    arms: dict[str, Arm] = {CONVENTIONAL: Conventional(config, *pictures, CPU)}
+    training_images = (dataset.train_images, dataset.train_labels)
+    arms: dict[str, Arm] = {CONVENTIONAL: Conventional(config, *training_images, CPU)}
     if lightning_arm.installed():
-        arms[lightning_arm.label(CPU)] = lightning_arm.LightningArm(config, *pictures, CPU)
+        arms[lightning_arm.label(CPU)] = lightning_arm.LightningArm(config, *training_images, CPU)
     arms[OURS_FLOAT32] = Ours([full], data)
     if fast_dtype(CPU) != torch.float32:
-        arms[_SAME] = Ours([config], data)
+        arms[OURS_AUTO] = Ours([config], data)
     slots = [run_config(model, batch, seed=seed) for seed in range(SLOTS)]
     arms[f"ours, auto, {SLOTS} slots"] = Ours(slots, data)
     return arms
 
 
 def _add_unmeasured(record: Record, title: str, model: str) -> None:
-    """Rows for arms that there is nothing to measure of."""
+    """Add rows for arms that cannot be measured here, or equal another arm."""
     table = next(table for table in record.tables if table.title == title)
     if not lightning_arm.installed():
         row = (model, "lightning", None, None, None, None, "not installed")
         record.add(table, row)
     if fast_dtype(CPU) == torch.float32:
-        row = (model, _SAME, None, None, None, None, f"is {OURS_FLOAT32} on this machine")
+        row = (model, OURS_AUTO, None, None, None, None, f"is {OURS_FLOAT32} on this machine")
         record.add(table, row)
 
 
 def _dtype(arm: str) -> torch.dtype:
-    """The precision that an arm computes in."""
+    """Return the precision that an arm computes in."""
     fast = "auto" in arm or "bf16" in arm
     return fast_dtype(CPU) if fast else torch.float32
 
@@ -185,33 +193,33 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _raw(timing: Timing) -> list[dict[str, float]]:
-    return [{"images": s.images, "seconds": s.seconds, "steps": s.steps} for s in timing.spells]
+    return [{"images": s.images, "seconds": s.seconds, "steps": s.steps} for s in timing.intervals]
 
 
-class OneByOne(Stepped):
-    """Per-image transforms alone, in this process."""
+class PerImageTransforms(StepwiseArm):
+    """Per-image transforms without training, in this process."""
 
-    def __init__(self, pictures: Pictures, batch: int) -> None:
+    def __init__(self, training_images: ImageDataset, batch: int) -> None:
         super().__init__(CPU)
-        self.pictures, self.batch, self.next = pictures, batch, 0
+        self.images, self.batch, self.next = training_images, batch, 0
 
     def step(self) -> int:
-        """Transform a batch and stack it."""
+        """Transform the images of a batch and stack them."""
         order = range(self.next, self.next + self.batch)
-        torch.stack([self.pictures[i % len(self.pictures)][0] for i in order])
+        torch.stack([self.images[i % len(self.images)][0] for i in order])
         self.next += self.batch
         return self.batch
 
     def loss(self) -> float:
-        """There is none."""
+        """Return 0: nothing is trained."""
         return 0.0
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there are no resources."""
 
 
-class Gather(Stepped):
-    """Our augmentation alone: batches gathered from the resident images."""
+class BatchedAugmentation(StepwiseArm):
+    """Our augmentation without training: batches gathered from resident images."""
 
     def __init__(self, data: DeviceDataset, batch: int) -> None:
         super().__init__(CPU)
@@ -220,34 +228,34 @@ class Gather(Stepped):
         self.table = normalization_table("imagenet", data.dataset.train_images)
 
     def step(self) -> int:
-        """Gather a batch of random images."""
+        """Gather and augment a batch of random images."""
         samples = torch.randint(len(self.data.train.labels), (self.batch,))
         self.data.train.batch(samples, self.table, self.augmentation, self.epoch)
         self.epoch += 1
         return self.batch
 
     def loss(self) -> float:
-        """There is none."""
+        """Return 0: nothing is trained."""
         return 0.0
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there are no resources."""
 
 
 def augmentation(record: Record, parsed: Any) -> None:
-    """Augmentation and normalisation alone, on one core."""
+    """Measure augmentation and normalisation without training, on one core."""
     table = record.table("Augmentation alone, on one core", ("how", "images/s", "spread", "ratio"))
     dataset, batch = images(parsed.images), 256
     config = run_config("cifar10net", batch)
-    theirs = Pictures(dataset.train_images, dataset.train_labels, config)
+    image_dataset = ImageDataset(dataset.train_images, dataset.train_labels, config)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         arms: dict[str, Arm] = {
-            "torchvision, one image at a time": OneByOne(theirs, batch),
-            "ours, a gather a batch": Gather(DeviceDataset.put(dataset, CPU), batch),
+            "torchvision, one image at a time": PerImageTransforms(image_dataset, batch),
+            "ours, a gather a batch": BatchedAugmentation(DeviceDataset.put(dataset, CPU), batch),
         }
-        timings = alternate(arms, parsed.rounds, Amount(min(1.0, parsed.seconds)), {}, say)
+        timings = alternate(arms, parsed.rounds, Duration(min(1.0, parsed.seconds)), {}, say)
     finally:
         torch.set_num_threads(threads)
     base = next(iter(timings.values())).rate
@@ -257,14 +265,17 @@ def augmentation(record: Record, parsed: Any) -> None:
 
 
 def startup(record: Record, parsed: Any) -> None:
-    """Processes from their start: to the end of --help, and to the first training step."""
+    """Measure the time from process start to the end of --help, and to the first step."""
     table = record.table(
         "Start-up",
         ("what", "seconds", "fastest", "slowest"),
-        ["cifar10net, batch 64; the stand-in is made anew, where real data would be read"],
+        ["cifar10net, batch 64; synthetic data is generated where real data would be read"],
     )
-    helps = [_seconds_of([sys.executable, "src/main.py", "--help"]) for _ in range(5)]
-    record.add(table, ("python src/main.py --help", median(helps), min(helps), max(helps)))
+    help_seconds = [_seconds_of([sys.executable, "src/main.py", "--help"]) for _ in range(5)]
+    record.add(
+        table,
+        ("python src/main.py --help", median(help_seconds), min(help_seconds), max(help_seconds)),
+    )
     stages: list[dict[str, float]] = []
     for _ in range(parsed.rounds):
         before = time.time()
@@ -273,8 +284,8 @@ def startup(record: Record, parsed: Any) -> None:
         stages.append({name: times[name] - points[name] for name in times})
         stages[-1]["all"] = times["stepped"] - before
     for name, text in _STAGES.items():
-        taken = [stage[name] for stage in stages]
-        record.add(table, (text, median(taken), min(taken), max(taken)), every=taken)
+        values = [stage[name] for stage in stages]
+        record.add(table, (text, median(values), min(values), max(values)), every=values)
 
 
 _STAGES = {
@@ -294,7 +305,7 @@ def _seconds_of(words: Sequence[str]) -> float:
 
 
 def probe(what: str, *words: object) -> dict[str, Any]:
-    """What benchmarks.probe measures in a process of its own."""
+    """Run a probe of benchmarks.probe in a subprocess and return its result."""
     command = [sys.executable, "-m", "benchmarks.probe", what, *map(str, words)]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     measured: dict[str, Any] = json.loads(done.stdout)
@@ -302,20 +313,22 @@ def probe(what: str, *words: object) -> dict[str, Any]:
 
 
 def memory(record: Record, parsed: Any) -> None:
-    """What one large run takes at its peak, and whether many small ones leave anything behind."""
+    """Measure peak memory of a large run, and memory growth over many small runs."""
     table = record.table("Memory of a process", ("what", "MiB"))
     model = "resnet" if "resnet" in parsed.models else parsed.models[0]
     batch = BATCHES[model]
     say(f"memory: {model}")
-    taken = probe("peak", "--model", model, "--batch", batch, "--images", parsed.images)
+    values = probe("peak", "--model", model, "--batch", batch, "--images", parsed.images)
     what = f"{model}, batch {batch}, augmented"
-    record.add(table, (f"{what}: before training, images included", _mib(taken["before_training"])))
-    record.add(table, (f"{what}: peak while training", _mib(taken["peak"])))
+    record.add(
+        table, (f"{what}: before training, images included", _mib(values["before_training"]))
+    )
+    record.add(table, (f"{what}: peak while training", _mib(values["peak"])))
     say(f"memory: {parsed.runs} runs in one process")
-    grown = probe("growth", "--runs", parsed.runs)
+    growth = probe("growth", "--runs", parsed.runs)
     early = min(8, parsed.runs)
-    after, state = grown["after"], grown["state"]
-    failure = f"{grown['unfinished']} runs are not done" if grown["unfinished"] else None
+    after, state = growth["after"], growth["state"]
+    failure = f"{growth['unfinished']} runs are not done" if growth["unfinished"] else None
     small = "runs of cifar10net, one epoch of 500 images, in one process"
     record.add(table, (f"{small}: after run {early}", _mib(after[early - 1])), failure=failure)
     record.add(table, (f"{small}: after run {len(after)}", _mib(after[-1])), every=after)

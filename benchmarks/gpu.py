@@ -1,7 +1,8 @@
-"""Runs alone, in slots and in processes on a GPU: python -m benchmarks.gpu
+"""Training speed of single runs, slots and processes on a GPU: python -m benchmarks.gpu
 
-Arms are measured one after another, each warm, in three spells that follow each other: slots of
-a large model leave no room for its other arms. It writes as it goes, and ends in time.
+Each arm is warmed up and measured in three consecutive intervals before the next one is built,
+since many slots of a large model leave no memory for other arms. Results are written after each
+arm, and --minutes limits the total time.
 """
 
 import gc
@@ -18,9 +19,9 @@ import torch
 
 from benchmarks import flags
 from benchmarks.measure import (
-    Amount,
     Arm,
-    Spell,
+    Duration,
+    Interval,
     Timing,
     ceiling,
     fast_dtype,
@@ -42,10 +43,10 @@ EAGER = "ours alone, eager"
 GRAPH = "ours alone, graph"
 COMPILED = "ours alone, graph, compiled"
 
-_SPELLS = 3
-_WARM_UP = 20  # steps of each run
-_WARM_ENOUGH = 8  # where that takes long
-_LEAST_SECONDS = {"slots": 10.0, "processes": 40.0}  # what an arm needs to be begun
+_INTERVALS = 3
+_WARM_UP = 20  # warm-up steps of each run
+_LEAST_WARM_UP = 8  # if the warm-up takes long
+_LEAST_SECONDS = {"slots": 10.0, "processes": 40.0}  # time that must be left to start an arm
 _COLUMNS = (
     "model",
     "arm",
@@ -61,18 +62,18 @@ _COLUMNS = (
     "note",
 )
 _NOTES = (
-    "images/s: of all runs together, median of three spells; spread: fastest less slowest, as a "
-    "share of it",
-    "conventional: float32, its convolutions in TF32 as torch has them on a GPU by default",
-    "x eager, x graph: against one run of ours alone, launched kernel by kernel or as a graph",
-    "share of ceiling: images/s x FLOPs of the published network / the fastest matrix product "
-    "in the precision that ours has here, conventional's too",
-    "GPU MiB in use: of the whole device, with what CUDA itself takes in each process",
+    "images/s: of all runs together, median of three intervals; spread: fastest minus slowest, "
+    "relative to the median",
+    "conventional: float32 with convolutions in TF32, torch's default on a GPU",
+    "x eager, x graph: relative to a single run of ours, without or with CUDA graphs",
+    "share of ceiling: images/s x FLOPs of the published network / speed of the fastest matrix "
+    "product in the precision of our arms, also for conventional",
+    "GPU MiB in use: of the whole device, including the CUDA contexts of all processes",
 )
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Measure what is asked for, as long as there is time, and write the table."""
+    """Measure the selected arms within the time limit and write the table."""
     parser = Parser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--models", nargs="+", metavar="NAME", help="architectures [all]")
     parser.add_argument(
@@ -89,17 +90,19 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         type=positive_int,
         default=[4, 8, 16],
         metavar="K",
-        help="runs side by side, each in a process; nothing: none [4 8 16]",
+        help="runs in parallel, one per process; empty for none [4 8 16]",
     )
     parser.add_argument(
-        "--seconds", type=positive_float, default=3.0, metavar="S", help="an arm [3]"
+        "--seconds", type=positive_float, default=3.0, metavar="S", help="seconds per arm [3]"
     )
     parser.add_argument(
-        "--minutes", type=positive_float, default=8.0, metavar="M", help="in all [8]"
+        "--minutes", type=positive_float, default=8.0, metavar="M", help="total time limit [8]"
     )
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="[cuda]")
     parser.add_argument("--images", type=flags.images, default=50_000, metavar="N", help="[50000]")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="of the table")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, metavar="DIR", help="folder of the table"
+    )
     parsed = parser.parse(arguments)
     parsed.models = known_models(parsed.models)
     device = pick_device(parsed.device)
@@ -109,19 +112,19 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     try:
         bench.run()
     except KeyboardInterrupt:
-        print("interrupted: what was measured is written", file=sys.stderr)
+        print("interrupted: measurements so far are written", file=sys.stderr)
         return ExitStatus.STOPPED
     finally:
         signal.signal(signal.SIGTERM, before)
         bench.record.write()
-        bench.record.say_where()
+        bench.record.print_path()
     failed = any(row["failure"] for row in bench.record.measurements)
     return ExitStatus.SOME_RUNS_FAILED if failed else ExitStatus.DONE
 
 
 @dataclass
 class Measured:
-    """An arm's spells, each of all its runs together, and the memory they took."""
+    """The intervals of an arm, each over all of its runs, and their memory."""
 
     timing: Timing
     allocated: int | None = None
@@ -130,7 +133,7 @@ class Measured:
 
 @dataclass
 class Bench:
-    """One call of the command: the table, the budget of time, and what was measured so far."""
+    """State of one benchmark: table, time limit, and speeds measured so far."""
 
     record: Record
     device: torch.device
@@ -143,7 +146,7 @@ class Bench:
         self.work: dict[str, float] = {}
 
     def run(self) -> None:
-        """All arms of one process on all models, then the processes side by side."""
+        """Measure all single-process arms on all models, then parallel processes."""
         dtype = fast_dtype(self.device)
         self.ceiling = ceiling(self.device, dtype)
         name = str(dtype).removeprefix("torch.")
@@ -153,7 +156,7 @@ class Bench:
         for model in self.parsed.models:
             self._one_process(model)
         del self.data
-        free(self.device)
+        release_memory(self.device)
         if self.parsed.processes:
             with mps(self.device) as environment:
                 for model in self.parsed.models:
@@ -194,13 +197,13 @@ class Bench:
         return Ours(configs, self.data)
 
     def _arm(self, model: str, name: str, runs: int, build: Callable[[], Arm]) -> None:
-        """Measure an arm and add its row, also where there is no time or it breaks."""
+        """Measure an arm and add its row, also if it fails or no time is left."""
         if self._left() < _LEAST_SECONDS["slots"] + self.parsed.seconds:
             self._add(model, name, runs, None, "skipped: no time left")
             return
         measured = measure(build, runs, self.parsed.seconds, self.device)
         self._add(model, name, runs, measured)
-        free(self.device)
+        release_memory(self.device)
 
     def _processes(self, model: str, environment: dict[str, str] | None) -> None:
         for count in self.parsed.processes:
@@ -216,14 +219,14 @@ class Bench:
         self, count: int, words: Sequence[object], environment: dict[str, str] | None
     ) -> Measured:
         try:
-            done = train_together(
+            finished = train_together(
                 count, [str(word) for word in words], self.device, environment, self._left()
             )
-        except Exception as error:  # noqa: BLE001  whatever broke it, the others go on
+        except Exception as error:  # noqa: BLE001  the other arms are still measured
             return Measured(Timing(failure=reason(error)))
-        rate = sum(spell.rate for spell in done.spells)
-        spell = Spell(round(rate * self.parsed.seconds), self.parsed.seconds, 0)
-        return Measured(Timing([spell]), done.allocated, done.in_use)
+        rate = sum(interval.rate for interval in finished.intervals)
+        interval = Interval(round(rate * self.parsed.seconds), self.parsed.seconds, 0)
+        return Measured(Timing([interval]), finished.allocated, finished.in_use)
 
     def _left(self) -> float:
         return self.end - time.monotonic()
@@ -231,7 +234,7 @@ class Bench:
     def _add(
         self, model: str, name: str, runs: int, measured: Measured | None, note: str = ""
     ) -> None:
-        """Add a row: of an arm that was measured, or why it was not."""
+        """Add the row of an arm, with its measurements or the reason why there are none."""
         timing = measured.timing if measured else Timing()
         rate = self.rates[model, name] = timing.rate
         bases = [self.rates.get((model, base)) for base in (CONVENTIONAL, EAGER, GRAPH)]
@@ -240,19 +243,21 @@ class Bench:
             name,
             runs,
             rate,
-            timing.spread if len(timing.spells) > 1 else None,
+            timing.spread if len(timing.intervals) > 1 else None,
             *(ratio(rate, base) for base in bases),
             rate and rate * self.work[model] / (self.ceiling * 1e9),
             _mib(measured.allocated if measured else None),
             _mib(measured.in_use if measured else None),
             timing.failure or note,
         )
-        spells = [[spell.images, spell.seconds, spell.steps] for spell in timing.spells]
-        self.record.add(self.table, row, failure=timing.failure, spells=spells)
+        rows = [
+            [interval.images, interval.seconds, interval.steps] for interval in timing.intervals
+        ]
+        self.record.add(self.table, row, failure=timing.failure, spells=rows)
 
 
 def measure(build: Callable[[], Arm], runs: int, seconds: float, device: torch.device) -> Measured:
-    """Build an arm, warm it up, and measure it in three spells of `seconds` together."""
+    """Build an arm, warm it up, and measure three intervals of `seconds` in total."""
     gpu = device.type == "cuda"
     if gpu:
         torch.cuda.reset_peak_memory_stats(device)
@@ -261,8 +266,10 @@ def measure(build: Callable[[], Arm], runs: int, seconds: float, device: torch.d
     try:
         arm = build()
         _warm_up(arm, runs, seconds)
-        timing.spells = [arm.spell(Amount(seconds / _SPELLS, runs)) for _ in range(_SPELLS)]
-    except Exception as error:  # noqa: BLE001  whatever broke it, the others go on
+        timing.intervals = [
+            arm.measure(Duration(seconds / _INTERVALS, runs)) for _ in range(_INTERVALS)
+        ]
+    except Exception as error:  # noqa: BLE001  the other arms are still measured
         timing = Timing(failure=reason(error))
     allocated = torch.cuda.max_memory_allocated(device) if gpu else None
     in_use = gpu_memory_in_use(device)
@@ -272,16 +279,16 @@ def measure(build: Callable[[], Arm], runs: int, seconds: float, device: torch.d
 
 
 def _warm_up(arm: Arm, runs: int, seconds: float) -> None:
-    """20 steps of each run; where those take long, at least 8."""
+    """Do 20 steps of each run, or at least 8 if they take long."""
     started = time.monotonic()
-    for done in range(_WARM_UP):
-        if done >= _WARM_ENOUGH and time.monotonic() - started > 3 * seconds:
+    for finished in range(_WARM_UP):
+        if finished >= _LEAST_WARM_UP and time.monotonic() - started > 3 * seconds:
             return
-        arm.spell(Amount(0, runs))
+        arm.measure(Duration(0, runs))
 
 
-def free(device: torch.device) -> None:
-    """Give the memory of what is gone back to the device."""
+def release_memory(device: torch.device) -> None:
+    """Return freed memory to the device."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,6 +1,6 @@
-"""The conventional loader under Lightning's Trainer, in mixed precision where that is native.
+"""The conventional DataLoader with Lightning's Trainer, in mixed precision if it is native.
 
-Lightning is a dependency of development alone: it is imported when an arm is built.
+Lightning is a development dependency, so it is imported only when an arm is built.
 """
 
 import logging
@@ -12,67 +12,67 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from benchmarks.conventional import Pictures, build_model, build_optimizer, loader, stop_workers
-from benchmarks.measure import Amount, Spell, fast_dtype, lead_steps, synchronize
+from benchmarks.conventional import ImageDataset, build_model, build_optimizer, loader, stop_workers
+from benchmarks.measure import Duration, Interval, fast_dtype, lead_steps, synchronize
 from src.config import RunConfig
 from src.data.dataset import ImageArray, LabelArray
 
 
 def precision(device: torch.device) -> str:
-    """bf16-mixed; full precision where bfloat16 is emulated, a hundred times as slow."""
+    """Return bf16-mixed, or 32-true if bfloat16 is emulated, which is 100 times slower."""
     return "bf16-mixed" if fast_dtype(device) == torch.bfloat16 else "32-true"
 
 
 def label(device: torch.device) -> str:
-    """The arm's name in a table."""
+    """Return the name of the arm in tables."""
     return f"lightning, {precision(device)}"
 
 
 def installed() -> bool:
-    """Whether Lightning can be imported."""
+    """Return whether Lightning can be imported."""
     from importlib.util import find_spec
 
     return find_spec("lightning") is not None
 
 
-class JobPoller:
-    """Counts the batches of one spell, and says when it is over."""
+class BatchCounter:
+    """Count the batches of one measuring interval, and detect its end."""
 
-    def __init__(self, amount: Amount, lead: int, device: torch.device) -> None:
-        self.amount, self.lead, self.device = amount, lead, device
+    def __init__(self, duration: Duration, lead: int, device: torch.device) -> None:
+        self.duration, self.lead, self.device = duration, lead, device
         self.images = self.steps = 0
         self.started = self.ended = 0.0
 
     def before(self) -> None:
-        """A batch is there, and is about to be trained on."""
+        """Start the clock before the first counted batch."""
         if not self.lead and not self.steps:
             synchronize(self.device)
             self.started = time.perf_counter()
 
     def after(self, images: int) -> bool:
-        """A batch of `images` is done; whether that was the last one."""
+        """Count a finished batch; return whether the interval is over."""
         if self.lead:
             self.lead -= 1
             return False
         self.steps += 1
         self.images += images
-        over = time.perf_counter() - self.started >= self.amount.seconds
-        if not over or self.steps < self.amount.steps:
+        is_over = time.perf_counter() - self.started >= self.duration.seconds
+        if not is_over or self.steps < self.duration.steps:
             return False
         synchronize(self.device)
         self.ended = time.perf_counter()
         return True
 
     @property
-    def spell(self) -> Spell:
-        """What was counted."""
-        return Spell(self.images, self.ended - self.started, self.steps)
+    def interval(self) -> Interval:
+        """The measured interval."""
+        return Interval(self.images, self.ended - self.started, self.steps)
 
 
 class LightningArm:
-    """One run under Lightning; every spell is a call of fit, with the same weights and optimizer.
+    """One run under Lightning; each interval is a call of fit that continues the same training.
 
-    The start of fit and of its workers is not counted.
+    The start-up of fit and of its workers is not measured.
     """
 
     def __init__(
@@ -84,17 +84,17 @@ class LightningArm:
         workers: int = 2,
     ) -> None:
         self.device = device
-        self.loader = loader(Pictures(images, labels, config), config, device, workers)
+        self.loader = loader(ImageDataset(images, labels, config), config, device, workers)
         self.module = _module(config)
         self._pace = float("inf")
 
-    def spell(self, amount: Amount) -> Spell:
-        """Train for an amount of time."""
+    def measure(self, duration: Duration) -> Interval:
+        """Train for a duration."""
         from lightning.pytorch import Trainer
 
-        watch = JobPoller(amount, lead_steps(amount, self._pace), self.device)
+        counter = BatchCounter(duration, lead_steps(duration, self._pace), self.device)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # advice about loaders, and our GPU that it may not use
+            warnings.simplefilter("ignore")  # advice on DataLoader workers and unused GPUs
             trainer = Trainer(
                 accelerator="gpu" if self.device.type == "cuda" else "cpu",
                 devices=1,
@@ -104,23 +104,23 @@ class LightningArm:
                 enable_checkpointing=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
-                callbacks=[_callback(watch)],
+                callbacks=[_callback(counter)],
             )
             trainer.fit(self.module, self.loader)
-        self._pace = watch.spell.seconds / watch.spell.steps
-        return watch.spell
+        self._pace = counter.interval.seconds / counter.interval.steps
+        return counter.interval
 
     def loss(self) -> float:
-        """Of the last batch."""
+        """Return the loss of the last batch."""
         return float(self.module.last_loss)
 
     def close(self) -> None:
-        """End the worker processes."""
+        """Stop the worker processes."""
         stop_workers(self.loader)
 
 
 def training_loss(model: torch.nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Loss and accuracy of a batch."""
+    """Return loss and accuracy of a batch."""
     images, labels = batch
     logits = model(images)
     return cross_entropy(logits, labels), (logits.argmax(dim=1) == labels).float().mean()
@@ -130,7 +130,7 @@ def _module(config: RunConfig) -> Any:
     from lightning.pytorch import LightningModule
 
     class Module(LightningModule):
-        """The model, its loss and its optimizer, as Lightning wants them."""
+        """The model, its loss and its optimizer as a LightningModule."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -151,18 +151,18 @@ def _module(config: RunConfig) -> Any:
     return Module()
 
 
-def _callback(watch: JobPoller) -> Any:
+def _callback(counter: BatchCounter) -> Any:
     from lightning.pytorch import Callback
 
     class Stop(Callback):
-        """Ends fit when the spell is over."""
+        """Callback that stops fit at the end of the interval."""
 
         def on_train_batch_start(self, trainer: Any, *_: object) -> None:
-            watch.before()
+            counter.before()
 
         def on_train_batch_end(
             self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int
         ) -> None:
-            trainer.should_stop = watch.after(len(batch[1]))
+            trainer.should_stop = counter.after(len(batch[1]))
 
     return Stop()

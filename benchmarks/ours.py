@@ -1,9 +1,9 @@
-"""Our way: data on the device, and slots that the group advances in turn."""
+"""Our engine: data on the device, and slots that a group advances in turn."""
 
 import time
 from collections.abc import Callable, Sequence
 
-from benchmarks.measure import Amount, Spell, lead_steps, synchronize
+from benchmarks.measure import Duration, Interval, lead_steps, synchronize
 from src.config import RunConfig
 from src.cpu.allocator import keep_freed_memory
 from src.data.device_dataset import DeviceDataset
@@ -14,17 +14,17 @@ from src.training.tracker import RunningMetrics, Tracker
 from src.training.trainer import Trainer, TrainerContext
 
 
-class Count:
-    """Steps and images of all slots together."""
+class Counts:
+    """Counts of steps and images over all slots."""
 
     def __init__(self) -> None:
         self.steps = self.images = 0
 
 
-class Counting(Tracker):
-    """A slot's tracker, which counts what the slot does."""
+class CountingTracker(Tracker):
+    """Tracker of a slot that counts its steps and images."""
 
-    def __init__(self, count: Count) -> None:
+    def __init__(self, count: Counts) -> None:
         self.count, self.done = count, 0
 
     def step(self, epoch: int, done: int, total: int, running: RunningMetrics) -> None:
@@ -34,15 +34,15 @@ class Counting(Tracker):
 
 
 class Ours:
-    """One slot for each config, on the device of the data.
+    """One slot per config, on the device of the data.
 
-    The group is stopped after a spell and goes on with the same slots in the next one.
+    The group stops after each measuring interval and continues with the same slots in the next one.
     """
 
     def __init__(self, configs: Sequence[RunConfig], data: DeviceDataset) -> None:
-        self.count, self.device = Count(), data.device
+        self.count, self.device = Counts(), data.device
         self.trainers = [
-            Trainer(config, data, TrainerContext(tracker=Counting(self.count))).start()
+            Trainer(config, data, TrainerContext(tracker=CountingTracker(self.count))).start()
             for config in configs
         ]
         self.group = TrainingGroup(FixedConcurrency(len(configs)))
@@ -52,45 +52,45 @@ class Ours:
 
     @property
     def compute_format(self) -> ComputeFormat:
-        """That of all slots."""
+        """The compute format of all slots."""
         return self.trainers[0].compute_format
 
     def step(self) -> int:
-        """A training step of the slot whose turn it is; how many images it took."""
+        """Do a training step of the next slot and return its number of images."""
         before = self.count.images
         self._advance(lambda steps, seconds: steps >= 1)
         return self.count.images - before
 
-    def spell(self, amount: Amount) -> Spell:
-        """Train for an amount of time, after a few steps of each slot that are not counted."""
+    def measure(self, duration: Duration) -> Interval:
+        """Train for a duration, after some lead steps of each slot that are not counted."""
         if self.device.type == "cpu":
-            keep_freed_memory()  # as where a run begins: another arm may have undone it
-        lead = lead_steps(amount, self._pace * len(self.trainers)) * len(self.trainers)
+            keep_freed_memory()  # as at the start of a run, since other arms reset it
+        lead = lead_steps(duration, self._pace * len(self.trainers)) * len(self.trainers)
         if lead:
             self._advance(lambda steps, seconds: steps >= lead)
         synchronize(self.device)
         images, steps = self.count.images, self.count.steps
         started = time.perf_counter()
-        self._advance(self._enough(amount))
+        self._advance(self._enough(duration))
         synchronize(self.device)
         seconds = time.perf_counter() - started
-        spell = Spell(self.count.images - images, seconds, self.count.steps - steps)
-        self._pace = spell.seconds / spell.steps
-        return spell
+        interval = Interval(self.count.images - images, seconds, self.count.steps - steps)
+        self._pace = interval.seconds / interval.steps
+        return interval
 
-    def _enough(self, amount: Amount) -> Callable[[int, float], bool]:
-        """When a spell is over; by steps on a GPU, whose queue is longer than a spell."""
+    def _enough(self, duration: Duration) -> Callable[[int, float], bool]:
+        """Return the end condition of an interval; on a GPU in steps, since it is asynchronous."""
         if self.device.type != "cuda":
-            return lambda steps, seconds: steps >= amount.steps and seconds >= amount.seconds
-        wanted = max(amount.steps, int(amount.seconds / self._pace))
-        return lambda steps, seconds: steps >= wanted
+            return lambda steps, seconds: steps >= duration.steps and seconds >= duration.seconds
+        target_steps = max(duration.steps, int(duration.seconds / self._pace))
+        return lambda steps, seconds: steps >= target_steps
 
     def loss(self) -> float:
-        """Mean of the epoch so far, of the worst slot."""
+        """Return the highest mean loss of the current epoch over all slots."""
         return max(t.learner.metrics.read().sums().mean_loss for t in self.trainers)
 
     def close(self) -> None:
-        """Forget the slots."""
+        """Stop and drop all slots."""
         for trainer in self.trainers:
             trainer.stop()
         self.trainers.clear()

@@ -1,6 +1,6 @@
-"""What has to be measured in a process of its own: python -m benchmarks.probe WHAT ...
+"""Measurements that need a separate process: python -m benchmarks.probe WHAT ...
 
-Prints one JSON object on stdout: for `cpu` and `gpu`, not for people.
+Used by benchmarks.cpu and benchmarks.gpu; prints one JSON object on stdout.
 """
 
 import json
@@ -13,7 +13,7 @@ from src.cli.arguments import Parser, positive_int
 from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus, UserError
 
-_WARM_UP = 20  # steps of a run before it is measured beside others
+_WARM_UP = 20  # steps of a run before it is measured in parallel with others
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 
 
 def first_step(parsed: Any) -> dict[str, float]:
-    """The times of day at which a run has its libraries, its data, its trainer, its first step."""
+    """Return the times at which imports, data, trainer and first step of a run are ready."""
     times = {"started": time.time()}
     from benchmarks.workload import run_config
     from src import data
@@ -58,22 +58,22 @@ def first_step(parsed: Any) -> dict[str, float]:
 
 
 def peak(parsed: Any) -> dict[str, float]:
-    """Peak memory of a process that trains a few steps."""
-    from benchmarks.measure import Amount, forget_peak, memory_now, peak_memory
+    """Return the peak memory of a process that trains a few steps."""
+    from benchmarks.measure import Duration, peak_memory, reset_peak_memory, resident_memory
 
     arm = _ours(parsed, parsed.images)
-    before = memory_now()
-    forget_peak()  # making the images took more than they do
-    arm.spell(Amount(0, parsed.steps))
+    before = resident_memory()
+    reset_peak_memory()  # generating the images has a higher peak
+    arm.measure(Duration(0, parsed.steps))
     return {"before_training": before, "peak": peak_memory()}
 
 
 def growth(parsed: Any) -> dict[str, Any]:
-    """Memory after each of many runs in one process, and what one run's state takes."""
+    """Return the memory after each of many runs in one process, and the size of a run's state."""
     import tempfile
     from pathlib import Path
 
-    from benchmarks.measure import memory_now
+    from benchmarks.measure import resident_memory
     from src.config import RunConfig
     from src.run import RunOptions, run
     from src.training.console import SilentDisplay
@@ -82,7 +82,7 @@ def growth(parsed: Any) -> dict[str, Any]:
 
     class Memory(SilentDisplay):
         def ended(self, number: int, line: str) -> None:
-            after.append(memory_now())
+            after.append(resident_memory())
 
     configs = [
         RunConfig(
@@ -105,21 +105,21 @@ def growth(parsed: Any) -> dict[str, Any]:
 
 
 def train(parsed: Any) -> dict[str, float]:
-    """Train one run alone; says 'ready' when it is warm, and begins when a line comes in."""
+    """Train one run; print 'ready' after the warm-up and start at the next line of stdin."""
     import torch
 
-    from benchmarks.measure import Amount
+    from benchmarks.measure import Duration
 
     arm = _ours(parsed, parsed.images)
-    arm.spell(Amount(0, _WARM_UP))
+    arm.measure(Duration(0, _WARM_UP))
     print("ready", flush=True)
     sys.stdin.readline()
-    spell = arm.spell(Amount(parsed.seconds))
+    interval = arm.measure(Duration(parsed.seconds))
     print("done", flush=True)
-    sys.stdin.readline()  # nobody leaves while others still train
+    sys.stdin.readline()  # keep the process until all others are done
     gpu = parsed.device == "cuda"
     memory = torch.cuda.max_memory_allocated() if gpu else 0
-    return {"images": spell.images, "seconds": spell.seconds, "memory": memory}
+    return {"images": interval.images, "seconds": interval.seconds, "memory": memory}
 
 
 def _ours(parsed: Any, train_images: int) -> Any:
@@ -133,7 +133,7 @@ def _ours(parsed: Any, train_images: int) -> Any:
 
 
 def _state_bytes(parsed: Any) -> int:
-    """Weights and optimizer state of a run, in bytes."""
+    """Return the size of weights and optimizer state of a run in bytes."""
     import torch
 
     from benchmarks.workload import run_config
@@ -145,8 +145,10 @@ def _state_bytes(parsed: Any) -> int:
     optimizer = build_optimizer(config, model, torch.tensor(config.learning_rate))
     model(torch.zeros(2, 3, 32, 32)).sum().backward()
     optimizer.step()
-    kept = [value for state in optimizer.state.values() for value in state.values()]
-    return sum(t.numel() * t.element_size() for t in [*model.state_dict().values(), *kept])
+    optimizer_tensors = [value for state in optimizer.state.values() for value in state.values()]
+    return sum(
+        t.numel() * t.element_size() for t in [*model.state_dict().values(), *optimizer_tensors]
+    )
 
 
 _PROBES = {"first-step": first_step, "peak": peak, "growth": growth, "train": train}

@@ -1,4 +1,4 @@
-"""Runs side by side, each alone in a process of its own, with MPS where the machine has it."""
+"""Runs in parallel processes on one device, with NVIDIA MPS if available."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from typing import IO
 
 import torch
 
-from benchmarks.measure import Spell
+from benchmarks.measure import Interval
 from src.common.paths import ROOT
 
 _CONTROL = "nvidia-cuda-mps-control"
@@ -23,18 +23,18 @@ _TRY_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Together:
-    """The spells of processes that trained at the same time, and what they took."""
+class ParallelRuns:
+    """Intervals and memory of processes that trained at the same time."""
 
-    spells: list[Spell]
+    intervals: list[Interval]
     allocated: int
     in_use: int | None
-    """Bytes of the whole GPU, while all were training."""
+    """Memory in use on the whole GPU in bytes, while all processes trained."""
 
 
 @contextmanager
 def mps(device: torch.device) -> Iterator[dict[str, str] | None]:
-    """A daemon of our own that lets processes share the GPU: its environment; None without one."""
+    """Start an MPS daemon and yield its environment variables, or None if there is no MPS."""
     if device.type != "cuda" or not shutil.which(_CONTROL):
         yield None
         return
@@ -56,7 +56,7 @@ def mps(device: torch.device) -> Iterator[dict[str, str] | None]:
 
 
 def _works(environment: Mapping[str, str]) -> bool:
-    """Whether a process can use the GPU by way of the daemon."""
+    """Return whether a process can use the GPU through the daemon."""
     code = "import torch; torch.zeros(1, device='cuda').item()"
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, env=environment, timeout=_TRY_SECONDS, stderr=subprocess.DEVNULL)
@@ -78,10 +78,10 @@ def train_together(
     device: torch.device,
     environment: Mapping[str, str] | None,
     limit: float,
-) -> Together:
-    """Train in `count` processes at once, all of them warm before any is measured.
+) -> ParallelRuns:
+    """Train in `count` processes at once; measuring starts when all are warmed up.
 
-    words: arguments of the probe. limit: seconds after which they are ended.
+    words: arguments of the probe. limit: seconds after which the processes are killed.
     """
     with ExitStack() as stack:
         errors = stack.enter_context(tempfile.TemporaryFile("w+"))
@@ -92,18 +92,18 @@ def train_together(
         watchdog = threading.Timer(limit, _kill, [children])
         stack.callback(watchdog.cancel)
         watchdog.start()
-        _hear_all(children, errors)
-        _tell_all(children)
-        _hear_all(children, errors)
+        _read_from_all(children, errors)
+        _write_to_all(children)
+        _read_from_all(children, errors)
         in_use = gpu_memory_in_use(device)
-        _tell_all(children)
-        measured = [json.loads(_heard(child, errors)) for child in children]
-    spells = [Spell(m["images"], m["seconds"], 0) for m in measured]
-    return Together(spells, sum(m["memory"] for m in measured), in_use)
+        _write_to_all(children)
+        measured = [json.loads(_read_line(child, errors)) for child in children]
+    intervals = [Interval(m["images"], m["seconds"], 0) for m in measured]
+    return ParallelRuns(intervals, sum(m["memory"] for m in measured), in_use)
 
 
 def gpu_memory_in_use(device: torch.device) -> int | None:
-    """Bytes of the GPU that are taken, by whichever process."""
+    """Return the memory in use on the GPU by all processes, in bytes."""
     if device.type != "cuda":
         return None
     free, total = torch.cuda.mem_get_info(device)
@@ -136,25 +136,25 @@ def _kill(children: list["subprocess.Popen[str]"]) -> None:
         child.kill()
 
 
-def _hear_all(children: list["subprocess.Popen[str]"], errors: IO[str]) -> None:
+def _read_from_all(children: list["subprocess.Popen[str]"], errors: IO[str]) -> None:
     for child in children:
-        _heard(child, errors)
+        _read_line(child, errors)
 
 
-def _heard(child: "subprocess.Popen[str]", errors: IO[str]) -> str:
-    """The next line of a child. Raises where it ended instead."""
+def _read_line(child: "subprocess.Popen[str]", errors: IO[str]) -> str:
+    """Read the next line of a child process; raise if the process has ended."""
     assert child.stdout
     line = child.stdout.readline()
     if line:
         return line
     errors.seek(0)
-    said = errors.read().strip()
-    if "out of memory" in said.lower():
+    stderr = errors.read().strip()
+    if "out of memory" in stderr.lower():
         raise torch.OutOfMemoryError
-    raise RuntimeError(f"a process ended: {said.splitlines()[-1] if said else 'out of time'}")
+    raise RuntimeError(f"a process ended: {stderr.splitlines()[-1] if stderr else 'out of time'}")
 
 
-def _tell_all(children: list["subprocess.Popen[str]"]) -> None:
+def _write_to_all(children: list["subprocess.Popen[str]"]) -> None:
     for child in children:
         assert child.stdin
         child.stdin.write("go\n")

@@ -1,4 +1,4 @@
-"""Results on disk: numbers with the machine, the versions, the commit and the date."""
+"""Result files: measurements with machine, versions, commit and date."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ Cell = str | int | float | None
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What was measured on, with which versions of what, and when."""
+    """Return the description of machine, versions, commit and date."""
     gpu = device.type == "cuda"
     return {
         "date": date.today().isoformat(),
@@ -51,7 +51,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     def markdown(self) -> str:
-        """The table as Markdown."""
+        """Return the table as Markdown."""
         head = [self.columns, ["---"] * len(self.columns)]
         lines = [f"| {' | '.join(map(_text, row))} |" for row in [*head, *self.rows]]
         notes = [f"- {note}" for note in self.notes]
@@ -60,7 +60,7 @@ class Table:
 
 @dataclass
 class Record:
-    """Everything that one command measures; written anew whenever there is more of it."""
+    """All measurements of one command; the files are rewritten after each new row."""
 
     kind: str
     device: torch.device
@@ -75,18 +75,18 @@ class Record:
 
     @property
     def path(self) -> Path:
-        """The JSON file; the table is beside it."""
+        """Path of the JSON file; the Markdown file is beside it."""
         slug = re.sub(r"[^a-z0-9]+", "-", self.machine["device"].lower()).strip("-")
         return self.out / f"{self.kind}-{slug}-{self.machine['date']}.json"
 
     def table(self, title: str, columns: Sequence[str], notes: Sequence[str] = ()) -> Table:
-        """A new table, empty."""
+        """Add an empty table and return it."""
         self.tables.append(Table(title, columns, notes=list(notes)))
         print(" | ".join(columns), flush=True)
         return self.tables[-1]
 
     def add(self, table: Table, row: Sequence[Cell], **measured: object) -> None:
-        """Add a row, show it, and write what there is."""
+        """Add a row, print it, and rewrite the files."""
         table.rows.append(row)
         self.measurements.append(
             {"table": table.title, **dict(zip(table.columns, row, strict=True)), **measured}
@@ -95,7 +95,7 @@ class Record:
         self.write()
 
     def write(self) -> None:
-        """Write the JSON file and the Markdown beside it."""
+        """Write the JSON file and the Markdown file beside it."""
         value = {
             "kind": self.kind,
             "machine": self.machine,
@@ -104,14 +104,14 @@ class Record:
             "notes": {table.title: table.notes for table in self.tables},
         }
         files.write_json(self.path, value)
-        given = ", ".join(f"{name} {value}" for name, value in self.settings.items())
+        settings_text = ", ".join(f"{name} {value}" for name, value in self.settings.items())
         about = [f"- {name.replace('_', ' ')}: {v}" for name, v in self.machine.items() if v]
-        about.append(f"- settings: {given}")
+        about.append(f"- settings: {settings_text}")
         parts = [f"# {self.kind}", "\n".join(about), *(t.markdown() for t in self.tables)]
         files.write_text(self.path.with_suffix(".md"), "\n\n".join(parts) + "\n")
 
-    def say_where(self) -> None:
-        """Tell where the files are."""
+    def print_path(self) -> None:
+        """Print the path of the files on stderr."""
         print(f"written: {shown(self.path)} and .md", file=sys.stderr)
 
 

@@ -1,7 +1,7 @@
-"""Train the recipe of every system that is carried, and put its numbers beside the published ones.
+"""Train the recipes of all reproduced systems and compare with the published numbers.
 
-python -m benchmarks.reproduce [--only NAME ...]: what needs a GPU is trained where there is one, or
-where it is asked for. Runs that are done already are not trained again.
+python -m benchmarks.reproduce [--only NAME ...]: recipes that need a GPU are trained if there is
+one, or if --only names them. Finished runs are not trained again.
 """
 
 import sys
@@ -37,7 +37,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Plan:
-    """Where recipes are read, runs kept and images found; how many seeds."""
+    """Options of the command and the stop condition."""
 
     parsed: Namespace
     stop: Callable[[], bool]
@@ -46,7 +46,7 @@ class _Plan:
         return Path(self.parsed.recipes) / f"{system.recipe}.yaml"
 
     def configs(self, system: System) -> list[RunConfig]:
-        """The trainings of a recipe, one a seed."""
+        """Return the runs of a recipe, one per seed."""
         path = self.path(system)
         settings = {**read_yaml(path), "base_dataset_path": self.parsed.data}
         config = from_mapping(settings, shown(path))
@@ -54,24 +54,24 @@ class _Plan:
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Train what is missing of the systems asked for, and write the table of all."""
+    """Train the missing runs of the selected systems, and write the table of all."""
     parsed = _parse(arguments)
     plan = _Plan(parsed, StopSignal().install())
-    table = {row["recipe"]: row for row in _known(parsed.out)}
-    whole = True
-    for system in _chosen(parsed.only):
+    table = {row["recipe"]: row for row in _stored_rows(parsed.out)}
+    complete = True
+    for system in _selected_systems(parsed.only):
         print(f"{system.recipe} ...", file=sys.stderr)
         try:
-            row = _searched(system, plan) if system.is_search else _trained(system, plan)
+            row = _run_search(system, plan) if system.is_search else _train(system, plan)
         except UserError as error:
             print(f"error: {system.recipe}: {error}", file=sys.stderr)
             row = None
         if row:
             table[system.recipe] = row
-        whole = whole and row is not None
+        complete = complete and row is not None
         _write(list(table.values()), parsed.out)
-    print(markdown(_in_order(table)))
-    return ExitStatus.DONE if whole else ExitStatus.SOME_RUNS_FAILED
+    print(markdown(_in_table_order(table)))
+    return ExitStatus.DONE if complete else ExitStatus.SOME_RUNS_FAILED
 
 
 def _parse(arguments: Sequence[str]) -> Namespace:
@@ -79,8 +79,15 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     parser.add_argument(
         "-d", "--data", default=default_dataset_path(), metavar="DIR", help="CIFAR-10"
     )
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="recipes [all that can be had]")
-    parser.add_argument("--seeds", type=positive_int, default=1, metavar="N", help="runs each [1]")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        help="recipes [all, without a GPU only those that need none]",
+    )
+    parser.add_argument(
+        "--seeds", type=positive_int, default=1, metavar="N", help="runs per recipe [1]"
+    )
     parser.add_argument("--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders")
     parser.add_argument("--recipes", type=Path, default=RECIPES, metavar="DIR", help="[run_config]")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help=f"for {FILE}")
@@ -91,7 +98,7 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     return parsed
 
 
-def _chosen(only: Sequence[str] | None) -> list[System]:
+def _selected_systems(only: Sequence[str] | None) -> list[System]:
     names = [system.recipe for system in SYSTEMS]
     for name in only or ():
         if name not in names:
@@ -101,8 +108,8 @@ def _chosen(only: Sequence[str] | None) -> list[System]:
     return [system for system in SYSTEMS if torch.cuda.is_available() or not system.needs_gpu]
 
 
-def _trained(system: System, plan: _Plan) -> Row | None:
-    """The row of a training; None where not all of its seeds could be trained."""
+def _train(system: System, plan: _Plan) -> Row | None:
+    """Train a recipe and return its row; None if not all seeds could be trained."""
     from src.run import RunOptions, run
     from src.training import console
 
@@ -118,33 +125,33 @@ def _trained(system: System, plan: _Plan) -> Row | None:
         return None
     measured = [name for name in MEASURES if name in results[0]]
     return {
-        **_about(system, outcomes[0].config, results[0]),
+        **_metadata(system, outcomes[0].config, results[0]),
         "ours": {name: [result[name] for result in results] for name in measured},
         "epochs_run": [result["epochs_run"] for result in results],
         "run_ids": [result["run_id"] for result in results],
     }
 
 
-def _searched(system: System, plan: _Plan) -> Row | None:
-    """The row of a search; None where no trial of it came to its end."""
+def _run_search(system: System, plan: _Plan) -> Row | None:
+    """Run a search and return its row; None if no trial was completed."""
     from src.runs.run_folder import RunFolder
     from src.tune import best_trial, search_space, search_workers
 
     flags = {"base_dataset_path": plan.parsed.data}
-    wanted = search_space.read(plan.path(system), flags)
-    order = search_workers.SearchJob(
-        wanted, plan.parsed.runs, SEARCH_TRIALS, "median", "disabled", plan.parsed.quiet
+    space = search_space.read(plan.path(system), flags)
+    job = search_workers.SearchJob(
+        space, plan.parsed.runs, SEARCH_TRIALS, "median", "disabled", plan.parsed.quiet
     )
-    why = search_workers.work(order)
-    study = order.search()
+    failure = search_workers.work(job)
+    study = job.search()
     found = best_trial.best(study)
-    if why or not found:
+    if failure or not found:
         return None
     config = study.space.config(found["parameters"])
     result = RunFolder.of(config, plan.parsed.runs).result()
     assert result
     return {
-        **_about(system, config, result),
+        **_metadata(system, config, result),
         "ours": {"val_loss": [found["val_loss"]]},
         "epochs_run": [result["epochs_run"]],
         "run_ids": [result["run_id"]],
@@ -153,7 +160,7 @@ def _searched(system: System, plan: _Plan) -> Row | None:
     }
 
 
-def _about(system: System, config: RunConfig, result: dict[str, Any]) -> Row:
+def _metadata(system: System, config: RunConfig, result: dict[str, Any]) -> Row:
     return {
         "recipe": system.recipe,
         "model": config.model_type,
@@ -168,17 +175,17 @@ def _about(system: System, config: RunConfig, result: dict[str, Any]) -> Row:
     }
 
 
-def _known(out: Path) -> list[Row]:
+def _stored_rows(out: Path) -> list[Row]:
     return list((files.read_json(out / FILE) or {}).get("rows", []))
 
 
-def _in_order(table: dict[str, Row]) -> list[Row]:
+def _in_table_order(table: dict[str, Row]) -> list[Row]:
     return [table[system.recipe] for system in SYSTEMS if system.recipe in table]
 
 
 def _write(rows: list[Row], out: Path) -> None:
-    """Write the numbers, and the table of docs/reproduction.md where they are the project's own."""
-    ordered = _in_order({row["recipe"]: row for row in rows})
+    """Write the JSON file and, for the default folder, the table in docs/reproduction.md."""
+    ordered = _in_table_order({row["recipe"]: row for row in rows})
     out.mkdir(parents=True, exist_ok=True)
     files.write_json(out / FILE, {"rows": ordered})
     if out.resolve() == RESULTS:
@@ -188,7 +195,7 @@ def _write(rows: list[Row], out: Path) -> None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table of all systems, those that were not trained yet included."""
+    """Return the Markdown table of all systems, including those not trained yet."""
     known = {row["recipe"]: row for row in rows}
     for system in SYSTEMS:
         known.setdefault(system.recipe, _not_run(system))
@@ -199,7 +206,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _not_run(system: System) -> Row:
-    """The row of a recipe of run_config/ that was not trained yet."""
+    """Return the row of a recipe that was not trained yet."""
     settings = {k: v for k, v in read_yaml(RECIPES / f"{system.recipe}.yaml").items()}
     settings.pop(SEARCH, None)
     config = from_mapping(settings, system.recipe)
@@ -222,20 +229,20 @@ def _cells(system: System, row: Row) -> list[str]:
     return [
         f"`{system.recipe}`",
         f"{row['parameters']:,}",
-        _in_words(published) or "no accuracy",
-        _in_words(row["ours"]) or "not yet run",
+        _format_measures(published) or "no accuracy",
+        _format_measures(row["ours"]) or "not yet run",
         f"{trials}{epochs} of {row['num_epochs']}",
         str(len(row["run_ids"])),
         row["device"],
     ]
 
 
-def _in_words(numbers: dict[str, list[float]]) -> str:
-    return ", ".join(_one(name, values) for name, values in numbers.items())
+def _format_measures(numbers: dict[str, list[float]]) -> str:
+    return ", ".join(_format_measure(name, values) for name, values in numbers.items())
 
 
-def _one(name: str, values: list[float]) -> str:
-    """A measure's mean, and its standard deviation over several seeds."""
+def _format_measure(name: str, values: list[float]) -> str:
+    """Format the mean of a measure, with the standard deviation over several seeds."""
     scale, digits = (1, 3) if name.endswith("loss") else (100, 2)
     text = f"{MEASURES[name]} {scale * mean(values):.{digits}f}"
     return text + (f" ± {scale * stdev(values):.{digits}f}" if len(values) > 1 else "")

@@ -1,4 +1,4 @@
-"""The systems that are carried: a recipe each, and what its authors report."""
+"""The reproduced systems: the recipe and the published numbers of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ MEASURES = {
     "test_accuracy_best_val_acc": "test",
     "val_loss": "validation loss",
 }
-"""Numbers of a result, as a table calls them; all but the loss are shares."""
+"""Fields of a result and their names in the table; all except losses are fractions."""
 
 
 @dataclass(frozen=True)
 class System:
-    """A recipe of run_config/, with the published numbers by measure."""
+    """A recipe of run_config/ and its published numbers by result field."""
 
     recipe: str
     published: Mapping[str, float]
     needs_gpu: bool = True
-    """On two CPU cores it takes longer than an hour."""
+    """Whether it takes longer than an hour on two CPU cores."""
 
     @property
     def is_search(self) -> bool:
-        """Whether it is a search, not a training."""
+        """Whether the recipe is a search instead of a single run."""
         return self.recipe.endswith("_search")
 
 

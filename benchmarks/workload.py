@@ -1,4 +1,4 @@
-"""What every arm trains: configs, and images in CIFAR-10's number."""
+"""The workload of all arms: configurations, and as many images as CIFAR-10 has."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,33 +12,33 @@ from src.data import synthetic
 from src.data.dataset import Dataset
 
 BATCHES = {"cnn": 64, "resnet": 256, "vit": 16, "cifar10net": 128, "tinyvgg": 64}
-"""Images a step on a CPU."""
+"""Batch sizes on a CPU."""
 
 GPU_BATCHES = {**BATCHES, "cnn": 256, "vit": 256}
-"""Images a step on a GPU: those of the published sweep."""
+"""Batch sizes on a GPU, as in the published sweep."""
 
-_NEVER = 1_000_000  # epochs: neither a validation nor the end of the run falls into a measurement
+_ENDLESS = 1_000_000  # epochs, so that no validation and no end of a run is measured
 _OWN_SETTINGS = {"tinyvgg": {"batch_norm": True}}
 
 
 def run_config(model: str, batch: int, **settings: object) -> RunConfig:
-    """An augmented run without end; settings that this version does not know are left out."""
-    wanted = {**_OWN_SETTINGS.get(model, {}), **settings}
-    known = {name: value for name, value in wanted.items() if name in field_names()}
+    """Return an endless run with augmentation; settings unknown to this version are ignored."""
+    all_settings = {**_OWN_SETTINGS.get(model, {}), **settings}
+    known = {name: value for name, value in all_settings.items() if name in field_names()}
     return RunConfig(
         base_dataset_path="synthetic",
         model_type=model,
         batch_size=batch,
         data_augmentation=True,
-        num_epochs=_NEVER,
-        val_freq=_NEVER,
+        num_epochs=_ENDLESS,
+        val_freq=_ENDLESS,
         **known,  # type: ignore[arg-type]  # checked by RunConfig
     )
 
 
 @cache
 def images(train: int = 50_000) -> Dataset:
-    """The stand-in, repeated up to `train` training images: a fifth of them for validation."""
+    """Return the synthetic data set, repeated to `train` images, a fifth for validation."""
     part = synthetic.generate(train=min(train, synthetic.TRAIN_IMAGES), test=200)
     times = -(-train // len(part.train_images))
     return replace(
@@ -50,7 +50,7 @@ def images(train: int = 50_000) -> Dataset:
 
 
 def known_models(names: Sequence[str] | None) -> list[str]:
-    """`names`, or all that there are numbers of images for. Raises UserError for one unknown."""
+    """Return `names`, or all models with a batch size. Raises UserError for an unknown name."""
     for name in names or ():
         if name not in BATCHES or name not in model_types():
             known = ", ".join(known_models(None))

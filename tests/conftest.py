@@ -254,11 +254,11 @@ def squeue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeSqueue:
     """Put a fake squeue with a given body on PATH; return the file that logs its arguments."""
 
     def put(body: str) -> Path:
-        script, asked = tmp_path / "bin" / "squeue", tmp_path / "asked"
+        script, call_log = tmp_path / "bin" / "squeue", tmp_path / "squeue-calls"
         script.parent.mkdir(exist_ok=True)
-        script.write_text(f"#!/bin/bash\necho $* >>{asked}\n{body}\n")
+        script.write_text(f"#!/bin/bash\necho $* >>{call_log}\n{body}\n")
         script.chmod(0o755)
         monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
-        return asked
+        return call_log
 
     return put

@@ -59,9 +59,9 @@ def _run_main(words: list[str], cwd: str, env: dict[str, str], out: Path, err: P
         warnings.simplefilter("error")
     for name in [name for name in sys.modules if name.split(".")[0] in ("src", "tests")]:
         del sys.modules[name]
-    given = env.get("PYTHONPATH", "").split(os.pathsep)
-    others = [path for path in sys.path if path not in ("", str(ROOT), *given)]
-    sys.path[:] = [cwd, *filter(None, given), *others]
+    python_path = env.get("PYTHONPATH", "").split(os.pathsep)
+    others = [path for path in sys.path if path not in ("", str(ROOT), *python_path)]
+    sys.path[:] = [cwd, *filter(None, python_path), *others]
     try:
         if words[0] == "-m":
             sys.argv = words[1:]

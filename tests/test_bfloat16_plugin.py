@@ -22,7 +22,7 @@ TESTS = [
     "training/test_cuda_graphs.py::test_replayed_steps_train_bitwise_as_eager_steps[settings0]",
     "cpu/test_winograd.py::test_winograd_step_matches_float64_reference",
     "cpu/test_winograd.py::test_run_with_winograd_matches_direct_losses",
-    "benchmarks/test_arms.py::test_without_augmentation_the_loss_is_the_same",
+    "benchmarks/test_arms.py::test_arms_have_same_loss_without_augmentation",
     "test_run.py::test_run_folder_has_all_files_and_consistent_results",
     "test_run.py::test_stopped_and_resumed_run_equals_uninterrupted_run",
     "test_evaluate.py::test_run_folder_with_missing_file",

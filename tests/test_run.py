@@ -309,17 +309,17 @@ def test_run_preserves_torch_random_state(config: RunConfig, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("given", "expected_spincount"),
+    ("variables", "expected_spincount"),
     [({}, "20000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "none")],
 )
 def test_gomp_spincount_default_and_overrides(
-    given: dict[str, str], expected_spincount: str
+    variables: dict[str, str], expected_spincount: str
 ) -> None:
     openmp_variables = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
     others = {name: value for name, value in os.environ.items() if name not in openmp_variables}
     code = "import os, src; print(os.environ.get('GOMP_SPINCOUNT', 'none'))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(
-        command, cwd=ROOT, env=others | given, check=True, capture_output=True, text=True
+        command, cwd=ROOT, env=others | variables, check=True, capture_output=True, text=True
     )
     assert done.stdout == f"{expected_spincount}\n"

@@ -1,4 +1,4 @@
-"""The arms train, on the same pixels, and leave nothing behind."""
+"""Benchmark arms: same images and weights, counting of steps, release of resources."""
 
 import math
 import multiprocessing
@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from benchmarks import lightning_arm, workload
-from benchmarks.conventional import Conventional, Pictures
-from benchmarks.measure import Amount, Arm
+from benchmarks.conventional import Conventional, ImageDataset
+from benchmarks.measure import Arm, Duration
 from benchmarks.ours import Ours
 from src.common.errors import UserError
 from src.config import RunConfig
@@ -17,7 +17,7 @@ from src.data.dataset import Dataset
 from src.data.device_dataset import DeviceDataset, normalization_table
 
 CPU = torch.device("cpu")
-BATCH = 60  # divides the training images of the small data
+BATCH = 60  # divides the number of training images
 
 
 @pytest.fixture
@@ -25,10 +25,10 @@ def endless() -> RunConfig:
     return workload.run_config("cifar10net", BATCH, learning_rate=0.001)
 
 
-def train(arm: Arm) -> None:
-    """A few steps, whose loss is a number, twice; then nothing is left running."""
-    first = arm.spell(Amount(0, 3))
-    second = arm.spell(Amount(0.05, 2))
+def check_arm(arm: Arm) -> None:
+    """Measure an arm twice, check counts and loss, and that no process is left after close."""
+    first = arm.measure(Duration(0, 3))
+    second = arm.measure(Duration(0.05, 2))
     assert math.isfinite(arm.loss())
     assert first.images == 3 * BATCH
     assert second.images == second.steps * BATCH
@@ -39,14 +39,16 @@ def train(arm: Arm) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_conventional(small_dataset: Dataset, endless: RunConfig, workers: int) -> None:
-    pictures = (small_dataset.train_images, small_dataset.train_labels)
-    train(Conventional(endless, *pictures, CPU, workers))
+def test_conventional_arm_trains_and_stops_workers(
+    small_dataset: Dataset, endless: RunConfig, workers: int
+) -> None:
+    images = (small_dataset.train_images, small_dataset.train_labels)
+    check_arm(Conventional(endless, *images, CPU, workers))
 
 
-def test_conventional_begins_anew(small_dataset: Dataset, endless: RunConfig) -> None:
-    pictures = (small_dataset.train_images[:100], small_dataset.train_labels[:100])
-    arm = Conventional(endless, *pictures, CPU, workers=0)
+def test_conventional_arm_repeats_epochs(small_dataset: Dataset, endless: RunConfig) -> None:
+    images = (small_dataset.train_images[:100], small_dataset.train_labels[:100])
+    arm = Conventional(endless, *images, CPU, workers=0)
     assert [arm.step() for _ in range(5)] == [BATCH] * 5
     assert arm.seen == 5 * BATCH
     assert 0 <= arm.correct <= arm.seen
@@ -54,90 +56,94 @@ def test_conventional_begins_anew(small_dataset: Dataset, endless: RunConfig) ->
 
 
 @pytest.mark.parametrize("slots", [1, 3])
-def test_ours(small_data: DeviceDataset, endless: RunConfig, slots: int) -> None:
+def test_our_arm_trains_with_slots(
+    small_data: DeviceDataset, endless: RunConfig, slots: int
+) -> None:
     arm = Ours([replace(endless, seed=seed) for seed in range(slots)], small_data)
     trainers = set(arm.trainers)
-    train(arm)
+    check_arm(arm)
     assert len(trainers) == slots
 
 
-def test_slots_take_turns(small_data: DeviceDataset, endless: RunConfig) -> None:
+def test_our_arm_advances_slots_in_turn(small_data: DeviceDataset, endless: RunConfig) -> None:
     arm = Ours([replace(endless, seed=seed) for seed in range(3)], small_data)
     slots = list(arm.trainers)
     for _ in range(4):
         assert arm.step() == BATCH
     assert [slot.state.step for slot in slots] == [2, 1, 1]
-    arm.spell(Amount(0, 2))
+    arm.measure(Duration(0, 2))
     assert [slot.state.step for slot in slots] == [2, 2, 2]
 
 
-def test_no_validation_falls_into_a_spell(small_data: DeviceDataset, endless: RunConfig) -> None:
+def test_our_arm_does_not_validate_during_measurement(
+    small_data: DeviceDataset, endless: RunConfig
+) -> None:
     arm = Ours([endless], small_data)
     [trainer] = arm.trainers
     steps = len(trainer.learner.bounds) + 3
-    assert arm.spell(Amount(0, steps)).images == 480 + 3 * BATCH
+    assert arm.measure(Duration(0, steps)).images == 480 + 3 * BATCH
     assert trainer.state.epoch == 1
     assert "val_loss" not in trainer.state.rows[0]
 
 
-def test_lightning(small_dataset: Dataset, endless: RunConfig) -> None:
+def test_lightning_arm_trains_and_stops_workers(small_dataset: Dataset, endless: RunConfig) -> None:
     assert lightning_arm.installed()
-    pictures = (small_dataset.train_images, small_dataset.train_labels)
-    train(lightning_arm.LightningArm(endless, *pictures, CPU, workers=0))
+    images = (small_dataset.train_images, small_dataset.train_labels)
+    check_arm(lightning_arm.LightningArm(endless, *images, CPU, workers=0))
 
 
-def test_lightning_avoids_emulated_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lightning_precision_depends_on_native_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     for dtype, name in ((torch.bfloat16, "bf16-mixed"), (torch.float32, "32-true")):
         monkeypatch.setattr(lightning_arm, "fast_dtype", lambda *_, dtype=dtype: dtype)
         assert lightning_arm.precision(CPU) == name
         assert lightning_arm.label(CPU) == f"lightning, {name}"
 
 
-def test_all_arms_see_the_same_pixels_and_weights(
+def test_arms_have_same_pixels_and_initial_weights(
     small_dataset: Dataset, small_data: DeviceDataset, endless: RunConfig
 ) -> None:
     plain = replace(endless, data_augmentation=False)
-    pictures = Pictures(small_dataset.train_images, small_dataset.train_labels, plain)
+    images = ImageDataset(small_dataset.train_images, small_dataset.train_labels, plain)
     table = normalization_table("imagenet", small_dataset.train_images)
     batch, labels = small_data.train.batch(torch.arange(20), table)
     for i in range(20):
-        theirs, label = pictures[i]
-        assert torch.equal(theirs, batch[i])
+        conventional, label = images[i]
+        assert torch.equal(conventional, batch[i])
         assert label == labels[i]
-    theirs_built = Conventional(plain, *(pictures.images, pictures.labels), CPU, 0).model
+    conventional_model = Conventional(plain, *(images.images, images.labels), CPU, 0).model
     [trainer] = Ours([plain], small_data).trainers
-    for name, tensor in theirs_built.state_dict().items():
+    for name, tensor in conventional_model.state_dict().items():
         assert torch.equal(tensor, trainer.learner.model.state_dict()[name])
 
 
-def test_without_augmentation_the_loss_is_the_same(
+def test_arms_have_same_loss_without_augmentation(
     small_dataset: Dataset, small_data: DeviceDataset, endless: RunConfig
 ) -> None:
-    """The first step on all training images at once, in whatever order: the same mean loss."""
+    """Conventional and our arm have the same loss in a first step on all training images."""
     count = 480  # the training part of 600
-    whole = replace(endless, data_augmentation=False, batch_size=count)
-    whole = replace(whole, precision="float32", memory_format="contiguous")
-    pictures = (small_dataset.train_images[:count], small_dataset.train_labels[:count])
-    theirs = Conventional(whole, *pictures, CPU, workers=0)
-    ours = Ours([whole], small_data)
-    assert theirs.step() == ours.step() == count
-    assert theirs.loss() == pytest.approx(ours.loss(), rel=1e-4)
+    full_batch = replace(endless, data_augmentation=False, batch_size=count)
+    full_batch = replace(full_batch, precision="float32", memory_format="contiguous")
+    images = (small_dataset.train_images[:count], small_dataset.train_labels[:count])
+    conventional = Conventional(full_batch, *images, CPU, workers=0)
+    engine = Ours([full_batch], small_data)
+    assert conventional.step() == engine.step() == count
+    assert conventional.loss() == pytest.approx(engine.loss(), rel=1e-4)
 
 
-def test_the_stand_in_is_repeated() -> None:
+def test_synthetic_images_are_repeated_to_requested_number() -> None:
     dataset = workload.images(12_000)
     assert len(dataset.train_images) == len(dataset.train_labels) == 12_000
     assert dataset.last_batch == 2400
     assert (dataset.train_images[:2000] == dataset.train_images[10_000:]).all()
 
 
-def test_models_are_known() -> None:
+def test_known_models_rejects_unknown_name() -> None:
     assert {"cnn", "resnet", "vit", "cifar10net"} <= set(workload.known_models(None))
     assert workload.known_models(["vit"]) == ["vit"]
     with pytest.raises(UserError, match="--models 'vitt'"):
         workload.known_models(["vitt"])
 
 
-def test_settings_that_do_not_exist_are_left_out() -> None:
+def test_run_config_ignores_unknown_settings() -> None:
     config = workload.run_config("cifar10net", 32, seed=4, no_such_setting=1)
     assert (config.seed, config.batch_size, config.data_augmentation) == (4, 32, True)

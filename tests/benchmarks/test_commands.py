@@ -1,4 +1,4 @@
-"""The commands end to end, with tiny arguments, and what they say of bad ones."""
+"""Benchmark commands end to end with small arguments, and their error messages."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import accuracy, cpu, gpu, probe, processes
-from benchmarks.measure import Amount, Spell
+from benchmarks.measure import Duration, Interval
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import ROOT
 from tests.conftest import RunCommand
@@ -18,7 +18,7 @@ from tests.conftest import RunCommand
 TINY = ["--models", "cifar10net", "--images", "1000"]
 
 
-def written(out: Path) -> dict[str, Any]:
+def written_results(out: Path) -> dict[str, Any]:
     [path] = out.glob("*.json")
     assert path.with_suffix(".md").read_text().startswith(f"# {path.name.split('-')[0]}")
     value: dict[str, Any] = json.loads(path.read_text())
@@ -27,7 +27,7 @@ def written(out: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No lead, little warm-up."""
+    """Disable lead steps and shorten the warm-up."""
     monkeypatch.setattr("benchmarks.measure._LEAD_STEPS", 0)
     monkeypatch.setattr(gpu, "_WARM_UP", 1)
     monkeypatch.setattr(gpu, "ceiling", lambda *_: 100.0)
@@ -36,10 +36,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_gpu_command_on_a_cpu(tmp_path: Path) -> None:
+def test_gpu_command_on_cpu(tmp_path: Path) -> None:
     words = ["--device", "cpu", "--slots", "1", "2", "--processes", "1", "--seconds", "0.2"]
     assert gpu.main([*words, *TINY, "--out", str(tmp_path)]) == ExitStatus.DONE
-    rows = {row["arm"]: row for row in written(tmp_path)["measurements"]}
+    rows = {row["arm"]: row for row in written_results(tmp_path)["measurements"]}
     assert list(rows) == [
         gpu.CONVENTIONAL,
         gpu.EAGER,
@@ -59,24 +59,24 @@ def test_gpu_command_on_a_cpu(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_an_arm_that_fails_is_a_row_and_time_that_is_over_too(
+def test_failed_and_skipped_arms_are_rows_with_notes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: gpu.Bench, model: str, slots: int, **_: object) -> None:
+    def fail(self: gpu.Bench, model: str, slots: int, **_: object) -> None:
         if slots == 2:
             self.end = 0
             raise torch.OutOfMemoryError
-        raise ValueError("it broke")
+        raise ValueError("failure of the arm")
 
-    monkeypatch.setattr(gpu.Bench, "_ours", full)
+    monkeypatch.setattr(gpu.Bench, "_ours", fail)
     words = ["--device", "cpu", "--slots", "1", "2", "4", "--seconds", "0.05"]
     assert gpu.main([*words, *TINY, "--out", str(tmp_path)]) == ExitStatus.SOME_RUNS_FAILED
-    notes = {row["arm"]: row["note"] for row in written(tmp_path)["measurements"]}
+    notes = {row["arm"]: row["note"] for row in written_results(tmp_path)["measurements"]}
     assert notes == {
         gpu.CONVENTIONAL: "",
-        gpu.EAGER: "ValueError: it broke",
+        gpu.EAGER: "ValueError: failure of the arm",
         gpu.GRAPH: "no graphs here",
-        "ours, 1 slot": "ValueError: it broke",
+        "ours, 1 slot": "ValueError: failure of the arm",
         "ours, 2 slots": "out of memory",
         "ours, 4 slots": "skipped: no time left",
         **{f"ours, {count} processes": "skipped: no time left" for count in (4, 8, 16)},
@@ -84,7 +84,7 @@ def test_an_arm_that_fails_is_a_row_and_time_that_is_over_too(
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_was_measured_is_written_when_interrupted(
+def test_interrupted_benchmark_writes_measurements(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(self: gpu.Bench, *_: object, **__: object) -> None:
@@ -93,20 +93,24 @@ def test_what_was_measured_is_written_when_interrupted(
     monkeypatch.setattr(gpu.Bench, "_ours", interrupt)
     words = ["--device", "cpu", "--seconds", "0.05"]
     assert gpu.main([*words, *TINY, "--out", str(tmp_path)]) == ExitStatus.STOPPED
-    assert [row["arm"] for row in written(tmp_path)["measurements"]] == [gpu.CONVENTIONAL]
+    assert [row["arm"] for row in written_results(tmp_path)["measurements"]] == [gpu.CONVENTIONAL]
 
 
-def test_a_process_that_ends_early_is_told_of() -> None:
+def test_train_together_raises_error_of_ended_process() -> None:
     with pytest.raises(RuntimeError, match="unknown argument '--none'"):
         processes.train_together(1, ["--none"], torch.device("cpu"), None, 60)
 
 
 @pytest.mark.usefixtures("quick")
-def test_cpu_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "build_arms", lambda *_: {cpu.CONVENTIONAL: Fake(5), "x": Fake(15)})
+def test_cpu_command_measures_throughput_and_augmentation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        cpu, "build_arms", lambda *_: {cpu.CONVENTIONAL: FixedSpeedArm(5), "x": FixedSpeedArm(15)}
+    )
     words = ["--rounds", "2", "--seconds", "0.05", "--parts", "throughput", "augmentation"]
     assert cpu.main([*words, *TINY, "--out", str(tmp_path)]) == ExitStatus.DONE
-    value = written(tmp_path)
+    value = written_results(tmp_path)
     rates = {row["arm"]: row["images/s"] for row in value["measurements"] if "arm" in row}
     assert (rates[cpu.CONVENTIONAL], rates["x"]) == (5, 15)
     ours = next(row for row in value["measurements"] if row.get("how", "").startswith("ours"))
@@ -114,14 +118,14 @@ def test_cpu_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert value["machine"]["threads"] == torch.get_num_threads()
 
 
-class Fake:
-    """An arm that does so many images a second."""
+class FixedSpeedArm:
+    """An arm with a fixed speed in images per second."""
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
 
-    def spell(self, amount: Amount) -> Spell:
-        return Spell(self.rate, 1.0, 1)
+    def measure(self, duration: Duration) -> Interval:
+        return Interval(self.rate, 1.0, 1)
 
     def loss(self) -> float:
         return 0.0
@@ -130,11 +134,13 @@ class Fake:
         pass
 
 
-def test_startup_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_command_measures_startup_and_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     words = ["--rounds", "1", "--runs", "2", "--parts", "startup", "memory"]
     assert cpu.main([*words, *TINY, "--out", str(tmp_path)]) == ExitStatus.DONE
-    rows = {row["what"]: row for row in written(tmp_path)["measurements"]}
+    rows = {row["what"]: row for row in written_results(tmp_path)["measurements"]}
     stages = [row["seconds"] for what, row in rows.items() if what.startswith("of it")]
     whole = rows["from the start of the process to the end of the first step"]["seconds"]
     assert sum(stages) == pytest.approx(whole, abs=0.01)
@@ -145,7 +151,7 @@ def test_startup_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("main", "words", "said"),
+    ("main", "words", "message"),
     [
         (cpu.main, ["--models", "vitt"], "--models 'vitt': expected some of"),
         (cpu.main, ["--parts", "all"], "--parts 'all': expected some of throughput"),
@@ -156,20 +162,20 @@ def test_startup_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (probe.main, ["this"], "'this': expected one of first-step, peak"),
     ],
 )
-def test_bad_arguments_are_refused(
-    main: Callable[[Sequence[str]], ExitStatus], words: list[str], said: str
+def test_bad_arguments_raise_user_error(
+    main: Callable[[Sequence[str]], ExitStatus], words: list[str], message: str
 ) -> None:
-    with pytest.raises(UserError, match=re.escape(said)):
+    with pytest.raises(UserError, match=re.escape(message)):
         main(words)
 
 
-def test_a_bad_argument_is_one_line_and_status_2(command: RunCommand) -> None:
-    done = command("python", "-m", "benchmarks.gpu", "--device", "tpu", check=2)
-    assert done.stderr.startswith("error: argument --device: invalid choice: 'tpu'")
-    assert len(done.stderr.splitlines()) == 1
+def test_bad_argument_gives_one_line_and_status_2(command: RunCommand) -> None:
+    completed = command("python", "-m", "benchmarks.gpu", "--device", "tpu", check=2)
+    assert completed.stderr.startswith("error: argument --device: invalid choice: 'tpu'")
+    assert len(completed.stderr.splitlines()) == 1
 
 
-def test_accuracy_command(command: RunCommand, tmp_path: Path) -> None:
+def test_accuracy_command_compares_arms(command: RunCommand, tmp_path: Path) -> None:
     words = ["-d", "synthetic", "--model", "cifar10net", "--max_images", "100", "-q"]
     words += ["--seeds", "2", "--epochs", "1", "--arms", "float32", "winograd"]
     words += [
@@ -181,13 +187,13 @@ def test_accuracy_command(command: RunCommand, tmp_path: Path) -> None:
         str(tmp_path / "out"),
     ]
     before = [*(ROOT / "runs").rglob("*")]
-    done = command("python", "-m", "benchmarks.accuracy", *words)
-    assert "float32 | 2 | " in done.stdout
-    direct, winograd = written(tmp_path / "out")["measurements"]
+    completed = command("python", "-m", "benchmarks.accuracy", *words)
+    assert "float32 | 2 | " in completed.stdout
+    direct, winograd = written_results(tmp_path / "out")["measurements"]
     assert len(direct["accuracies"]) == len(winograd["accuracies"]) == 2
-    kept = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("result.json")]
+    results = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("result.json")]
     assert sorted(direct["losses"] + winograd["losses"]) == sorted(
-        result["train_loss"] for result in kept
+        result["train_loss"] for result in results
     )
-    assert sorted(result["convolution"] for result in kept) == ["direct"] * 2 + ["winograd"] * 2
+    assert sorted(result["convolution"] for result in results) == ["direct"] * 2 + ["winograd"] * 2
     assert [*(ROOT / "runs").rglob("*")] == before

@@ -1,4 +1,4 @@
-"""The measuring itself: turns, medians, counted work, memory, files."""
+"""Measurement helpers: alternation, medians, FLOPs, memory, result files."""
 
 import json
 from pathlib import Path
@@ -8,25 +8,25 @@ import pytest
 import torch
 
 from benchmarks import accuracy, measure
-from benchmarks.measure import Amount, Spell, Stepped, Timing, alternate, lead_steps
+from benchmarks.measure import Duration, Interval, StepwiseArm, Timing, alternate, lead_steps
 from benchmarks.record import Record
 from benchmarks.workload import run_config
 
 CPU = torch.device("cpu")
 
 
-class Canned:
-    """An arm whose spells are given, and which notes when it is asked."""
+class ScriptedArm:
+    """An arm with given speeds that records its calls."""
 
-    def __init__(self, name: str, rates: list[int], asked: list[str]) -> None:
-        self.name, self.rates, self.asked = name, iter(rates), asked
+    def __init__(self, name: str, rates: list[int], calls: list[str]) -> None:
+        self.name, self.rates, self.calls = name, iter(rates), calls
 
-    def spell(self, amount: Amount) -> Spell:
-        self.asked.append(f"{self.name} {amount.seconds:g} {amount.steps}")
+    def measure(self, duration: Duration) -> Interval:
+        self.calls.append(f"{self.name} {duration.seconds:g} {duration.steps}")
         rate = next(self.rates)
         if rate < 0:
-            raise RuntimeError("it broke")
-        return Spell(rate * 2, 2.0, 1)
+            raise RuntimeError("failure of the arm")
+        return Interval(rate * 2, 2.0, 1)
 
     def loss(self) -> float:
         return 0.0
@@ -35,31 +35,31 @@ class Canned:
         pass
 
 
-def test_arms_are_measured_in_turn_and_the_median_counts() -> None:
-    asked: list[str] = []
+def test_alternate_measures_arms_in_turn_and_reports_median() -> None:
+    calls: list[str] = []
     arms = {
-        "a": Canned("a", [999, 10, 50, 20], asked),
-        "b": Canned("b", [1, 7, 7, 7], asked),
-        "c": Canned("c", [1, 7, -1], asked),
+        "a": ScriptedArm("a", [999, 10, 50, 20], calls),
+        "b": ScriptedArm("b", [1, 7, 7, 7], calls),
+        "c": ScriptedArm("c", [1, 7, -1], calls),
     }
-    timings = alternate(arms, 3, Amount(5, 2), {"b": 4})
-    assert asked[:3] == ["a 0 1", "b 0 4", "c 0 1"]
-    assert asked[3:] == ["a 5 2", "b 5 2", "c 5 2"] * 2 + ["a 5 2", "b 5 2"]
+    timings = alternate(arms, 3, Duration(5, 2), {"b": 4})
+    assert calls[:3] == ["a 0 1", "b 0 4", "c 0 1"]
+    assert calls[3:] == ["a 5 2", "b 5 2", "c 5 2"] * 2 + ["a 5 2", "b 5 2"]
     assert timings["a"].rate == 20
     assert timings["a"].spread == 2
     assert timings["b"].rate == 7
     assert timings["b"].spread == 0
-    assert timings["c"].failure == "RuntimeError: it broke"
+    assert timings["c"].failure == "RuntimeError: failure of the arm"
     assert timings["c"].rate is None
     assert Timing().rate is None
 
 
-def test_memory_that_runs_out_is_called_so() -> None:
+def test_reason_of_out_of_memory_error() -> None:
     assert measure.reason(torch.OutOfMemoryError("long text")) == "out of memory"
 
 
-class Ticking(Stepped):
-    """Every step takes two seconds of a fake clock."""
+class FakeClockArm(StepwiseArm):
+    """An arm whose steps take two seconds of a fake clock."""
 
     def __init__(self) -> None:
         super().__init__(CPU, clock=lambda: self.now)
@@ -71,28 +71,28 @@ class Ticking(Stepped):
         return 10
 
 
-def test_a_spell_lasts_as_long_as_asked() -> None:
-    arm = Ticking()
-    assert arm.spell(Amount(5)) == Spell(30, 6.0, 3)
-    assert arm.spell(Amount(1, 4)) == Spell(40, 8.0, 4)
-    assert arm.spell(Amount(4)).rate == 5
+def test_interval_has_least_seconds_and_steps() -> None:
+    arm = FakeClockArm()
+    assert arm.measure(Duration(5)) == Interval(30, 6.0, 3)
+    assert arm.measure(Duration(1, 4)) == Interval(40, 8.0, 4)
+    assert arm.measure(Duration(4)).rate == 5
     assert arm.done == 9
 
 
-def test_quick_steps_begin_with_some_that_do_not_count() -> None:
-    spell = Amount(1)
-    assert [lead_steps(spell, pace) for pace in (float("inf"), 2, 0.4, 0.001)] == [0, 0, 2, 8]
-    assert lead_steps(Amount(0, 5), 0.001) == 0
+def test_lead_steps_depend_on_pace_and_duration() -> None:
+    duration = Duration(1)
+    assert [lead_steps(duration, pace) for pace in (float("inf"), 2, 0.4, 0.001)] == [0, 0, 2, 8]
+    assert lead_steps(Duration(0, 5), 0.001) == 0
 
 
-def test_flops_are_those_of_a_hand_count() -> None:
-    """Two per multiply-add; backward twice that, but for the gradient of the pixels."""
+def test_flops_per_image_matches_manual_count() -> None:
+    """Count two FLOPs per multiply-add, and no gradient of the input in the backward pass."""
     first = 3 * 9 * 20 * 30 * 30
     others = 20 * 16 * 40 * 12 * 12 + 1440 * 124 + 124 * 64 + 64 * 10
     assert measure.flops_per_image(run_config("cifar10net", 50)) == 2 * (2 * first + 3 * others)
 
 
-def test_the_ceiling_is_that_of_the_quickest_product(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ceiling_is_speed_of_fastest_matrix_product(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "_CEILING_SIDES", {"cpu": (64, 128)})
     rates = {64: 3.0, 128: 2.0}
     with monkeypatch.context() as patch:
@@ -101,13 +101,13 @@ def test_the_ceiling_is_that_of_the_quickest_product(monkeypatch: pytest.MonkeyP
     assert measure.ceiling(CPU, torch.float32, seconds=0.02) > 0.1
 
 
-def test_the_peak_of_memory_outlasts_it() -> None:
-    measure.forget_peak()
+def test_peak_memory_includes_freed_memory() -> None:
+    measure.reset_peak_memory()
     block = np.ones(300_000_000, np.uint8)
-    held = measure.memory_now()
+    memory_with_block = measure.resident_memory()
     del block
-    assert held - measure.memory_now() > 200_000_000
-    assert measure.peak_memory() > 0.99 * held
+    assert memory_with_block - measure.resident_memory() > 200_000_000
+    assert measure.peak_memory() > 0.99 * memory_with_block
 
 
 @pytest.fixture
@@ -115,19 +115,19 @@ def record(tmp_path: Path) -> Record:
     return Record("toy", CPU, {"rounds": 3}, tmp_path / "deep" / "results")
 
 
-def test_results_are_written_whole_with_where_and_when(record: Record) -> None:
+def test_record_writes_json_and_markdown_with_machine(record: Record) -> None:
     table = record.table("Speed", ("arm", "images/s"), ["a note"])
     record.add(table, ("ours", 1234.5), spells=[[1, 2.0]])
-    record.add(table, ("theirs", None), failure="it broke")
+    record.add(table, ("theirs", None), failure="failure of the arm")
     value = json.loads(record.path.read_text())
     assert value["kind"] == "toy"
     assert value["settings"] == {"rounds": 3}
-    named = {"date", "device", "cores", "memory_gib", "torch", "python", "git_commit"}
-    assert named <= set(value["machine"])
+    expected_fields = {"date", "device", "cores", "memory_gib", "torch", "python", "git_commit"}
+    assert expected_fields <= set(value["machine"])
     assert value["machine"]["torch"] == torch.__version__
     first, second = value["measurements"]
     assert first == {"table": "Speed", "arm": "ours", "images/s": 1234.5, "spells": [[1, 2.0]]}
-    assert second["failure"] == "it broke"
+    assert second["failure"] == "failure of the arm"
     assert record.path.name.startswith("toy-cpu-")
     assert record.path.name.endswith(f"-{value['machine']['date']}.json")
 
@@ -138,7 +138,7 @@ def test_results_are_written_whole_with_where_and_when(record: Record) -> None:
     assert len(list(record.out.iterdir())) == 2
 
 
-def test_accuracies_are_compared_with_the_spread_of_seeds() -> None:
+def test_verdict_compares_difference_with_standard_deviation() -> None:
     assert accuracy.verdict([70, 72], [71, 73]) == "within one standard deviation"
     assert accuracy.verdict([70, 70.1], [71, 71.1]) == "not within one standard deviation"
     assert accuracy.verdict([70], [71]) == "too few runs to tell"

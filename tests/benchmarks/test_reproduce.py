@@ -1,4 +1,4 @@
-"""Published numbers beside ours: what is trained, what is kept, what the table says."""
+"""benchmarks.reproduce: rows, reuse of finished runs, searches, errors, documents."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ SHORT = {"num_epochs": 2, "max_images": 100, "val_size": 100, "batch_size": 25}
 
 @pytest.fixture
 def recipes(tmp_path: Path) -> Path:
-    """Those of the affordable systems, cut to seconds."""
+    """Write shortened copies of three recipes that need no GPU."""
     folder = tmp_path / "recipes"
     folder.mkdir()
     for name in ("tinyvgg_run_1", "cifar10net_optim", "cifar10net_search"):
@@ -29,15 +29,15 @@ def recipes(tmp_path: Path) -> Path:
     return folder
 
 
-def reproduced(recipes: Path, *words: str) -> ExitStatus:
-    place = recipes.parent
-    options = ["-q", "-d", "synthetic", "--recipes", recipes, "--runs", place / "runs"]
-    return reproduce.main([*map(str, options), "--out", str(place / "out"), "--only", *words])
+def reproduce_recipes(recipes: Path, *words: str) -> ExitStatus:
+    folder = recipes.parent
+    options = ["-q", "-d", "synthetic", "--recipes", recipes, "--runs", folder / "runs"]
+    return reproduce.main([*map(str, options), "--out", str(folder / "out"), "--only", *words])
 
 
-def test_rows_hold_the_numbers_of_the_runs(recipes: Path, capsys: pytest.CaptureFixture) -> None:
-    assert reproduced(recipes, "tinyvgg_run_1") == ExitStatus.DONE
-    assert reproduced(recipes, "cifar10net_optim", "--seeds", "2") == ExitStatus.DONE
+def test_rows_match_results_of_runs(recipes: Path, capsys: pytest.CaptureFixture) -> None:
+    assert reproduce_recipes(recipes, "tinyvgg_run_1") == ExitStatus.DONE
+    assert reproduce_recipes(recipes, "cifar10net_optim", "--seeds", "2") == ExitStatus.DONE
     rows = json.loads((recipes.parent / "out" / reproduce.FILE).read_text())["rows"]
     assert [row["recipe"] for row in rows] == ["tinyvgg_run_1", "cifar10net_optim"]
     for row in rows:
@@ -51,16 +51,16 @@ def test_rows_hold_the_numbers_of_the_runs(recipes: Path, capsys: pytest.Capture
     assert "±" in table.splitlines()[-1] or "±" in table
 
 
-def test_what_is_done_is_not_trained_again(recipes: Path) -> None:
-    reproduced(recipes, "tinyvgg_run_1")
+def test_finished_recipe_is_not_trained_again(recipes: Path) -> None:
+    reproduce_recipes(recipes, "tinyvgg_run_1")
     results = {p: p.stat().st_mtime_ns for p in recipes.parent.glob("runs/*/*/result.json")}
-    reproduced(recipes, "tinyvgg_run_1")
+    reproduce_recipes(recipes, "tinyvgg_run_1")
     assert results == {p: p.stat().st_mtime_ns for p in recipes.parent.glob("runs/*/*/result.json")}
 
 
-def test_a_search_has_a_row(recipes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_gives_row_with_best_trial(recipes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reproduce, "SEARCH_TRIALS", 2)
-    assert reproduced(recipes, "cifar10net_search") == ExitStatus.DONE
+    assert reproduce_recipes(recipes, "cifar10net_search") == ExitStatus.DONE
     (row,) = json.loads((recipes.parent / "out" / reproduce.FILE).read_text())["rows"]
     assert sum(row["trials"].values()) == 2
     histories = recipes.parent.glob("runs/*/*/history.jsonl")
@@ -70,25 +70,25 @@ def test_a_search_has_a_row(recipes: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "2 trials of 2" in reproduce.markdown([row])
 
 
-def test_bad_input_is_refused(recipes: Path) -> None:
+def test_bad_input_raises_user_error(recipes: Path) -> None:
     with pytest.raises(UserError, match="--only 'vgg': no such recipe; did you mean vgg6"):
-        reproduced(recipes, "vgg")
+        reproduce_recipes(recipes, "vgg")
     with pytest.raises(UserError, match="its numbers are no reproduction"):
         reproduce.main(["-d", "synthetic"])
 
 
-def test_a_recipe_that_cannot_work_leaves_the_others(recipes: Path) -> None:
-    status = reproduced(recipes, "tinyvgg_run_1", "vgg6")  # of which there is no file there
+def test_failing_recipe_does_not_affect_others(recipes: Path) -> None:
+    status = reproduce_recipes(recipes, "tinyvgg_run_1", "vgg6")  # whose file is missing
     assert status == ExitStatus.SOME_RUNS_FAILED
     rows = json.loads((recipes.parent / "out" / reproduce.FILE).read_text())["rows"]
     assert [row["recipe"] for row in rows] == ["tinyvgg_run_1"]
 
 
-def test_the_documents_table_is_that_of_the_results() -> None:
+def test_reproduction_table_matches_results() -> None:
     text = reproduce.DOCUMENT.read_text()
     assert text.count(reproduce.BEGIN) == text.count(reproduce.END) == 1
     table = text.partition(reproduce.BEGIN)[2].partition(reproduce.END)[0].strip()
-    assert table == reproduce.markdown(reproduce._known(reproduce.RESULTS))
+    assert table == reproduce.markdown(reproduce._stored_rows(reproduce.RESULTS))
 
 
 def test_every_recipe_is_a_system() -> None:

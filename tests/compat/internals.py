@@ -1,6 +1,6 @@
-"""All that these tests ask of the inside of the project; the rest goes by what is public.
+"""The only use of project internals by these tests; all else uses public interfaces.
 
-A part that is renamed is renamed here, and nowhere else in this folder.
+When internals are renamed, only this file of the folder has to change.
 """
 
 from pathlib import Path
@@ -14,11 +14,11 @@ from src.config import RunConfig
 from src.data.device_dataset import DeviceDataset
 from src.training.trainer import Trainer, TrainerContext
 
-__all__ = ["Stopped", "opened"]
+__all__ = ["Stopped", "resumed_state"]
 
 
-def opened(config: RunConfig, folder: Path) -> dict[str, Any]:
-    """What a run that goes on in `folder` begins with, named as in a resume checkpoint."""
+def resumed_state(config: RunConfig, folder: Path) -> dict[str, Any]:
+    """Return the initial state of a run resumed in `folder`, with the keys of a checkpoint."""
     dataset = DeviceDataset.put(data.load(config.base_dataset_path), torch.device("cpu"))
     context = TrainerContext(checkpoint_dir=folder)
     trainer = Trainer(config.canonical(), dataset, context).start()

@@ -1,6 +1,6 @@
-"""Train a run for some units of work, with whatever code is imported: SETTINGS.json RUNS COUNT
+"""Train a run for COUNT steps with the code in PYTHONPATH: train_steps.py SETTINGS.json RUNS COUNT
 
-Exit status 3 where it was stopped, 0 where it came to its end.
+The exit status is 3 if the run was stopped, 0 if it was finished.
 """
 
 import json
@@ -13,15 +13,15 @@ from src.config import RunConfig
 
 if __name__ == "__main__":
     settings, runs, count = sys.argv[1:]
-    left = iter(range(int(count)))
+    remaining = iter(range(int(count)))
     try:
         config = RunConfig(**json.loads(Path(settings).read_text()))
-        flow: Any = run_module
-        stop = {"stop": lambda: next(left, None) is None}
-        if hasattr(flow, "RunOptions"):  # the code of today; bb2b8bc had none
-            flow.run([config], runs_dir=Path(runs), options=flow.RunOptions(**stop))
+        module: Any = run_module
+        stop = {"stop": lambda: next(remaining, None) is None}
+        if hasattr(module, "RunOptions"):  # not in commit bb2b8bc
+            module.run([config], runs_dir=Path(runs), options=module.RunOptions(**stop))
         else:
-            flow.run([config], runs_dir=Path(runs), **stop)
+            module.run([config], runs_dir=Path(runs), **stop)
     except Exception as error:
         if type(error).__name__ != "Stopped":
             raise

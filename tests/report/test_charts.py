@@ -214,11 +214,9 @@ def test_continuous_learning_rate_has_log_axis(small_report: ReportData) -> None
 def test_scatter_points_match_table(small_report: ReportData) -> None:
     figure = scatter.figure(small_report)
     assert figure
-    save_effect_charts = np.concatenate(
-        [np.asarray(c.get_offsets()) for c in figure.axes[0].collections]
-    )
-    told = small_report.runs[["best_val_accuracy", "test_accuracy_best_val_acc"]].to_numpy()
-    assert sorted(map(tuple, save_effect_charts)) == sorted(map(tuple, told))
+    points = np.concatenate([np.asarray(c.get_offsets()) for c in figure.axes[0].collections])
+    expected = small_report.runs[["best_val_accuracy", "test_accuracy_best_val_acc"]].to_numpy()
+    assert sorted(map(tuple, points)) == sorted(map(tuple, expected))
 
 
 def test_scatter_falls_back_to_last_validation_accuracy(small_report: ReportData) -> None:
@@ -261,10 +259,8 @@ def test_architecture_has_same_colour_in_all_charts(small_report: ReportData) ->
             ]
             for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
                 assert handle
-                save_effect_charts = (
-                    handle.get_color() if isinstance(handle, Line2D) else handle.get_facecolor()
-                )  # type: ignore[attr-defined]
-                [one, *_] = to_rgba_array(save_effect_charts)
+                rgba = handle.get_color() if isinstance(handle, Line2D) else handle.get_facecolor()  # type: ignore[attr-defined]
+                [one, *_] = to_rgba_array(rgba)
                 colours.setdefault(text.get_text(), set()).add(to_hex(one))
     assert {len(colours[model]) for model in small_report.models} == {1}
     assert len(set.union(*(colours[model] for model in small_report.models))) == len(

@@ -75,13 +75,13 @@ def test_bad_input_gives_one_line_error(
     sweep: Path, report: ReportData, expect_bad_input: Callable[..., str], tmp_path: Path
 ) -> None:
     csv = ("--csv", sweep.parent / "clean_runs.csv", "--out", tmp_path)
-    for words, told in [
+    for words, message in [
         (("page", *csv, "--watch", "0"), "0.1 or more"),
         (("page", *csv, "--sets", tmp_path), "--runs must name the run folders"),
         (("page", "--sets", "a", "--grid", "b", *csv, "--runs", sweep), "expected one of them"),
         (("overall", *csv, "--watch"), "-watch: `overall` has no such option, but `page`"),
     ]:
-        assert told in expect_bad_input(main, *words)
+        assert message in expect_bad_input(main, *words)
 
 
 def test_read_sets_reads_grid_and_rejects_empty_folder(tmp_path: Path) -> None:

@@ -131,8 +131,8 @@ def test_filters_apply_to_table_and_plots(
     cells = counted.pivot_table(
         "best_val_accuracy", "weight_decay", "learning_rate", aggfunc="mean"
     )
-    told = pd.DataFrame(heat["z"], heat["y"], heat["x"]).dropna(axis=1)
-    assert told.to_numpy(float) == pytest.approx(cells.to_numpy())
+    shown_means = pd.DataFrame(heat["z"], heat["y"], heat["x"]).dropna(axis=1)
+    assert shown_means.to_numpy(float) == pytest.approx(cells.to_numpy())
     page.fill("#search", "no such run")
     expect(count).to_have_text(re.compile("^0 of"))
     page.click("#clear")
@@ -203,12 +203,12 @@ def test_run_details_show_metrics_images_and_command(
     counts = traces_of(page, "confusion")[0]["z"]
     assert len(counts) == 10
     expect(page.locator("#worst tbody tr")).to_have_count(10)
-    told = page.locator("#worst td:nth-child(2)").all_inner_texts()
-    accuracies = [float(text.rstrip("%")) for text in told]
+    texts = page.locator("#worst td:nth-child(2)").all_inner_texts()
+    accuracies = [float(text.rstrip("%")) for text in texts]
     assert accuracies == sorted(accuracies)
     expect(page.locator(".gallery .tile")).to_have_count(12)
-    picture = "tile => getComputedStyle(tile).backgroundImage.length > 5000"
-    assert page.locator(".tile").first.evaluate(picture)
+    has_image = "tile => getComputedStyle(tile).backgroundImage.length > 5000"
+    assert page.locator(".tile").first.evaluate(has_image)
     assert sum(len(one["x"]) for one in traces_of(page, "plane")) == 500
     page.click("#copy")
     wait_until(page, "document.getElementById('copy').textContent === 'Copied'")
@@ -299,9 +299,11 @@ def copy_without_images(page: Path, key: str, copy: Path) -> Path:
     text = page.read_text()
     result = re.search(r'id="packed"[^>]*>([^<]+)<', text)
     assert result
-    told = json.loads(gzip.decompress(base64.b64decode(result[1])))
-    told[key] = {name: it for name, it in told[key].items() if name not in ("confusion", "plane")}
-    packed = base64.b64encode(gzip.compress(json.dumps(told).encode())).decode()
+    run_details = json.loads(gzip.decompress(base64.b64decode(result[1])))
+    run_details[key] = {
+        name: it for name, it in run_details[key].items() if name not in ("confusion", "plane")
+    }
+    packed = base64.b64encode(gzip.compress(json.dumps(run_details).encode())).decode()
     copy.write_text(text[: result.start(1)] + packed + text[result.end(1) :])
     return copy
 
@@ -317,8 +319,8 @@ def test_learning_curves_show_ticked_runs(open_page: Open, small_report: ReportD
     wait_until(page, "document.getElementById('curves-plot').data.length === 12", "curves-plot")
     for button in page.locator("#picked button").all()[::-1]:
         button.click()
-    told = "document.getElementById('curves-none').innerText"
-    wait_until(page, f"{told}.includes('Tick runs')", "curves-plot")
+    message = "document.getElementById('curves-none').innerText"
+    wait_until(page, f"{message}.includes('Tick runs')", "curves-plot")
 
 
 def test_page_is_usable_by_keyboard(open_page: Open) -> None:

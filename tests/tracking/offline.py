@@ -1,4 +1,4 @@
-"""Reads what wandb wrote offline."""
+"""Reader of wandb's offline files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ _BLOCK, _HEADER = 32_768, 7
 
 
 def records(file: Path) -> Iterator[Any]:
-    """The records of a .wandb file: LevelDB's log format, after seven bytes of wandb's own.
+    """Yield the records of a .wandb file: LevelDB's log format after a header of seven bytes.
 
     https://github.com/google/leveldb/blob/main/doc/log_format.md
     """
@@ -25,7 +25,7 @@ def records(file: Path) -> Iterator[Any]:
         size, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
         parts += data[place + _HEADER : place + _HEADER + size]
         place += _HEADER + size
-        if kind in (1, 4):  # in one piece, or its last
+        if kind in (1, 4):  # a full record, or its last part
             record = proto.Record()  # type: ignore[attr-defined]
             record.ParseFromString(parts)
             parts = b""

@@ -1,4 +1,4 @@
-"""Run folders as TensorBoard reads them."""
+"""Export of run folders to TensorBoard."""
 
 import sys
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from src.report.__main__ import main
 from src.runs.run_folder import all_runs
 
 
-def test_every_epoch_and_result_is_there(trained: Path, tmp_path: Path) -> None:
+def test_tensorboard_export_has_all_epochs_and_results(trained: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    for _ in range(2):  # the second time replaces what the first has written
+    for _ in range(2):  # the second export replaces the first
         main(["tensorboard", "--runs", str(trained), "--out", str(tmp_path), "-q"])
     runs = list(all_runs(trained))
     assert len(runs) == 3
@@ -24,15 +24,15 @@ def test_every_epoch_and_result_is_there(trained: Path, tmp_path: Path) -> None:
         events.Reload()
         history = run.history()
         for tag, name in (("loss/train", "train_loss"), ("accuracy/val", "val_accuracy")):
-            told = [(event.step, event.value) for event in events.Scalars(tag)]
+            logged = [(event.step, event.value) for event in events.Scalars(tag)]
             expected = [(row["epoch"], row[name]) for row in history if name in row]
-            assert [step for step, _ in told] == [step for step, _ in expected]
-            assert [value for _, value in told] == pytest.approx([v for _, v in expected])
+            assert [step for step, _ in logged] == [step for step, _ in expected]
+            assert [value for _, value in logged] == pytest.approx([v for _, v in expected])
         [accuracy] = events.Scalars("test_accuracy_best_val_acc")
         assert accuracy.value == pytest.approx((run.result() or {})["test_accuracy_best_val_acc"])
 
 
-def test_what_cannot_be_written_is_one_line(
+def test_failed_export_gives_one_line_error(
     expect_bad_input: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("tensorboard", "--runs", tmp_path, "--out", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""wandb hears of runs, and nothing that it does is felt by them."""
+"""Weights & Biases: offline and online logging, failures of wandb, sync."""
 
 import json
 import subprocess
@@ -28,75 +28,77 @@ PATIENCE_SECONDS = 1.0
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset) -> None:
+def _isolated(monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset) -> None:
     monkeypatch.setattr(data, "load", lambda path: small_dataset)
-    for name in ("_PATIENCE_SECONDS", "_STOPPED_SECONDS"):  # wandb begins slowly beside other work
+    for name in ("_PATIENCE_SECONDS", "_STOPPED_SECONDS"):  # wandb starts slowly on a busy machine
         monkeypatch.setattr(wandb_process, name, wandb_process._MOST_SECONDS)
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_DIR"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
-    """Put the fake wandb in place of the real one; what it was told, of a kind."""
+def fake_wandb(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., list[dict[str, Any]]]:
+    """Replace wandb by the fake module; return a function that lists its recorded calls."""
     log = tmp_path / "told.jsonl"
     monkeypatch.setenv("PYTHONPATH", str(FAKE))
     monkeypatch.setenv("FAKE_WANDB_LOG", str(log))
 
-    def told(what: str) -> list[dict[str, Any]]:
+    def calls(what: str) -> list[dict[str, Any]]:
         lines = log.read_text().splitlines() if log.exists() else []
         return [one for one in map(json.loads, lines) if one["what"] == what]
 
-    return told
+    return calls
 
 
-def mirrored(
+def train_with_wandb(
     configs: Sequence[RunConfig], runs_dir: Path, mode: str | None, **more: Any
 ) -> tuple[list[Outcome], list[str]]:
-    """Train with a mirror; the outcomes, and what it had to say."""
-    said: list[str] = []
-    with WandbProcess(mode, runs_dir, sweep="tests", log=said.append) as tracking:
-        return run(configs, runs_dir, RunOptions(tracking=tracking, **more)), said
+    """Train with wandb logging; return the outcomes and the logged messages."""
+    messages: list[str] = []
+    with WandbProcess(mode, runs_dir, sweep="tests", log=messages.append) as tracking:
+        return run(configs, runs_dir, RunOptions(tracking=tracking, **more)), messages
 
 
 def seeds(config: RunConfig, count: int) -> list[RunConfig]:
     return [replace(config, seed=seed) for seed in range(count)]
 
 
-def kept(folder: RunFolder) -> list[object]:
-    """What must not depend on wandb."""
+def reproducible_files(folder: RunFolder) -> list[object]:
+    """Return history, predictions and weights, which must not depend on wandb."""
     rows = [{**row, "seconds": 0} for row in folder.history()]
     names = (paths.PREDICTIONS, paths.weights("best_val_acc"))
     return [rows, *((folder.path / name).read_bytes() for name in names)]
 
 
 def read(runs_dir: Path, folder: RunFolder) -> dict[str, list[Any]]:
-    """The records of the one offline run of a folder, by kind."""
+    """Return the records of a folder's only offline run by kind."""
     wandb_id = (files.read_json(folder.path / paths.WANDB) or {})["id"]
     [file] = runs_dir.glob(f"wandb/offline-run-*-{wandb_id}/*.wandb")
-    found: dict[str, list[Any]] = {}
+    records: dict[str, list[Any]] = {}
     for record in offline.records(file):
         kind = record.WhichOneof("record_type")
-        found.setdefault(kind, []).append(getattr(record, kind))
-    return found
+        records.setdefault(kind, []).append(getattr(record, kind))
+    return records
 
 
 def values(items: Any) -> dict[str, Any]:
     return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
 
 
-def test_offline_runs_hold_every_epoch(config: RunConfig, tmp_path: Path) -> None:
-    outcomes, said = mirrored(seeds(config, 2), tmp_path, "offline")
-    assert not said
+def test_offline_run_has_config_epochs_and_summary(config: RunConfig, tmp_path: Path) -> None:
+    outcomes, messages = train_with_wandb(seeds(config, 2), tmp_path, "offline")
+    assert not messages
     for outcome in outcomes:
         folder = RunFolder(outcome.folder)
         records = read(tmp_path, folder)
-        [about] = records["run"][:1]
-        assert about.project == "cifar10-sweep"
-        assert (about.run_group, about.job_type) == ("tests cifar10net", "cifar10net")
-        noted = values(about.config.update)
-        assert noted["learning_rate"] == 0.001
-        assert noted["seed"] == outcome.config.seed
+        [run_record] = records["run"][:1]
+        assert run_record.project == "cifar10-sweep"
+        assert (run_record.run_group, run_record.job_type) == ("tests cifar10net", "cifar10net")
+        metadata = values(run_record.config.update)
+        assert metadata["learning_rate"] == 0.001
+        assert metadata["seed"] == outcome.config.seed
         rows = [values(row.item) for row in records["history"]]
         assert len(rows) == 2
         for row, ours in zip(rows, folder.history(), strict=True):
@@ -111,148 +113,158 @@ def test_offline_runs_hold_every_epoch(config: RunConfig, tmp_path: Path) -> Non
         assert [end.exit_code for end in records["exit"]] == [0]
 
 
-def test_without_a_key_it_is_offline_and_disabled_is_nothing(
+def test_default_mode_is_offline_without_key_and_can_be_disabled(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [outcome], said = mirrored([config], tmp_path / "a", None)
-    assert not said
+    [outcome], messages = train_with_wandb([config], tmp_path / "a", None)
+    assert not messages
     assert len(read(tmp_path / "a", RunFolder(outcome.folder))["history"]) == 2
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    for place, asked in (("b", None), ("c", "disabled")):
-        [outcome], said = mirrored([config], tmp_path / place, asked)
-        assert not said
+    for place, mode in (("b", None), ("c", "disabled")):
+        [outcome], messages = train_with_wandb([config], tmp_path / place, mode)
+        assert not messages
         assert [path.name for path in (tmp_path / place).iterdir()] == ["cifar10net"]
         assert not (outcome.folder / paths.WANDB).exists()
 
 
-def test_a_run_that_goes_on_is_one_run_offline(config: RunConfig, tmp_path: Path) -> None:
+def test_resumed_run_is_one_offline_run(config: RunConfig, tmp_path: Path) -> None:
     folder = RunFolder.of(config, tmp_path)
     with pytest.raises(Stopped):
-        mirrored([config], tmp_path, "offline", stop=lambda: bool(folder.history()))
+        train_with_wandb([config], tmp_path, "offline", stop=lambda: bool(folder.history()))
     first = read(tmp_path, folder)
     assert len(first["history"]) == len(folder.history()) == 1
     assert first["preempting"]
-    [outcome], _ = mirrored([config], tmp_path, "offline")
+    [outcome], _ = train_with_wandb([config], tmp_path, "offline")
     records = read(tmp_path, folder)
     assert [values(row.item)["epoch"] for row in records["history"]] == [1, 2]
     assert not any("preempting" in kind for kind in records)
     assert outcome.state == State.DONE
 
 
-BROKEN = [
+FAILURES = [
     *("absent in import", "raise in import", "raise in init", "raise in log", "raise in finish"),
     *("hang in import", "hang in init", "hang in log", "hang in finish"),
 ]
 
 
-def test_a_broken_wandb_is_not_felt(
+def test_failing_or_hanging_wandb_does_not_affect_results(
     config: RunConfig,
     tmp_path: Path,
-    fake: Callable[..., list[dict[str, Any]]],
+    fake_wandb: Callable[..., list[dict[str, Any]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Results are the same bytes; training waits for nothing, the end at most for our patience."""
+    """Results have the same bytes, and only the end waits for wandb, for a limited time."""
     monkeypatch.setattr(wandb_process, "_PATIENCE_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(wandb_process, "_LEAST_SECONDS", PATIENCE_SECONDS)
     configs = seeds(config, 2)
-    calm = {outcome.folder.name: outcome for outcome in run(configs, runs_dir=tmp_path / "calm")}
-    for how in BROKEN:
-        monkeypatch.setenv("FAKE_WANDB", how)
-        said: list[str] = []
-        with WandbProcess("offline", tmp_path / how, sweep="tests", log=said.append) as tracking:
-            outcomes = run(configs, runs_dir=tmp_path / how, options=RunOptions(tracking=tracking))
+    without_wandb = {
+        outcome.folder.name: outcome for outcome in run(configs, runs_dir=tmp_path / "calm")
+    }
+    for behaviour in FAILURES:
+        monkeypatch.setenv("FAKE_WANDB", behaviour)
+        messages: list[str] = []
+        with WandbProcess(
+            "offline", tmp_path / behaviour, sweep="tests", log=messages.append
+        ) as tracking:
+            outcomes = run(
+                configs, runs_dir=tmp_path / behaviour, options=RunOptions(tracking=tracking)
+            )
             trained = time.monotonic()
         waited = time.monotonic() - trained
         for outcome in outcomes:
-            beside = calm[outcome.folder.name]
-            assert kept(RunFolder(outcome.folder)) == kept(RunFolder(beside.folder)), how
-        assert 1 <= len(said) <= 2, (how, said)
-        assert all(line.startswith("wandb: ") and "src.sweep sync" in line for line in said)
-        assert "\n" not in "".join(said)
-        assert waited < 10 * PATIENCE_SECONDS, how
-        if how.startswith("hang"):
-            assert "gave no answer" in said[-1]
+            expected = without_wandb[outcome.folder.name]
+            assert reproducible_files(RunFolder(outcome.folder)) == reproducible_files(
+                RunFolder(expected.folder)
+            ), behaviour
+        assert 1 <= len(messages) <= 2, (behaviour, messages)
+        assert all(line.startswith("wandb: ") and "src.sweep sync" in line for line in messages)
+        assert "\n" not in "".join(messages)
+        assert waited < 10 * PATIENCE_SECONDS, behaviour
+        if behaviour.startswith("hang"):
+            assert "gave no answer" in messages[-1]
 
 
-def test_what_is_not_installed_is_said_where_it_was_asked_for(
+def test_missing_wandb_is_reported_only_if_requested(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wandb_process.importlib.util, "find_spec", lambda name: None)
-    [outcome], said = mirrored([config], tmp_path, None)
-    assert (outcome.state, said) == (State.DONE, [])
-    _, [line] = mirrored([config], tmp_path, "online")
+    [outcome], messages = train_with_wandb([config], tmp_path, None)
+    assert (outcome.state, messages) == (State.DONE, [])
+    _, [line] = train_with_wandb([config], tmp_path, "online")
     assert line.startswith("wandb: not installed")
 
 
-def test_a_process_that_cannot_be_started(
+def test_wandb_process_that_cannot_start_is_reported(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none_left(*words: object, **options: object) -> None:
+    def fail_to_start(*words: object, **options: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    fake = SimpleNamespace(Popen=none_left, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL)
-    monkeypatch.setattr(wandb_process, "subprocess", fake)
-    outcomes, [line] = mirrored(seeds(config, 2), tmp_path, "offline")
+    fake_subprocess = SimpleNamespace(
+        Popen=fail_to_start, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL
+    )
+    monkeypatch.setattr(wandb_process, "subprocess", fake_subprocess)
+    outcomes, [line] = train_with_wandb(seeds(config, 2), tmp_path, "offline")
     assert [outcome.state for outcome in outcomes] == [State.DONE] * 2
     assert "Resource temporarily unavailable" in line
 
 
-def test_a_folder_that_cannot_be_written(
+def test_unwritable_wandb_folder_is_reported(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "file" / "below"))
-    [outcome], [line] = mirrored([config], tmp_path, "offline")
+    [outcome], [line] = train_with_wandb([config], tmp_path, "offline")
     assert outcome.state == State.DONE
     assert str(tmp_path / "file") in line
     assert "`python -m src.sweep sync` uploads it later" in line
 
 
-def test_online_goes_on_where_it_was_and_says_what_is_there(
+def test_online_run_is_resumed_without_duplicate_epochs(
     config: RunConfig,
     tmp_path: Path,
-    fake: Callable[..., list[dict[str, Any]]],
+    fake_wandb: Callable[..., list[dict[str, Any]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     folder = RunFolder.of(config, tmp_path)
     with pytest.raises(Stopped):
-        mirrored([config], tmp_path, None, stop=lambda: bool(folder.history()))
-    [outcome], said = mirrored([config], tmp_path, None)
-    assert not said
-    first, second = fake("init")
+        train_with_wandb([config], tmp_path, None, stop=lambda: bool(folder.history()))
+    [outcome], messages = train_with_wandb([config], tmp_path, None)
+    assert not messages
+    first, second = fake_wandb("init")
     assert first["mode"] == second["mode"] == "online"
     assert first["run"] == second["run"]
     assert second["resume"] == "allow"
-    assert [one["step"] for one in fake("log")] == [1, 2], "no epoch is told twice"
-    assert len(fake("preempting")) == 1
-    assert [one["exit_code"] for one in fake("finish")] == [1, 0]
-    noted = files.read_json(outcome.folder / paths.WANDB) or {}
-    assert (noted["url"], noted["uploaded"]) == ("https://wandb.example/run", "done")
-    everything = "".join(path.read_text() for path in outcome.folder.glob("*.json*"))
-    assert "k" * 40 not in everything
+    assert [one["step"] for one in fake_wandb("log")] == [1, 2], "no epoch may be logged twice"
+    assert len(fake_wandb("preempting")) == 1
+    assert [one["exit_code"] for one in fake_wandb("finish")] == [1, 0]
+    metadata = files.read_json(outcome.folder / paths.WANDB) or {}
+    assert (metadata["url"], metadata["uploaded"]) == ("https://wandb.example/run", "done")
+    all_text = "".join(path.read_text() for path in outcome.folder.glob("*.json*"))
+    assert "k" * 40 not in all_text
 
 
-def test_online_without_a_key_is_offline(
-    config: RunConfig, tmp_path: Path, fake: Callable[..., list[dict[str, Any]]]
+def test_online_without_key_falls_back_to_offline(
+    config: RunConfig, tmp_path: Path, fake_wandb: Callable[..., list[dict[str, Any]]]
 ) -> None:
-    _, [line] = mirrored([config], tmp_path, "online")
+    _, [line] = train_with_wandb([config], tmp_path, "online")
     assert "there is no key" in line
     assert "noted offline" in line
-    assert [one["mode"] for one in fake("init")] == ["offline"]
+    assert [one["mode"] for one in fake_wandb("init")] == ["offline"]
 
 
 # sync
 
 
 @pytest.fixture
-def silent(
+def unsynced_runs(
     config: RunConfig,
     tmp_path: Path,
-    fake: Callable[..., list[dict[str, Any]]],
+    fake_wandb: Callable[..., list[dict[str, Any]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """Two runs that are done, one that diverged and one that was never begun; a key."""
+    """Create two finished runs, a diverged one and a pending one, and set an API key."""
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     runs_dir = tmp_path / "runs"
     run([*seeds(config, 2), replace(config, learning_rate=1e30)], runs_dir=runs_dir)
@@ -261,54 +273,54 @@ def silent(
     return runs_dir
 
 
-def test_sync_sends_what_has_ended_once(
-    silent: Path, fake: Callable[..., list[dict[str, Any]]], command: RunCommand
+def test_sync_uploads_finished_runs_once(
+    unsynced_runs: Path, fake_wandb: Callable[..., list[dict[str, Any]]], command: RunCommand
 ) -> None:
-    sync = ("python", "-m", "src.sweep", "sync", "--runs", silent, "--per_minute", 1000)
+    sync = ("python", "-m", "src.sweep", "sync", "--runs", unsynced_runs, "--per_minute", 1000)
     done = command(*sync, "--dry_run")
     assert done.stdout.splitlines()[-1] == (
         "3 runs would be sent; 0 are there already, 1 not over yet"
     )
-    assert not fake("init")
+    assert not fake_wandb("init")
     done = command(*sync)
     assert done.stdout == "3 of 3 runs were sent; 0 are there already, 1 not over yet\n"
-    assert {one["mode"] for one in fake("init")} == {"online"}
-    assert {one["group"] for one in fake("init")} == {"runs cifar10net"}
-    assert sorted(one["exit_code"] for one in fake("finish")) == [0, 0, 1]
-    told = {one["summary"].get("failure_kind") for one in fake("finish")}
-    assert told == {None, "non-finite loss"}
-    for folder in (RunFolder(path) for path in silent.glob("cifar10net/*")):
+    assert {one["mode"] for one in fake_wandb("init")} == {"online"}
+    assert {one["group"] for one in fake_wandb("init")} == {"runs cifar10net"}
+    assert sorted(one["exit_code"] for one in fake_wandb("finish")) == [0, 0, 1]
+    kinds = {one["summary"].get("failure_kind") for one in fake_wandb("finish")}
+    assert kinds == {None, "non-finite loss"}
+    for folder in (RunFolder(path) for path in unsynced_runs.glob("cifar10net/*")):
         wandb_id = (files.read_json(folder.path / paths.WANDB) or {}).get("id")
-        rows = [one["row"] for one in fake("log") if one["run"] == wandb_id]
+        rows = [one["row"] for one in fake_wandb("log") if one["run"] == wandb_id]
         assert rows == folder.history()
     done = command(*sync)
     assert done.stdout == "0 of 0 runs were sent; 3 are there already, 1 not over yet\n"
-    assert len(fake("init")) == 3
+    assert len(fake_wandb("init")) == 3
 
 
-def test_sync_keeps_to_a_rate_and_is_patient(
-    silent: Path,
-    fake: Callable[..., list[dict[str, Any]]],
+def test_sync_limits_rate_and_retries(
+    unsynced_runs: Path,
+    fake_wandb: Callable[..., list[dict[str, Any]]],
     command: RunCommand,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FAKE_WANDB", "1 times raise in init")
-    done = command("python", "-m", "src.sweep", "sync", "--runs", silent, "--per_minute", 30)
+    done = command("python", "-m", "src.sweep", "sync", "--runs", unsynced_runs, "--per_minute", 30)
     assert done.stdout.startswith("3 of 3 runs were sent")
     assert "HTTP 429: rate limit exceeded" in done.stderr
-    times = [one["time"] for one in fake("init")]
+    times = [one["time"] for one in fake_wandb("init")]
     assert len(times) == 4
     assert times[1] - times[0] >= 5
     assert times[3] - times[2] >= 1.9
 
 
-def test_sync_refuses_what_it_cannot_do(
-    silent: Path,
-    fake: Callable[..., list[dict[str, Any]]],
+def test_sync_requires_online_mode_key_and_wandb(
+    unsynced_runs: Path,
+    fake_wandb: Callable[..., list[dict[str, Any]]],
     command: RunCommand,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sync = ("python", "-m", "src.sweep", "sync", "--runs", silent)
+    sync = ("python", "-m", "src.sweep", "sync", "--runs", unsynced_runs)
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert "WANDB_MODE 'offline': expected online" in command(*sync, check=2).stderr
     monkeypatch.delenv("WANDB_MODE")
@@ -316,4 +328,4 @@ def test_sync_refuses_what_it_cannot_do(
     assert "error: wandb has no key" in command(*sync, check=2).stderr
     monkeypatch.setenv("FAKE_WANDB", "absent in import")
     assert "error: wandb is not installed" in command(*sync, check=2).stderr
-    assert not fake("init")
+    assert not fake_wandb("init")
