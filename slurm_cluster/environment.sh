@@ -33,4 +33,5 @@ if [ "${SLURM_TASK_PID:-}" = "$$" ] && [ -z "${SLURM_STEP_ID:-}" ]; then
 fi
 requeued=${REQUEUE_ON_STOP:+yes}
 echo "$(date '+%F %T') job ${SLURM_JOB_ID:-none} (restart ${SLURM_RESTART_COUNT:-0}," \
-  "requeued when stopped: ${requeued:-no}) on $(hostname): $(command -v python)" >&2
+  "requeued when stopped: ${requeued:-no}) on $(hostname), GPUs: ${CUDA_VISIBLE_DEVICES:-all}:" \
+  "$(command -v python)" >&2

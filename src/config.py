@@ -506,6 +506,7 @@ class RunConfig:
         "auto",
         "where to train; auto: a GPU if there is one",
         choices=DEVICES,
+        pattern=(r"cuda:\d{1,3}", "cuda:N"),
         changes_result=False,
         group="run",
         metavar="DEVICE",

@@ -1,14 +1,14 @@
 """Flags for the fields of RunConfig, and a RunConfig from flags, a YAML file and a parent run."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
 from src.common import files
 from src.common.errors import InvalidValue, UserError
-from src.common.option_fields import choices_of, kind_of
+from src.common.option_fields import checked, kind_of, shown_choices
 from src.common.paths import CONFIG
 from src.common.paths import weights as weights_file
 from src.config import (
@@ -62,11 +62,24 @@ def _help(spec: "Field[Any]") -> str:
     text = spec.metadata["help"]
     if kind_of(spec) == "bool" and spec.default is not None:
         return str(text)
-    if choices := choices_of(spec):
+    if choices := shown_choices(spec):
         text += f": {', '.join(choices)}"
     default = default_dataset_path() if spec.name == "base_dataset_path" else spec.default
     shown = "the architecture's own" if default is None else default
     return f"{text} [{shown}]".replace("%", "%%")
+
+
+def value_of_field(name: str) -> Callable[[str], Any]:
+    """An argparse type that takes the values of a field, for a flag of another command."""
+    [spec] = (spec for spec in fields(RunConfig) if spec.name == name)
+
+    def read(text: str) -> Any:
+        try:
+            return checked(spec, text)
+        except InvalidValue as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected {error.expected}") from None
+
+    return read
 
 
 def config_from(parsed: argparse.Namespace) -> RunConfig:

@@ -2,6 +2,7 @@
 
 import math
 import operator
+import re
 from collections.abc import Mapping
 from dataclasses import Field, field
 from typing import Any, get_args
@@ -22,6 +23,7 @@ def option(
     *,
     short: str | None = None,
     choices: object = None,
+    pattern: tuple[str, str] | None = None,
     minimum: float | None = None,
     above: float | None = None,
     maximum: float | None = None,
@@ -33,6 +35,7 @@ def option(
 ) -> Any:
     """A field of RunConfig, with its flag, its help and the values it accepts.
 
+    pattern: a regular expression of further values beside `choices`, and what help calls them.
     matters_if: other fields, and the values of theirs for which this field can change a result.
     changes_result: False for paths, devices and what is kept or logged. group: the heading under
     which --help lists the flag. metavar: what --help calls its value.
@@ -43,6 +46,7 @@ def option(
             "help": help,
             "short": short,
             "choices": choices,
+            "pattern": pattern,
             "bounds": {"at least": minimum, "above": above, "at most": maximum, "below": below},
             "matters_if": matters_if or {},
             "changes_result": changes_result,
@@ -65,7 +69,7 @@ def expectation(spec: "Field[Any]") -> str:
     """What a field accepts, in words."""
     choices = choices_of(spec)
     if choices:
-        return f"one of {', '.join(choices)}"
+        return f"one of {', '.join(shown_choices(spec))}"
     kind = kind_of(spec)
     if kind == "bool":
         return "True, False or none" if _optional(spec) else "True or False"
@@ -81,6 +85,17 @@ def choices_of(spec: "Field[Any]") -> tuple[str, ...]:
     """The values that a field can have, if they are listed."""
     choices = spec.metadata["choices"]
     return tuple(choices() if callable(choices) else choices or ())
+
+
+def _further(spec: "Field[Any]") -> list[str]:
+    """What a field accepts beside its choices, in words."""
+    pattern = spec.metadata["pattern"]
+    return [pattern[1]] if pattern else []
+
+
+def shown_choices(spec: "Field[Any]") -> list[str]:
+    """The choices of a field as help lists them."""
+    return [*choices_of(spec), *_further(spec)] if choices_of(spec) else []
 
 
 def kind_of(spec: "Field[Any]") -> str:
@@ -105,11 +120,16 @@ def checked(spec: "Field[Any]", value: object) -> object:
     choices = choices_of(spec)
     if (
         converted is None
-        or (choices and converted not in choices)
+        or (choices and converted not in choices and not _matches(spec, converted))
         or not all(_COMPARE[word](converted, bound) for word, bound in _bounds(spec).items())
     ):
         raise InvalidValue(spec.name, value, expectation(spec))
     return converted
+
+
+def _matches(spec: "Field[Any]", value: object) -> bool:
+    pattern = spec.metadata["pattern"]
+    return bool(pattern and re.fullmatch(pattern[0], str(value), re.ASCII))
 
 
 def _converted(kind: str, value: object) -> Any:

@@ -4,13 +4,18 @@ A job that requeues itself for ever without getting anywhere is stopped, and nod
 off are allowed again once they count as good.
 """
 
+import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from src.common import files, paths
 from src.common.errors import Restart
 from src.faults.node_health import bad_nodes
 from src.slurm.client import this_cluster, this_job
+
+WORKER = "SWEEP_WORKER"
+"""The environment variable with the number of a worker, where a job has one for each GPU."""
 
 
 def plan_restart(runs_dir: Path, *, progressed: bool) -> Restart:
@@ -22,10 +27,8 @@ def plan_restart(runs_dir: Path, *, progressed: bool) -> Restart:
     job = this_job()
     if job is None:
         return Restart()
-    path = paths.slurm_jobs_dir(runs_dir) / f"{job}.json"
-    before = files.read_json(path) or {}
-    if before.get("cluster") != this_cluster():  # job ids of another cluster, or of an earlier one
-        before = {}
+    path = _file(runs_dir, job, os.environ.get(WORKER))
+    before = _read(path)
     excluded = [str(node) for node in before.get("excluded", [])]
     bad = bad_nodes(runs_dir)
     restart = Restart(
@@ -36,9 +39,36 @@ def plan_restart(runs_dir: Path, *, progressed: bool) -> Restart:
     record = {
         "cluster": this_cluster(),
         "excluded": bad,
+        "readmitted": restart.readmit,
         "without_progress": restart.without_progress,
     }
     with suppress(OSError):  # a full disk must not keep the job from going on
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(path, record)
     return restart
+
+
+def restart_of_workers(runs_dir: Path, workers: int) -> Restart:
+    """How this job should run again, from what `plan_restart` has recorded in its workers."""
+    job = this_job()
+    if job is None:
+        return Restart()
+    records = [_read(_file(runs_dir, job, str(number))) for number in range(workers)]
+    excluded = sorted({str(node) for record in records for node in record.get("excluded", [])})
+    readmitted = {str(node) for record in records for node in record.get("readmitted", [])}
+    return Restart(
+        exclude=tuple(excluded),
+        readmit=tuple(sorted(readmitted - set(excluded))),
+        without_progress=min(int(record.get("without_progress", 0)) for record in records),
+    )
+
+
+def _file(runs_dir: Path, job: str, worker: str | None) -> Path:
+    name = job if worker is None else f"{job}-{worker}"
+    return paths.slurm_jobs_dir(runs_dir) / f"{name}.json"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A record. Empty if there is none, or it is of a job of another cluster with the same id."""
+    record = files.read_json(path) or {}
+    return record if record.get("cluster") == this_cluster() else {}

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from src.cli.arguments import Parser
+from src.cli.config_flags import value_of_field
 from src.common.errors import UserError
 from src.common.paths import RUNS_DIR, SETS_DIR
-from src.config import DEVICES, RunConfig
+from src.config import RunConfig
 from src.runs.run_folder import RunFolder, all_runs
 from src.runs.run_lookup import find
 from src.sweep import grid, sets
@@ -74,7 +75,12 @@ def add_overrides(parser: Parser) -> None:
     parser.add_argument(
         "-d", "--base_dataset_path", metavar="DIR", help="in place of the sets' own"
     )
-    parser.add_argument("--device", choices=DEVICES, help="in place of the sets' own")
+    parser.add_argument(
+        "--device",
+        type=value_of_field("device"),
+        metavar="DEVICE",
+        help="in place of the sets' own",
+    )
 
 
 def selected_configs(parsed: Namespace) -> list[RunConfig]:

@@ -17,18 +17,26 @@ _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def pick_device(name: str) -> torch.device:
-    """The device for 'auto', 'cpu' or 'cuda' on this machine.
+    """The device for 'auto', 'cpu', 'cuda' or 'cuda:N' on this machine.
 
-    Raises UserError without a GPU, and NodeFailure where Slurm gave us one that cannot be used.
+    With a number it becomes the current GPU of this process. Raises UserError without a GPU, and
+    NodeFailure where Slurm gave us one that cannot be used.
     """
     if name != "cpu" and not torch.cuda.is_available() and _was_given_gpu():
         node = os.environ.get("SLURMD_NODENAME", "")
         raise NodeFailure(f"node trouble on node {node}: no GPU of this job can be used")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device 'cuda': this machine has no usable GPU; expected auto or cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {name!r}: this machine has no usable GPU; expected auto or cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    device = torch.device(name)
+    if device.index is not None:
+        count = torch.cuda.device_count()
+        if device.index >= count:
+            known = ", ".join(f"cuda:{number}" for number in range(count))
+            raise UserError(f"--device {name!r}: expected auto, cpu, cuda or one of {known}")
+        torch.cuda.set_device(device)
+    return device
 
 
 def device_name(device: torch.device) -> str:

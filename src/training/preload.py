@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
+import torch
+
 from src import data, models
 from src.config import RunConfig
 from src.data.device_dataset import DeviceDataset
@@ -18,7 +20,7 @@ def load_data(configs: Iterable[RunConfig], datasets: dict[str, data.Dataset]) -
     datasets: those already loaded, by path; new ones are added. Raises UserError if the model
     options, the initial weights or the split of a config cannot work.
     """
-    on_device: dict[tuple[str, str], DeviceDataset] = {}
+    on_device: dict[tuple[str, torch.device], DeviceDataset] = {}
     for config in configs:
         path, device = config.base_dataset_path, pick_device(config.device)
         models.check_options(config.model_type, models.options_of(config))
@@ -26,6 +28,6 @@ def load_data(configs: Iterable[RunConfig], datasets: dict[str, data.Dataset]) -
         if path not in datasets:
             datasets[path] = data.load(path)
         check_split(datasets[path], config)
-        if (path, device.type) not in on_device:
-            on_device[path, device.type] = DeviceDataset.put(datasets[path], device)
-    return lambda config: on_device[config.base_dataset_path, pick_device(config.device).type]
+        if (path, device) not in on_device:
+            on_device[path, device] = DeviceDataset.put(datasets[path], device)
+    return lambda config: on_device[config.base_dataset_path, pick_device(config.device)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from src.common import files
 from src.common.errors import ExitStatus, UserError
+from src.common.gpus import visible_gpus
 from src.common.paths import shown
 from src.common.signals import StopSignal
 from src.sweep.launch import local_workers, sbatch, submission_record
@@ -96,7 +97,7 @@ def run_here(script: Path, workers: int) -> str | None:
     """
     stop = StopSignal().install()
     log = sbatch.log(script.parent, array(workers))
-    started = local_workers.start(script, workers, log)
+    started = local_workers.start(script, workers, log, visible_gpus())
     console.log_line(f"{workers} workers: {shown(script.parent)}/logs")
     if local_workers.wait(started, stop) == ExitStatus.DONE:
         return None

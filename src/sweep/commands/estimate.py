@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from src.cli.arguments import Parser, positive_int
+from src.cli.config_flags import value_of_field
 from src.common.errors import ExitStatus
-from src.config import DEVICES
 from src.sweep.command_options import add_grid_option, add_sets_options, by_set
 from src.train import add_halving_options, add_slots_option, parsed_halving
 
@@ -28,7 +28,9 @@ def _parser() -> Parser:
     )
     add_sets_options(parser)
     add_grid_option(parser)
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="[auto]")
+    parser.add_argument(
+        "--device", type=value_of_field("device"), metavar="DEVICE", default="auto", help="[auto]"
+    )
     parser.add_argument(
         "--seconds",
         type=positive_int,

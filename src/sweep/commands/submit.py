@@ -151,7 +151,9 @@ def _submit(
             if options.on_slurm:
                 arrays.append({**array, "job": sbatch.sbatch(script)})
             else:
-                started = local_workers.start(script, batch.array.workers, array["log"])
+                started = local_workers.start(
+                    script, batch.array.workers, array["log"], options.gpus
+                )
                 workers += started
                 identities = [processes.identity(process.pid) for process in started]
                 arrays.append({**array, "processes": identities})

@@ -1,26 +1,29 @@
-"""Workers as processes of this machine, each running the job script of a submission."""
+"""Workers as processes of this machine, each with a GPU of its own if there are GPUs."""
 
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from src.common.errors import ExitStatus, Stopped
+from src.common.gpus import VISIBLE
 from src.common.signals import StopSignal
+from src.faults.job_restarts import WORKER, restart_of_workers
 
 _POLL_SECONDS = 0.2
 
+Process = subprocess.Popen[bytes]
 
-def start(script: Path, workers: int, log: str) -> list["subprocess.Popen[bytes]"]:
-    """Start `workers` processes of a script, in sessions of their own.
+
+def start(script: Path, workers: int, log: str, gpus: Sequence[str] = ()) -> list[Process]:
+    """Start `workers` processes of a job script, in sessions of their own.
 
     log: path of their output, in which %A_%a stands for the process, as in `sbatch.log`. A Ctrl-C
-    of this terminal does not reach them: `wait` forwards it.
+    of this terminal does not reach them: `wait` forwards it. gpus: given out in turn.
     """
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
     started = []
     for number in range(workers):
         path = log.replace("%A_%a", f"{os.getpid()}_{number}")
@@ -31,24 +34,57 @@ def start(script: Path, workers: int, log: str) -> list["subprocess.Popen[bytes]
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=subprocess.STDOUT,
-                    env=environment,
+                    env=_environment(number, workers, gpus),
                     start_new_session=True,
                 )
             )
     return started
 
 
-def wait(workers: Sequence["subprocess.Popen[bytes]"], stop: StopSignal) -> ExitStatus:
-    """Wait for workers; the status is DONE if all succeeded. Raises Stopped once stop() is true.
+def run_one_per_gpu(
+    words: Sequence[str], gpus: Sequence[str], runs_dir: Path, stop: StopSignal
+) -> ExitStatus:
+    """Run `python -m WORDS` once for each GPU of this Slurm job, and wait for all of them.
 
-    Workers then get SIGTERM until they end: one that has just started may not handle it yet.
+    Signals are forwarded, and the job is requeued by this process alone: raises Stopped if the
+    workers were stopped, with what their restarts have achieved.
+    """
+    started = []
+    for number in range(len(gpus)):
+        environment = {**_environment(number, len(gpus), gpus), WORKER: str(number)}
+        environment.pop("REQUEUE_ON_STOP", None)
+        command = [sys.executable, "-u", "-m", *words]
+        started.append(subprocess.Popen(command, env=environment, start_new_session=True))
+        print(f"worker {number} on GPU {gpus[number]}: process {started[-1].pid}", file=sys.stderr)
+    try:
+        return wait(started, stop)
+    except Stopped as stopped:
+        stopped.restart = restart_of_workers(runs_dir, len(gpus))
+        raise
+
+
+def wait(workers: Sequence[Process], stop: StopSignal) -> ExitStatus:
+    """Wait for workers. DONE if none has failed: what one has left, another has finished.
+
+    Raises Stopped if all were stopped, or once stop() is true. Workers then get SIGTERM until they
+    end: one that has just started may not handle it yet.
     """
     while any(worker.poll() is None for worker in workers):
         for worker in workers:
             if stop() and worker.poll() is None:
                 worker.send_signal(signal.SIGTERM)
         time.sleep(_POLL_SECONDS)
-    if stop():
+    statuses = {worker.returncode for worker in workers}
+    if stop() or statuses == {ExitStatus.STOPPED}:
         raise Stopped
-    failed = any(worker.returncode for worker in workers)
+    failed = statuses - {ExitStatus.DONE, ExitStatus.STOPPED}
+    if failed == {ExitStatus.BAD_INPUT}:
+        return ExitStatus.BAD_INPUT
     return ExitStatus.SOME_RUNS_FAILED if failed else ExitStatus.DONE
+
+
+def _environment(number: int, workers: int, gpus: Sequence[str]) -> Mapping[str, str]:
+    """The environment of worker `number`, from 0: its share of the CPU cores, and its GPU."""
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    gpu = {VISIBLE: gpus[number % len(gpus)]} if gpus else {}
+    return {"OMP_NUM_THREADS": str(threads), **os.environ, **gpu}

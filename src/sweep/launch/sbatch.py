@@ -141,7 +141,8 @@ def _setup(code: Path, current: Path) -> list[str]:
         "export PYTHONSAFEPATH=1  # not the code of the current folder",
         f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
         "echo \"$(date '+%F %T') ${SLURM_ARRAY_JOB_ID:-none}_${SLURM_ARRAY_TASK_ID:-0} "
-        '(restart ${SLURM_RESTART_COUNT:-0}) on $(hostname)" >&2',
+        "(restart ${SLURM_RESTART_COUNT:-0}) on $(hostname), "
+        'GPUs: ${CUDA_VISIBLE_DEVICES:-all}" >&2',
     ]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.cli.arguments import Parser, positive_int
+from src.common.gpus import visible_gpus
 from src.common.option_fields import did_you_mean
 from src.config import RunConfig, model_types
 from src.sweep.command_options import (
@@ -20,7 +21,7 @@ from src.train import DEFAULT_RETRIES, TrainingOptions, add_training_options
 EXECUTORS = ("slurm", "local", "inline")
 _DEFAULT_MINUTES = 1440
 _MIN_MINUTES = 5  # Slurm warns a worker up to three minutes before its time limit
-_DEFAULT_WORKERS = {"slurm": 4, "local": 1, "inline": 1}
+_DEFAULT_WORKERS = {"slurm": 4, "inline": 1}
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class SubmitOptions:
     executor: str
     workers: int
     """Workers per architecture; in total for `local`."""
+    gpus: tuple[str, ...]
+    """The GPUs of this machine, for `local`; empty if no run may use one."""
     dry_run: bool
     json: bool
     resources: Resources
@@ -50,11 +53,15 @@ def parse(arguments: Sequence[str]) -> SubmitOptions:
     """Read the command line. Raises UserError naming what is wrong with it."""
     parsed = _parser().parse(arguments)
     parsed.runs = parsed.runs.resolve()
+    configs = selected_configs(parsed)
+    gpus = _gpus(configs) if parsed.executor == "local" else ()
+    default_workers = {**_DEFAULT_WORKERS, "local": max(1, len(gpus))}
     return SubmitOptions(
-        configs=selected_configs(parsed),
+        configs=configs,
         sweep=parsed.sets.resolve().name,
         executor=parsed.executor,
-        workers=parsed.workers or _DEFAULT_WORKERS[parsed.executor],
+        workers=parsed.workers or default_workers[parsed.executor],
+        gpus=gpus,
         dry_run=parsed.dry_run,
         json=parsed.json,
         resources=_resources(parsed),
@@ -76,6 +83,11 @@ def work_arguments(options: SubmitOptions, sets_dir: Path) -> list[str]:
         first, reduction = training.halving.first_rung, training.halving.reduction
         words += ["--prune", "--first-rung", str(first), "--reduction", str(reduction)]
     return words
+
+
+def _gpus(configs: Sequence[RunConfig]) -> tuple[str, ...]:
+    """The GPUs to give to workers one by one, unless a run names its device itself."""
+    return tuple(visible_gpus()) if all(c.device in ("auto", "cuda") for c in configs) else ()
 
 
 def _parser() -> Parser:
@@ -100,7 +112,7 @@ def _parser() -> Parser:
         "--workers",
         type=positive_int,
         metavar="COUNT",
-        help="workers for each architecture, or in total for local [slurm 4, local 1]",
+        help="workers for each architecture, or in total for local [slurm 4, local one a GPU]",
     )
     parser.add_argument("--dry_run", action="store_true", help="show the scripts, submit nothing")
     parser.add_argument("--json", action="store_true", help="machine-readable output")

@@ -1,0 +1,149 @@
+"""Which GPUs a process may use, and how workers share them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.common.errors import ExitStatus, Restart
+from src.common.gpus import visible_gpus
+from src.common.paths import ROOT
+from src.faults.job_restarts import WORKER, plan_restart, restart_of_workers
+from src.sweep.launch.submit_options import parse
+from tests.conftest import RunCommand, wait_until
+
+LISTED = """
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-bbbb)
+  MIG 3g.20gb     Device  0: (UUID: MIG-1111)
+  MIG 3g.20gb     Device  1: (UUID: MIG-2222)
+GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-cccc)
+"""
+GRID = """
+base_dataset_path: synthetic
+model_type: cifar10net_3
+learning_rate: [0.1, 0.01, 0.001, 0.0001]
+num_epochs: 1
+batch_size: 100
+max_images: 200
+scheduler: step
+gamma: 0.95
+"""
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with GPUs, as far as nvidia-smi tells; the folder of the command."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "nvidia-smi").write_text(f"#!/bin/bash\ncat <<'E'\n{LISTED}\nE\n")
+    (folder / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return folder
+
+
+def test_gpus_are_those_of_nvidia_smi_or_of_the_environment(
+    nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert visible_gpus() == ["GPU-aaaa", "MIG-1111", "MIG-2222", "GPU-cccc"]
+    for given, expected in {
+        "2,3": ["2", "3"],
+        "MIG-2222": ["MIG-2222"],
+        "": [],
+        "-1": [],
+        "0,-1,1": ["0"],
+    }.items():
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        assert visible_gpus() == expected
+
+
+def test_machine_without_nvidia_smi_has_no_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus() == []
+
+
+@pytest.fixture
+def grid_file(tmp_path: Path) -> Path:
+    path = tmp_path / "grid.yaml"
+    path.write_text(GRID)
+    return path
+
+
+def test_default_is_one_local_worker_for_each_gpu(nvidia_smi: Path, grid_file: Path) -> None:
+    words = ["--grid", str(grid_file), "--executor", "local"]
+    assert parse(words).workers == 4
+    assert parse([*words, "--workers", "2"]).workers == 2
+    assert parse([*words, "--device", "cpu"]).workers == 1
+    assert parse([*words, "--device", "cuda:1"]).gpus == ()
+
+
+def test_each_local_worker_sees_its_own_gpu(
+    nvidia_smi: Path, grid_file: Path, tmp_path: Path, command: RunCommand
+) -> None:
+    """torch finds no GPU here, and trains on the CPU; what counts is what each worker is given."""
+    words = ("-m", "src.sweep", "submit", "--grid", grid_file, "--executor", "local")
+    done = command(sys.executable, *words, "--runs", tmp_path / "runs", check=None)
+    assert done.returncode == ExitStatus.DONE, done.stderr
+    [record] = tmp_path.glob("runs/submissions/1/submission.json")
+    [array] = json.loads(record.read_text())["arrays"]
+    assert array["workers"] == 4
+    logs = [path.read_text() for path in tmp_path.glob("runs/submissions/1/logs/*")]
+    assert len(logs) == 4
+    given = [gpu for log in logs for gpu in re.findall(r", GPUs: (\S+)", log)]
+    assert sorted(given) == sorted(visible_gpus())
+    assert len(list(tmp_path.glob("runs/*/*/result.json"))) == 4
+
+
+def test_job_with_several_gpus_trains_on_each_and_forwards_signals(
+    grid_file: Path, tmp_path: Path
+) -> None:
+    """As under `srun --gres=gpu:3`: one parent, which alone would requeue the job."""
+    grid_file.write_text(GRID.replace("num_epochs: 1", "num_epochs: 9999"))
+    subprocess.run(
+        [sys.executable, "-m", "src.sweep", "generate", "--grid", grid_file, "--out", tmp_path],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+    )
+    job = {"SLURM_JOB_ID": "12", "SLURM_CLUSTER_NAME": "x", "CUDA_VISIBLE_DEVICES": "5,6,7"}
+    words = ["-m", "src.sweep", "work", "--sets", tmp_path, "--runs", tmp_path / "runs"]
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        parent = subprocess.Popen(
+            [sys.executable, *map(str, words), "-q"],
+            cwd=ROOT,
+            env={**os.environ, **job, "PATH": "/usr/bin:/bin"},
+            stdout=output,
+            stderr=output,
+        )
+        wait_until(lambda: len(list(tmp_path.glob("runs/*/*/attempts/1.json"))) == 3)
+        found = re.findall(r"worker \d on GPU (\d): process (\d+)", log.read_text())
+        environments = [Path(f"/proc/{pid}/environ").read_text().split("\0") for _, pid in found]
+        parent.terminate()
+        assert parent.wait(120) == ExitStatus.STOPPED, log.read_text()
+    text = log.read_text()
+    assert [gpu for gpu, _ in found] == ["5", "6", "7"]
+    for (gpu, _), environment in zip(found, environments, strict=True):
+        assert f"CUDA_VISIBLE_DEVICES={gpu}" in environment
+    assert text.count("everything is saved") == 4, "three workers and their parent"
+
+
+def test_restart_of_a_job_is_that_of_its_best_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "x")
+    for worker, progressed in (("0", False), ("1", True), ("0", False)):
+        monkeypatch.setenv(WORKER, worker)
+        plan_restart(tmp_path, progressed=progressed)
+    monkeypatch.delenv(WORKER)
+    assert restart_of_workers(tmp_path, 2) == Restart(without_progress=0)
+    assert restart_of_workers(tmp_path, 1) == Restart(without_progress=2)
