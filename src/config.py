@@ -25,7 +25,7 @@ NORMALIZATIONS = ("imagenet", "cifar10", "half", "measured")
 SPLITS = ("last_batch", "random", "stratified")
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 CONVOLUTIONS = ("auto", "direct", "winograd")
-PRECISIONS = ("auto", "bfloat16", "float32")
+PRECISIONS = ("auto", "bfloat16", "float16", "tf32", "float32")
 DEVICES = ("auto", "cpu", "cuda")
 CHECKPOINTS_KEPT = ("best", "all", "none")
 INITIALIZATIONS = ("default", "kaiming_normal")
@@ -458,7 +458,8 @@ class RunConfig:
     )
     precision: str = option(
         "auto",
-        "number format of images and weights; auto: the fastest on this device, measured once",
+        "number format of products; auto: the fastest on this device, measured once; tf32: "
+        "float32, but on a GPU products round to TF32, which float32 never does",
         choices=PRECISIONS,
         group="arithmetic",
         metavar="TYPE",
@@ -510,6 +511,12 @@ class RunConfig:
         changes_result=False,
         group="run",
         metavar="DEVICE",
+    )
+    cudnn_benchmark: bool = option(
+        False,
+        "on a GPU, measure which convolution algorithms are fastest; may change the last bits from "
+        "start to start",
+        group="arithmetic",
     )
     cuda_graphs: bool = option(
         True,

@@ -123,7 +123,8 @@ def _compute_format(result: dict[str, Any] | None, device: torch.device) -> Comp
     """That of the training, or float32 if it is unknown or not native on this device."""
     if result and (result["precision"] == "float32" or has_fast_bfloat16(device)):
         convolution = result.get("convolution", "direct")  # results from before the choice lack it
-        return ComputeFormat(result["precision"], result["memory_format"], convolution)
+        benchmark = result.get("cudnn_benchmark", False)
+        return ComputeFormat(result["precision"], result["memory_format"], convolution, benchmark)
     return FLOAT32_CONTIGUOUS
 
 

@@ -53,6 +53,16 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def has_fast_float16(device: torch.device) -> bool:
+    """Whether float16 has fast matrix products: on GPUs since Volta."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
+
+
+def has_tf32(device: torch.device) -> bool:
+    """Whether products of float32 can be rounded to TF32: on GPUs since Ampere."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def _was_given_gpu() -> bool:
     """Whether Slurm gave this job a GPU, and this machine has NVIDIA's driver (not a rehearsal)."""
     return bool(os.environ.get("SLURM_JOB_GPUS")) and _NVIDIA_DRIVER.exists()

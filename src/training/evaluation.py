@@ -62,7 +62,8 @@ def evaluate_batch(
 ) -> tuple[Tensor, Tensor]:
     """Logits (B, 10) and features (B, F) of images[samples]; adds the batch to `metrics`."""
     feature, labels = features_of(model, images, samples, table, compute_format)
-    with compute_format.autocast(samples.device):
+    device = samples.device
+    with compute_format.backend_settings(device), compute_format.autocast(device):
         logit = model.head(feature).float()
     metrics.add(cross_entropy(logit, labels), logit, labels)
     return logit, feature
@@ -78,5 +79,6 @@ def features_of(
 ) -> tuple[Tensor, Tensor]:
     """Features (B, F) and labels (B,) of images[samples]."""
     batch, labels = images.batch(samples, table)
-    with compute_format.autocast(samples.device):
+    device = samples.device
+    with compute_format.backend_settings(device), compute_format.autocast(device):
         return model.features(compute_format.to_memory_format(batch)), labels

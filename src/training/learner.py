@@ -73,6 +73,9 @@ class Learner:
         rate_dtype = torch.float32 if device.type == "cuda" else torch.float64
         self.rate = torch.zeros((), dtype=rate_dtype, device=device)
         self.optimizer = build_optimizer(config, self.model, self.rate)
+        # float16 underflows without a loss scale; the other formats have the range of float32
+        scaled = compute_format.precision == "float16"
+        self.scaler = torch.amp.GradScaler(device.type) if scaled else None
         self.metrics, self.val_metrics = Metrics(device), Metrics(device)
 
         self._rates = torch.zeros(len(self.bounds), dtype=rate_dtype, device=device)
@@ -136,7 +139,8 @@ class Learner:
         first, last = self.bounds[step]
         if self._has_dropout:
             torch.manual_seed(step_seed(self.config.seed, epoch, step))
-        self.graph_runner.run_step("train", self._train_step, last - first)
+        with self.compute_format.backend_settings(self.data.device):
+            self.graph_runner.run_step("train", self._train_step, last - first)
 
     def end_epoch(self, epoch: int) -> None:
         """Apply what is deferred to the end of an epoch. The weights are then those of its end."""
@@ -187,6 +191,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "metrics": self.metrics.state(),
             **({"averaged": self.ema.model.state_dict()} if self.ema else {}),
+            **({"scaler": self.scaler.state_dict()} if self.scaler else {}),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -196,6 +201,8 @@ class Learner:
         self.metrics.load(state["metrics"])
         if self.ema:
             self.ema.model.load_state_dict(state["averaged"])
+        if self.scaler and "scaler" in state:  # a checkpoint of another device has none
+            self.scaler.load_state_dict(state["scaler"])
 
     def _train_step(self, size: int) -> None:
         samples = self._order.index_select(0, self._at(size, self.config.batch_size))
@@ -205,8 +212,13 @@ class Learner:
             logits = self._forward(self.compute_format.to_memory_format(batch))
         logits = logits.float()
         loss = cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
-        loss.backward()
-        self.optimizer.step()
+        if self.scaler:
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)  # skipped, on the device, if a gradient overflowed
+            self.scaler.update()
+        else:
+            loss.backward()
+            self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update(self._ema_shares.index_select(0, self._step)[0])

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -17,31 +17,44 @@ from torch.nn.functional import cross_entropy
 
 from src import models
 from src.common import files
+from src.common.errors import UserError
 from src.common.paths import cache_dir, compute_format_file
 from src.config import RunConfig
 from src.cpu.convolutions import replace_convolutions
 from src.cpu.winograd import WinogradConv2d
-from src.training.device import device_name, has_fast_bfloat16
+from src.training.device import device_name, has_fast_bfloat16, has_fast_float16, has_tf32
 
 _PROBE_BATCHES = {"cpu": (16, 32, 64), "cuda": (256,)}
 _LONG_STEP = 0.25  # seconds per step at which the batch is not enlarged further
 _PROBE_SECONDS = 0.3  # for each candidate, after a warm-up; at least one step of each
 _WORTH_IT = 0.95  # largest share of the other's time at which a candidate wins
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_DTYPES = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 @dataclass(frozen=True)
 class ComputeFormat:
-    """How a model computes: autocast to `precision` (none for float32), and `memory_format`.
+    """How a model computes: autocast to `precision`, not for float32 and tf32, and `memory_format`.
 
     convolution: direct, or winograd for the convolutions that it suits (with channels_last).
+    cudnn_benchmark: whether cuDNN measures its algorithms.
     """
 
     precision: str
     memory_format: str
     convolution: str = "direct"
+    cudnn_benchmark: bool = False
+
+    def stored(self) -> dict[str, Any]:
+        """The fields for a file; later ones only where they are not at their default."""
+        values = asdict(self)
+        return values if self.cudnn_benchmark else {k: values[k] for k in list(values)[:3]}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -51,6 +64,29 @@ class ComputeFormat:
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context in which models compute on `device`."""
         return torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    @contextmanager
+    def backend_settings(self, device: torch.device) -> Iterator[None]:
+        """Set PyTorch's global switches for TF32 and cuDNN, for a whole step: backward reads them.
+
+        Slots of one process may differ in them, so that they are set at every step. A captured
+        step keeps those of its capture. The context does nothing on a CPU.
+        """
+        if device.type != "cuda":
+            yield
+            return
+        backends = torch.backends
+        before = (
+            backends.cuda.matmul.fp32_precision,
+            backends.cudnn.conv.fp32_precision,
+            backends.cudnn.benchmark,
+        )
+        products = "tf32" if self.precision == "tf32" else "ieee"
+        try:
+            _set_backends(products, products, self.cudnn_benchmark)
+            yield
+        finally:
+            _set_backends(*before)
 
     def to_memory_format(self, batch: Tensor) -> Tensor:
         """A batch of images in the memory format; features (B, F) as they are."""
@@ -65,6 +101,12 @@ class ComputeFormat:
     def layout(self) -> torch.memory_format:
         """The memory format of images and convolution weights."""
         return _FORMATS[self.memory_format]
+
+
+def _set_backends(products: str, convolutions: str, benchmark: bool) -> None:
+    torch.backends.cuda.matmul.fp32_precision = products
+    torch.backends.cudnn.conv.fp32_precision = convolutions
+    torch.backends.cudnn.benchmark = benchmark
 
 
 FLOAT32_CONTIGUOUS = ComputeFormat("float32", "contiguous")
@@ -96,11 +138,20 @@ def select_compute_format(config: RunConfig, device: torch.device) -> ComputeFor
     return fastest
 
 
+def check_precision(config: RunConfig, device: torch.device) -> None:
+    """Raise UserError if a device lacks the precision that a config asks for."""
+    if config.precision == "tf32" and not has_tf32(device):
+        raise UserError(
+            f"--precision 'tf32': {device_name(device)} has no TF32; expected auto, float32, "
+            "bfloat16 or float16"
+        )
+
+
 def _known(file: Path, allowed: list[ComputeFormat]) -> ComputeFormat | None:
     """The candidate that a file of the cache names. Returns None if it names none of them."""
     record = files.read_json(file) or {}
     for candidate in allowed:
-        if record.get("fastest") == asdict(candidate):
+        if record.get("fastest") == candidate.stored():
             return candidate
     return None
 
@@ -153,7 +204,8 @@ def _candidates(config: RunConfig, device: torch.device) -> list[ComputeFormat]:
     """Every compute format that the config and the device allow, the most precise first."""
     precisions, formats, ways = [config.precision], [config.memory_format], [config.convolution]
     if config.precision == "auto":
-        precisions = ["float32", "bfloat16"] if has_fast_bfloat16(device) else ["float32"]
+        fast = {"bfloat16": has_fast_bfloat16(device), "float16": has_fast_float16(device)}
+        precisions = ["float32", *[name for name, is_fast in fast.items() if is_fast][:1]]
     if config.memory_format == "auto":
         formats = ["contiguous", "channels_last"] if _convolves(config) else ["contiguous"]
     if config.convolution == "auto":
@@ -163,7 +215,10 @@ def _candidates(config: RunConfig, device: torch.device) -> list[ComputeFormat]:
             ways = ["direct", "winograd"]
     return [
         one
-        for one in (ComputeFormat(*parts) for parts in product(precisions, formats, ways))
+        for one in (
+            ComputeFormat(*parts, cudnn_benchmark=config.cudnn_benchmark and device.type == "cuda")
+            for parts in product(precisions, formats, ways)
+        )
         if not one.winograd or one.memory_format == "channels_last" or config.convolution != "auto"
     ]
 
@@ -197,9 +252,10 @@ def _step(
     labels = torch.arange(batch, device=device) % 10
 
     def step() -> None:
-        with compute_format.autocast(device):
-            logits = model(images)
-        cross_entropy(logits.float(), labels).backward()
+        with compute_format.backend_settings(device):
+            with compute_format.autocast(device):
+                logits = model(images)
+            cross_entropy(logits.float(), labels).backward()
         model.zero_grad()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
@@ -227,7 +283,7 @@ def _key(config: RunConfig, device: torch.device, candidates: list[ComputeFormat
         models.options_of(config),
         device_name(device),
         torch.__version__,
-        [asdict(candidate) for candidate in candidates],
+        [candidate.stored() for candidate in candidates],
         *([] if config.cpu_kernels else ["no CPU kernels"]),
     ]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]
@@ -243,6 +299,6 @@ def _record(
         "model_type": config.model_type,
         "device": device_name(device),
         "torch": torch.__version__,
-        "fastest": asdict(fastest),
-        "seconds": [{**asdict(one), "seconds": time_taken} for one, time_taken in seconds.items()],
+        "fastest": fastest.stored(),
+        "seconds": [{**one.stored(), "seconds": time_taken} for one, time_taken in seconds.items()],
     }

@@ -10,6 +10,7 @@ from src.data.device_dataset import DeviceDataset
 from src.data.split import check_split
 from src.training import initial_weights
 from src.training.device import pick_device
+from src.training.precision import check_precision
 
 DataOf = Callable[[RunConfig], DeviceDataset]
 
@@ -28,6 +29,7 @@ def load_data(configs: Iterable[RunConfig], datasets: dict[str, data.Dataset]) -
         if path not in datasets:
             datasets[path] = data.load(path)
         check_split(datasets[path], config)
+        check_precision(config, device)
         if (path, device) not in on_device:
             on_device[path, device] = DeviceDataset.put(datasets[path], device)
     return lambda config: on_device[config.base_dataset_path, pick_device(config.device)]

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -314,6 +314,7 @@ class Trainer:
             "precision": compute_format.precision,
             "memory_format": compute_format.memory_format,
             "convolution": compute_format.convolution,
+            **({"cudnn_benchmark": True} if compute_format.cudnn_benchmark else {}),
             **last,
         }
 
@@ -349,7 +350,7 @@ class Trainer:
             "format": _CHECKPOINT_FORMAT,
             "id": self.config.id,
             "device": device_name(self.data.device),
-            "arithmetic": list(astuple(self.compute_format)),
+            "arithmetic": list(self.compute_format.stored().values()),
             "learner": {**learner, "model": ended.weights} if ended else learner,
             **self.state.save(),
         }

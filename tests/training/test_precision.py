@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from src import data
+from src.common.errors import UserError
 from src.config import RunConfig
+from src.data.dataset import Dataset
 from src.data.device_dataset import DeviceDataset
+from src.run import run as run_configs
 from src.training import precision
 from src.training.precision import ComputeFormat, choose, select_compute_format
 from src.training.trainer import Trainer, TrainerContext
@@ -204,3 +208,124 @@ def test_resumed_run_keeps_its_first_compute_format(
         Trainer(run, small_data, TrainerContext(checkpoint_dir=folder)).start().compute_format
         == first_format
     )
+
+
+def test_float16_scales_its_loss_and_resumes_bitwise(
+    config: RunConfig, small_data: DeviceDataset, tmp_path: Path
+) -> None:
+    """On a CPU, where float16 is slow but the same: the scale is part of the checkpoint."""
+    run = replace(config, precision="float16", num_epochs=2, max_images=100, batch_size=25)
+    uninterrupted = train_to_end(Trainer(run, small_data))
+    trainer = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
+    while trainer.state.step < 3:
+        trainer.advance()
+    scaler = trainer.learner.scaler
+    assert scaler
+    scale = scaler.get_scale()
+    trainer.save()
+    trainer.stop()
+    resumed = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
+    assert resumed.learner.scaler
+    assert resumed.learner.scaler.get_scale() == scale
+    assert resumed.learner.scaler._growth_tracker is not None or scale
+    train_to_end(resumed)
+    for row, other in zip(uninterrupted.state.rows, resumed.state.rows, strict=True):
+        assert {**row, "seconds": 0} == {**other, "seconds": 0}
+    assert uninterrupted.trained
+    assert uninterrupted.trained.numbers["precision"] == "float16"
+
+
+def test_float16_step_with_overflow_changes_nothing_but_the_scale(
+    config: RunConfig, small_data: DeviceDataset
+) -> None:
+    run = replace(config, precision="float16", max_images=100, batch_size=25)
+    trainer = Trainer(run, small_data).start()
+    trainer.advance()
+    learner = trainer.learner
+    assert learner.scaler
+    learner.scaler._scale.fill_(2.0**100)  # type: ignore[union-attr]
+    before = [parameter.detach().clone() for parameter in learner.model.parameters()]
+    trainer.advance()
+    assert learner.scaler.get_scale() == 2.0**99
+    for parameter, old in zip(learner.model.parameters(), before, strict=True):
+        assert torch.equal(parameter, old)
+
+
+def train_to_end(trainer: Trainer) -> Trainer:
+    while trainer.advance():
+        pass
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        ((9, 0), {"float32", "bfloat16"}),
+        ((7, 5), {"float32", "float16"}),
+        ((6, 1), {"float32"}),
+    ],
+)
+def test_auto_considers_what_the_gpu_does_fast(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: set[str]
+) -> None:
+    """float16 before Ampere, whose bfloat16 is emulated; nothing that changes bits unasked."""
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: capability >= (8, 0))
+    candidates = precision._candidates(RunConfig(), gpu)
+    assert {candidate.precision for candidate in candidates} == expected
+    assert not any(candidate.cudnn_benchmark for candidate in candidates)
+    asked = precision._candidates(RunConfig(cudnn_benchmark=True), gpu)
+    assert all(candidate.cudnn_benchmark for candidate in asked)
+    assert not precision._candidates(RunConfig(cudnn_benchmark=True), CPU)[0].cudnn_benchmark
+
+
+def test_backend_settings_are_set_for_a_step_on_a_gpu_and_restored() -> None:
+    def settings() -> tuple[str, str, bool]:
+        backends = torch.backends
+        return (
+            backends.cuda.matmul.fp32_precision,
+            backends.cudnn.conv.fp32_precision,
+            backends.cudnn.benchmark,
+        )
+
+    before = settings()
+    for compute_format, expected in {
+        FLOAT32_CONTIGUOUS: ("ieee", "ieee", False),
+        ComputeFormat("tf32", "contiguous"): ("tf32", "tf32", False),
+        ComputeFormat("bfloat16", "contiguous", "direct", True): ("ieee", "ieee", True),
+    }.items():
+        with compute_format.backend_settings(torch.device("cuda")):
+            assert settings() == expected
+        assert settings() == before
+        with compute_format.backend_settings(CPU):
+            assert settings() == before
+
+
+def test_tf32_is_refused_where_there_is_none(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset
+) -> None:
+    monkeypatch.setattr(data, "load", lambda path: small_dataset)
+    with pytest.raises(UserError, match=r"--precision 'tf32': cpu .* has no TF32; expected auto"):
+        run_configs([replace(config, precision="tf32")], tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_cudnn_benchmark_is_part_of_recorded_arithmetic(
+    config: RunConfig, small_data: DeviceDataset, tmp_path: Path
+) -> None:
+    """A resume keeps it, though the settings of the run no longer ask for it."""
+    run = replace(config, max_images=100)
+    trainer = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
+    trainer._started.compute_format = measured = ComputeFormat(
+        "float32", "contiguous", "direct", True
+    )
+    trainer.advance()
+    trainer.save()
+    trainer.stop()
+    assert trainer.start().compute_format == measured
+    assert ComputeFormat("float32", "contiguous").stored() == {
+        **{"precision": "float32", "memory_format": "contiguous", "convolution": "direct"}
+    }, "files of before, and workers of before, know three fields"
+    assert replace(run, cudnn_benchmark=True).id != run.id
+    assert "cudnn_benchmark" not in run.stored()
