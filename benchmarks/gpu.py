@@ -41,7 +41,13 @@ from src.training.device import pick_device
 CONVENTIONAL = "conventional, float32"
 EAGER = "ours alone, eager"
 GRAPH = "ours alone, graph"
-COMPILED = "ours alone, graph, compiled"
+VARIANTS: dict[str, dict[str, object]] = {
+    "compiled": {"compile": True},
+    "TF32": {"precision": "tf32"},
+    "float16": {"precision": "float16"},
+    "cuDNN benchmark": {"cudnn_benchmark": True},
+}
+"""Settings that may change bits, and are off unless asked for: does one of them pay?"""
 
 _INTERVALS = 3
 _WARM_UP = 20  # warm-up steps of each run
@@ -175,7 +181,9 @@ class Bench:
         self._arm(model, EAGER, 1, lambda: self._ours(model, 1, cuda_graphs=False))
         if self.device.type == "cuda":
             self._arm(model, GRAPH, 1, lambda: self._ours(model, 1, cuda_graphs=True))
-            self._arm(model, COMPILED, 1, lambda: self._ours(model, 1, compile=True))
+            for name, settings in VARIANTS.items():
+                build = partial(self._ours, model, 1, **settings)
+                self._arm(model, f"{GRAPH}, {name}", 1, build)
         else:
             self._add(model, GRAPH, 1, None, "no graphs here")
         for slots in self.parsed.slots:

@@ -41,7 +41,7 @@ def evaluate(
     model.eval()
     for part in samples.split(model.evaluation_batch[device.type]):
         if logits:
-            yield
+            yield None
         logit, feature = evaluate_batch(model, images, part, table, compute_format, metrics)
         logits.append(logit)
         features.append(feature)

@@ -75,7 +75,7 @@ def features(
         parts = []
         for part in samples.split(model.evaluation_batch[device.type]):
             parts.append(features_of(model.eval(), images, part, table, compute_format)[0].float())
-            yield
+            yield None
         known = torch.cat(parts)
         _write(key, known)
     places = torch.zeros(len(images.labels), dtype=torch.int64, device=device)

@@ -159,7 +159,7 @@ class Learner:
         count, size = len(self.val_samples), self._eval_batch
         for first in range(0, count, size):
             if first:
-                yield
+                yield None
             self.graph_runner.run_step("validate", self._validate_step, min(size, count - first))
         reading = self.val_metrics.read()
         while not reading.ready():

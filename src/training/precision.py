@@ -78,7 +78,7 @@ class ComputeFormat:
         backends = torch.backends
         before = (
             backends.cuda.matmul.fp32_precision,
-            backends.cudnn.conv.fp32_precision,
+            backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
             backends.cudnn.benchmark,
         )
         products = "tf32" if self.precision == "tf32" else "ieee"
@@ -105,7 +105,7 @@ class ComputeFormat:
 
 def _set_backends(products: str, convolutions: str, benchmark: bool) -> None:
     torch.backends.cuda.matmul.fp32_precision = products
-    torch.backends.cudnn.conv.fp32_precision = convolutions
+    torch.backends.cudnn.conv.fp32_precision = convolutions  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = benchmark
 
 

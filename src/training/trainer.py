@@ -206,7 +206,7 @@ class Trainer:
             _require_finite("training", training.mean_loss, self.state.epoch + 1)
             validation = (yield from self._validate()) if self._validates_now() else {}
             self._end_epoch(training, validation)
-            yield
+            yield None
         self.trained = yield from self._test()
 
     def _train_epoch(self) -> Generator[object, None, MetricTotals]:
@@ -218,7 +218,7 @@ class Trainer:
             state.step += 1
             self.images_trained += last - first
             self.context.tracker.step(state.epoch + 1, last, count, self._running_metrics)
-            yield
+            yield None
         reading = learner.metrics.read()
         while not reading.ready():
             yield WAITING
@@ -267,7 +267,7 @@ class Trainer:
         if answer.result():
             state.stop_reason = PRUNED
             state.best["terminal"] = BestWeights(state.epoch, self.learner.weights())
-        yield
+        yield None
 
     def _keep_best(self, validation: dict[str, float]) -> None:
         state = self.state

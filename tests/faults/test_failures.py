@@ -312,7 +312,7 @@ def test_failing_file_system_is_waited_for(
 def test_file_system_that_keeps_failing_stops_worker_and_blames_no_node(
     tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pauses = []
+    pauses: list[float] = []
     monkeypatch.setattr(files.time, "sleep", pauses.append)
     with monkeypatch.context() as patch:
         patch.setattr(

@@ -159,9 +159,14 @@ def test_only_changed_histories_are_read_again(
 ) -> None:
     for seed in range(1, 4):
         write_competitor(replace(long, seed=seed), tmp_path, [3.0, 1.0])
-    reads = []
+    reads: list[Path] = []
     read = RunFolder.history
-    monkeypatch.setattr(RunFolder, "history", lambda run: reads.append(run.path) or read(run))
+
+    def counted(folder: RunFolder) -> list[dict[str, Any]]:
+        reads.append(folder.path)
+        return read(folder)
+
+    monkeypatch.setattr(RunFolder, "history", counted)
     pruner = SuccessiveHalvingPruner(HALVING, tmp_path)
     pruner.should_prune(long, rows([9.0, 1.1]))
     assert len(reads) == 3

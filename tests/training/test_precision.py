@@ -285,7 +285,7 @@ def test_backend_settings_are_set_for_a_step_on_a_gpu_and_restored() -> None:
         backends = torch.backends
         return (
             backends.cuda.matmul.fp32_precision,
-            backends.cudnn.conv.fp32_precision,
+            backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
             backends.cudnn.benchmark,
         )
 
