@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check sweep report bench bench-gpu reproduce chaos bench-commands screenshots metrics clean
+.PHONY: help setup demo test check sweep report bench bench-gpu gpu-check reproduce chaos bench-commands screenshots metrics clean
 
 help:  ## what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -56,6 +56,9 @@ chaos: $(VENV)/.installed-dev  ## fault injection, written to docs/reliability.m
 
 bench-gpu: $(VENV)/.installed-dev  ## the same of a GPU: slots, processes and the conventional way
 	$(BIN)/python -m benchmarks.gpu
+
+gpu-check: $(VENV)/.installed-dev  ## the first ten minutes on a GPU: is everything right, and how fast is it?
+	$(BIN)/python -m benchmarks.gpu_check
 
 metrics: $(VENV)/.installed  ## the table of lines, functions and imports of src/, in docs/architecture.md
 	$(BIN)/python -m docs.code_metrics
