@@ -4,11 +4,13 @@ The order matters: write a temporary file in the same folder, fsync it, rename (
 the folder. Renamed before its fsync, a file may be empty after a power cut; without the folder's
 fsync the rename itself may be lost; and only within one folder is a rename atomic everywhere.
 
-On NFS two answers of system calls are not what they seem:
+On NFS three answers of system calls are not what they seem:
 
 - A request whose reply is lost is sent again. A server that has restarted since does not remember
   the first one: link(2) says EEXIST, or rename(2) ENOENT, although it has succeeded.
 - A file that another machine replaces after open(2) is gone from the server: read(2) says ESTALE.
+- A client may answer from its cache, for a minute, that a file of another machine does not exist
+  (ENOENT). To open the folder makes it ask the server: `revalidate`, `names_in`.
 """
 
 import errno
@@ -317,14 +319,18 @@ def read_json(path: Path | str) -> dict[str, Any] | None:
 def names_in(folder: Path | str) -> list[str]:
     """The names in a folder; none if it does not exist. Raises OSError if it cannot be read.
 
-    On NFS the list is fresh, since opening a folder makes a client ask the server. `Path.glob`
-    takes a folder that cannot be read for an empty one, and `Path.exists` may be told by the
-    client's cache for a minute that a file of another machine does not exist.
+    `Path.glob` takes a folder that cannot be read for an empty one.
     """
     try:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def revalidate(folder: Path) -> None:
+    """Make an NFS client ask the server which files there are in `folder`, which may not exist."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        os.close(os.open(folder, os.O_RDONLY))
 
 
 def sync_folder(folder: Path) -> None:

@@ -150,6 +150,7 @@ class RunQueue:
     def _is_over(self, run: PendingRun) -> bool:
         """Whether a run has finished, or failed since the queue was made."""
         folder = run.folder
+        files.revalidate(folder.path)  # or what another machine has finished is trained again
         return self._is_finished(folder) or folder.failure() not in (None, run.earlier_failure)
 
     def _lease(self, run: PendingRun) -> leases.Lease | None:

@@ -1,6 +1,8 @@
 """Run folders: states, leases, heartbeats, results."""
 
+import builtins
 import errno
+import io
 import json
 import multiprocessing
 import os
@@ -19,6 +21,7 @@ from src.config import RunConfig
 from src.runs import aggregate, leases
 from src.runs.history import HistoryFile
 from src.runs.run_folder import RunFolder, State, all_runs
+from src.runs.run_queue import RunQueue
 from tests.runs.histories import write_history
 
 RESULT = {"run_id": "x", "test_accuracy_best_val_acc": 0.5}
@@ -187,6 +190,55 @@ def test_unreadable_runs_folder_raises(
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(PermissionError):
         read(tmp_path)
+
+
+class _Cache:
+    """Of an NFS client: files that were missing are missing until their folder is opened."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.missing: set[str] = set()
+        for module, name in ((builtins, "open"), (io, "open"), (os, "stat")):
+            patch.setattr(module, name, self._looking_up(getattr(module, name)))
+        for name in ("listdir", "scandir", "open"):
+            patch.setattr(os, name, self._asking(getattr(os, name)))
+
+    def _looking_up(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def look_up(path: Any, *words: Any, **named: Any) -> Any:
+            if str(path) in self.missing:
+                raise FileNotFoundError(errno.ENOENT, "from the cache", str(path))
+            try:
+                return call(path, *words, **named)
+            except FileNotFoundError:
+                self.missing.add(str(path))
+                raise
+
+        return look_up
+
+    def _asking(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def ask(path: Any = ".", *words: Any, **named: Any) -> Any:
+            self.missing = {name for name in self.missing if os.path.dirname(name) != str(path)}
+            return call(path, *words, **named)
+
+        return ask
+
+
+def test_run_finished_by_other_machine_is_not_trained_again(
+    folder: RunFolder, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if this NFS client has just seen that there is no result, and remembers that."""
+    client, ended = _Cache(monkeypatch), []
+    queue = RunQueue([config], tmp_path, on_ended=lambda number, line: ended.append(line))
+    assert len(queue.pending) == 1
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(client, "missing", set())
+        lease = leases.acquire(folder.path)
+        assert lease
+        assert folder.write_result(RESULT)
+        lease.end("done")
+    client.missing.add(str(folder.path / "result.json"))
+    assert folder.result() is None, "the cache says so"
+    assert queue.take() is None
+    assert "ended by another process" in ended[0]
 
 
 def test_lease_of_dead_process_is_taken_over(folder: RunFolder) -> None:

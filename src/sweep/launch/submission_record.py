@@ -127,7 +127,7 @@ def _numbered(folder: Path) -> list[tuple[int, Path]]:
 
 def _is_being_made(folder: Path) -> bool:
     """Whether a process may be making this submission."""
-    if (folder / paths.SUBMISSION).exists():
+    if paths.SUBMISSION in files.names_in(folder):
         return False
     maker = files.read_json(folder / paths.CLAIM)
     return maker is not None and processes.is_running(maker) is not False
