@@ -14,25 +14,28 @@ from src.data.device_dataset import DeviceDataset
 from src.training import group
 from src.training.concurrency import FixedConcurrency, concurrency_for
 from src.training.trainer import Trainer, TrainerContext
+from tests import fake_cuda
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
+IMITATED = torch.cuda.is_available() and torch.cuda.get_device_name() == fake_cuda.NAME
 
 
 @pytest.fixture(scope="module")
 def data() -> DeviceDataset:
-    return DeviceDataset.put(synthetic.generate(train=3000, test=500), torch.device("cuda"))
+    images = (300, 50) if IMITATED else (3000, 500)  # its steps run on the CPU
+    return DeviceDataset.put(synthetic.generate(*images), torch.device("cuda"))
 
 
 @pytest.fixture
 def run() -> RunConfig:
     return RunConfig(
         base_dataset_path="synthetic",
-        model_type="resnet",
+        model_type="cifar10net_3" if IMITATED else "resnet",
         num_epochs=3,
-        batch_size=128,
+        batch_size=40 if IMITATED else 128,
         learning_rate=0.001,
         data_augmentation=True,
     )
@@ -68,6 +71,8 @@ def test_cuda_graphs_match_eager_training(
     run: RunConfig, data: DeviceDataset, settings: dict
 ) -> None:
     config = replace(run, **settings)
+    if IMITATED:
+        config = replace(config, model_type="cifar10net_7")  # has dropout
     eager = solo_losses(replace(config, cuda_graphs=False), data)
     assert solo_losses(config, data) == pytest.approx(eager, abs=tolerance(config, data))
 
@@ -107,11 +112,13 @@ def test_stopped_group_resumes_to_solo_results(
                 replace(run, seed=seed), data, TrainerContext(checkpoint_dir=folder)
             ).start()
 
-    steps = iter(range(10_000))
+    steps, enough = iter(range(10_000)), 15 if IMITATED else 60
+
+    def stop() -> bool:
+        return next(steps) > enough
+
     with pytest.raises(Stopped):
-        list(
-            group.train(trainers(), concurrency=FixedConcurrency(2), stop=lambda: next(steps) > 60)
-        )
+        list(group.train(trainers(), concurrency=FixedConcurrency(2), stop=stop))
     finished_runs = list(group.train(trainers(), concurrency=FixedConcurrency(2)))
     for finished in finished_runs:
         assert finished.trainer.resumed
@@ -120,6 +127,7 @@ def test_stopped_group_resumes_to_solo_results(
         assert losses(finished.trainer) == pytest.approx(expected, abs=tolerance(config, data))
 
 
+@pytest.mark.skipif(IMITATED, reason="needs the speed of a real GPU")
 def test_auto_concurrency_opens_several_slots_for_small_model(
     run: RunConfig, data: DeviceDataset
 ) -> None:

@@ -1,0 +1,82 @@
+"""The tests of the GPU path run on an imitation of a GPU: tests/fake_cuda.py."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import gpu_check
+from src import main
+from src.common import files
+from src.common.errors import ExitStatus
+from src.common.paths import ROOT
+from tests import fake_cuda
+
+
+def test_imitation_raises_what_a_gpu_raises() -> None:
+    with fake_cuda.imitated():
+        there = torch.ones(3, device="cuda")
+        assert there.is_cuda
+        assert (there + 1).device == fake_cuda.CUDA
+        assert there.cpu().device.type == "cpu"
+        assert torch.nn.Linear(2, 2).to("cuda").weight.is_cuda
+        with pytest.raises(TypeError, match="to numpy"):
+            there.numpy()
+        with pytest.raises(RuntimeError, match="on the same device"):
+            torch.add(there, torch.ones(3))
+        graph = torch.cuda.CUDAGraph()
+        with (
+            pytest.raises(RuntimeError, match="capturing"),
+            torch.cuda.graph(graph, None, None, capture_error_mode="thread_local"),  # type: ignore[arg-type]
+        ):
+            there.sum().item()
+    assert not torch.ones(1).is_cuda
+
+
+def test_gpu_tests_pass_on_imitation(tmp_path: Path) -> None:
+    """Warnings included, which pytest turns into errors."""
+    words = ["-q", "-p", "tests.fake_cuda", "-p", "no:cacheprovider", "tests/training/test_gpu.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words],
+        cwd=ROOT,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\b[78] passed, 1 skipped", done.stdout), done.stdout
+
+
+def test_run_on_imitation_leaves_complete_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = ["-d", "synthetic", "-m", "cifar10net_3", "-e", "2", "-b", "50", "--max_images", "200"]
+    with fake_cuda.imitated():
+        status = main.main([*words, "-a", "--runs", str(tmp_path), "-q", "--wandb", "disabled"])
+    assert status == ExitStatus.DONE
+    [path] = tmp_path.glob("cifar10net_3/*/result.json")
+    result = files.read_json(path) or {}
+    assert result["device"] == fake_cuda.NAME
+    assert result["epochs_run"] == 2
+
+
+def test_gpu_check_finds_no_fault_on_imitation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(gpu_check, "_SMALL", "cifar10net_3")
+    monkeypatch.setattr(gpu_check, "_images", lambda model: 250)
+    monkeypatch.setattr(gpu_check.Bench, "run", lambda bench: None)  # its products are too large
+    words = ["--models", "cifar10net_3", "--steps", "8", "--minutes", "5"]
+    with fake_cuda.imitated():
+        status = gpu_check.main([*words, "--out", str(tmp_path)])
+    [path] = tmp_path.glob("gpu-check-*.json")
+    rows = (files.read_json(path) or {})["measurements"]
+    assert {row["verdict"] for row in rows} == {"ok"}, rows
+    assert status == ExitStatus.DONE
+    assert [row["check"] for row in rows].count("checkpoint") == 6
