@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from src.cli.entry_point import run_main
 from src.common import files
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import ROOT, shown
-from tests.chaos import cluster, monkeys, variants, world
+from tests.chaos import cluster, monkeys, nfs, variants, world
 from tests.chaos.monkeys import Figures
 from tests.chaos.world import Broken
 
@@ -33,11 +33,17 @@ _ON_A_CLUSTER = (
     *("preemptions", "preemptions with grace", "requeues", "slurmd kills", "slurmctld kills"),
     "in turn",
 )
+_ON_NFS = tuple(f"nfs {version}" for version in nfs.VERSIONS)
+_GROUPS = {"nfs": _ON_NFS}
+"""Names for several scenarios at once."""
+
 _WAYS = (cluster.preempt, cluster.kill_slurmd, cluster.kill_slurmctld)
 
 
-def scenarios(short: bool) -> dict[str, Callable[[Path], Figures]]:
-    """What can be done, by name; in `short` less of it."""
+def scenarios(
+    short: bool, rehearsal: nfs.Rehearsal | None = None
+) -> dict[str, Callable[[Path], Figures]]:
+    """What can be done, by name; in `short` less of it. rehearsal: of NFS."""
 
     def times(few: int, many: int) -> int:
         return few if short else many
@@ -46,6 +52,13 @@ def scenarios(short: bool) -> dict[str, Callable[[Path], Figures]]:
         def run(folder: Path) -> Figures:
             with cluster.cluster(folder / "slurm", grace) as place:
                 return cluster.disturbed(folder, place, disturb=disturb, times=number)
+
+        return run
+
+    def on_nfs(version: str) -> Callable[[Path], Figures]:
+        def run(folder: Path) -> Figures:
+            assert rehearsal
+            return (nfs.short if short else nfs.long)(rehearsal.machines(), version)
 
         return run
 
@@ -64,6 +77,7 @@ def scenarios(short: bool) -> dict[str, Callable[[Path], Figures]]:
         "slurmd kills": clustered(0, cluster.kill_slurmd, times(1, 10)),
         "slurmctld kills": clustered(0, cluster.kill_slurmctld, times(1, 3)),
         "in turn": clustered(0, cluster.in_turn(*_WAYS), times(3, 6)),
+        **{f"nfs {version}": on_nfs(version) for version in nfs.VERSIONS},
     }
 
 
@@ -73,32 +87,50 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="other figures stay [all]")
     parser.add_argument("--short", action="store_true", help="in minutes; nothing is written down")
     parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument(
+        "--anew", action="store_true", help="figures of nfs are not added to those before"
+    )
     parsed = parser.parse(arguments)
-    known = scenarios(parsed.short)
-    for name in parsed.only or ():
-        if name not in known:
-            raise UserError(f"--only {name!r}: expected one of {', '.join(known)}")
     told: dict[str, Figures] = {}
     broken = False
-    with world.prepared():
-        for name in parsed.only or known:
-            began = time.perf_counter()
-            with _folder(name) as folder:
+    with nfs.Rehearsal(2 if parsed.short else 4) as rehearsal:
+        known = scenarios(parsed.short, rehearsal)
+        names = _names(parsed.only, known)
+        with nullcontext() if set(names) <= set(_ON_NFS) else world.prepared():
+            for name in names:
                 try:
-                    told[name] = known[name](folder)
+                    told[name] = _figures(name, known[name])
                 except Broken as error:
                     print(f"{name}: BROKEN: {error}", file=sys.stderr)
-                    broken = True
+                    broken = rehearsal.keep = True
                     continue
-            told[name]["seconds"] = round(time.perf_counter() - began)
-            print(f"{name}: {_words(told[name])}", file=sys.stderr, flush=True)
-            if not parsed.short:
-                _write(told)
+                if not parsed.short:
+                    _write(name, told[name], add=not parsed.anew)
     if parsed.json:
         print(json.dumps(told, indent=2))
     if not parsed.short:
         print(shown(RESULTS / FILE))
     return ExitStatus.SOME_RUNS_FAILED if broken else ExitStatus.DONE
+
+
+def _names(only: Sequence[str] | None, known: Mapping[str, object]) -> list[str]:
+    """The scenarios that were asked for. Raises UserError."""
+    names = [name for word in only or known for name in _GROUPS.get(word, (word,))]
+    for name in names:
+        if name not in known:
+            groups = ", ".join([*known, *_GROUPS])
+            raise UserError(f"--only {name!r}: expected one of {groups}")
+    return names
+
+
+def _figures(name: str, scenario: Callable[[Path], Figures]) -> Figures:
+    """What came of a scenario, and how long it took. Raises Broken."""
+    began = time.perf_counter()
+    with _folder(name) as folder:
+        figures = scenario(folder)
+    figures["seconds"] = round(time.perf_counter() - began)
+    print(f"{name}: {_words(figures)}", file=sys.stderr, flush=True)
+    return figures
 
 
 @contextmanager
@@ -123,18 +155,23 @@ def _words(figures: Mapping[str, int]) -> str:
     return ", ".join(f"{number:,} {what}" for what, number in figures.items())
 
 
-def _write(told: Mapping[str, Figures]) -> None:
-    """Into benchmarks/results/ and docs/reliability.md, beside what was done before."""
+def _write(name: str, figures: Figures, *, add: bool) -> None:
+    """Into benchmarks/results/ and docs/reliability.md, beside what was done before.
+
+    add: to those that are there, of scenarios that are done in parts.
+    """
     known = (files.read_json(RESULTS / FILE) or {}).get("scenarios", {})
-    here = machine(torch.device("cpu"))
-    done = {name: {"figures": figures, "machine": here} for name, figures in told.items()}
-    both = known | done
+    if name in _ON_NFS:
+        before = known[name]["figures"] if add and name in known else {}
+        parts = {"parts": 1, **figures}
+        figures = {what: before.get(what, 0) + parts.get(what, 0) for what in {**before, **parts}}
+    both = known | {name: {"figures": figures, "machine": machine(torch.device("cpu"))}}
     all_of_them = {name: both[name] for name in scenarios(short=False) if name in both}
     files.write_json(RESULTS / FILE, {"scenarios": all_of_them})
-    before, begin, rest = DOCUMENT.read_text().partition(BEGIN)
+    text, begin, rest = DOCUMENT.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if begin and end:
-        files.write_text(DOCUMENT, "\n".join([before + BEGIN, markdown(all_of_them), END + after]))
+        files.write_text(DOCUMENT, "\n".join([text + BEGIN, markdown(all_of_them), END + after]))
 
 
 def markdown(measured: Mapping[str, Any]) -> str:
