@@ -24,8 +24,13 @@ demo: $(VENV)/.installed  ## a small real sweep end to end, offline: 18 runs, a 
 	@echo "status:         $(BIN)/python -m src.sweep status --all --runs $(DEMO)/runs"
 	@echo "report:         $(DEMO)/report/report.html"
 
-test: $(VENV)/.installed-dev  ## every test, or TESTS=tests/...; those for Slurm, CIFAR-10, Chromium or a GPU say why they skip
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(TESTS)
+# those of NFS emulate machines: after all others, and alone
+NFS_TESTS := tests/chaos/test_nfs.py
+NFS_WANTED = $(if $(TESTS),$(filter tests tests/ tests/chaos tests/chaos/ $(NFS_TESTS)%,$(TESTS)),$(NFS_TESTS))
+
+test: $(VENV)/.installed-dev  ## every test, or TESTS=tests/...; those for Slurm, NFS, CIFAR-10, Chromium or a GPU say why they skip
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder -m "not nfs" $(TESTS)
+	$(if $(NFS_WANTED),OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m nfs $(NFS_TESTS))
 
 check: $(VENV)/.installed-dev  ## lint, format and types
 	$(BIN)/ruff check .
@@ -51,7 +56,7 @@ bench-commands: $(VENV)/.installed-dev  ## seconds of submit, status and aggrega
 screenshots: $(VENV)/.installed-dev  ## pictures of the page for the documents, from clean_runs.csv; RUNS=saved_models: and its curves and mistakes
 	$(BIN)/python -m docs.take_screenshots $(if $(RUNS),--runs $(RUNS))
 
-chaos: $(VENV)/.installed-dev  ## fault injection, written to docs/reliability.md; ONLY="NAME ..."; takes an hour and needs Slurm
+chaos: $(VENV)/.installed-dev  ## fault injection, written to docs/reliability.md; ONLY="NAME ..."; takes an hour and needs Slurm, QEMU and root
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(if $(ONLY),--only $(ONLY))
 
 bench-gpu: $(VENV)/.installed-dev  ## the same of a GPU: slots, processes and the conventional way

@@ -142,6 +142,16 @@ class Scene:
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [json.loads(line) for line in lines]
 
+    def training(self) -> list[str]:
+        """The nodes that have a run in training."""
+        held: dict[str, object] = {}
+        for event in self.events():
+            if event["event"] == "lease":
+                held[event["machine"]] = event["run"]
+            elif event["event"] in ("published", "lease lost", "interrupted"):
+                held.pop(event["machine"], None)
+        return sorted(held)
+
     def count(self, event: str) -> int:
         """How often something has happened until now."""
         return sum(found["event"] == event for found in self.events())
@@ -172,7 +182,7 @@ def cut_power(scene: Scene) -> None:
 
 def cut_off(scene: Scene) -> None:
     """A node is cut off the network until its run has been taken over, and comes back."""
-    node = scene.chosen.choice(scene.machines.nodes)
+    node = scene.chosen.choice(scene.training() or scene.machines.nodes)
     scene.machines.monitor(node, "set_link", _NET, "off")
     leases_before = scene.count("lease")
     give_up = time.monotonic() + 4 * _TAKEN_OVER_SECONDS
@@ -409,9 +419,9 @@ def short(machines: Machines, version: str) -> Figures:
     machines.mount(version)
     part.races(2, 3, [restart_and_lose_replies], pause=2)
     if version == VERSIONS[0]:
-        part.sweep(2, 6, [cut_off], pause=1)
+        part.sweep(2, 10, [cut_off], pause=1)
     else:
-        part.sweep(3, 4, [restart, fill, withdraw, renew], pause=2)
+        part.sweep(3, 4, [fill, withdraw, renew], pause=2)
     return dict(part.figures)
 
 
@@ -421,13 +431,12 @@ def long(machines: Machines, version: str) -> Figures:
     _say(f"NFS {version}: seed {seed}")
     part = Part(machines, version, random.Random(seed))
     machines.mount(version)
-    part.races(2, 30, cycle([restart_and_lose_replies, restart, lose_packets]), pause=5)
-    part.races(4, 15, cycle([restart_and_lose_replies, cut_off_shortly]), pause=5)
-    part.sweep(4, 8, [cut_off], pause=2)
-    part.sweep(4, 8, [cut_off], pause=2)
+    part.races(2, 50, cycle([restart_and_lose_replies, restart, lose_packets, restart]), pause=4)
+    part.races(4, 15, cycle([restart_and_lose_replies, cut_off_shortly]), pause=4)
+    part.sweep(4, 10, [cut_off], pause=2)
     kinds = [restart_and_lose_replies, lose_packets, restart, cut_off_shortly]
-    part.sweep(8, 6, kinds * 3, pause=3)
-    part.sweep(8, 6, [fill, withdraw, renew, cut_power] * 2, pause=3)
+    part.sweep(8, 6, kinds * 2, pause=3)
+    part.sweep(8, 6, [fill, withdraw, renew, cut_power], pause=3)
     return dict(part.figures)
 
 

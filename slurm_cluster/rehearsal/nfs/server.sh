@@ -61,6 +61,7 @@ renew() {
   mkdir "$exported/.others" && touch "$exported/.others/"{1..500}
   cp -a "$copy/." "$exported"
   rm -r "$exported/.others" "$copy"
+  sync # clients have been told that everything is on the disk
   export_it
   start
 }
