@@ -139,8 +139,9 @@ class Scene:
 
     def events(self) -> list[dict[str, Any]]:
         """What the machines have written until now."""
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return [json.loads(line) for line in lines]
+        text = self.log.read_text() if self.log.exists() else ""
+        whole, _, _ = text.rpartition("\n")  # the last line may be in the middle of being written
+        return [json.loads(line) for line in whole.splitlines()]
 
     def training(self) -> list[str]:
         """The nodes that have a run in training."""
@@ -261,35 +262,21 @@ class Part:
 
     def races(self, machines: int, rounds: int, ways: Iterable[Disturb], pause: float) -> None:
         """Machines claim the same attempts at the same times: each has one owner."""
+        scene = Scene(self.machines, self.chosen, self.machines.shared("races"))
+        (scene.logs / "barrier").mkdir()
+        words = {
+            "folder": f"/nfs/{scene.logs.name}",
+            "barrier": f"{scene.inside}/barrier",
+            "machines": machines,
+            "rounds": rounds,
+            "log": f"{scene.inside}/{scene.log.name}",
+        }
         nodes = self.machines.nodes[:machines]
-        shared = self.machines.shared("races")
-        scene = Scene(self.machines, self.chosen, shared)
-        (shared / "barrier").mkdir()
-        inside = scene.inside
-        asked = [
-            self.machines.ask(
-                node,
-                "race",
-                folder=f"/nfs/{shared.name}",
-                barrier=f"{inside}/barrier",
-                me=me,
-                machines=machines,
-                rounds=rounds,
-                log=f"{inside}/{scene.log.name}",
-            )
-            for me, node in enumerate(nodes)
-        ]
+        asked = [self.machines.ask(node, "race", me=me, **words) for me, node in enumerate(nodes)]
         self._disturb_until(asked, ways, pause, scene)
         answers = [one.answer() for one in asked]
         claims = [event for event in scene.events() if event["event"] == "claim"]
-        owners = Counter(event["claim"] for event in claims)
-        places = range(nfs_guest.TOGETHER)
-        every = Counter(f"{place}/{n}" for place in places for n in range(1, rounds + 1))
-        if owners != every:
-            raise Broken(f"with no owner {every - owners}, with too many {owners - every}")
-        hosts = {event["claim"]: event["host"] for event in claims}
-        if any(answer["owners"] != hosts for answer in answers):
-            raise Broken(f"owners {hosts}, and files of {[a['owners'] for a in answers]}")
+        _require_one_owner(claims, rounds, [answer["owners"] for answer in answers])
         self._note(scene)
         self.figures["races"] += len(claims)
         self.figures["claims lost at link(2)"] += sum(answer["lost"] for answer in answers)
@@ -298,38 +285,26 @@ class Part:
 
     def sweep(self, runs: int, epochs: int, ways: Sequence[Disturb], pause: float) -> None:
         """Machines work on a sweep, and the last of them read it too: every run is done, once."""
-        shared = self.machines.shared("sweep")
-        scene = Scene(self.machines, self.chosen, shared)
-        inside, place = scene.inside, f"/nfs/{shared.name}"
+        scene = Scene(self.machines, self.chosen, self.machines.shared("sweep"))
+        place, log = f"/nfs/{scene.logs.name}", f"{scene.inside}/{scene.log.name}"
         which = {"runs_dir": f"{place}/runs", "first": 0, "runs": runs}
+        ask, nodes = self.machines.ask, self.machines.nodes
         workers = [
-            self.machines.ask(
-                node, "work", **which, epochs=epochs, seconds=0.2, log=f"{inside}/{scene.log.name}"
-            )
-            for node in self.machines.nodes
+            ask(node, "work", **which, epochs=epochs, seconds=0.2, log=log) for node in nodes
         ]
-        watchers = [
-            self.machines.ask(
-                node,
-                "watch",
-                **which,
-                stop=f"{inside}/stop",
-                csv=f"{place}/runs.csv",
-                log=f"{inside}/{scene.log.name}",
-            )
-            for node in self.machines.nodes[-_READERS:]
-        ]
+        words = {**which, "stop": f"{scene.inside}/stop", "csv": f"{place}/runs.csv", "log": log}
+        watchers = [ask(node, "watch", **words) for node in nodes[-_READERS:]]
         _until(lambda: self._all_train(scene, workers), "workers train")
         self._disturb_until(workers, ways, pause, scene)
         for worker in workers:
             worker.answer()
-        (shared / "stop").touch()
+        (scene.logs / "stop").touch()
         for watcher in watchers:
             counted = watcher.answer()
             self.figures["files read"] += counted["reads"]
-            self.figures["tables"] += counted.get("tables", 0)
-        verified = self.machines.ask(self.machines.nodes[-1], "verify", **which, epochs=epochs)
-        self._require_whole(scene.events(), verified.answer(), ways)
+            self.figures["tables read"] += counted.get("tables", 0)
+        verified = ask(nodes[-1], "verify", **which, epochs=epochs).answer()
+        self._require_whole(scene.events(), verified, ways)
         self._note(scene)
         self.figures["runs"] += runs
 
@@ -369,13 +344,13 @@ class Part:
         )
 
     def _disturb_until(
-        self, asked: Sequence[Asked], ways: Iterable[Disturb], every: float, scene: Scene
+        self, asked: Sequence[Asked], ways: Iterable[Disturb], pause: float, scene: Scene
     ) -> None:
-        """Disturb in these ways, every so many seconds, until all have answered."""
+        """Disturb in these ways, one after the other, until all have answered."""
         give_up = time.monotonic() + _PATIENCE_SECONDS
         each = iter(ways)
         while True:
-            then = time.monotonic() + self.chosen.uniform(0.5, 1.5) * every
+            then = time.monotonic() + self.chosen.uniform(0.5, 1.5) * pause
             while time.monotonic() < then:
                 if all(one.is_over() for one in asked):
                     return
@@ -401,6 +376,20 @@ _ERRORS: dict[Disturb, Sequence[str]] = {
     renew: ("ESTALE",),
 }
 """What machines may be told while they are disturbed so; they start again then."""
+
+
+def _require_one_owner(
+    claims: Sequence[dict[str, Any]], rounds: int, in_files: Sequence[dict[str, str]]
+) -> None:
+    """Raise Broken unless each attempt was claimed by one machine, which its file names."""
+    owners = Counter(event["claim"] for event in claims)
+    places = range(nfs_guest.TOGETHER)
+    every = Counter(f"{place}/{number}" for place in places for number in range(1, rounds + 1))
+    if owners != every:
+        raise Broken(f"with no owner {every - owners}, with too many {owners - every}")
+    hosts = {event["claim"]: event["host"] for event in claims}
+    if any(found != hosts for found in in_files):
+        raise Broken(f"owners {hosts}, and in the files {in_files}")
 
 
 def _require_trained_once(events: Sequence[dict[str, Any]]) -> None:

@@ -236,14 +236,19 @@ def _train_or_fail(leased: LeasedRun, epochs: int, seconds: float, noted: Log) -
     noted("lease", **about)
     try:
         _train(leased, epochs, seconds, noted)
-    except LeaseLost:
-        noted("lease lost", **about)
-        lease.end("superseded")
     except Exception as error:
+        try:
+            if isinstance(error, OSError):
+                lease.ensure_held()
+        except LeaseLost as lost:
+            error = lost
+        if isinstance(error, LeaseLost):
+            noted("lease lost", **about)
+            lease.end("superseded")
+            return
         noted("interrupted", **about, text=repr(error))
         if affects_every_run(error):
             raise
-        lease.ensure_held()
         folder.write_failure({"cause": classify(error), "message": str(error), "retry": True})
         lease.end("failed")
         raise

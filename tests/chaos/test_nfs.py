@@ -5,14 +5,19 @@
 
 import json
 import os
+import random
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from src.common import files, paths
 from src.runs.run_folder import RunFolder
+from tests.chaos import __main__ as chaos
 from tests.chaos import nfs, nfs_guest
+from tests.chaos.world import Broken
 from tests.conftest import SBIN, Run, lacking
 
 RUNS, EPOCHS = 2, 2
@@ -84,3 +89,57 @@ def test_what_is_not_whole_is_noticed(worked: Path, name: str, damage: object) -
     if name == paths.RESUME:  # which would be removed, as by the next worker
         files.write_once(path.with_name("left"), b"")
     assert _problems(worked)
+
+
+def _event(event: str, **more: object) -> dict[str, object]:
+    return {"event": event, "machine": "node1", "run": "a", "attempt": 1, **more}
+
+
+GOOD = [_event("lease"), _event("published")]
+
+
+@pytest.mark.parametrize(
+    ("events", "fault"),
+    [
+        ([_event("lease"), *GOOD], "two owners"),
+        ([*GOOD, _event("lease", attempt=2)], "trained again"),
+        ([*GOOD, _event("published")], "published twice"),
+        ([_event("lease"), _event("published", attempt=2)], "published twice"),
+        ([*GOOD, _event("half", text="a part")], "a part"),
+        ([*GOOD, _event("crash", text="a bug")], "a bug"),
+        ([*GOOD, _event("error", errno="EIO", text="...")], "EIO"),
+        ([*GOOD, _event("read error", errno="ENOSPC", text="...")], ""),
+        (GOOD, ""),
+    ],
+)
+def test_the_harness_notices(events: list[dict[str, object]], fault: str) -> None:
+    part = nfs.Part(mock.Mock(), "3", random.Random(0))
+    verified = {"problems": [], "results": {"a": 1}}
+    with pytest.raises(Broken, match=fault) if fault else nullcontext():
+        part._require_whole(events, verified, [nfs.fill])
+
+
+def test_the_harness_notices_a_race_without_one_owner() -> None:
+    hosts = {f"{place}/1": "node1" for place in range(nfs_guest.TOGETHER)}
+    claims = [{"claim": claim, "host": host} for claim, host in hosts.items()]
+    nfs._require_one_owner(claims, 1, [hosts, hosts])
+    for wrong in (claims[1:], [*claims, claims[0]]):
+        with pytest.raises(Broken, match="owner"):
+            nfs._require_one_owner(wrong, 1, [hosts])
+    with pytest.raises(Broken, match="in the files"):
+        nfs._require_one_owner(claims, 1, [{**hosts, "0/1": "node2"}])
+
+
+def test_figures_of_parts_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For NFS; of the other scenarios the last figures stay."""
+    document = tmp_path / "reliability.md"
+    document.write_text(f"before\n{chaos.BEGIN}\n{chaos.END}\n")
+    monkeypatch.setattr(chaos, "RESULTS", tmp_path)
+    monkeypatch.setattr(chaos, "DOCUMENT", document)
+    for add in (False, True, True):
+        chaos._write("nfs 3", {"races": 10, "double owners": 0}, add=add)
+        chaos._write("claims", {"rounds": 3}, add=add)
+    assert "| nfs 3 | 3 parts, 30 races, 0 double owners |" in document.read_text()
+    assert "| claims | 3 rounds |" in document.read_text()
+    chaos._write("nfs 3", {"races": 10, "double owners": 0}, add=False)
+    assert "| nfs 3 | 1 parts, 10 races, 0 double owners |" in document.read_text()
