@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check sweep report bench bench-gpu gpu-check reproduce chaos bench-commands screenshots metrics clean
+.PHONY: help setup demo test test-nfs check sweep report bench bench-gpu gpu-check reproduce chaos bench-commands screenshots metrics clean
 
 help:  ## what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -25,7 +25,10 @@ demo: $(VENV)/.installed  ## a small real sweep end to end, offline: 18 runs, a 
 	@echo "report:         $(DEMO)/report/report.html"
 
 test: $(VENV)/.installed-dev  ## every test, or TESTS=tests/...; those for Slurm, CIFAR-10, Chromium or a GPU say why they skip
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder -m "not nfs" $(TESTS)
+
+test-nfs: $(VENV)/.installed-dev  ## a real NFS between virtual machines, in two minutes; needs QEMU and root
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m nfs tests/chaos/test_nfs.py
 
 check: $(VENV)/.installed-dev  ## lint, format and types
 	$(BIN)/ruff check .
@@ -51,7 +54,7 @@ bench-commands: $(VENV)/.installed-dev  ## seconds of submit, status and aggrega
 screenshots: $(VENV)/.installed-dev  ## pictures of the page for the documents, from clean_runs.csv; RUNS=saved_models: and its curves and mistakes
 	$(BIN)/python -m docs.take_screenshots $(if $(RUNS),--runs $(RUNS))
 
-chaos: $(VENV)/.installed-dev  ## fault injection, written to docs/reliability.md; ONLY="NAME ..."; takes an hour and needs Slurm
+chaos: $(VENV)/.installed-dev  ## fault injection, written to docs/reliability.md; ONLY="NAME ..."; takes an hour and needs Slurm, QEMU and root
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(if $(ONLY),--only $(ONLY))
 
 bench-gpu: $(VENV)/.installed-dev  ## the same of a GPU: slots, processes and the conventional way

@@ -227,7 +227,7 @@ def cifar10() -> str:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Start a rehearsal cluster of four nodes and set SLURM_CONF; return its folder."""
-    if not shutil.which("sbatch") or not shutil.which("slurmctld", path=_SBIN):
+    if not shutil.which("sbatch") or not shutil.which("slurmctld", path=SBIN):
         skip_or_fail("needs Slurm: slurmctld slurmd slurm-client slurmdbd munge mariadb-server")
     scripts = ROOT / "slurm_cluster" / "rehearsal"
     folder = Path("/tmp") / f"slurm-test-{os.getpid()}"
@@ -240,7 +240,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-_SBIN = os.environ["PATH"] + ":/usr/sbin:/sbin"
+SBIN = os.environ["PATH"] + ":/usr/sbin:/sbin"
+"""Where daemons are, too."""
 
 
 @pytest.fixture(autouse=True)

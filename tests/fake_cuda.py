@@ -80,7 +80,7 @@ class FakeCuda(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func is torch.device or getattr(func, "__name__", "") == "_parse_to":
             return func(*args, **kwargs)
-        if func == Tensor.device.__get__:  # type: ignore[attr-defined]
+        if func == Tensor.device.__get__:
             return CUDA if _is_fake(args[0]) else CPU
         if func == Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
             return _is_fake(args[0])
@@ -100,8 +100,9 @@ class FakeCuda(TorchFunctionMode):
         out = func(*args, **kwargs)
         moved = "cuda" in devices or func == Tensor.cuda
         home = func == Tensor.cpu or "cpu" in devices
-        if (moved or home) and isinstance(out, Tensor) and out is (args[0] if args else None):
-            out = out.detach().clone()  # a copy, where a CPU's `to` returns the tensor itself
+        is_same = bool(args) and out is args[0]
+        if (moved or home) and isinstance(out, Tensor) and is_same:
+            out = torch.clone(out.detach())  # a copy, where a CPU's `to` returns the tensor itself
         if moved:
             _limit_memory(out)
         if func == Tensor.data.__set__:  # type: ignore[attr-defined]
@@ -133,16 +134,6 @@ def _as_device(leaf: object) -> torch.device | None:
 _MAY_MIX = (
     *("_has_compatible_shallow_copy_type", "copy_", "to", "set_", "type_as"),
     *("__set__", "index", "__getitem__", "__setitem__"),
-)
-    "_has_compatible_shallow_copy_type",
-    "copy_",
-    "to",
-    "set_",
-    "__set__",
-    "index",
-    "__getitem__",
-    "__setitem__",
-    "type_as",
 )
 
 
@@ -200,7 +191,7 @@ class _ByDevice(type):
 
     def __call__(cls, device: object = "cpu") -> Any:
         named = _as_device(device)
-        return _Generator() if named and named.type == "cuda" else _TORCH_GENERATOR(device)
+        return _Generator() if named and named.type == "cuda" else _TORCH_GENERATOR(device)  # type: ignore[arg-type]
 
 
 _TORCH_GENERATOR = torch.Generator

@@ -133,7 +133,8 @@ def wait_for_stalled(folders: Iterable[Path], stop: Callable[[], bool]) -> dict[
     """Wait until it is known which of the newest attempts in `folders` have stalled.
 
     Returns those whose heartbeat stood still for MISSED_HEARTBEATS intervals; earlier if some are
-    known to be over, with those; at once and empty when stop() is true.
+    known to be over, with those; at once and empty when stop() is true. Time in which the file
+    system stands still does not count: nobody can write a heartbeat then.
     """
     seen = {folder: record for folder in folders if (record := latest(folder))}
     give_up = time.monotonic() + MISSED_HEARTBEATS * HEARTBEAT_SECONDS
@@ -143,7 +144,12 @@ def wait_for_stalled(folders: Iterable[Path], stop: Callable[[], bool]) -> dict[
         if over := {folder: r for folder, r in seen.items() if not may_be_alive(r)}:
             return over
         time.sleep(HEARTBEAT_SECONDS / 30)
-        seen = {folder: record for folder, record in seen.items() if latest(folder) == record}
+        for folder, record in list(seen.items()):
+            began = time.monotonic()
+            if latest(folder) != record:
+                del seen[folder]
+            took = time.monotonic() - began
+            give_up += took if took > HEARTBEAT_SECONDS else 0
     return seen
 
 

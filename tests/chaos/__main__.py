@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from src.cli.entry_point import run_main
 from src.common import files
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import ROOT, shown
-from tests.chaos import cluster, disturbances, harness, variants
+from tests.chaos import cluster, disturbances, harness, nfs, variants
 from tests.chaos.disturbances import Figures
 from tests.chaos.harness import GuaranteeViolated
 
@@ -33,11 +33,16 @@ _CLUSTER_SCENARIOS = (
     *("preemptions", "preemptions with grace", "requeues", "slurmd kills", "slurmctld kills"),
     "in turn",
 )
+_NFS_SCENARIOS = tuple(f"nfs {version}" for version in nfs.VERSIONS)
+_GROUPS = {"nfs": _NFS_SCENARIOS}
+"""Names that stand for several scenarios."""
 _DAEMON_DISTURBANCES = (cluster.preempt, cluster.kill_slurmd, cluster.kill_slurmctld)
 
 
-def scenarios(short: bool) -> dict[str, Callable[[Path], Figures]]:
-    """Return the scenarios by name, with fewer repetitions if `short`."""
+def scenarios(
+    short: bool, rehearsal: nfs.Rehearsal | None = None
+) -> dict[str, Callable[[Path], Figures]]:
+    """Return the scenarios by name, with fewer repetitions if `short`. rehearsal: of NFS."""
 
     def times(few: int, many: int) -> int:
         return few if short else many
@@ -50,6 +55,13 @@ def scenarios(short: bool) -> dict[str, Callable[[Path], Figures]]:
                 return cluster.run_disturbed_sweeps(
                     folder, cluster_folder, disturb=disturb, times=number
                 )
+
+        return run
+
+    def nfs_scenario(version: str) -> Callable[[Path], Figures]:
+        def run(folder: Path) -> Figures:
+            assert rehearsal
+            return (nfs.short if short else nfs.long)(rehearsal.machines(), version)
 
         return run
 
@@ -70,6 +82,7 @@ def scenarios(short: bool) -> dict[str, Callable[[Path], Figures]]:
         "slurmd kills": cluster_scenario(0, cluster.kill_slurmd, times(1, 10)),
         "slurmctld kills": cluster_scenario(0, cluster.kill_slurmctld, times(1, 3)),
         "in turn": cluster_scenario(0, cluster.in_turn(*_DAEMON_DISTURBANCES), times(3, 6)),
+        **{f"nfs {version}": nfs_scenario(version) for version in nfs.VERSIONS},
     }
 
 
@@ -86,32 +99,44 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         "--short", action="store_true", help="a version of minutes that writes no files"
     )
     parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument(
+        "--anew", action="store_true", help="do not add figures of nfs to those before"
+    )
     parsed = parser.parse(arguments)
-    known = scenarios(parsed.short)
-    for name in parsed.only or ():
-        if name not in known:
-            raise UserError(f"--only {name!r}: expected one of {', '.join(known)}")
     results: dict[str, Figures] = {}
     violated = False
-    with harness.prepared():
-        for name in parsed.only or known:
-            started = time.perf_counter()
-            with _folder(name) as folder:
-                try:
-                    results[name] = known[name](folder)
-                except GuaranteeViolated as error:
-                    print(f"{name}: FAILED: {error}", file=sys.stderr)
-                    violated = True
-                    continue
-            results[name]["seconds"] = round(time.perf_counter() - started)
-            print(f"{name}: {_describe(results[name])}", file=sys.stderr, flush=True)
-            if not parsed.short:
-                _write(results)
+    with nfs.Rehearsal(2 if parsed.short else 4) as rehearsal:
+        known = scenarios(parsed.short, rehearsal)
+        names = _names(parsed.only, known)
+        with nullcontext() if set(names) <= set(_NFS_SCENARIOS) else harness.prepared():
+            for name in names:
+                started = time.perf_counter()
+                with _folder(name) as folder:
+                    try:
+                        results[name] = known[name](folder)
+                    except GuaranteeViolated as error:
+                        print(f"{name}: FAILED: {error}", file=sys.stderr)
+                        violated = rehearsal.keep = True
+                        continue
+                results[name]["seconds"] = round(time.perf_counter() - started)
+                print(f"{name}: {_describe(results[name])}", file=sys.stderr, flush=True)
+                if not parsed.short:
+                    _write(name, results[name], add=not parsed.anew)
     if parsed.json:
         print(json.dumps(results, indent=2))
     if not parsed.short:
         print(shown(RESULTS / FILE))
     return ExitStatus.SOME_RUNS_FAILED if violated else ExitStatus.DONE
+
+
+def _names(only: Sequence[str] | None, known: Mapping[str, object]) -> list[str]:
+    """Return the selected scenarios. Raises UserError for an unknown name."""
+    names = [name for word in only or known for name in _GROUPS.get(word, (word,))]
+    for name in names:
+        if name not in known:
+            expected = ", ".join([*known, *_GROUPS])
+            raise UserError(f"--only {name!r}: expected one of {expected}")
+    return names
 
 
 @contextmanager
@@ -138,12 +163,17 @@ def _describe(figures: Mapping[str, int]) -> str:
     return ", ".join(f"{number:,} {what}" for what, number in figures.items())
 
 
-def _write(results: Mapping[str, Figures]) -> None:
-    """Update the figures in benchmarks/results/ and docs/reliability.md."""
+def _write(name: str, figures: Figures, *, add: bool) -> None:
+    """Update the figures in benchmarks/results/ and docs/reliability.md.
+
+    add: to the figures of earlier calls, in scenarios that are run in parts.
+    """
     known = (files.read_json(RESULTS / FILE) or {}).get("scenarios", {})
-    machine_ = machine(torch.device("cpu"))
-    done = {name: {"figures": figures, "machine": machine_} for name, figures in results.items()}
-    merged = known | done
+    if name in _NFS_SCENARIOS:
+        before = known[name]["figures"] if add and name in known else {}
+        part = {"parts": 1, **figures}
+        figures = {what: before.get(what, 0) + part.get(what, 0) for what in {**before, **part}}
+    merged = known | {name: {"figures": figures, "machine": machine(torch.device("cpu"))}}
     ordered = {name: merged[name] for name in scenarios(short=False) if name in merged}
     files.write_json(RESULTS / FILE, {"scenarios": ordered})
     before, begin, rest = DOCUMENT.read_text().partition(BEGIN)

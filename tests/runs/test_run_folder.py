@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -300,6 +301,24 @@ def test_lease_with_stalled_heartbeat_is_taken_over(
     assert leases.acquire(folder.path, known_dead=stalled[folder.path]) is None
     new_lease.end("done")
     both_leases[1].end("done")
+
+
+def test_time_while_file_system_stands_still_does_not_count(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server is down for longer than ten heartbeats: then the first can be late."""
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
+    record = {"attempt": 1, "heartbeat": 7, "process": {"machine": "another"}}
+    beats = iter([(0.0, 7), (0.0, 7), (1.0, 7), (0.0, 8)])
+
+    def latest(_: Path) -> dict[str, Any]:
+        seconds, heartbeat = next(beats)
+        time.sleep(seconds)
+        return {**record, "heartbeat": heartbeat}
+
+    monkeypatch.setattr(leases, "latest", latest)
+    assert leases.wait_for_stalled([folder.path], lambda: False) == {}
+    assert next(beats, None) is None
 
 
 def test_heartbeat_advances_while_lease_is_held(

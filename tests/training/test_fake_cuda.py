@@ -31,7 +31,7 @@ def test_imitation_raises_what_a_gpu_raises() -> None:
         graph = torch.cuda.CUDAGraph()
         with (
             pytest.raises(RuntimeError, match="capturing"),
-            torch.cuda.graph(graph, None, None, capture_error_mode="thread_local"),  # type: ignore[arg-type]
+            torch.cuda.graph(graph, None, None, capture_error_mode="thread_local"),
         ):
             there.sum().item()
     assert not torch.ones(1).is_cuda

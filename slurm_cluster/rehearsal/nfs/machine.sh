@@ -24,5 +24,5 @@ while :; do
       mv "$job.ended" "$job.status" # whole from the moment on.sh sees it
     } </dev/null 9>&- &
   done
-  read -rt 0.1 -u 9 # a pause without a process
+  read -rt 0.3 -u 9 # a pause without a process
 done

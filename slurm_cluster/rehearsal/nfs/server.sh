@@ -33,11 +33,12 @@ boot() {
   rm -f "$state"/{etab,rmtab}
   touch "$state"/{etab,rmtab}
   mount -o bind "$state" /var/lib/nfs
-  mkdir -p /var/lib/nfs/rpc_pipefs
-  mount -t rpc_pipefs pipefs /var/lib/nfs/rpc_pipefs
+  mkdir -p /run/rpc_pipefs
+  mount -t rpc_pipefs pipefs /run/rpc_pipefs
   mount -t nfsd nfsd /proc/fs/nfsd
   rpcbind -w
-  nfsdcld
+  # remembers the clients: with it a grace period ends when all of them have come back
+  nfsdcld --pipefsdir=/run/rpc_pipefs --storagedir="$state/nfsdcld"
   export_it
   start
   rpc.mountd
@@ -60,6 +61,7 @@ renew() {
   mkdir "$exported/.others" && touch "$exported/.others/"{1..500}
   cp -a "$copy/." "$exported"
   rm -r "$exported/.others" "$copy"
+  sync # clients have been told that everything is on the disk
   export_it
   start
 }
