@@ -14,17 +14,12 @@ class HistoryFile(Tracker):
         self.folder, self.lease = folder, lease
 
     def epoch(self, rows: Sequence[Row]) -> None:
-        """Write the rows, unless another process has taken the run over: also while we write.
-
-        A process that was cut off from the file system in the middle of this goes on where it
-        was: the process that has taken the run over then has removed the file being written.
-        """
         self.lease.ensure_held()
-        try:
-            self.folder.write_history(rows, before_rename=self.lease.ensure_held)
-        except FileNotFoundError:
-            self.lease.ensure_held()
-            raise
+        # and again: who was cut off from the file system in the middle of this goes on there
+        self.folder.write_history(rows, before_rename=self.lease.ensure_held)
 
     def before_save(self) -> None:
         self.lease.ensure_held()
+
+    def cause_of(self, error: Exception) -> Exception:
+        return self.lease.cause_of(error)

@@ -25,6 +25,10 @@ class Tracker:
     def before_save(self) -> None:
         """A resume checkpoint is about to be written. An exception prevents it."""
 
+    def cause_of(self, error: Exception) -> Exception:
+        """What an error in training came of: `error` itself, unless more is known."""
+        return error
+
 
 class Trackers(Tracker):
     """Passes every event on to several trackers, in order."""
@@ -47,3 +51,8 @@ class Trackers(Tracker):
     def before_save(self) -> None:
         for tracker in self.trackers:
             tracker.before_save()
+
+    def cause_of(self, error: Exception) -> Exception:
+        for tracker in self.trackers:
+            error = tracker.cause_of(error)
+        return error

@@ -141,27 +141,6 @@ def test_nothing_is_written_if_the_lease_is_lost_meanwhile(
     lease.end("superseded")
 
 
-def test_a_file_that_a_new_owner_has_removed_means_a_lost_lease(
-    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The machine was cut off between the last look at the lease and the rename."""
-    lease = leases.acquire(folder.path)
-    assert lease
-    replace = os.replace
-
-    def cut_off(source: str, target: Path) -> None:
-        monkeypatch.undo()
-        os.unlink(source)
-        _take_over(folder)
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", cut_off)
-    with pytest.raises(LeaseLost):
-        HistoryFile(folder, lease).epoch([{"epoch": 1}])
-    assert folder.history() == [{"epoch": 1}, {"epoch": 2}]
-    lease.end("superseded")
-
-
 def test_a_result_that_appears_meanwhile_is_not_removed(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
