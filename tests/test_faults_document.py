@@ -2,6 +2,7 @@
 
 import errno
 import multiprocessing
+import os
 import re
 import shutil
 import subprocess
@@ -107,6 +108,30 @@ def test_stale_listing_does_not_allow_second_lease(
         assert leases.acquire(folder.path) is None
     first_lease.ensure_held()
     first_lease.end("stopped")
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ESTALE])
+def test_file_removed_by_new_owner_means_lost_lease(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The machine was cut off before a rename: the run and the node are not at fault."""
+    folder, replace = RunFolder.of(config, tmp_path), os.replace
+
+    def cut_off(source: str, target: Path) -> None:
+        if Path(target).parent == folder.path and (folder.path / "attempts" / "1.json").exists():
+            monkeypatch.undo()
+            os.unlink(source)
+            files.write_once(folder.path / "attempts" / "2.json", b'{"attempt": 2}')
+            folder.write_history([{"epoch": 1}, {"epoch": 2}])
+            raise OSError(number, os.strerror(number))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", cut_off)
+    [outcome] = run([config], runs_dir=tmp_path)
+    assert (outcome.result, outcome.failure) == (None, None)
+    assert folder.history() == [{"epoch": 1}, {"epoch": 2}]
+    ended = (files.read_json(folder.path / "attempts" / "1.json") or {})["ended"]
+    assert ended == "superseded"
 
 
 def _aggregate(runs_dir: Path, path: Path) -> None:

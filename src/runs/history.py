@@ -70,6 +70,11 @@ class HistoryFile(Tracker):
         self.lease.ensure_held()
         try:
             self.folder.write_history(rows, before_rename=self.lease.ensure_held)
-        except FileNotFoundError:
-            self.lease.ensure_held()
-            raise
+        except OSError as error:
+            cause = self.lease.cause_of(error)
+            if cause is error:
+                raise
+            raise cause from error
+
+    def cause_of(self, error: Exception) -> Exception:
+        return self.lease.cause_of(error)

@@ -49,6 +49,21 @@ class Lease:
         if max(attempt_numbers(self.folder), default=0) > self.number:
             raise LeaseLost(f"attempt {self.number} of {self.folder.name} was taken over")
 
+    def cause_of(self, error: Exception) -> Exception:
+        """`error`, or LeaseLost if it came of another process that has taken the run over.
+
+        That process removes the file that this one is writing, which then says ENOENT, or on NFS
+        ESTALE: neither the run nor the node is at fault.
+        """
+        try:
+            if isinstance(error, OSError):
+                self.ensure_held()
+        except LeaseLost as lost:
+            return lost
+        except OSError:
+            return error
+        return error
+
     def end(self, how: str, **details: str) -> None:
         """Record that this attempt is over. Does nothing if that is recorded already.
 

@@ -33,9 +33,9 @@ def publish_or_fail(
         try:
             return _summary(config, publish(finished.trainer, folder, lease)), None
         except Exception as raised:
-            if affects_every_run(raised):
+            error = lease.cause_of(raised)
+            if affects_every_run(error):
                 raise
-            error = raised
     return record_failure(config, folder, lease, error), error
 
 

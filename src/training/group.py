@@ -107,9 +107,10 @@ class TrainingGroup:
                 return None
             error = None
         except Exception as raised:
-            if affects_every_run(raised):
+            cause = trainer.context.tracker.cause_of(raised)
+            if affects_every_run(cause):
                 raise
-            error = self._settled(trainer, raised)
+            error = self._settled(trainer, cause)
         alone = len(self._open) == 1
         self._open.remove(trainer)
         self._images_of_closed += trainer.images_trained

@@ -28,6 +28,10 @@ class Tracker:
     def flush(self) -> None:
         """Return once every epoch so far is on the disk. Raises what has failed meanwhile."""
 
+    def cause_of(self, error: Exception) -> Exception:
+        """What an error in training came of: `error` itself, unless more is known."""
+        return error
+
 
 class Trackers(Tracker):
     """Passes every event on to several trackers, in order."""
@@ -54,3 +58,8 @@ class Trackers(Tracker):
     def flush(self) -> None:
         for tracker in self.trackers:
             tracker.flush()
+
+    def cause_of(self, error: Exception) -> Exception:
+        for tracker in self.trackers:
+            error = tracker.cause_of(error)
+        return error

@@ -236,12 +236,8 @@ def _train_or_fail(leased: LeasedRun, epochs: int, seconds: float, noted: Log) -
     noted("lease", **about)
     try:
         _train(leased, epochs, seconds, noted)
-    except Exception as error:
-        try:
-            if isinstance(error, OSError):
-                lease.ensure_held()
-        except LeaseLost as lost:
-            error = lost
+    except Exception as raised:
+        error = lease.cause_of(raised)
         if isinstance(error, LeaseLost):
             noted("lease lost", **about)
             lease.end("superseded")
