@@ -76,7 +76,10 @@ def of_run(path: Path) -> SavedModel:
 def _why_no_weights(folder: RunFolder, values: dict[str, Any]) -> str:
     if folder.result() is None:
         return f"the run is {folder.state()}"
-    return f"it was trained with --keep_checkpoints {values.get('keep_checkpoints')}"
+    kept = values.get("keep_checkpoints")
+    if kept == "none":
+        return "it was trained with --keep_checkpoints none"
+    return "its weights were removed, as `python -m src.sweep clean` does"
 
 
 def data_path(config: RunConfig) -> str:
