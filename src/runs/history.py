@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
+from src.common.background import BackgroundThread
 from src.runs.leases import Lease
 from src.runs.run_folder import RunFolder
 from src.training.tracker import Row, RunningMetrics, Tracker
 
-_thread = ThreadPoolExecutor(1, "history")  # one for all runs: they share a disk
+_thread = BackgroundThread("history")  # one for all runs: they share a disk
 
 
 class HistoryFile(Tracker):

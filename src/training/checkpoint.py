@@ -10,7 +10,7 @@ would have to be saved.
 import hashlib
 import io
 import pickle
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from src.common import files
+from src.common.background import BackgroundThread
 from src.common.paths import RESUME, RESUME_BEFORE
 
 State = dict[str, Any]
@@ -26,7 +27,7 @@ _MARK = b"sha256 "
 _DIGEST_BYTES = 32
 
 
-_thread = ThreadPoolExecutor(1, "checkpoint")  # one for all runs: they share a disk
+_thread = BackgroundThread("checkpoint")  # one for all runs: they share a disk
 
 
 class CheckpointWriter:

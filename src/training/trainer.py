@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from src.common.background import BackgroundThread
 from src.common.errors import LeaseLost, NonFiniteLoss
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.device_dataset import DeviceDataset
@@ -27,7 +27,7 @@ from src.training.tracker import Row, Tracker
 T = TypeVar("T")
 
 _CHECKPOINT_FORMAT = 2
-_pruner_thread = ThreadPoolExecutor(1, "pruner")
+_pruner_thread = BackgroundThread("pruner")
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def test_cell_file_of_older_version_gives_no_second_row(tmp_path: Path) -> None:
     assert training.cells == {"": 1}
 
 
-def test_write_csv_reports_missing_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_csv_reports_missing_folder(tmp_path: Path) -> None:
     finish(RunConfig(), tmp_path)
     path = tmp_path / "clean_runs.csv"
     write_csv(collect(tmp_path).table, path)
