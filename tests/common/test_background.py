@@ -7,7 +7,8 @@ from src.common.background import BackgroundThread
 
 
 def test_work_is_done_in_order_by_one_thread() -> None:
-    thread, done = BackgroundThread("test"), []
+    thread = BackgroundThread("test")
+    done: list[int] = []
     for number in range(5):
         last = thread.submit(done.append, number)
     last.result(60)

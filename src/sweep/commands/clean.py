@@ -96,8 +96,9 @@ def _finished(runs: Iterable[RunFolder]) -> Iterator[FinishedRun]:
         snapshot = Snapshot(run.path)
         if snapshot.state == State.DONE:
             accuracy = (snapshot.result or {}).get("best_val_accuracy")
-            known = isinstance(accuracy, float) and math.isfinite(accuracy)
-            yield FinishedRun(run.path.parent.name, run.path, accuracy if known else math.inf)
+            if not isinstance(accuracy, float) or not math.isfinite(accuracy):
+                accuracy = math.inf
+            yield FinishedRun(run.path.parent.name, run.path, accuracy)
 
 
 def _parent_weights(runs: Iterable[RunFolder]) -> Iterator[Path]:
