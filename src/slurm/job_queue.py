@@ -129,10 +129,12 @@ def _job(line: str) -> Job | None:
         return None
     ours = STATES.get(state, JobState.ACTIVE)
     why = reason if ours is JobState.WAITING else ""
-    return Job(id_, raw_id, ours, state, int(restarts), why, node, _seconds(left), folder, name)
+    return Job(
+        id_, raw_id, ours, state, int(restarts), why, node, parse_seconds(left), folder, name
+    )
 
 
-def _seconds(text: str) -> int | None:
+def parse_seconds(text: str) -> int | None:
     """The seconds of 1-02:03:04, 02:03:04 or 03:04; None for what is no time (UNLIMITED)."""
     match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
     if not match:

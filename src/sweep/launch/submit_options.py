@@ -64,7 +64,7 @@ def parse(arguments: Sequence[str]) -> SubmitOptions:
         gpus=gpus,
         dry_run=parsed.dry_run,
         json=parsed.json,
-        resources=_resources(parsed),
+        resources=parsed_resources(parsed),
         training=TrainingOptions.parsed(parsed),
         arguments=tuple(arguments),
     )
@@ -117,11 +117,12 @@ def _parser() -> Parser:
     parser.add_argument("--dry_run", action="store_true", help="show the scripts, submit nothing")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     add_training_options(parser, retries=DEFAULT_RETRIES)
-    _add_resources(parser.add_argument_group("what each worker asks of Slurm"))
+    add_resource_options(parser.add_argument_group("what each worker asks of Slurm"))
     return parser
 
 
-def _add_resources(group: "argparse._ArgumentGroup") -> None:
+def add_resource_options(group: "argparse._ArgumentGroup") -> None:
+    """Add the options of Resources, as far as they are flags of their own."""
     name = reader("a name")
     for flag in ("partition", "account", "qos"):
         group.add_argument(f"--{flag}", type=name, metavar="NAME", help="as for sbatch")
@@ -162,7 +163,7 @@ def _add_resources(group: "argparse._ArgumentGroup") -> None:
     )
 
 
-def _resources(parsed: argparse.Namespace) -> Resources:
+def parsed_resources(parsed: argparse.Namespace) -> Resources:
     """The resources that were asked for. Of an option given twice, the last counts."""
     minutes = dict(parsed.time)
     return Resources(

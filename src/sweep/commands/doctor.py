@@ -1,0 +1,76 @@
+"""Check a cluster before the first sweep: Slurm, its nodes, the file system and the data."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from src.cli.arguments import Parser, positive_float
+from src.common.errors import ExitStatus, Stopped
+from src.common.signals import StopSignal
+from src.config import default_dataset_path
+from src.sweep.command_options import add_runs_option
+from src.sweep.doctor.checks import Check, Level, checks_table
+from src.sweep.doctor.cluster_checks import slurm_checks
+from src.sweep.doctor.folder_checks import data_check, runs_folder_checks
+from src.sweep.doctor.probe_job import probe_checks
+from src.sweep.launch.submit_options import add_resource_options, parsed_resources
+from src.sweep.status.screen import console
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Print a table of all checks. The exit status is 1 if one is wrong."""
+    parsed = _parser().parse(arguments)
+    stop = StopSignal().install()
+    resources, runs_dir = parsed_resources(parsed), parsed.runs.resolve()
+
+    def checks() -> Iterator[Check]:
+        cluster = list(slurm_checks(resources))
+        yield from cluster
+        local = [*runs_folder_checks(runs_dir), data_check(parsed.base_dataset_path)]
+        yield from local
+        usable = not any(check.level is Level.WRONG for check in (*cluster, *local))
+        if usable and parsed.probe:
+            data_path = parsed.base_dataset_path
+            absolute = data_path if data_path == "synthetic" else str(Path(data_path).resolve())
+            yield from probe_checks(resources, runs_dir, absolute, parsed.wait, stop)
+
+    found = list(checks())
+    if parsed.json:
+        print(json.dumps([asdict(check) for check in found], indent=2))
+    else:
+        console().print(checks_table(found))
+    if stop():
+        raise Stopped
+    failed = any(check.level is Level.WRONG for check in found)
+    return ExitStatus.SOME_RUNS_FAILED if failed else ExitStatus.DONE
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m src.sweep doctor",
+        description="Check whether a sweep would work here: Slurm, its partition, limits and GPUs; "
+        "the runs folder and its file system; the data; and by a probe job of two tasks, whether "
+        "nodes see all of that and get their signals. Exit status 1 if a sweep would fail.",
+    )
+    add_runs_option(parser)
+    parser.add_argument(
+        "-d",
+        "--base_dataset_path",
+        default=default_dataset_path(),
+        metavar="DIR",
+        help="data of the sweep [CIFAR10_DIR, else ./cifar-10]",
+    )
+    parser.add_argument(
+        "--wait",
+        type=positive_float,
+        default=120.0,
+        metavar="SECONDS",
+        help="for the probe job to start [120]",
+    )
+    parser.add_argument(
+        "--no_probe", dest="probe", action="store_false", help="submit no probe job"
+    )
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    add_resource_options(parser.add_argument_group("what each worker asks of Slurm"))
+    return parser

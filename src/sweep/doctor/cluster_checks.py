@@ -1,0 +1,171 @@
+"""Checks of Slurm: is it there, and does it have what the workers of a sweep ask for?"""
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from src.slurm import client
+from src.slurm.job_queue import parse_seconds
+from src.sweep.doctor.checks import Check, ok, warning, wrong
+from src.sweep.launch import sbatch
+from src.sweep.launch.sbatch import Resources
+
+_COMMANDS = ("sbatch", "squeue", "scontrol", "scancel", "sinfo")
+_NODES = "%P|%a|%l|%D|%T|%G"  # partition, up or down, time limit, nodes, their state, their GPUs
+_WORKING = ("idle", "mixed", "allocated", "completing", "reserved")
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """Nodes of a partition in one state, as a line of sinfo shows them."""
+
+    partition: str
+    is_default: bool
+    is_up: bool
+    seconds: int | None
+    """The longest time limit of a job. None: unlimited."""
+    nodes: int
+    state: str
+    gres: str
+
+
+def slurm_checks(resources: Resources) -> Iterator[Check]:
+    """All checks of Slurm. Without it, the first of them is wrong and the only one."""
+    missing = [name for name in _COMMANDS if not shutil.which(name)]
+    if missing:
+        yield wrong(
+            "Slurm's commands",
+            f"not in PATH: {', '.join(missing)}",
+            "log in to a node of the cluster, or load its module; elsewhere: --executor local",
+        )
+        return
+    yield ok("Slurm's commands", ", ".join(_COMMANDS))
+    settings = client.settings()
+    if not settings:
+        yield wrong(
+            "controller",
+            "slurmctld does not answer (scontrol show config)",
+            "nothing can be submitted until it does: scontrol ping",
+        )
+        return
+    yield ok(
+        "controller",
+        f"cluster {settings.get('ClusterName', '?')}, Slurm {settings.get('SLURM_VERSION', '?')}",
+    )
+    output = client.answer("sinfo", "--noheader", f"--format={_NODES}", quiet=True) or ""
+    yield from partition_checks(parse_nodes(output), resources)
+    yield from setting_checks(settings)
+    limit = sbatch.most_jobs()
+    if limit is None:
+        yield ok("number of jobs", "no limit is reported")
+    else:
+        yield ok("number of jobs", f"at most {limit:,} of yours; submit keeps to that")
+
+
+def parse_nodes(output: str) -> list[NodeGroup]:
+    """The lines of sinfo. Lines that cannot be read are left out."""
+    groups = []
+    for line in output.splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) == 6 and cells[3].isdecimal():
+            name, is_up, limit, nodes, state, gres = cells
+            groups.append(
+                NodeGroup(
+                    name.rstrip("*"),
+                    name.endswith("*"),
+                    is_up == "up",
+                    parse_seconds(limit),
+                    int(nodes),
+                    state.rstrip("*~#!%$@^-").lower(),
+                    gres,
+                )
+            )
+    return groups
+
+
+def partition_checks(nodes: Sequence[NodeGroup], resources: Resources) -> Iterator[Check]:
+    """Checks of the partition that jobs would go to: its nodes, time limit and GPUs."""
+    known = ", ".join(dict.fromkeys(group.partition for group in nodes))
+    wanted = resources.partition
+    members = [g for g in nodes if g.partition == wanted or (wanted is None and g.is_default)]
+    if not members and wanted is None:
+        yield wrong("partition", "there is no default", f"--partition one of: {known or 'none'}")
+        return
+    if not members:
+        yield wrong("partition", f"{wanted}: unknown", f"--partition one of: {known or 'none'}")
+        return
+    name = members[0].partition
+    working = [group for group in members if group.state in _WORKING]
+    count, total = sum(g.nodes for g in working), sum(g.nodes for g in members)
+    if not members[0].is_up:
+        yield wrong("partition", f"{name}: down", "ask the administrators, or take another one")
+    elif not count:
+        states = ", ".join(sorted({group.state for group in members}))
+        yield wrong(
+            "partition", f"{name}: no node works ({states})", f"sinfo -R -p {name} says why"
+        )
+    else:
+        yield ok("partition", f"{name}: {count} of {total} nodes work")
+    yield _time_limit(members[0], resources)
+    yield _gpus(working or members, resources)
+
+
+def setting_checks(settings: Mapping[str, str]) -> Iterator[Check]:
+    """Checks of what happens to jobs: preemption, requeueing, accounting, sizes of arrays."""
+    mode = settings.get("PreemptMode", "OFF").upper()
+    if "CANCEL" in mode:
+        yield warning(
+            "preemption",
+            "jobs that are preempted are cancelled",
+            "then call submit again: what is missing goes on; or --qos or --partition without it",
+        )
+    elif "SUSPEND" in mode or "GANG" in mode:
+        yield warning("preemption", "jobs are suspended", "they go on by themselves, later")
+    else:
+        yield ok("preemption", "preempted jobs are requeued" if "REQUEUE" in mode else "none")
+    if settings.get("AccountingStorageType", "").endswith("none"):
+        yield warning("accounting", "none", "sacct knows nothing of jobs that have ended")
+    else:
+        yield ok("accounting", settings.get("AccountingStorageType", "unknown"))
+    size = settings.get("MaxArraySize", "")
+    if size.isdecimal() and int(size) < 2:
+        yield wrong("job arrays", f"MaxArraySize {size}", "workers are array tasks")
+    else:
+        yield ok("job arrays", f"MaxArraySize {size or 'unknown'}")
+
+
+def _time_limit(group: NodeGroup, resources: Resources) -> Check:
+    asked = max([resources.minutes, *resources.minutes_of.values()])
+    if group.seconds is not None and asked * 60 > group.seconds:
+        most = group.seconds // 60
+        return wrong(
+            "time limit",
+            f"{asked} minutes are asked for, {group.partition} admits {most}",
+            f"--time {most}: a worker that reaches it is requeued and goes on",
+        )
+    longest = "none" if group.seconds is None else f"{group.seconds // 60} minutes"
+    return ok("time limit", f"{asked} minutes are asked for; limit of {group.partition}: {longest}")
+
+
+def _gpus(nodes: Sequence[NodeGroup], resources: Resources) -> Check:
+    gres = sorted({group.gres for group in nodes if group.gres not in ("", "(null)")})
+    asked = re.fullmatch(r"gpu(?::([\w.-]+?))?(?::(\d+))?", resources.gres or "")
+    if asked is None:
+        return ok("GPUs", f"none are asked for (--gres {resources.gres or 'none'})")
+    kind, number = asked[1], asked[2]
+    if kind and kind.isdecimal():
+        kind, number = None, kind
+    for name, count in (found for text in gres for found in _devices(text)):
+        if (kind is None or kind == name) and int(count) >= int(number or 1):
+            return ok("GPUs", f"{resources.gres} is asked for, nodes have {', '.join(gres)}")
+    return wrong(
+        "GPUs",
+        f"no node has {resources.gres}; there is {', '.join(gres) or 'none'}",
+        "--gres with what there is, or --gres none for a CPU",
+    )
+
+
+def _devices(gres: str) -> list[tuple[str, str]]:
+    """Kind and number of the GPUs in what sinfo prints, such as gpu:a100:4(S:0-1)."""
+    return re.findall(r"gpu(?::([A-Za-z][\w.-]*))?:(\d+)", gres)

@@ -1,0 +1,120 @@
+"""Checks of this machine: the runs folder, its file system, and the data."""
+
+import grp
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+from src.common import files
+from src.common.errors import UserError, format_bytes
+from src.config import SYNTHETIC
+from src.sweep.doctor.checks import Check, ok, warning, wrong
+
+_SHARED = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "fuse.ceph", "panfs", "wekafs", "9p")
+_LITTLE_BYTES = 20e9
+_MOUNTS = Path("/proc/mounts")
+
+
+def runs_folder_checks(runs_dir: Path) -> Iterator[Check]:
+    """Can files be written there, is link(2) reliable, is there room, may others work there?"""
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        yield from _link_checks(runs_dir / f".doctor-{uuid4().hex}")
+    except OSError as error:
+        yield wrong(
+            "runs folder",
+            f"{runs_dir}: {error.strerror or error}",
+            "--runs with a folder that you may write to",
+        )
+        return
+    kind = file_system(runs_dir)
+    if kind in _SHARED:
+        yield ok("file system", f"{kind}, which nodes share")
+    else:
+        yield warning(
+            "file system",
+            f"{kind}: perhaps of this machine alone",
+            "the runs folder must be the same on all nodes: --runs on a shared file system",
+        )
+    free = shutil.disk_usage(runs_dir).free
+    if free < _LITTLE_BYTES:
+        yield warning(
+            "free space",
+            f"{format_bytes(free)}",
+            "the reference sweep takes about 100 GB; --keep_checkpoints none, or sweep clean",
+        )
+    else:
+        yield ok("free space", format_bytes(free))
+    yield group_check(runs_dir, files.allowed(0o777))
+
+
+def group_check(runs_dir: Path, mode: int) -> Check:
+    """Whether other members of the folder's group can work there. mode: of new folders."""
+    found = runs_dir.stat()
+    try:
+        group = grp.getgrgid(found.st_gid).gr_name
+    except KeyError:
+        group = str(found.st_gid)
+    inherits, writable = bool(found.st_mode & stat.S_ISGID), bool(found.st_mode & stat.S_IWGRP)
+    if writable and inherits and mode & stat.S_IWGRP:
+        return ok("group rights", f"members of {group} can work there too")
+    return warning(
+        "group rights",
+        f"members of {group} cannot work there",
+        f"if they shall: chmod g+ws {runs_dir}, and umask 002 for each of you",
+    )
+
+
+def data_check(path: str) -> Check:
+    """Whether the images are there and whole, as a run would read them."""
+    if path != SYNTHETIC and not Path(path).expanduser().exists():
+        return warning(
+            "data",
+            f"{path}: not there",
+            "the first run downloads CIFAR-10; nodes without internet cannot: copy it there, or -d",
+        )
+    from src import data
+
+    try:
+        found = data.load(path)
+    except UserError as error:
+        return wrong("data", str(error), "-d with a folder of CIFAR-10's batches")
+    return ok("data", f"{path}: {len(found.train_labels):,} and {len(found.test_labels):,} images")
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system of a path, from /proc/mounts."""
+    best, kind = "", "unknown"
+    for line in _MOUNTS.read_text().splitlines() if _MOUNTS.exists() else []:
+        _, place, name, *_ = line.split()
+        place = place.replace("\\040", " ")
+        if path.resolve().is_relative_to(place) and len(place) >= len(best):
+            best, kind = place, name
+    return kind
+
+
+def _link_checks(path: Path) -> Iterator[Check]:
+    """Write a file once, and see that it cannot be written twice."""
+    try:
+        first, second = files.write_once(path, b"1"), files.write_once(path, b"2")
+        if first and not second and path.read_bytes() == b"1":
+            yield ok("runs folder", f"{path.parent}: files can be written, link(2) holds")
+        else:
+            yield wrong(
+                "runs folder",
+                f"{path.parent}: link(2) does not hold: a file was made twice",
+                "two workers could train one run; use another file system",
+            )
+    except PermissionError as error:
+        if not os.access(path.parent, os.W_OK):
+            raise
+        yield wrong(
+            "runs folder",
+            f"{path.parent}: link(2): {error.strerror}",
+            "leases need hard links: use another file system for --runs",
+        )
+    finally:
+        path.unlink(missing_ok=True)

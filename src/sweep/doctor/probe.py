@@ -1,0 +1,67 @@
+"""What a probe job does: python -m src.sweep.doctor.probe FOLDER DATA
+
+It reports what it finds in <FOLDER>/probe-<task>.json, looks for the report of the other task, and
+waits for the signal that Slurm sends before a time limit.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from src.common import files
+
+TASKS = 2
+_OTHER_SECONDS = 60.0
+_SIGNAL_SECONDS = 60.0
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Report, and report again once the other task was seen and the signal has come."""
+    signals: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, frame: signals.append(number))
+    folder, data_path = Path(arguments[0]), arguments[1]
+    task = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+    report: dict[str, Any] = {"task": task, "node": os.environ.get("SLURMD_NODENAME")}
+    report |= {"host": socket.gethostname(), "python": sys.version.split()[0]}
+    report |= _environment(data_path)
+    path = folder / f"probe-{task}.json"
+    files.write_json(path, report)
+    other = folder / f"probe-{1 - task}.json"
+    report["sees_other"] = _wait(lambda: files.read_json(other) is not None, _OTHER_SECONDS)
+    files.write_json(path, report)
+    report["signal"] = _wait(lambda: bool(signals), _SIGNAL_SECONDS)
+    files.write_json(path, report)
+
+
+def _environment(data_path: str) -> dict[str, Any]:
+    """What of the environment works: each problem in one line."""
+    problems = []
+    found: dict[str, Any] = {}
+    try:
+        import torch
+
+        found = {"torch": torch.__version__, "gpus": torch.cuda.device_count()}
+        from src import data
+
+        data.load(data_path)
+    except Exception as error:  # noqa: BLE001  whatever it is, it is what the job is to find
+        problems.append(f"{type(error).__name__}: {' '.join(str(error).split())}")
+    return {**found, "problems": problems}
+
+
+def _wait(condition: Any, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,164 @@
+"""Submit a probe job as `submit` would submit a worker, and turn its reports into checks."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from src.common import files
+from src.common.errors import UserError
+from src.slurm import client, job_queue
+from src.sweep.doctor.checks import Check, ok, warning, wrong
+from src.sweep.doctor.probe import TASKS
+from src.sweep.launch import sbatch, submission_record
+from src.sweep.launch.sbatch import Resources
+
+_MINUTES = 5
+_POLL_SECONDS = 0.5
+_SIGNAL_SECONDS = 20.0
+
+Reports = dict[int, dict[str, Any]]
+
+
+def probe_checks(
+    resources: Resources,
+    runs_dir: Path,
+    data_path: str,
+    patience: float,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Check]:
+    """Run two tasks in a folder of the runs folder; all that they leave is removed.
+
+    patience: seconds to wait for both to start and report. stop: asked meanwhile.
+    """
+    folder = runs_dir / f"doctor-{uuid4().hex[:8]}"
+    job = ""
+    try:
+        folder.mkdir(parents=True)
+        submission_record.prepare(folder)
+        asked = replace(resources, minutes=_MINUTES, minutes_of={})
+        words = ["src.sweep.doctor.probe", str(folder), data_path]
+        array = sbatch.Array("doctor", 1, TASKS)
+        script = folder / "doctor.sh"
+        files.write_text(script, sbatch.script(array, asked, folder, Path.cwd(), words))
+        job = sbatch.sbatch(script)
+        reports = _wait_for_reports(folder, patience, stop, lambda r: len(r) == TASKS)
+        if len(reports) == TASKS:
+            reports = _wait_for_reports(folder, patience, stop, _have_seen_others)
+            _send_signal(job)
+            reports = _wait_for_reports(folder, _SIGNAL_SECONDS, stop, _have_signals)
+        yield from report_checks(reports, _why_waiting(job), _last_lines(folder))
+    except UserError as error:
+        yield wrong("probe job", str(error), "submit would be refused in the same way")
+    finally:
+        if job:
+            client.answer("scancel", job, quiet=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def report_checks(reports: Reports, waiting: str | None, log: str) -> Iterator[Check]:
+    """The checks that follow from the tasks' reports.
+
+    waiting: why the job waits, in Slurm's words; None if it does not. log: the end of its output.
+    """
+    if not reports and waiting:
+        yield warning(
+            "probe job",
+            f"it did not start in time: {waiting}",
+            "--wait with more seconds; a sweep waits as long",
+        )
+        return
+    if not reports:
+        yield wrong(
+            "probe job",
+            f"it started, and wrote nothing to the runs folder; its log ends: {log or 'no log'}",
+            "nodes must see the checkout, its environment and the runs folder under these paths",
+        )
+        return
+    places = [str(report.get("node") or report.get("host")) for report in reports.values()]
+    first = next(iter(reports.values()))
+    yield ok(
+        "probe job",
+        f"ran on {', '.join(dict.fromkeys(places))}: Python {first.get('python')}, torch "
+        f"{first.get('torch')}, {first.get('gpus')} GPUs",
+    )
+    problems = [text for report in reports.values() for text in report.get("problems", [])]
+    if problems:
+        yield wrong(
+            "environment of jobs",
+            problems[0],
+            "nodes must have the same environment and data: README.md tells how to make it",
+        )
+    else:
+        yield ok("environment of jobs", "torch is imported and the data is read")
+    yield _sharing(reports, places)
+    if all(report.get("signal") for report in reports.values()):
+        yield ok("signals", "SIGUSR1, the warning of a time limit, arrives")
+    else:
+        yield warning(
+            "signals",
+            "SIGUSR1 did not arrive: jobs are not warned of their time limit",
+            "runs then go on from their last checkpoint, at most --checkpoint_minutes old",
+        )
+
+
+def _sharing(reports: Reports, places: list[str]) -> Check:
+    if len(reports) < TASKS:
+        return warning(
+            "shared file system",
+            "only one of two tasks has run",
+            "--wait with more seconds, to see whether nodes read each other's files",
+        )
+    if not all(report.get("sees_other") for report in reports.values()):
+        return wrong(
+            "shared file system",
+            f"a node does not see what another has written ({', '.join(places)})",
+            "--runs on a file system that all nodes share",
+        )
+    if len(set(places)) == 1:
+        return warning(
+            "shared file system",
+            f"both tasks ran on {places[0]}",
+            "whether nodes share the folder was not seen; --sbatch exclusive spreads them",
+        )
+    return ok("shared file system", f"{' and '.join(places)} read each other's files")
+
+
+def _wait_for_reports(
+    folder: Path, seconds: float, stop: Callable[[], bool], enough: Callable[[Reports], bool]
+) -> Reports:
+    end = time.monotonic() + seconds
+    while True:
+        read = {task: files.read_json(folder / f"probe-{task}.json") for task in range(TASKS)}
+        reports = {task: report for task, report in read.items() if report}
+        if enough(reports) or stop() or time.monotonic() > end:
+            return reports
+        time.sleep(_POLL_SECONDS)
+
+
+def _have_seen_others(reports: Reports) -> bool:
+    return all("sees_other" in report for report in reports.values())
+
+
+def _have_signals(reports: Reports) -> bool:
+    return all("signal" in report for report in reports.values())
+
+
+def _send_signal(job: str) -> None:
+    client.answer("scancel", "--batch", "--signal=USR1", job, quiet=True)
+
+
+def _why_waiting(job: str) -> str | None:
+    """Why a job waits. Returns None if it does not, or that is not known."""
+    jobs = job_queue.distinct(job_queue.jobs(quiet=True) or {})
+    reasons = [one.reason for one in jobs if one.array == job and one.reason]
+    return ", ".join(dict.fromkeys(reasons)) or None
+
+
+def _last_lines(folder: Path) -> str:
+    logs = sorted((folder / "logs").glob("*"))
+    lines = [line for log in logs for line in log.read_text(errors="replace").splitlines()]
+    return " / ".join(lines[-3:])

@@ -1,0 +1,241 @@
+"""python -m src.sweep doctor: a healthy cluster, and what it says of ones that are broken."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.common.errors import ExitStatus
+from src.slurm import client
+from src.sweep.commands import doctor
+from src.sweep.doctor import folder_checks
+from src.sweep.doctor.checks import Check, Level
+from src.sweep.doctor.cluster_checks import parse_nodes, partition_checks, setting_checks
+from src.sweep.doctor.folder_checks import data_check, group_check, runs_folder_checks
+from src.sweep.doctor.probe_job import report_checks
+from src.sweep.launch.sbatch import Resources
+
+SINFO = """gpu*|up|1-00:00:00|3|idle|gpu:a100:4(S:0-1)
+gpu*|up|1-00:00:00|1|down*|gpu:a100:4(S:0-1)
+cpu|up|infinite|8|mixed|(null)
+old|up|infinite|2|drained|gpu:v100:1
+closed|down|infinite|2|idle|gpu:1
+a line that cannot be read
+"""
+REPORT: dict[str, Any] = {
+    **{"node": "n1", "python": "3.11", "torch": "2.15", "gpus": 1, "problems": []},
+    **{"sees_other": True, "signal": True},
+}
+REPORTS = {0: {**REPORT, "task": 0}, 1: {**REPORT, "task": 1, "node": "n2"}}
+
+
+def levels(checks: Iterable[Check]) -> dict[str, str]:
+    return {check.name: check.level.value for check in checks}
+
+
+def only_bad(checks: Iterable[Check]) -> Check:
+    [check] = [check for check in checks if check.level is not Level.OK]
+    assert check.help
+    return check
+
+
+def test_working_partition_is_ok() -> None:
+    nodes = parse_nodes(SINFO)
+    assert len(nodes) == 5
+    found = list(partition_checks(nodes, Resources()))
+    assert levels(found) == {"partition": "ok", "time limit": "ok", "GPUs": "ok"}
+    assert found[0].finding == "gpu: 3 of 4 nodes work"
+
+
+@pytest.mark.parametrize(
+    ("resources", "name", "finding"),
+    [
+        (Resources(partition="none"), "partition", "none: unknown"),
+        (Resources(partition="old", gres="gpu:v100:1"), "partition", "no node works (drained)"),
+        (Resources(partition="closed"), "partition", "closed: down"),
+        (Resources(minutes=3000), "time limit", "3000 minutes are asked for, gpu admits 1440"),
+        (Resources(minutes_of={"vit": 2000}), "time limit", "2000 minutes"),
+        (Resources(partition="cpu"), "GPUs", "no node has gpu:1; there is none"),
+        (Resources(gres="gpu:h100:1"), "GPUs", "no node has gpu:h100:1; there is gpu:a100:4"),
+        (Resources(gres="gpu:8"), "GPUs", "no node has gpu:8"),
+    ],
+)
+def test_what_a_partition_lacks_is_wrong(resources: Resources, name: str, finding: str) -> None:
+    check = only_bad(partition_checks(parse_nodes(SINFO), resources))
+    assert (check.name, check.level) == (name, Level.WRONG)
+    assert finding in check.finding
+
+
+def test_missing_default_partition_names_the_known() -> None:
+    nodes = [replace(node, is_default=False) for node in parse_nodes(SINFO)]
+    check = only_bad(partition_checks(nodes, Resources()))
+    assert (check.finding, check.help) == (
+        "there is no default",
+        "--partition one of: gpu, cpu, old, closed",
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "level"),
+    [
+        ({"PreemptMode": "CANCEL"}, "preemption", "warning"),
+        ({"PreemptMode": "GANG,SUSPEND"}, "preemption", "warning"),
+        ({"AccountingStorageType": "accounting_storage/none"}, "accounting", "warning"),
+        ({"MaxArraySize": "1"}, "job arrays", "wrong"),
+    ],
+)
+def test_settings_that_disturb_a_sweep_are_named(
+    settings: dict[str, str], name: str, level: str
+) -> None:
+    healthy = {"PreemptMode": "REQUEUE", "AccountingStorageType": "x", "MaxArraySize": "1001"}
+    assert set(levels(setting_checks(healthy)).values()) == {"ok"}
+    check = only_bad(setting_checks({**healthy, **settings}))
+    assert (check.name, check.level.value) == (name, level)
+
+
+def test_runs_folder_is_left_as_it_was(tmp_path: Path) -> None:
+    assert levels(runs_folder_checks(tmp_path / "runs"))["runs folder"] == "ok"
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_file_system_without_hard_links_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    checks = {check.name: check for check in runs_folder_checks(tmp_path)}
+    assert checks["runs folder"].level is Level.WRONG
+    assert "link(2): Operation not permitted" in checks["runs folder"].finding
+
+
+def test_file_system_that_makes_a_file_twice_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", os.replace)
+    checks = {check.name: check for check in runs_folder_checks(tmp_path)}
+    assert "a file was made twice" in checks["runs folder"].finding
+
+
+def test_runs_folder_that_cannot_be_made_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    [check] = runs_folder_checks(tmp_path / "file" / "runs")
+    assert (check.name, check.level) == ("runs folder", Level.WRONG)
+    assert "Not a directory" in check.finding
+
+
+def test_local_file_system_and_little_space_are_warnings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts = tmp_path / "mounts"
+    monkeypatch.setattr(folder_checks, "_MOUNTS", mounts)
+    mounts.write_text(f"x / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\n")
+    assert levels(runs_folder_checks(tmp_path / "runs"))["file system"] == "ok"
+    mounts.write_text("x / ext4 rw 0 0\n")
+    monkeypatch.setattr(folder_checks, "_LITTLE_BYTES", 1e18)
+    found = levels(runs_folder_checks(tmp_path / "runs"))
+    assert (found["file system"], found["free space"]) == ("warning", "warning")
+
+
+def test_group_rights_need_setgid_write_and_umask(tmp_path: Path) -> None:
+    tmp_path.chmod(0o2775)
+    assert group_check(tmp_path, 0o775).level is Level.OK
+    assert group_check(tmp_path, 0o755).level is Level.WARNING
+    tmp_path.chmod(0o775)
+    assert "chmod g+ws" in group_check(tmp_path, 0o775).help
+
+
+def test_missing_and_damaged_data_are_named(tmp_path: Path) -> None:
+    assert data_check("synthetic").level is Level.OK
+    assert data_check(str(tmp_path / "none")).level is Level.WARNING
+    assert data_check(str(tmp_path)).level is Level.WRONG
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "level", "finding"),
+    [
+        ({"problems": ["ModuleNotFoundError: torch"]}, "environment of jobs", "wrong", "torch"),
+        ({"sees_other": False}, "shared file system", "wrong", "does not see"),
+        ({"node": "n2"}, "shared file system", "warning", "both tasks ran on n2"),
+        ({"signal": False}, "signals", "warning", "did not arrive"),
+    ],
+)
+def test_reports_of_probe_become_checks(
+    change: dict[str, object], name: str, level: str, finding: str
+) -> None:
+    assert set(levels(report_checks(REPORTS, None, "")).values()) == {"ok"}
+    check = only_bad(report_checks({**REPORTS, 0: {**REPORTS[0], **change}}, None, ""))
+    assert (check.name, check.level.value) == (name, level)
+    assert finding in check.finding
+
+
+def test_probe_that_waits_or_says_nothing_is_named() -> None:
+    assert "Resources" in only_bad(report_checks({}, "Resources", "")).finding
+    check = only_bad(report_checks({}, None, "No module named src"))
+    assert (check.level, "No module named src" in check.finding) == (Level.WRONG, True)
+    assert only_bad(report_checks({0: REPORTS[0]}, None, "")).name == "shared file system"
+
+
+def diagnose(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, str]]:
+    status = doctor.main([*map(str, words), "-d", "synthetic", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    return status, {check["name"]: check["level"] for check in found}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_settings() -> None:
+    client.settings.cache_clear()
+
+
+def test_machine_without_slurm_is_wrong_and_the_rest_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    status, found = diagnose(capsys, "--runs", tmp_path / "runs")
+    assert status == ExitStatus.SOME_RUNS_FAILED
+    assert (found["Slurm's commands"], found["runs folder"], found["data"]) == ("wrong", "ok", "ok")
+    assert "probe job" not in found
+
+
+@pytest.mark.slurm
+def test_healthy_cluster_is_ok(
+    cluster: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--runs", tmp_path / "runs", "--wait", 120, "--cpus", 4)
+    status, found = diagnose(capsys, *words)
+    assert status == ExitStatus.DONE, found
+    bad = {name for name, level in found.items() if level != "ok"}
+    assert bad <= {"file system", "free space", "group rights"}, "one machine, one local disk"
+    for name in ("probe job", "environment of jobs", "shared file system", "signals", "GPUs"):
+        assert found[name] == "ok"
+    assert list((tmp_path / "runs").iterdir()) == [], "nothing is left"
+
+
+@pytest.mark.slurm
+def test_broken_clusters_are_named(
+    cluster: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = ("--runs", tmp_path / "runs")
+    status, found = diagnose(capsys, *runs, "--partition", "nowhere")
+    assert (status, found["partition"]) == (1, "wrong")
+    subprocess.run(["scontrol", "update", "partitionname=gpu", "state=down"], check=True)
+    try:
+        status, found = diagnose(capsys, *runs)
+        assert (status, found["partition"]) == (1, "wrong")
+    finally:
+        subprocess.run(["scontrol", "update", "partitionname=gpu", "state=up"], check=True)
+    status, found = diagnose(capsys, *runs, "--constraint", "no-node-has-this")
+    assert (status, found["probe job"]) == (1, "wrong"), "sbatch refuses it"
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "none.conf"))
+    client.settings.cache_clear()
+    status, found = diagnose(capsys, *runs)
+    assert (status, found["controller"]) == (1, "wrong")
