@@ -164,7 +164,7 @@ def _write(name: str, figures: Figures, *, add: bool) -> None:
     if name in _ON_NFS:
         before = known[name]["figures"] if add and name in known else {}
         parts = {"parts": 1, **figures}
-        figures = {what: before.get(what, 0) + parts.get(what, 0) for what in {**before, **parts}}
+        figures = {what: before.get(what, 0) + parts.get(what, 0) for what in {**parts, **before}}
     both = known | {name: {"figures": figures, "machine": machine(torch.device("cpu"))}}
     all_of_them = {name: both[name] for name in scenarios(short=False) if name in both}
     files.write_json(RESULTS / FILE, {"scenarios": all_of_them})

@@ -36,6 +36,7 @@ def test_a_real_nfs(command: Run) -> None:
     told = json.loads(command(*words, timeout=800, fresh=True).stdout)
     assert set(told) == {f"nfs {version}" for version in nfs.VERSIONS}
     for figures in told.values():
+        assert set(figures) == {*nfs.FIGURES, "seconds"}
         assert figures["races"] == 3 * nfs_guest.TOGETHER
         assert figures["server restarts"] >= 1
         assert figures["files read"] > 50
