@@ -34,8 +34,8 @@ _ON_A_CLUSTER = (
     "in turn",
 )
 _ON_NFS = tuple(f"nfs {version}" for version in nfs.VERSIONS)
-_GROUPS = {"nfs": _ON_NFS}
-"""Names for several scenarios at once."""
+_GROUPS = {"nfs": _ON_NFS, **{name.replace(" ", "-"): (name,) for name in _ON_NFS}}
+"""Names for several scenarios at once, and names without a space for make."""
 
 _WAYS = (cluster.preempt, cluster.kill_slurmd, cluster.kill_slurmctld)
 
