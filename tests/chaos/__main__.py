@@ -34,8 +34,8 @@ _CLUSTER_SCENARIOS = (
     "in turn",
 )
 _NFS_SCENARIOS = tuple(f"nfs {version}" for version in nfs.VERSIONS)
-_GROUPS = {"nfs": _NFS_SCENARIOS}
-"""Names that stand for several scenarios."""
+_GROUPS = {"nfs": _NFS_SCENARIOS, **{name.replace(" ", "-"): (name,) for name in _NFS_SCENARIOS}}
+"""Names that stand for several scenarios, and names without a space for make."""
 _DAEMON_DISTURBANCES = (cluster.preempt, cluster.kill_slurmd, cluster.kill_slurmctld)
 
 
