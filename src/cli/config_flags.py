@@ -11,6 +11,7 @@ from src.common.errors import InvalidValue, UserError
 from src.common.option_fields import checked, kind_of, shown_choices
 from src.common.paths import CONFIG
 from src.common.paths import weights as weights_file
+from src.common.removed_files import why_removed
 from src.config import (
     FIELD_GROUPS,
     FIND,
@@ -124,6 +125,8 @@ def _of_parent(path: Path) -> dict[str, Any]:
     """
     weights = path if path.suffix == ".pt" else path / weights_file("best_val_acc")
     settings = files.read_json(weights.parent / CONFIG)
+    if settings is not None and not weights.is_file() and (why := why_removed(weights)):
+        raise UserError(f"--continue {str(path)!r}: no {weights.name} in it: {why}")
     if settings is None or not weights.is_file():
         raise UserError(
             f"--continue {str(path)!r}: expected a run folder with {weights.name}, or a weights "

@@ -92,4 +92,6 @@ class LeaseLost(Exception):
 
 def format_bytes(count: float) -> str:
     """Format a number of bytes: 3.1 MB."""
+    if count >= 1e9:
+        return f"{count / 1e9:,.1f} GB"
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"

@@ -50,7 +50,13 @@ def allowed(mode: int) -> int:
 
 
 def remove_leftovers(*folders: Path, old_seconds: float = _DAY_SECONDS) -> None:
-    """Remove temporary files of killed writers in `folders`.
+    """Remove what `leftovers` finds in `folders`."""
+    for path in leftovers(*folders, old_seconds=old_seconds):
+        path.unlink(missing_ok=True)
+
+
+def leftovers(*folders: Path, old_seconds: float = _DAY_SECONDS) -> Iterator[Path]:
+    """Temporary files of killed writers in `folders`.
 
     Those of processes of this machine that are gone, and those of other machines once they are
     `old_seconds` old: nobody can see from here whether their writers are alive.
@@ -59,7 +65,7 @@ def remove_leftovers(*folders: Path, old_seconds: float = _DAY_SECONDS) -> None:
         for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
             with suppress(FileNotFoundError):
                 if _is_left(path, old_seconds):
-                    path.unlink()
+                    yield path
 
 
 def _is_left(path: Path, old_seconds: float) -> bool:

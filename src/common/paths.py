@@ -31,6 +31,7 @@ PRUNED = "pruned.json"  # the metrics of a pruned run, in place of result.json
 PREDICTIONS = "predictions.npz"
 ATTEMPTS = "attempts"
 FAILURE = "failure.json"
+CLEANED = "cleaned.json"  # what `python -m src.sweep clean` has removed of the run
 WANDB = "wandb.json"  # id of the wandb run, and the state in which it was uploaded
 TEMPORARY_PREFIX = ".writing-"
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from src.common import files
 from src.common.errors import UserError
+from src.common.removed_files import why_removed
 
 State = dict[str, Tensor]
 
@@ -35,7 +36,7 @@ def read_state(path: Path) -> State:
                 lambda: torch.load(path, map_location="cpu", weights_only=True)
             )
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
+        raise UserError(f"{path}: {why_removed(path) or error.strerror or error}") from None
     except pickle.UnpicklingError:
         raise UserError(
             f"{path}: not a state dict that torch.load(weights_only=True) reads: "

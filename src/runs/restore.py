@@ -11,6 +11,7 @@ import torch
 from src import models
 from src.common import paths
 from src.common.errors import UserError
+from src.common.removed_files import why_removed
 from src.config import (
     CHECKPOINT_KINDS,
     SYNTHETIC,
@@ -63,23 +64,21 @@ def of_run(path: Path) -> SavedModel:
     """
     folder = RunFolder(path if path.is_dir() else path.parent)
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
+        raise UserError(f"{path}: {why_removed(path) or 'no such file or folder'}")
     values = folder.config()
     if values is None:
         raise UserError(f"{path}: no {paths.CONFIG} beside the weights; --model_type names a model")
     weights = path / paths.weights(CHECKPOINT_KINDS[0]) if path.is_dir() else path
     if not weights.exists():
-        raise UserError(f"{path}: no {weights.name} in it: {_why_no_weights(folder, values)}")
+        why = why_removed(weights) or _why_no_weights(folder, values)
+        raise UserError(f"{path}: no {weights.name} in it: {why}")
     return SavedModel(from_mapping(values, str(folder.path)), weights, folder.result())
 
 
 def _why_no_weights(folder: RunFolder, values: dict[str, Any]) -> str:
     if folder.result() is None:
         return f"the run is {folder.state()}"
-    kept = values.get("keep_checkpoints")
-    if kept == "none":
-        return "it was trained with --keep_checkpoints none"
-    return "its weights were removed, as `python -m src.sweep clean` does"
+    return f"it was trained with --keep_checkpoints {values.get('keep_checkpoints')}"
 
 
 def data_path(config: RunConfig) -> str:

@@ -14,8 +14,8 @@ COMMANDS = {
     "status": "progress of a sweep: runs done, speed, time left, failures, jobs",
     "logs": "history, attempts, traceback and job log of a run",
     "retry": "forget failures, so that runs are tried again",
+    "clean": "free the disk space of weights that are not among the best",
     "sync": "upload runs that are missing in Weights & Biases",
-    "clean": "free disk space: remove weights of all but the best runs",
     "cancel": "stop what works on runs, here and in Slurm",
 }
 """Description of each command, which is in src/sweep/commands/<name>.py."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from src.common import files
 from src.common.errors import UserError
 from src.common.paths import PREDICTIONS
+from src.common.removed_files import why_removed
 from src.data.dataset import CLASSES, LabelArray
 from src.runs.run_folder import RunFolder
 
@@ -81,7 +82,8 @@ def read(folder: RunFolder, *, features: bool = True) -> Predictions:
     try:
         arrays = files.retry_if_stale(lambda: _arrays(path, features=features))
     except FileNotFoundError:
-        raise UserError(f"{folder.path}: no {PREDICTIONS} (the run is {folder.state()})") from None
+        why = why_removed(path) or f"the run is {folder.state()}"
+        raise UserError(f"{folder.path}: no {PREDICTIONS} ({why})") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not the predictions of a run: {reason}") from None

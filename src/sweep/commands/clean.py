@@ -1,138 +1,129 @@
-"""Free disk space: remove the weights of all but the best runs, and checkpoints that are left."""
+"""Free the disk space of weights and stale checkpoints, except those of the best runs."""
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+
+from rich.table import Table
 
 from src.cli.arguments import Parser, non_negative_int
-from src.common import paths
 from src.common.errors import ExitStatus, format_bytes
-from src.config import CHECKPOINT_KINDS, model_types
-from src.runs.run_folder import RunFolder, all_runs
-from src.runs.snapshot import Snapshot, State
+from src.common.paths import shown
+from src.sweep import cleaning
+from src.sweep.cleaning import CleanedRun
 from src.sweep.command_options import add_runs_option
-
-_CHECKPOINTS = (paths.RESUME, paths.RESUME_BEFORE)
-_WEIGHTS = tuple(paths.weights(kind) for kind in CHECKPOINT_KINDS)
+from src.sweep.status.screen import console
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """A run that is done, and how good it is."""
+class CleanedModel:
+    """What is removed of the runs of one architecture."""
 
-    model: str
-    path: Path
-    val_accuracy: float
-
-
-@dataclass(frozen=True)
-class Space:
-    """What can be freed of the finished runs of an architecture."""
-
-    model: str
-    done: int
+    runs: int
+    unfinished: int
     kept: int
-    """Runs whose weights are kept: the best, and those that other runs continue from."""
-    files: tuple[Path, ...]
-    bytes: int
+    """Finished runs that keep their weights."""
+    files: int
+    freed_bytes: int
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Remove the files, and print what was freed, for each architecture and in all."""
+    """Plan, remove the files unless it is a dry run, and print what was freed."""
     parsed = _parser().parse(arguments)
-    spaces = find_space(parsed.runs, parsed.keep_best, parsed.model)
-    if not parsed.dry_run:
-        for path in (path for space in spaces for path in space.files):
-            path.unlink(missing_ok=True)
+    runs = cleaning.plan_cleaning(
+        parsed.runs, parsed.keep_best, parsed.model, predictions=parsed.predictions
+    )
+    for run in runs:
+        if not parsed.dry_run:
+            cleaning.remove(run)
+        if run.removed and not parsed.json:
+            print(_line(run, parsed.dry_run))
     if parsed.json:
-        print(json.dumps([_as_json(space) for space in spaces], indent=2))
+        print(json.dumps(_json(runs, parsed.dry_run), indent=2))
     else:
-        print("\n".join(_lines(spaces, dry_run=parsed.dry_run)))
+        console().print(_table(_models(runs), parsed.dry_run))
     return ExitStatus.DONE
-
-
-def find_space(runs_dir: Path, keep_best: int, model: str | None = None) -> list[Space]:
-    """What can be freed: weights of runs beyond the `keep_best` of their architecture.
-
-    And resume checkpoints that a finished run has left. The best are those with the highest
-    validation accuracy. Runs that are not done, and all other files, are left alone. Raises
-    UserError if `runs_dir` is missing.
-    """
-    parents = set(_parent_weights(all_runs(runs_dir)))
-    finished: dict[str, list[FinishedRun]] = {}
-    for run in _finished(all_runs(runs_dir, model or "*")):
-        finished.setdefault(run.model, []).append(run)
-    return [_space(name, runs, keep_best, parents) for name, runs in finished.items()]
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep clean",
-        description="Free disk space: remove the weights of finished runs, except for the best of "
-        "each architecture by validation accuracy and for those that other runs continue from, "
-        "and checkpoints that finished runs have left. Results, histories and predictions are "
-        "kept, and runs that are not done are left alone.",
+        description="Remove the weights of finished runs that are not among the K best of their "
+        "architecture by validation accuracy, resume checkpoints of finished runs, and temporary "
+        "files of killed processes. Results, histories and predictions stay, as does everything "
+        "that a run which is not finished needs, and weights with which another run starts.",
     )
     parser.add_argument(
         "--keep_best",
         type=non_negative_int,
         required=True,
         metavar="K",
-        help="keep the weights of the K best runs of each architecture",
+        help="runs of each architecture that keep their weights",
     )
-    parser.add_argument("--model", choices=model_types(), metavar="NAME", help="one architecture")
+    parser.add_argument("--model", metavar="MODEL", help="only runs of this architecture")
     add_runs_option(parser)
-    parser.add_argument("--dry_run", action="store_true", help="change nothing")
-    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    parser.add_argument(
+        "--predictions",
+        action="store_true",
+        help="also remove predictions.npz of the runs that lose their weights",
+    )
+    parser.add_argument("--dry_run", action="store_true", help="remove nothing")
+    parser.add_argument("--json", action="store_true", help="machine-readable")
     return parser
 
 
-def _finished(runs: Iterable[RunFolder]) -> Iterator[FinishedRun]:
-    """The runs that are done. A run without a readable accuracy counts as the best."""
+def _line(run: CleanedRun, dry: bool) -> str:
+    verb = "would remove" if dry else "removed"
+    names = ", ".join(str(path.relative_to(run.path)) for path in run.removed)
+    return f"{verb} {names} ({format_bytes(run.freed)}) of {shown(run.path)}"
+
+
+def _models(runs: Iterable[CleanedRun]) -> dict[str, CleanedModel]:
+    """The runs summed up by architecture."""
+    by_model: dict[str, list[CleanedRun]] = {}
     for run in runs:
-        snapshot = Snapshot(run.path)
-        if snapshot.state == State.DONE:
-            accuracy = (snapshot.result or {}).get("best_val_accuracy")
-            if not isinstance(accuracy, float) or not math.isfinite(accuracy):
-                accuracy = math.inf
-            yield FinishedRun(run.path.parent.name, run.path, accuracy)
+        by_model.setdefault(run.model, []).append(run)
+    return {model: _sum(members) for model, members in by_model.items()}
 
 
-def _parent_weights(runs: Iterable[RunFolder]) -> Iterator[Path]:
-    """The weights files that runs continue from."""
-    for run in runs:
-        if parent := (run.config() or {}).get("parent_weights"):
-            yield Path(str(parent)).resolve()
+def _sum(runs: Sequence[CleanedRun]) -> CleanedModel:
+    unfinished = sum(run.kept == cleaning.UNFINISHED for run in runs)
+    return CleanedModel(
+        runs=len(runs),
+        unfinished=unfinished,
+        kept=sum(run.kept is not None for run in runs) - unfinished,
+        files=sum(len(run.removed) for run in runs),
+        freed_bytes=sum(run.freed for run in runs),
+    )
 
 
-def _space(model: str, runs: Sequence[FinishedRun], keep_best: int, parents: set[Path]) -> Space:
-    ranked = sorted(runs, key=lambda run: (-run.val_accuracy, run.path.name))
-    removable: list[Path] = []
-    kept = 0
-    for place, run in enumerate(ranked):
-        removable += [path for name in _CHECKPOINTS if (path := run.path / name).exists()]
-        weights = [path for name in _WEIGHTS if (path := run.path / name).exists()]
-        if place < keep_best or parents & {path.resolve() for path in weights}:
-            kept += 1
-        else:
-            removable += weights
-    size = sum(path.stat().st_size for path in removable)
-    return Space(model, len(ranked), kept, tuple(removable), size)
+def _json(runs: Sequence[CleanedRun], dry: bool) -> dict[str, object]:
+    removed: list[Path] = [path for run in runs for path in run.removed]
+    return {
+        "dry_run": dry,
+        "models": {model: asdict(one) for model, one in _models(runs).items()},
+        "files": [str(path) for path in removed],
+        "freed_bytes": sum(run.freed for run in runs),
+    }
 
 
-def _lines(spaces: Sequence[Space], *, dry_run: bool) -> Iterator[str]:
-    verb = "would free" if dry_run else "freed"
-    for space in spaces:
-        yield (
-            f"{space.model}: {space.done} runs done, weights of {space.kept} kept; "
-            f"{verb} {format_bytes(space.bytes)} in {len(space.files)} files"
-        )
-    total = sum(space.bytes for space in spaces)
-    yield f"{verb} {format_bytes(total)}" if spaces else "no run is done: nothing to free"
+def _table(models: dict[str, CleanedModel], dry: bool) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    freed = "would be freed" if dry else "freed"
+    for name in ("", "runs", "unfinished", "kept", "files", freed):
+        table.add_column(name, justify="right" if name else "left")
+    for name, one in models.items():
+        table.add_row(name, *_cells(one))
+    table.add_row("all", *_cells(_total(models.values())))
+    return table
 
 
-def _as_json(space: Space) -> dict[str, Any]:
-    return {**asdict(space), "files": [str(path) for path in space.files]}
+def _total(models: Iterable[CleanedModel]) -> CleanedModel:
+    listed, names = list(models), [field.name for field in fields(CleanedModel)]
+    return CleanedModel(*(sum(getattr(one, name) for one in listed) for name in names))
+
+
+def _cells(one: CleanedModel) -> list[str]:
+    counts = (one.runs, one.unfinished, one.kept, one.files)
+    return [*map(str, counts), format_bytes(one.freed_bytes)]
