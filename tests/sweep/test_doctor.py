@@ -212,7 +212,14 @@ def test_healthy_cluster_is_ok(
     assert status == ExitStatus.DONE, found
     bad = {name for name, level in found.items() if level != "ok"}
     assert bad <= {"file system", "free space", "group rights"}, "one machine, one local disk"
-    for name in ("probe job", "environment of jobs", "shared file system", "signals", "GPUs"):
+    for name in (
+        "request",
+        "probe job",
+        "environment of jobs",
+        "shared file system",
+        "signals",
+        "GPUs",
+    ):
         assert found[name] == "ok"
     assert list((tmp_path / "runs").iterdir()) == [], "nothing is left"
 
@@ -234,7 +241,7 @@ def test_broken_clusters_are_named(
     finally:
         subprocess.run(["scontrol", "update", "partitionname=gpu", "state=up"], check=True)
     status, found = diagnose(capsys, *runs, "--constraint", "no-node-has-this")
-    assert (status, found["probe job"]) == (1, "wrong"), "sbatch refuses it"
+    assert (status, found["request"]) == (1, "wrong"), "sbatch refuses it"
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "none.conf"))
     client.settings.cache_clear()
     status, found = diagnose(capsys, *runs)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from src.common import files
+from src.config import SYNTHETIC
 
 TASKS = 2
 _OTHER_SECONDS = 60.0
@@ -46,6 +47,8 @@ def _environment(data_path: str) -> dict[str, Any]:
         import torch
 
         found = {"torch": torch.__version__, "gpus": torch.cuda.device_count()}
+        if data_path != SYNTHETIC and not Path(data_path).exists():
+            raise FileNotFoundError(f"{data_path}: not there")  # rather than to download it
         from src import data
 
         data.load(data_path)

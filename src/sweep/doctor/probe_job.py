@@ -39,11 +39,16 @@ def probe_checks(
     try:
         folder.mkdir(parents=True)
         submission_record.prepare(folder)
-        asked = replace(resources, minutes=_MINUTES, minutes_of={})
         words = ["src.sweep.doctor.probe", str(folder), data_path]
         array = sbatch.Array("doctor", 1, TASKS)
         script = folder / "doctor.sh"
-        files.write_text(script, sbatch.script(array, asked, folder, Path.cwd(), words))
+        files.write_text(script, sbatch.script(array, resources, folder, Path.cwd(), words))
+        if refused := sbatch.refusal(script):
+            yield wrong("request", refused, "submit would be refused in the same way")
+            return
+        yield ok("request", "Slurm accepts a job as submit would ask for it")
+        short = replace(resources, minutes=_MINUTES, minutes_of={})
+        files.write_text(script, sbatch.script(array, short, folder, Path.cwd(), words))
         job = sbatch.sbatch(script)
         reports = _wait_for_reports(folder, patience, stop, lambda r: len(r) == TASKS)
         if len(reports) == TASKS:

@@ -146,6 +146,16 @@ def _setup(code: Path, current: Path) -> list[str]:
     ]
 
 
+def refusal(path: Path) -> str | None:
+    """Why Slurm would refuse a script (sbatch --test-only). Returns None if it would not."""
+    words = ["sbatch", "--test-only", str(path)]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_SBATCH_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"no answer for {_SBATCH_SECONDS} seconds"
+    return " ".join(done.stderr.split()) if done.returncode else None
+
+
 def sbatch(path: Path) -> str:
     """Submit a script. Returns the job id. Raises UserError with the message of sbatch."""
     try:
