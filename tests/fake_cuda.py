@@ -152,6 +152,7 @@ def _refuse(func: Any, tensors: list[Tensor], fake: list[Tensor]) -> None:
 def _limit_memory(out: object) -> None:
     big = any(isinstance(leaf, Tensor) and leaf.numel() > _BIG for leaf in tree_leaves(out))
     if big and _state.fraction < 1:
+        _state.fraction = 1.0  # the run beside it has ended by the next time
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")
 
 
