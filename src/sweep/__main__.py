@@ -8,7 +8,7 @@ from src.common.errors import ExitStatus
 COMMANDS = {
     "generate": "expand a grid into numbered set files",
     "estimate": "device-hours and disk space of a sweep, from a short measurement",
-    "doctor": "check a cluster before the first sweep: would it work, and if not, why",
+    "doctor": "check a cluster before the first sweep: would it work?",
     "submit": "start workers for missing runs: Slurm jobs, processes, or this one",
     "work": "train the runs of one set, of several or of all, in this process",
     "status": "progress of a sweep: runs done, speed, time left, failures, jobs",
