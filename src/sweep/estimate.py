@@ -11,7 +11,7 @@ from itertools import count
 import torch
 
 from src import models
-from src.common.errors import Stopped, UserError
+from src.common.errors import Stopped, UserError, format_bytes
 from src.common.progress import show_progress
 from src.config import CHECKPOINT_KINDS, SYNTHETIC, RunConfig
 from src.data import synthetic
@@ -283,7 +283,7 @@ def _text(
         each = one.device_seconds / one.trainings / 3600
         lines.append(
             f"{name:<14}{one.cells:>7}{one.trainings:>11}{each:>12,.2f}"
-            f"{one.device_seconds / 3600:>10,.1f}{_size(one.disk_bytes):>10}"
+            f"{one.device_seconds / 3600:>10,.1f}{format_bytes(one.disk_bytes):>10}"
         )
     saved = (whole.undeduplicated_device_seconds - whole.device_seconds) / 3600
     pruned = (whole.device_seconds - whole.pruned_device_seconds) / 3600
@@ -293,7 +293,7 @@ def _text(
         "Hours are of one such device, if no run stops early.",
         f"Training equal cells once saves {saved:,.1f} hours; it is taken off already.",
         f"--prune {rungs} would save about {pruned:,.1f} more.",
-        f"Checkpoints take up to {_size(whole.peak_disk_bytes)} more while runs train.",
+        f"Checkpoints take up to {format_bytes(whole.peak_disk_bytes)} more while runs train.",
         "",
         f"{'set':<8}{'trainings':>11}{'hours':>10}   for one job",
     ]
@@ -301,7 +301,3 @@ def _text(
         hours = one.device_seconds / 3600
         lines.append(f"{name:<8}{one.trainings:>11}{hours:>10,.1f}   --time={one.time_limit}")
     return "\n".join(lines)
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"

@@ -100,7 +100,7 @@ def test_too_large_model_is_put_back_then_fails_with_memory_amounts(
     failure = failed.failure
     assert failure
     assert (failure["cause"], failure["kind"]) == ("out of memory", "OutOfMemory")
-    assert "asked for 3,240,000.0 MB more" in failure["message"]
+    assert "asked for 3,240.0 GB more" in failure["message"]
     assert "were free" in failure["message"]
     assert "can't allocate memory" in failure["traceback"], "the traceback must include the cause"
     assert kind_of(failure) == "out of memory"
@@ -156,7 +156,7 @@ def test_full_disk_interrupts_runs_and_reports_needed_bytes(
     configs = seeds(replace(config, checkpoint_minutes=0), 2)
     with monkeypatch.context() as patch:
         limit_file_size(patch, 50_000, number)
-        with pytest.raises(DiskFull, match=r"resume.pt: .+ is needed, .+ MB is free") as full:
+        with pytest.raises(DiskFull, match=r"resume.pt: .+ kB is needed, .+ [MG]B is free") as full:
             run(configs, runs_dir=tmp_path, options=RunOptions(slots=2))
     folders = [RunFolder.of(item, tmp_path) for item in configs]
     assert [folder.state() for folder in folders] == [State.INTERRUPTED] * 2

@@ -206,7 +206,7 @@ def test_out_of_memory_alone_fails_with_needed_amount(
     }
     assert [ended[0], ended[2]] == [None, None]
     assert isinstance(ended[1], OutOfMemory)
-    assert re.search(r"asked for 1,073.7 MB more, about [\d,.]+ MB in all", str(ended[1]))
+    assert re.search(r"asked for 1.1 GB more, about [\d,.]+ GB in all", str(ended[1]))
     assert isinstance(ended[1].__cause__, torch.OutOfMemoryError)
     assert injector.starts.count((1, 1)) == 1, "retried alone only once"
     assert not injector.open
