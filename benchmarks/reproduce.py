@@ -50,7 +50,7 @@ class _Plan:
         path = self.path(system)
         settings = {**read_yaml(path), "base_dataset_path": self.parsed.data}
         config = from_mapping(settings, shown(path))
-        return [replace(config, seed=seed) for seed in range(self.parsed.seeds)]
+        return [replace(config, seed=seed) for seed in system.seeds_or(self.parsed.seeds)]
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
@@ -86,7 +86,7 @@ def _parse(arguments: Sequence[str]) -> Namespace:
         help="recipes [all, without a GPU only those that need none]",
     )
     parser.add_argument(
-        "--seeds", type=positive_int, default=1, metavar="N", help="runs per recipe [1]"
+        "--seeds", type=positive_int, metavar="N", help="runs per recipe [3 for two of them, else 1]"
     )
     parser.add_argument("--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders")
     parser.add_argument("--recipes", type=Path, default=RECIPES, metavar="DIR", help="[run_config]")
@@ -230,7 +230,7 @@ def _cells(system: System, row: Row) -> list[str]:
         f"`{system.recipe}`",
         f"{row['parameters']:,}",
         _format_measures(published) or "no accuracy",
-        _format_measures(row["ours"]) or "not yet run",
+        _format_measures(row["ours"]) or system.not_run,
         f"{trials}{epochs} of {row['num_epochs']}",
         str(len(row["run_ids"])),
         row["device"],

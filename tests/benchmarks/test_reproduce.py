@@ -47,7 +47,10 @@ def test_rows_match_results_of_runs(recipes: Path, capsys: pytest.CaptureFixture
             assert values == [result[name] for result in results]
     assert [len(row["run_ids"]) for row in rows] == [1, 2]
     table = capsys.readouterr().out
-    assert table.count("not yet run") == 2 * len(SYSTEMS) - 1 - 2
+    trainable = [system for system in SYSTEMS if system.not_run == "not yet run"]
+    assert table.count("not yet run") == 2 * len(trainable) - 1 - 2
+    for system in set(SYSTEMS) - set(trainable):
+        assert table.count(f"make reproduce ONLY={system.recipe}") == 2
     assert "±" in table
 
 
@@ -93,6 +96,6 @@ def test_reproduction_table_matches_results() -> None:
 
 def test_every_recipe_is_a_system() -> None:
     names = {path.stem for path in (ROOT / "run_config").glob("*.yaml")}
-    variants = {f"cifar10net_{number}" for number in range(2, 8)}
+    variants = {f"cifar10net_{number}" for number in range(2, 7)}
     grids = {name for name in names if name.endswith("_grid")}
     assert {system.recipe for system in SYSTEMS} == names - variants - grids
