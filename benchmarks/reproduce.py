@@ -86,7 +86,10 @@ def _parse(arguments: Sequence[str]) -> Namespace:
         help="recipes [all, without a GPU only those that need none]",
     )
     parser.add_argument(
-        "--seeds", type=positive_int, metavar="N", help="runs per recipe [3 for two of them, else 1]"
+        "--seeds",
+        type=positive_int,
+        metavar="N",
+        help="runs per recipe [3 for two of them, else 1]",
     )
     parser.add_argument("--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders")
     parser.add_argument("--recipes", type=Path, default=RECIPES, metavar="DIR", help="[run_config]")

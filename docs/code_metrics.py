@@ -23,7 +23,7 @@ BEGIN, END = "<!-- metrics: begin -->", "<!-- metrics: end -->"
 
 CHAIN = (
     *("common", "slurm", "faults", "cpu", "config", "cli"),
-    *("data", "models", "training", "runs", "report"),
+    *("data", "models", "training", "runs", "comparison", "report"),
 )
 """Packages in the order of data flow. A package imports only from earlier ones."""
 

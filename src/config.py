@@ -570,15 +570,22 @@ class RunConfig:
         Fields with a short flag always count, others only where they differ from their default:
         a field that is added later changes no existing id.
         """
+        return _digest({"dataset": self.dataset, **self._identifying_fields()})
+
+    @cached_property
+    def config_id(self) -> str:
+        """Ten hex digits that are equal for two runs exactly if they differ in their seed alone."""
+        settings = {**self._identifying_fields(), "seed": "any"}
+        return _digest({"dataset": self.dataset, **settings})
+
+    def _identifying_fields(self) -> dict[str, Any]:
         run = self.canonical()
-        counted = {
+        return {
             spec.name: getattr(run, spec.name)
             for spec in _specs()
             if spec.metadata["changes_result"]
             and (spec.metadata["short"] or getattr(run, spec.name) != spec.default)
         }
-        text = json.dumps({"dataset": self.dataset, **counted}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @cached_property
     def cell(self) -> str:
@@ -586,8 +593,7 @@ class RunConfig:
 
         Settings without effect count too (gamma under cosine): cells differ where runs do not.
         """
-        digest = hashlib.sha256(json.dumps(self.given(), sort_keys=True).encode()).hexdigest()
-        return f"{self.name}-{digest[:10]}"
+        return f"{self.name}-{_digest(self.given())}"
 
     def given(self) -> dict[str, Any]:
         """The fields that can change a result, as given, from which names of cells are hashed.
@@ -627,6 +633,11 @@ class RunConfig:
 
     def _is_written(self, spec: "Field[Any]") -> bool:
         return spec.name in _FIRST_FIELDS or getattr(self, spec.name) != spec.default
+
+
+def _digest(values: Mapping[str, object]) -> str:
+    """Ten hex digits of a mapping's content."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def field_names() -> list[str]:

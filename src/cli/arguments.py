@@ -104,6 +104,14 @@ def positive_float(text: str) -> float:
     return value
 
 
+def non_negative_float(text: str) -> float:
+    """argparse type: a number from 0."""
+    try:
+        return 0.0 if float(text) == 0 else positive_float(text)
+    except (ValueError, argparse.ArgumentTypeError):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0") from None
+
+
 def seconds(text: str) -> float:
     """argparse type: seconds between two updates of a display."""
     try:

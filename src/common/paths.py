@@ -77,6 +77,16 @@ def submissions_dir(runs_dir: Path) -> Path:
     return runs_dir / "submissions"
 
 
+def confirmations_dir(runs_dir: Path) -> Path:
+    """Folder of the confirmations, a folder for each architecture. No model has this name."""
+    return runs_dir / "confirmations"
+
+
+def confirmation_sets_dir(runs_dir: Path) -> Path:
+    """Set files of the runs that confirmations lack. No model has this name."""
+    return confirmations_dir(runs_dir) / "sets"
+
+
 def node_failures_dir(runs_dir: Path) -> Path:
     """Folder of the failures that are evidence against a node."""
     return runs_dir / "node_failures"

@@ -16,7 +16,7 @@ from src.report.report_data import TOP_K, TableOptions
 from src.report.run_analysis.run_selection import RunSelection
 
 _WATCH_SECONDS = 30.0
-_TABLE_FLAGS = ("runs", "csv", "out", "k", "model", "rank_by", "quiet")
+_TABLE_FLAGS = ("runs", "csv", "out", "k", "model", "rank_by", "each_run", "quiet")
 _PAGE_FLAGS = (*_TABLE_FLAGS, "sets", "grid", "watch")
 _RUN_FLAGS = ("run", "runs", "out", "model", "rank_by", "quiet")
 
@@ -169,6 +169,7 @@ def _table_options(parsed: Namespace) -> TableOptions:
         k=parsed.k,
         model=parsed.model,
         rank_by=parsed.rank_by,
+        each_run=parsed.each_run,
         quiet=parsed.quiet,
     )
 
@@ -214,6 +215,11 @@ def _parser() -> Parser:
     parser.add_argument("--model", metavar="NAME", help="this architecture alone")
     parser.add_argument(
         "--rank_by", metavar="COLUMN", help="test_accuracy or any column [best_val_accuracy]"
+    )
+    parser.add_argument(
+        "--each_run",
+        action="store_true",
+        help="rank runs that differ in their seed alone one by one, not by their mean",
     )
     parser.add_argument(
         "--watch",

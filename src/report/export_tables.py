@@ -1,5 +1,6 @@
 """The numbers of the charts as tables, written as CSV, Markdown and LaTeX."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from src.report.charts.importance import Importance, importances
 from src.report.charts.main_effects import MainEffect, effects_by_model
 from src.report.charts.overall import best_runs
 from src.report.charts.top_k import RankedRun, rankings
+from src.report.replicates import DEVIATION
 from src.report.report_data import ReportData
 from src.report.settings import HYPERPARAMETERS
 from src.report.table import MODEL, is_share
@@ -47,6 +49,8 @@ def ranked_runs_table(runs: Mapping[str, Sequence[RankedRun]], column: str) -> p
                 "low_95": run.low,
                 "high_95": run.high,
                 "per_class_accuracy": run.per_class_accuracy,
+                "seeds": run.seeds,
+                "seed_deviation": run.row.get(DEVIATION, math.nan),
             }
             for of_model in runs.values()
             for rank, run in enumerate(of_model, 1)
@@ -162,4 +166,4 @@ def _formatted(value: float, number_format: str) -> str:
 
 
 def _is_share(name: str) -> bool:
-    return is_share(name) or name in ("low_95", "high_95", "share")
+    return is_share(name) or name in ("low_95", "high_95", "share", "seed_deviation")

@@ -15,7 +15,7 @@ import pandas as pd
 from src.common.errors import UserError
 from src.common.paths import CSV_FILE, REPORT_DIR, RUNS_DIR, shown
 from src.common.progress import ShowProgress, show_progress, silent
-from src.report import table
+from src.report import replicates, table
 from src.report.run_analysis.run_selection import SelectedRun, runs_by_id
 from src.report.settings import add_settings
 from src.report.table import MODEL, TEST_IMAGES
@@ -42,6 +42,8 @@ class ReportData:
     """The only architecture to show. None: all."""
     rank_by: str | None = None
     """As `table.rank_column` takes it."""
+    each_run: bool = False
+    """Whether runs that differ in their seed alone are shown one by one."""
 
     @cached_property
     def rank_column(self) -> str:
@@ -70,6 +72,13 @@ class ReportData:
         return add_settings(self.runs, configs)
 
     @cached_property
+    def configurations(self) -> pd.DataFrame:
+        """The table with a row for each configuration, or for each run if that was asked for."""
+        if self.each_run:
+            return self.runs_with_settings
+        return replicates.configurations(self.runs_with_settings)
+
+    @cached_property
     def shown_runs(self) -> pd.DataFrame:
         """The rows of the architectures that are shown, with all settings."""
         runs = self.runs_with_settings
@@ -87,6 +96,14 @@ class ReportData:
             text += f" Not shown: {missing}."
         return text
 
+    def seeds_note(self, rows: pd.DataFrame) -> str:
+        """How many seeds the accuracies are of."""
+        if not replicates.has_replicates(rows):
+            return "One seed each."
+        if self.each_run:
+            return "Each run is one seed."
+        return "Of several seeds: means, intervals for other seeds and images."
+
     def missing(self, model: str | None = None) -> str:
         """How many runs have no row, by state, in words. Empty if none is missing or known."""
         if model:
@@ -103,6 +120,7 @@ class ReportData:
         rows = self.runs if model is None else self.runs[self.runs[MODEL] == model]
         images = _maximum(rows, "test_images") or TEST_IMAGES
         parts = [f"Lines: 95 % Wilson intervals of {images:,} test images."]
+        parts.append(self.seeds_note(rows))
         if epochs := _maximum(rows, "num_epochs"):
             parts.append(f"At most {epochs} epochs.")
         if table.rank_column(self.runs, None) != table.BEST_VAL_ACCURACY:
@@ -124,6 +142,7 @@ class TableOptions:
     k: int | None = None
     model: str | None = None
     rank_by: str | None = None
+    each_run: bool = False
     quiet: bool = False
 
     @property
@@ -161,6 +180,7 @@ def load_report(options: TableOptions) -> ReportData:
         k=options.k or TOP_K,
         model=options.model,
         rank_by=options.rank_by,
+        each_run=options.each_run,
     )
 
 

@@ -41,7 +41,7 @@ class SharedLevel:
 @lru_cache(maxsize=1)  # the page and the file of a report show them
 def sentences_by_model(report: ReportData) -> Mapping[str, Sequence[str]]:
     """The sentences about each architecture of a report that has ranked runs."""
-    return {top.model: sentences(report.runs_with_settings, top) for top in rankings(report)}
+    return {top.model: sentences(report.configurations, top) for top in rankings(report)}
 
 
 def markdown(report: ReportData) -> str:

@@ -55,6 +55,7 @@ OUR_COLUMNS = (
     "device",
     "git_commit",
     "test_images",
+    "config_id",
 )
 
 
@@ -136,6 +137,7 @@ def _row(config: RunConfig, result: dict[str, Any], first: RunConfig) -> dict[st
         "Full_Modelname": config.name,
         "augmentation": config.data_augmentation,
         "alias_of": None if config is first else first.name,
+        "config_id": config.config_id,
         **{
             name: getattr(config, name)
             for name in ("gamma", "learning_rate", "scheduler", "weight_decay")

@@ -50,7 +50,7 @@ def importance(table: pd.DataFrame, model: str, column: str) -> Importance:
 @lru_cache(maxsize=1)  # it takes seconds, and chart, table and page of a report show it
 def importances(report: ReportData) -> tuple[Importance, ...]:
     """The importance of each architecture's settings."""
-    runs, column = report.runs_with_settings, report.rank_column
+    runs, column = report.configurations, report.rank_column
     return tuple(importance(runs, model, column) for model in report.models)
 
 

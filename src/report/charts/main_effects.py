@@ -59,7 +59,7 @@ def _value(values: "pd.Series[float]", level: int) -> float | None:
 
 def effects_by_model(report: ReportData) -> dict[str, list[MainEffect]]:
     """The main effects of a report by architecture, without architectures that have none."""
-    runs, column = report.runs_with_settings, report.rank_column
+    runs, column = report.configurations, report.rank_column
     effects = {model: main_effects(runs, model, column) for model in report.models}
     return {model: of_model for model, of_model in effects.items() if of_model}
 

@@ -20,7 +20,7 @@ def best_of_each(table: pd.DataFrame, column: str) -> list[RankedRun]:
 
 def best_runs(report: ReportData) -> list[RankedRun]:
     """The best run of each architecture of a report. Raises UserError if no run has a rank."""
-    runs = best_of_each(report.runs, report.rank_column)
+    runs = best_of_each(report.configurations, report.rank_column)
     if not runs:
         raise UserError(f"--rank-by: no run has a {report.rank_column}")
     return runs

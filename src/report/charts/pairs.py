@@ -46,7 +46,7 @@ def _means(rows: pd.DataFrame, column: str, first: Setting, second: Setting) -> 
 def figures(report: ReportData) -> Iterator[tuple[str, Figure]]:
     """File name, <model>_pairs, and chart of each architecture with two varied settings."""
     for model in report.models:
-        if pairs := pair_means(report.runs_with_settings, model, report.rank_column):
+        if pairs := pair_means(report.configurations, model, report.rank_column):
             figure = draw(model, pairs, report.rank_column, report.missing_note(model))
             yield file_name(f"{model}_pairs"), figure
 

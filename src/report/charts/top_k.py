@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from src.common.paths import file_name
 from src.report.charts.figure import wrapped
+from src.report.replicates import DEVIATION, HIGH, LOW, SEEDS
 from src.report.report_data import ReportData
 from src.report.settings import describe_runs
 from src.report.statistics import AccuracyEstimate, wilson_interval
@@ -38,6 +39,8 @@ class RankedRun(AccuracyEstimate):
     label: str
     """What is different from the other runs of the ranking."""
     per_class_accuracy: float
+    seeds: int
+    """Number of seeds, of which the accuracies are means."""
     pruned_after: int | None
     """Epochs after which a pruner ended the run. None: it was not pruned."""
     row: dict[str, Any]
@@ -68,7 +71,11 @@ def top_k(table: pd.DataFrame, model: str, k: int, column: str) -> TopK:
 def ranked_run(row: dict[str, Any], label: str) -> RankedRun:
     """A row of the table as a run of a ranking."""
     accuracy = row[TEST_ACCURACY]
+    seeds = int(row.get(SEEDS, 1))
     low, high = wilson_interval(accuracy, number_of_test_images(row))
+    if seeds > 1:
+        low, high = row[LOW], row[HIGH]
+        label += f"\nmean of {seeds} seeds, deviation {100 * row[DEVIATION]:.2f} points"
     pruned_after = int(row["epochs_run"]) if row.get("stop_reason") == "pruned" else None
     if pruned_after is not None:
         label += f"\npruned after {pruned_after} epochs"
@@ -78,6 +85,7 @@ def ranked_run(row: dict[str, Any], label: str) -> RankedRun:
         low=low,
         high=high,
         per_class_accuracy=row[PER_CLASS_ACCURACY],
+        seeds=seeds,
         pruned_after=pruned_after,
         row=row,
     )
@@ -86,7 +94,7 @@ def ranked_run(row: dict[str, Any], label: str) -> RankedRun:
 def rankings(report: ReportData) -> Iterator[TopK]:
     """The top k of each architecture that has a run with a value to rank by."""
     for model in report.models:
-        top = top_k(report.runs_with_settings, model, report.k, report.rank_column)
+        top = top_k(report.configurations, model, report.k, report.rank_column)
         if top.runs:
             yield top
 

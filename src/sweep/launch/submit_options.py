@@ -51,7 +51,7 @@ class SubmitOptions:
 
 def parse(arguments: Sequence[str]) -> SubmitOptions:
     """Read the command line. Raises UserError naming what is wrong with it."""
-    parsed = _parser().parse(arguments)
+    parsed = read_flags(arguments)
     parsed.runs = parsed.runs.resolve()
     configs = selected_configs(parsed)
     gpus = _gpus(configs) if parsed.executor == "local" else ()
@@ -68,6 +68,11 @@ def parse(arguments: Sequence[str]) -> SubmitOptions:
         training=TrainingOptions.parsed(parsed),
         arguments=tuple(arguments),
     )
+
+
+def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
+    """The flags alone, without reading sets. Raises UserError naming what is wrong with them."""
+    return _parser().parse(arguments)
 
 
 def work_arguments(options: SubmitOptions, sets_dir: Path) -> list[str]:

@@ -1,0 +1,1 @@
+"""Configurations compared over their seeds: intervals, the best of several, races, confirmation."""

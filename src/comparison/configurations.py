@@ -1,0 +1,116 @@
+"""Configurations: runs that differ in their seed alone."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from src.common.errors import UserError
+from src.config import SYNTHETIC, RunConfig, from_mapping
+from src.faults.failure_classes import FailureClass, recorded_class
+from src.runs.run_folder import RunFolder, all_runs
+from src.runs.snapshot import Snapshot, State
+
+VALIDATION, TEST = "best_val_accuracy", "test_accuracy_best_val_acc"
+"""Fields of a result: what configurations are chosen by, and what is reported of them."""
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One run of a configuration."""
+
+    config: RunConfig
+    folder: RunFolder
+    state: State
+    result: Mapping[str, Any] = field(default_factory=dict)
+    """Empty if it is not done."""
+    has_diverged: bool = False
+    is_given_up: bool = False
+    """Whether it has failed and is not tried again."""
+
+    @property
+    def validation(self) -> float | None:
+        """Its best validation accuracy. None if it is not done."""
+        return _finite(self.result.get(VALIDATION))
+
+    @property
+    def test(self) -> float | None:
+        """The test accuracy of its best weights. None if it is not done."""
+        return _finite(self.result.get(TEST))
+
+    @property
+    def seconds(self) -> float | None:
+        """Its training time. None if it is not done."""
+        return _finite(self.result.get("train_seconds"))
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All runs that differ in their seed alone."""
+
+    id: str
+    config: RunConfig
+    """The settings; its seed means nothing."""
+    replicates: Mapping[int, Replicate]
+    """By seed."""
+
+    @property
+    def model(self) -> str:
+        """Its architecture."""
+        return self.config.model_type
+
+    def done(self, seeds: Sequence[int] | None = None) -> list[Replicate]:
+        """The finished replicates, or those with these seeds, in the order of the seeds."""
+        wanted = sorted(self.replicates) if seeds is None else seeds
+        found = (self.replicates[seed] for seed in wanted if seed in self.replicates)
+        return [one for one in found if one.validation is not None and one.test is not None]
+
+    def with_seed(self, seed: int) -> RunConfig:
+        """The run of this configuration with a seed."""
+        return replace(self.config, seed=seed)
+
+
+def read_configurations(
+    runs_dir: Path, model: str = "*", retries: int | None = None
+) -> dict[str, Configuration]:
+    """Every configuration under `runs_dir`, or those of an architecture, by id.
+
+    Runs on synthetic data are left out where there are runs on real data, as in the table.
+    retries: a run that failed more often is given up. Raises UserError if `runs_dir` is missing.
+    """
+    replicates = list(_replicates(runs_dir, model, retries))
+    real = [one for one in replicates if one.config.dataset != SYNTHETIC]
+    by_id: dict[str, dict[int, Replicate]] = {}
+    for one in real or replicates:
+        by_id.setdefault(one.config.config_id, {})[one.config.seed] = one
+    return {
+        config_id: Configuration(config_id, next(iter(of.values())).config, of)
+        for config_id, of in by_id.items()
+    }
+
+
+def _replicates(runs_dir: Path, model: str, retries: int | None) -> Iterator[Replicate]:
+    for folder in all_runs(runs_dir, model):
+        try:
+            config = from_mapping(folder.config() or {}, str(folder.path))
+        except UserError:
+            continue  # aggregate names it
+        if not folder.path.name.endswith(f"-{config.id}"):
+            continue
+        now = Snapshot(folder.path)
+        failure = folder.failure() if now.state == State.FAILED else None
+        yield Replicate(
+            config=config,
+            folder=folder,
+            state=now.state,
+            result=now.result or {},
+            has_diverged=failure is not None and recorded_class(failure) == FailureClass.DIVERGED,
+            is_given_up=failure is not None and folder.is_given_up(retries),
+        )
+
+
+def _finite(value: object) -> float | None:
+    """A number as float. None if it is missing or not finite."""
+    is_number = isinstance(value, int | float) and math.isfinite(value)
+    return float(value) if is_number else None  # type: ignore[arg-type]

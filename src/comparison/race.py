@@ -1,0 +1,160 @@
+"""A race: configurations gain seeds in rounds, and those that are behind beyond doubt drop out.
+
+The loop is that of irace (López-Ibáñez et al. 2016). Unlike it, the race holds its error rate over
+all rounds and comparisons together: the truly best configuration is dropped with probability 0.05
+at most.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from src.comparison.seed_statistics import ERROR_RATE, SeedResults
+
+FIRST_ROUND = 2
+"""Seeds before the first configuration can drop out: one does not show how much seeds differ."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A configuration that dropped out."""
+
+    name: str
+    seeds: int
+    """Its seeds then."""
+    lead: float
+    """How far the best mean was above its own then."""
+    leader: str
+
+
+@dataclass(frozen=True)
+class Race:
+    """How far a race has come."""
+
+    remaining: tuple[str, ...]
+    """Configurations that have not dropped out, best first."""
+    dropped: tuple[Dropped, ...]
+    seeds: int
+    """Seeds that every remaining configuration has had in the last round."""
+    next_round: int
+    """Seeds that each needs for the round that is waited for; `seeds` if the race is over."""
+    waiting: tuple[str, ...]
+    """Remaining configurations whose results of the next round are missing."""
+    outcome: str
+    """Why it is over, in words. Empty if it is not."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no more seeds are needed."""
+        return bool(self.outcome)
+
+
+def rounds(seeds: int) -> range:
+    """The numbers of seeds after which configurations are compared."""
+    return range(FIRST_ROUND, seeds + 1)
+
+
+def error_rate_of_round(seeds: int) -> float:
+    """The share of the error rate for each round of a race of at most `seeds` seeds."""
+    return ERROR_RATE / max(1, len(rounds(seeds)))
+
+
+def run_race(
+    results: Mapping[str, Sequence[float]],
+    seeds: int,
+    margin: float = 0.0,
+    *,
+    exhausted: Collection[str] = (),
+    same_seeds: bool = False,
+) -> Race:
+    """Replay a race of at most `seeds` seeds with the results that there are.
+
+    results: by configuration, in the order of the seeds; each may have more or fewer than others.
+    margin: the race is over if all that remain are equal within it. exhausted: configurations that
+    get no further results; they are compared with those that they have. same_seeds: whether the
+    n-th results of all were trained with the same seed. The same results always give the same
+    race. Raises ValueError if there is no configuration, or `seeds` is below 1.
+    """
+    if not results or seeds < 1:
+        raise ValueError("a race needs a configuration and a seed")
+    remaining, dropped, done = list(results), list[Dropped](), 0
+    for number in rounds(seeds) or (1,):
+        missing = [
+            name for name in remaining if len(results[name]) < number and name not in exhausted
+        ]
+        if missing:
+            ranked = _by_mean(remaining, results, done)
+            return Race(ranked, tuple(dropped), done, number, tuple(missing), "")
+        done = number
+        seen = {name: results[name][:number] for name in remaining}
+        # dropped configurations still tell how much seeds differ, and count as comparisons
+        seen |= {one.name: results[one.name][: one.seeds] for one in dropped}
+        of_seeds = SeedResults(list(seen.values()), same_seeds=same_seeds and not dropped)
+        verdict = _Round(list(seen), of_seeds, remaining, error_rate_of_round(seeds), margin)
+        dropped += verdict.dropped(number)
+        remaining = verdict.kept
+        if verdict.outcome:
+            break
+    ranked, outcome = _by_mean(remaining, results, done), verdict.outcome
+    return Race(ranked, tuple(dropped), done, done, (), outcome or f"all {seeds} seeds are used")
+
+
+def _by_mean(
+    names: Sequence[str], results: Mapping[str, Sequence[float]], seeds: int
+) -> tuple[str, ...]:
+    if not seeds:
+        return tuple(names)
+    return tuple(sorted(names, key=lambda name: -fmean(results[name][:seeds])))
+
+
+class _Round:
+    """The comparison after a round."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        seen: SeedResults,
+        remaining: Sequence[str],
+        error_rate: float,
+        margin: float,
+    ) -> None:
+        self.names, self.seen = list(names), seen
+        self.remaining, self.error_rate, self.margin = list(remaining), error_rate, margin
+        indices = [self.names.index(name) for name in remaining]
+        self.leader = max(indices, key=lambda index: self.seen.means[index])
+        self.kept = [
+            name
+            for name in remaining
+            if not self.seen.is_behind(self.names.index(name), self.leader, error_rate)
+        ]
+
+    def dropped(self, seeds: int) -> list[Dropped]:
+        """The configurations that drop out of this round."""
+        return [
+            Dropped(
+                name,
+                seeds,
+                self.seen.lead(self.leader, self.names.index(name)),
+                self.names[self.leader],
+            )
+            for name in self.remaining
+            if name not in self.kept
+        ]
+
+    @property
+    def outcome(self) -> str:
+        """Why the race is over after this round. Empty if it is not."""
+        if len(self.kept) == 1:
+            return "one is left"
+        if self.margin and self._are_equal():
+            return f"those left are equal within {100 * self.margin:g} points"
+        return ""
+
+    def _are_equal(self) -> bool:
+        """Whether no two of those left differ by more than the margin, beyond doubt."""
+        indices = [self.names.index(name) for name in self.kept]
+        return all(
+            self.seen.upper_lead(self.leader, other, self.error_rate) < self.margin
+            for other in indices
+            if other != self.leader
+        )

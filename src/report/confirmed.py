@@ -1,0 +1,161 @@
+"""What is reported of a confirmed winner: its accuracies, with intervals that hold."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from src.common.errors import UserError
+from src.comparison.accuracy_interval import accuracy_interval, binomial_error, image_error
+from src.comparison.configurations import Replicate
+from src.comparison.confirmation import Candidate, Confirmation, Stage, Verdict
+from src.comparison.seed_statistics import (
+    ERROR_RATE,
+    Interval,
+    Spread,
+    maximum_modulus,
+    student_t,
+)
+from src.config import RunConfig
+from src.report.run_analysis import predictions
+from src.report.settings import HYPERPARAMETERS, describe_runs
+from src.report.table import MODEL, TEST_IMAGES
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmedWinner:
+    """The winner of an architecture. Accuracies are shares from 0 to 1."""
+
+    model: str
+    best: Candidate
+    not_told_apart: tuple[Candidate, ...]
+    """The other configurations that may be the best."""
+    candidates: int
+    flattery: float
+    """Its validation accuracy when chosen less its mean since."""
+    runs: tuple[Replicate, ...]
+    """From which its accuracy is reported."""
+    is_final: bool
+    """Whether these had no part in choosing it."""
+    validation: Interval | None
+    test: Interval | None
+    """For other seeds and other test images. None if the spread of seeds is unknown."""
+    test_mean: float
+    knows_images: bool
+    """Whether it is known which images each run was right on."""
+    final_diverged: int
+    """Final seeds that have diverged."""
+
+    def sentences(self) -> Iterator[str]:
+        """Its test accuracy and how much the choice flattered it; which others may be the best."""
+        seeds = f"{len(self.runs)} {'final' if self.is_final else 'fresh'} seeds"
+        bounds = f" ({self.test.low:.2%} to {self.test.high:.2%})" if self.test else ""
+        basis = "" if self.is_final else ", simultaneous over the shortlist"
+        moved = "higher" if self.flattery >= 0 else "lower"
+        diverged = f" {self.final_diverged} final seeds diverged." if self.final_diverged else ""
+        yield (
+            f"The winner, {self.best.chosen.config_id}, reaches {self.test_mean:.2%}{bounds} on "
+            f"the test images over {seeds}{basis}; when it was chosen, its validation accuracy was "
+            f"{100 * abs(self.flattery):.2f} points {moved} than it is since.{diverged}"
+        )
+        yield self._about_others()
+
+    def _about_others(self) -> str:
+        probability = f"It is the best of the {self.candidates} with probability "
+        probability += f"{self.best.probability:.0%}"
+        if not self.not_told_apart:
+            return f"{probability}; all others are behind it beyond doubt."
+        names = ", ".join(
+            f"{one.chosen.config_id} ({one.probability:.0%})" for one in self.not_told_apart
+        )
+        return f"{probability}; not told apart from it: {names}."
+
+    def as_json(self) -> dict[str, Any]:
+        """Its numbers for programs."""
+        return {
+            "config_id": self.best.chosen.config_id,
+            "probability_of_best": self.best.probability,
+            "not_told_apart": [one.chosen.config_id for one in self.not_told_apart],
+            "flattery": self.flattery,
+            "seeds": [run.config.seed for run in self.runs],
+            "seeds_are_final": self.is_final,
+            "validation": _as_json(self.validation),
+            "test_accuracy": self.test_mean,
+            "test": _as_json(self.test),
+        }
+
+
+def _as_json(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def confirmed_winner(confirmation: Confirmation) -> ConfirmedWinner | None:
+    """The winner, once nothing is missing. Returns None before."""
+    if confirmation.stage != Stage.CONFIRMED or confirmation.flattery is None:
+        return None
+    candidates = confirmation.candidates
+    best = next(one for one in candidates if one.verdict == Verdict.BEST)
+    final = tuple(confirmation.final)
+    runs = final or best.replicates
+    spread = confirmation.test_spread
+    critical = _critical(confirmation, spread, is_final=bool(final))
+    accuracies = [run.test for run in runs if run.test is not None]
+    error, knows_images = _image_error(runs, accuracies)
+    return ConfirmedWinner(
+        model=confirmation.plan.model,
+        best=best,
+        not_told_apart=tuple(one for one in candidates if one.verdict == Verdict.MAY_BE_BEST),
+        candidates=len(candidates),
+        flattery=confirmation.flattery,
+        runs=runs,
+        is_final=bool(final),
+        validation=confirmation.final_interval() if final else best.interval,
+        test=accuracy_interval(accuracies, spread, error, critical),
+        test_mean=sum(accuracies) / len(accuracies),
+        knows_images=knows_images,
+        final_diverged=confirmation.final_diverged,
+    )
+
+
+def _critical(confirmation: Confirmation, spread: Spread | None, *, is_final: bool) -> float:
+    """Of the seeds' standard error: for one mean, or for the best of a shortlist."""
+    if spread is None:
+        return 0.0
+    if is_final:
+        return student_t(spread.degrees_of_freedom, ERROR_RATE)
+    count = len(confirmation.plan.shortlist)
+    return maximum_modulus(count, spread.degrees_of_freedom, confirmation.error_rate)
+
+
+def _image_error(runs: Sequence[Replicate], accuracies: Sequence[float]) -> tuple[float, bool]:
+    """The error that is due to the images, and whether it is known which ones were right."""
+    try:
+        right = [predictions.read(run.folder, features=False).is_correct for run in runs]
+        return image_error(np.stack(right)), True
+    except (UserError, ValueError):  # predictions are removed, or of other images
+        images = min(int(run.result.get("test_images", TEST_IMAGES)) for run in runs)
+        return binomial_error(sum(accuracies) / len(accuracies), images), False
+
+
+def config_labels(configs: Sequence[RunConfig]) -> list[str]:
+    """What is different in each of these runs, in words; their seeds do not count."""
+    given = [config.given() for config in configs]
+    names = [name for name in dict.fromkeys(n for one in given for n in one) if name != "seed"]
+    further = {name: getattr(RunConfig, name) for name in names if name not in _IN_TABLE}
+    rows = [
+        {
+            **{name: getattr(config, name) for name in further},
+            **{column: getattr(config, name) for name, column in _IN_TABLE.items()},
+        }
+        for config in configs
+    ]
+    return describe_runs(rows, further)[1]
+
+
+_IN_TABLE = {
+    "model_type": MODEL,
+    "data_augmentation": "augmentation",
+    **{name: name for name in HYPERPARAMETERS if name != "augmentation"},
+}
+"""Fields of a config that the table has as columns, and the columns' names."""

@@ -1,0 +1,94 @@
+"""Configurations in place of single runs: means, deviations and intervals over their seeds."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from src.comparison.accuracy_interval import accuracy_interval, binomial_error
+from src.comparison.seed_statistics import ERROR_RATE, pooled_spread, student_t
+from src.report.settings import HYPERPARAMETERS
+from src.report.table import (
+    TEST_ACCURACY,
+    drop_aliases,
+    is_pruned,
+    number_of_test_images,
+    records,
+)
+
+CONFIG_ID = "config_id"
+SEEDS = "seeds"
+"""Column: number of seeds of a configuration."""
+DEVIATION = "seed_deviation"
+"""Column: standard deviation of its test accuracy over seeds. Empty for one seed."""
+LOW, HIGH = "test_low", "test_high"
+"""Columns: 95 % interval of its mean test accuracy over seeds and images. Empty for one seed."""
+_OF_ONE_RUN = ("seed",)
+"""Columns that mean nothing of several runs."""
+
+
+def configurations(table: pd.DataFrame) -> pd.DataFrame:
+    """One row for each configuration, in the order of the table; numbers are means over its seeds.
+
+    Runs that were pruned, and rows without a config_id, are rows of their own. A configuration of
+    one run keeps its row. A table of one seed stays as it is but for the added columns.
+    """
+    none = {DEVIATION: math.nan, LOW: math.nan, HIGH: math.nan}
+    keys = _keys(table)
+    repeated = keys.duplicated(keep=False) & keys.notna()
+    single = table[~repeated].assign(**{SEEDS: 1, **none})
+    if not repeated.any():
+        return single
+    means = [_mean_row(members) for _, members in table[repeated].groupby(keys[repeated])]
+    merged = pd.concat([single, pd.DataFrame(means)]).sort_index(kind="stable")
+    return merged.infer_objects().assign(**{name: None for name in _OF_ONE_RUN if name in merged})
+
+
+def replicates(table: pd.DataFrame, row: Mapping[str, object]) -> pd.DataFrame:
+    """The finished runs of a row of `configurations`."""
+    rows = drop_aliases(table)
+    return rows[_config_ids(rows) == row.get(CONFIG_ID)]
+
+
+def has_replicates(table: pd.DataFrame) -> bool:
+    """Whether any configuration was trained with more than one seed."""
+    return bool(_keys(table).dropna().duplicated().any())
+
+
+def _config_ids(rows: pd.DataFrame) -> "pd.Series[Any]":
+    """The config_id of each finished run; empty for others."""
+    if CONFIG_ID not in rows:
+        return pd.Series(None, index=rows.index, dtype=object)
+    return rows[CONFIG_ID].where(~is_pruned(rows)).astype(object)
+
+
+def _keys(rows: pd.DataFrame) -> "pd.Series[Any]":
+    """Equal for rows of one grid cell that differ in their seed; empty for rows of their own.
+
+    Cells that share a training are different rows, as everywhere in the table.
+    """
+    ids = _config_ids(rows)
+    cells = ids.astype(str).str.cat([rows[name].astype(str) for name in HYPERPARAMETERS], "|")
+    seed = rows["seed"] if "seed" in rows else pd.Series(0, index=rows.index)
+    copy = cells.groupby([cells, seed]).cumcount()
+    return (cells + "|" + copy.astype(str)).where(ids.notna())
+
+
+def _mean_row(members: pd.DataFrame) -> "pd.Series[float]":
+    """The row of a configuration: the mean of every number, at the place of its first run."""
+    row = members.iloc[0].copy()
+    for name in members.select_dtypes("number"):
+        if members[name].nunique(dropna=False) > 1:
+            row[name] = members[name].mean()
+    accuracies = members[TEST_ACCURACY].tolist()
+    images = min(number_of_test_images(one) for one in records(members))
+    spread = pooled_spread([accuracies])
+    assert spread
+    error = binomial_error(sum(accuracies) / len(accuracies), images)
+    critical = student_t(spread.degrees_of_freedom, ERROR_RATE)
+    interval = accuracy_interval(accuracies, spread, error, critical)
+    assert interval
+    row[SEEDS], row[DEVIATION] = len(members), spread.deviation
+    row[LOW], row[HIGH] = interval.low, interval.high
+    return row

@@ -1,0 +1,223 @@
+"""python -m src.sweep confirm: train the best configurations again, with fresh seeds."""
+
+import json
+from argparse import Namespace
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from src.cli.arguments import Parser, non_negative_float, non_negative_int, positive_int
+from src.common.errors import ExitStatus, UserError
+from src.common.paths import confirmation_sets_dir, shown
+from src.comparison import confirmation_plan as plans
+from src.comparison.configurations import Configuration, read_configurations
+from src.comparison.confirmation import Confirmation
+from src.comparison.confirmation_plan import ConfirmationPlan
+from src.config import RunConfig
+from src.sweep import confirmation_output, sets
+from src.sweep.command_options import add_runs_option
+from src.sweep.commands import submit
+from src.sweep.launch import submit_options
+from src.train import DEFAULT_RETRIES
+
+_SUBMIT = "--submit"
+_SEEDS = 5
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Write the set files of what is missing, say what it costs, and train it if asked to.
+
+    Where the trainings are waited for, this goes on until the winners are confirmed.
+    """
+    own, flags = _split(arguments)
+    parsed = _parser().parse(own)
+    is_waited_for = flags is not None and _submit_flags(flags).executor != "slurm"
+    while True:
+        confirmations = _confirmations(parsed)
+        missing = [run for one in confirmations for run in one.missing]
+        if not parsed.dry_run:
+            _write_sets(parsed.runs, confirmations)
+        _print(parsed, confirmations)
+        if flags is None or not missing or parsed.dry_run:
+            return ExitStatus.DONE
+        folder = str(confirmation_sets_dir(parsed.runs))
+        status = submit.main(["--sets", folder, "--runs", str(parsed.runs), *flags])
+        if not is_waited_for or not _has_progressed(parsed, missing):
+            return status
+
+
+def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
+    """The command's own arguments, and those after --submit. None without it."""
+    if _SUBMIT not in arguments:
+        return arguments, None
+    position = list(arguments).index(_SUBMIT)
+    return arguments[:position], arguments[position + 1 :]
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m src.sweep confirm",
+        description="Choose the k best configurations of each architecture by validation accuracy, "
+        "train them again with fresh seeds, and then the winner with seeds that had no part in "
+        "choosing it. Called again, it adds only what is missing.\n\n"
+        "--submit must come last: what follows it are flags of python -m src.sweep submit.",
+    )
+    parser.add_argument(
+        "-k", type=positive_int, default=5, metavar="K", help="configurations per architecture [5]"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=positive_int,
+        default=_SEEDS,
+        metavar="N",
+        help=f"fresh seeds of each configuration [{_SEEDS}]",
+    )
+    parser.add_argument(
+        "--final_seeds",
+        type=non_negative_int,
+        metavar="N",
+        help="seeds of the winner alone, from which its accuracy is reported; 0 for none "
+        "[as many as --seeds]",
+    )
+    parser.add_argument("--model", metavar="MODEL", help="only this architecture")
+    add_runs_option(parser)
+    parser.add_argument(
+        "--race",
+        action="store_true",
+        help="a seed at a time; drop configurations as soon as they are behind beyond doubt",
+    )
+    parser.add_argument(
+        "--margin",
+        type=non_negative_float,
+        default=0.0,
+        metavar="POINTS",
+        help="end a race once the rest are equal within so many percentage points [0: never]",
+    )
+    parser.add_argument("--dry_run", action="store_true", help="write nothing, train nothing")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    parser.add_argument(
+        _SUBMIT, action="store_true", help="train what is missing; flags of submit may follow"
+    )
+    return parser
+
+
+def _confirmations(parsed: Namespace) -> list[Confirmation]:
+    """The state of each architecture's confirmation, planned or extended as asked for."""
+    if parsed.margin and not parsed.race:
+        raise UserError("--margin: it ends a race; expected --race beside it")
+    configurations = read_configurations(parsed.runs, retries=DEFAULT_RETRIES)
+    _check_data(parsed.runs, configurations.values())
+    by_model = _finished_by_model(configurations, parsed)
+    found = [_planned(parsed, model, of_model) for model, of_model in by_model.items()]
+    return [Confirmation(plan, configurations) for plan in found]
+
+
+def _finished_by_model(
+    configurations: Mapping[str, Configuration], parsed: Namespace
+) -> dict[str, list[Configuration]]:
+    """The configurations with a finished run, by architecture. Raises UserError without any."""
+    by_model: dict[str, list[Configuration]] = {}
+    for one in configurations.values():
+        if one.done():
+            by_model.setdefault(one.model, []).append(one)
+    if parsed.model and parsed.model not in by_model:
+        there = ", ".join(by_model) or "none: no run is finished"
+        raise UserError(f"--model {parsed.model!r}: no finished run; expected one of {there}")
+    if not by_model:
+        raise UserError(f"--runs {str(parsed.runs)!r}: no finished run")
+    return {parsed.model: by_model[parsed.model]} if parsed.model else by_model
+
+
+def _check_data(runs_dir: Path, configurations: Collection[Configuration]) -> None:
+    """Raise UserError if the runs were trained on different data."""
+    runs = [run for one in configurations for run in one.done()]
+    names = {run.config.dataset for run in runs}
+    digests = {str(digest) for run in runs if (digest := run.result.get("data_digest"))}
+    for what, values in (("data sets", names), ("data of different content", digests)):
+        if len(values) > 1:
+            raise UserError(
+                f"--runs {str(runs_dir)!r}: its runs are on {what}: {', '.join(sorted(values))}; "
+                "expected runs on one"
+            )
+
+
+def _planned(
+    parsed: Namespace, model: str, configurations: Sequence[Configuration]
+) -> ConfirmationPlan:
+    """The plan of an architecture as the command line asks for it, which is kept."""
+    while True:
+        before = plans.read_plan(parsed.runs, model)
+        plan = _plan(parsed, model, configurations, before)
+        if parsed.dry_run or plan == before or plans.write_plan(parsed.runs, plan, before):
+            return plan
+
+
+def _plan(
+    parsed: Namespace,
+    model: str,
+    configurations: Sequence[Configuration],
+    before: ConfirmationPlan | None,
+) -> ConfirmationPlan:
+    chosen = plans.shortlist(configurations, parsed.k, before)
+    if len(chosen) < parsed.k:
+        raise UserError(
+            f"-k {parsed.k}: {model} has {len(chosen)} configurations with a finished run; "
+            f"expected at most {len(chosen)}, or another --model"
+        )
+    final = parsed.seeds if parsed.final_seeds is None else parsed.final_seeds
+    first = before.first_seed if before else plans.first_free_seed(configurations)
+    plan = ConfirmationPlan(
+        model=model,
+        shortlist=before.shortlist if before else (),
+        seeds=parsed.seeds,
+        final_seeds=final,
+        race=parsed.race,
+        margin=parsed.margin / 100,
+        first_seed=first,
+        first_final_seed=first + plans.SEEDS_APART,
+    )
+    return plans.extended(plan, chosen)
+
+
+def _write_sets(runs_dir: Path, confirmations: Sequence[Confirmation]) -> None:
+    """Write the missing runs of each architecture as a set file; remove those of before."""
+    folder = confirmation_sets_dir(runs_dir)
+    missing = [one.missing for one in confirmations if one.missing]
+    for number, path in sets.numbered(folder):
+        if number > len(missing):
+            path.unlink(missing_ok=True)
+    if missing:
+        sets.write(missing, folder)
+
+
+def _print(parsed: Namespace, confirmations: Sequence[Confirmation]) -> None:
+    if parsed.json:
+        print(json.dumps([confirmation_output.as_json(one) for one in confirmations], indent=2))
+        return
+    for one in confirmations:
+        confirmation_output.print_state(one)
+    if any(one.missing for one in confirmations) and not parsed.dry_run:
+        folder = shown(confirmation_sets_dir(parsed.runs))
+        runs = (
+            "" if parsed.runs == _parser().get_default("runs") else f" --runs {shown(parsed.runs)}"
+        )
+        print(f"Train them: python -m src.sweep work --sets {folder}{runs}; then confirm again.")
+
+
+def _submit_flags(flags: Sequence[str]) -> Namespace:
+    """The flags of submit. Raises UserError for wrong ones, and for those that do not fit."""
+    given = submit_options.read_flags(flags)
+    if given.prune:
+        raise UserError("--submit --prune: replicates are trained to their end")
+    if given.dry_run:
+        raise UserError("--submit --dry_run: expected --dry_run before --submit")
+    defaults = submit_options.read_flags([])
+    for name in ("numbers", "sets", "grid", "runs"):
+        if getattr(given, name) != getattr(defaults, name):
+            raise UserError(f"--submit --{name}: the runs are those of the shortlist")
+    return given
+
+
+def _has_progressed(parsed: Namespace, missing: Sequence[RunConfig]) -> bool:
+    """Whether a run that was missing no longer is."""
+    still = {run.id for one in _confirmations(parsed) for run in one.missing}
+    return any(run.id not in still for run in missing)

@@ -1,0 +1,133 @@
+"""The state of a confirmation as a table, in sentences, and as JSON."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.table import Table
+
+from src.comparison.confirmation import Candidate, Confirmation, Stage
+from src.comparison.seed_statistics import Spread, power_to_tell, tellable_lead
+from src.report.confirmed import config_labels, confirmed_winner
+from src.sweep.status.screen import console
+
+
+def print_state(confirmation: Confirmation) -> None:
+    """Print the shortlist as a table, what is missing and what it costs, and the winner."""
+    plan = confirmation.plan
+    kind = "a race of at most" if plan.race else "with"
+    print(
+        f"{plan.model}: {len(plan.shortlist)} configurations, {kind} {plan.seeds} fresh seeds; "
+        f"then {plan.final_seeds} final seeds of the winner"
+    )
+    console().print(_table(confirmation))
+    for line in sentences(confirmation):
+        print(line)
+    print()
+
+
+def sentences(confirmation: Confirmation) -> Iterator[str]:
+    """What is missing and what it costs, or who has won."""
+    if confirmation.stage in (Stage.REPLICATES, Stage.FINAL):
+        yield from _cost(confirmation)
+    if confirmation.stage == Stage.REPLICATES:
+        yield from _prospect(confirmation)
+    if confirmation.stage == Stage.NO_WINNER:
+        yield "No shortlisted configuration can win: every one has diverged or failed."
+    if confirmation.race and confirmation.plan.race:
+        for one in confirmation.race.dropped:
+            yield (
+                f"Dropped after {one.seeds} seeds: {one.name}, {100 * one.lead:.2f} points behind "
+                f"{one.leader}."
+            )
+    if winner := confirmed_winner(confirmation):
+        yield from winner.sentences()
+
+
+def _cost(confirmation: Confirmation) -> Iterator[str]:
+    missing, most = len(confirmation.missing), confirmation.most_missing
+    mean = confirmation.seconds_per_run
+    text = f"{missing} trainings are missing now, {most} at most until the end"
+    if mean:
+        text += f": {missing * mean / 3600:,.1f} and {most * mean / 3600:,.1f} device hours"
+        text += f" ({_duration(mean)} each, as measured)"
+    yield f"{text}."
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:,.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
+
+
+def _prospect(confirmation: Confirmation) -> Iterator[str]:
+    """With what probability the first is told from the second."""
+    plan = confirmation.plan
+    if len(plan.shortlist) < 2 or plan.seeds < 2:
+        return
+    lead = plan.shortlist[0].chosen_accuracy - plan.shortlist[1].chosen_accuracy
+    first = f"When chosen, the first led the second by {100 * lead:.2f} points"
+    count = len(plan.shortlist)
+    spread = confirmation.known_spread
+    if spread is None:
+        deviations = tellable_lead(Spread(1.0, 1), plan.seeds, count)
+        yield (
+            f"{first}. The spread of seeds is not known yet; with {plan.seeds} seeds a lead of "
+            f"{deviations:.1f} standard deviations is told in 80 % of cases."
+        )
+        return
+    power = power_to_tell(lead, spread, plan.seeds, count)
+    yield (
+        f"{first}; one seed's standard deviation is {100 * spread.deviation:.2f} points. If the "
+        f"lead is real, {plan.seeds} seeds tell them apart with probability {power:.0%}; a lead of "
+        f"{100 * tellable_lead(spread, plan.seeds, count):.2f} points with 80 %."
+    )
+
+
+def _table(confirmation: Confirmation) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    names = ("configuration", "settings", "chosen with", "seeds", "mean", "95 %", "P(best)", "")
+    for name in names:
+        table.add_column(name, justify="left" if name in ("configuration", "settings") else "right")
+    labels = config_labels([one.chosen.config for one in confirmation.candidates])
+    for one, label in zip(confirmation.candidates, labels, strict=True):
+        table.add_row(*_cells(one, label))
+    return table
+
+
+def _cells(one: Candidate, label: str) -> list[str]:
+    chosen, interval = one.chosen, one.interval
+    bounds = f"{interval.low:.2%} to {interval.high:.2%}" if interval else ""
+    verdict = f"dropped after {one.dropped.seeds}" if one.dropped else str(one.verdict)
+    return [
+        chosen.config_id,
+        label,
+        f"{chosen.chosen_accuracy:.2%}",
+        str(len(one.replicates)),
+        "" if one.mean is None else f"{one.mean:.2%}",
+        bounds,
+        f"{one.probability:.0%}" if one.replicates else "",
+        verdict,
+    ]
+
+
+def as_json(confirmation: Confirmation) -> dict[str, Any]:
+    """The state for programs. Accuracies are shares from 0 to 1."""
+    winner = confirmed_winner(confirmation)
+    return {
+        "model": confirmation.plan.model,
+        "stage": confirmation.stage,
+        "missing": [run.id for run in confirmation.missing],
+        "most_missing": confirmation.most_missing,
+        "candidates": [
+            {
+                "config_id": one.chosen.config_id,
+                "chosen_accuracy": one.chosen.chosen_accuracy,
+                "seeds": [run.config.seed for run in one.replicates],
+                "mean": one.mean,
+                "interval": [one.interval.low, one.interval.high] if one.interval else None,
+                "probability_of_best": one.probability,
+                "verdict": one.verdict,
+                "dropped_after": one.dropped.seeds if one.dropped else None,
+            }
+            for one in confirmation.candidates
+        ],
+        "winner": winner.as_json() if winner else None,
+    }
