@@ -18,9 +18,6 @@ from src.tracking import MODES
 if TYPE_CHECKING:
     from src.run import Outcome
 
-DEFAULT_RETRIES = 2
-"""Of commands that train sets."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:

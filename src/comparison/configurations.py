@@ -9,7 +9,7 @@ from typing import Any
 from src.common.errors import UserError
 from src.config import SYNTHETIC, RunConfig, from_mapping
 from src.faults.failure_classes import FailureClass, recorded_class
-from src.runs.run_folder import RunFolder, all_runs
+from src.runs.run_folder import DEFAULT_RETRIES, RunFolder, all_runs
 from src.runs.snapshot import Snapshot, State
 
 VALIDATION, TEST = "best_val_accuracy", "test_accuracy_best_val_acc"
@@ -72,7 +72,7 @@ class Configuration:
 
 
 def read_configurations(
-    runs_dir: Path, model: str = "*", retries: int | None = None
+    runs_dir: Path, model: str = "*", retries: int = DEFAULT_RETRIES
 ) -> dict[str, Configuration]:
     """Every configuration under `runs_dir`, or those of an architecture, by id.
 
@@ -90,7 +90,7 @@ def read_configurations(
     }
 
 
-def _replicates(runs_dir: Path, model: str, retries: int | None) -> Iterator[Replicate]:
+def _replicates(runs_dir: Path, model: str, retries: int) -> Iterator[Replicate]:
     for folder in all_runs(runs_dir, model):
         try:
             config = from_mapping(folder.config() or {}, str(folder.path))

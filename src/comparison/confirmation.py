@@ -255,7 +255,7 @@ class Confirmation:
         return pooled_spread(groups)
 
     @property
-    def flattery(self) -> float | None:
+    def selection_bias(self) -> float | None:
         """How much the choice flattered the winner: its accuracy when chosen less its mean since.
 
         By the final seeds, or by the fresh ones if there are none. None without a winner.

@@ -97,6 +97,9 @@ COMMANDS = {
     "importance": _for_table("a chart of how much each setting matters", commands.importance),
     "parallel": _for_table("a chart of all runs across their settings", commands.parallel),
     "scatter": _for_table("a chart of their validation and test accuracies", commands.scatter),
+    "confirmed": _for_table(
+        "a chart of each shortlist with fresh seeds, and its winner", commands.confirmed
+    ),
     "tables": _for_table(
         "the tables behind all these, as CSV, Markdown and LaTeX", commands.tables
     ),

@@ -111,6 +111,16 @@ def scatter(options: TableOptions) -> ExitStatus:
     return _save([("scatter", scatter.figure(load_report(options)))], options)
 
 
+def confirmed(options: TableOptions) -> ExitStatus:
+    """A chart of each architecture's shortlist with fresh seeds, and its winner."""
+    from src.report.charts import shortlist
+
+    report = load_report(options)
+    if not report.confirmations:
+        raise UserError("nothing was confirmed: see python -m src.sweep confirm")
+    return _save(shortlist.figures(report), options)
+
+
 def tables(options: TableOptions) -> ExitStatus:
     """The tables behind the charts as CSV, Markdown and LaTeX in <out>/tables."""
     from src.report import export_tables
@@ -144,6 +154,7 @@ def _write_everything(report: ReportData, options: TableOptions, sets: "Sets | N
         pairs,
         parallel_coordinates,
         scatter,
+        shortlist,
         top_k,
     )
     from src.report.charts.figure import save_all
@@ -157,6 +168,7 @@ def _write_everything(report: ReportData, options: TableOptions, sets: "Sets | N
         *save_all([("importance", importance.figure(report))], out),
         *save_all([("parallel", parallel_coordinates.figure(report))], out),
         *save_all([("scatter", scatter.figure(report))], out),
+        *save_all(shortlist.figures(report), out),
         *export_tables.write_tables(report, out / "tables"),
         *text_summary.write(report, out),
         _write_page(report, options, sets),

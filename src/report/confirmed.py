@@ -1,6 +1,6 @@
 """What is reported of a confirmed winner: its accuracies, with intervals that hold."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class ConfirmedWinner:
     not_told_apart: tuple[Candidate, ...]
     """The other configurations that may be the best."""
     candidates: int
-    flattery: float
+    selection_bias: float
     """Its validation accuracy when chosen less its mean since."""
     runs: tuple[Replicate, ...]
     """From which its accuracy is reported."""
@@ -46,18 +46,20 @@ class ConfirmedWinner:
     """Whether it is known which images each run was right on."""
     final_diverged: int
     """Final seeds that have diverged."""
+    labels: Mapping[str, str]
+    """What is different in each shortlisted configuration, in words, by config_id."""
 
     def sentences(self) -> Iterator[str]:
         """Its test accuracy and how much the choice flattered it; which others may be the best."""
         seeds = f"{len(self.runs)} {'final' if self.is_final else 'fresh'} seeds"
         bounds = f" ({self.test.low:.2%} to {self.test.high:.2%})" if self.test else ""
         basis = "" if self.is_final else ", simultaneous over the shortlist"
-        moved = "higher" if self.flattery >= 0 else "lower"
+        moved = "higher" if self.selection_bias >= 0 else "lower"
         diverged = f" {self.final_diverged} final seeds diverged." if self.final_diverged else ""
         yield (
-            f"The winner, {self.best.chosen.config_id}, reaches {self.test_mean:.2%}{bounds} on "
+            f"The winner, {self._named(self.best)}, reaches {self.test_mean:.2%}{bounds} on "
             f"the test images over {seeds}{basis}; when it was chosen, its validation accuracy was "
-            f"{100 * abs(self.flattery):.2f} points {moved} than it is since.{diverged}"
+            f"{100 * abs(self.selection_bias):.2f} points {moved} than it is since.{diverged}"
         )
         yield self._about_others()
 
@@ -67,9 +69,12 @@ class ConfirmedWinner:
         if not self.not_told_apart:
             return f"{probability}; all others are behind it beyond doubt."
         names = ", ".join(
-            f"{one.chosen.config_id} ({one.probability:.0%})" for one in self.not_told_apart
+            f"{self._named(one)} with {one.probability:.0%}" for one in self.not_told_apart
         )
         return f"{probability}; not told apart from it: {names}."
+
+    def _named(self, one: Candidate) -> str:
+        return f"{self.labels[one.chosen.config_id]} ({one.chosen.config_id})"
 
     def as_json(self) -> dict[str, Any]:
         """Its numbers for programs."""
@@ -77,7 +82,7 @@ class ConfirmedWinner:
             "config_id": self.best.chosen.config_id,
             "probability_of_best": self.best.probability,
             "not_told_apart": [one.chosen.config_id for one in self.not_told_apart],
-            "flattery": self.flattery,
+            "selection_bias": self.selection_bias,
             "seeds": [run.config.seed for run in self.runs],
             "seeds_are_final": self.is_final,
             "validation": _as_json(self.validation),
@@ -92,7 +97,7 @@ def _as_json(interval: Interval | None) -> list[float] | None:
 
 def confirmed_winner(confirmation: Confirmation) -> ConfirmedWinner | None:
     """The winner, once nothing is missing. Returns None before."""
-    if confirmation.stage != Stage.CONFIRMED or confirmation.flattery is None:
+    if confirmation.stage != Stage.CONFIRMED or confirmation.selection_bias is None:
         return None
     candidates = confirmation.candidates
     best = next(one for one in candidates if one.verdict == Verdict.BEST)
@@ -107,7 +112,7 @@ def confirmed_winner(confirmation: Confirmation) -> ConfirmedWinner | None:
         best=best,
         not_told_apart=tuple(one for one in candidates if one.verdict == Verdict.MAY_BE_BEST),
         candidates=len(candidates),
-        flattery=confirmation.flattery,
+        selection_bias=confirmation.selection_bias,
         runs=runs,
         is_final=bool(final),
         validation=confirmation.final_interval() if final else best.interval,
@@ -115,6 +120,12 @@ def confirmed_winner(confirmation: Confirmation) -> ConfirmedWinner | None:
         test_mean=sum(accuracies) / len(accuracies),
         knows_images=knows_images,
         final_diverged=confirmation.final_diverged,
+        labels={
+            one.chosen.config_id: label.replace("\N{NO-BREAK SPACE}", " ")
+            for one, label in zip(
+                candidates, config_labels([one.chosen.config for one in candidates]), strict=True
+            )
+        },
     )
 
 
@@ -140,6 +151,15 @@ def _image_error(runs: Sequence[Replicate], accuracies: Sequence[float]) -> tupl
 
 def config_labels(configs: Sequence[RunConfig]) -> list[str]:
     """What is different in each of these runs, in words; their seeds do not count."""
+    return _described(configs)[1]
+
+
+def shared_settings(configs: Sequence[RunConfig]) -> str:
+    """What these runs have in common, in words."""
+    return _described(configs)[0].replace("\N{NO-BREAK SPACE}", " ")
+
+
+def _described(configs: Sequence[RunConfig]) -> tuple[str, list[str]]:
     given = [config.given() for config in configs]
     names = [name for name in dict.fromkeys(n for one in given for n in one) if name != "seed"]
     further = {name: getattr(RunConfig, name) for name in names if name not in _IN_TABLE}
@@ -150,7 +170,7 @@ def config_labels(configs: Sequence[RunConfig]) -> list[str]:
         }
         for config in configs
     ]
-    return describe_runs(rows, further)[1]
+    return describe_runs(rows, further)
 
 
 _IN_TABLE = {

@@ -1,16 +1,19 @@
 """The numbers of the charts as tables, written as CSV, Markdown and LaTeX."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from src.common import files
+from src.comparison.confirmation import Confirmation
 from src.report.charts.importance import Importance, importances
 from src.report.charts.main_effects import MainEffect, effects_by_model
 from src.report.charts.overall import best_runs
 from src.report.charts.top_k import RankedRun, rankings
+from src.report.confirmed import confirmed_winner
 from src.report.replicates import DEVIATION
 from src.report.report_data import ReportData
 from src.report.settings import HYPERPARAMETERS
@@ -26,6 +29,7 @@ def write_tables(report: ReportData, folder: Path) -> list[Path]:
         "overall": ranked_runs_table(overall, column).drop(columns="rank"),
         "effects": effects_table(effects_by_model(report), column),
         "importance": importance_table(importances(report)),
+        "confirmed": confirmed_table(report.confirmations),
     }
     return write(tables, folder)
 
@@ -77,6 +81,36 @@ def effects_table(effects: Mapping[str, Sequence[MainEffect]], column: str) -> p
             )
         ]
     )
+
+
+def confirmed_table(confirmations: Iterable[Confirmation]) -> pd.DataFrame:
+    """Shortlisted configurations with fresh seeds; the winner's row also has its test accuracy."""
+    return pd.DataFrame([row for one in confirmations for row in _confirmed_rows(one)])
+
+
+def _confirmed_rows(confirmation: Confirmation) -> Iterator[dict[str, Any]]:
+    winner = confirmed_winner(confirmation)
+    for one in confirmation.candidates:
+        config, interval = one.chosen.config, one.interval
+        is_winner = winner is not None and one is winner.best
+        test = winner.test if winner and is_winner else None
+        yield {
+            "model": config.model_type,
+            "config_id": one.chosen.config_id,
+            "augmentation": config.data_augmentation,
+            **{name: getattr(config, name) for name in HYPERPARAMETERS if name != "augmentation"},
+            "accuracy_when_chosen": one.chosen.chosen_accuracy,
+            "seeds": len(one.replicates),
+            "mean_accuracy": one.mean,
+            "low_95": interval.low if interval else None,
+            "high_95": interval.high if interval else None,
+            "probability_of_best": one.probability,
+            "verdict": str(one.verdict),
+            "test_accuracy": winner.test_mean if winner and is_winner else None,
+            "test_low_95": test.low if test else None,
+            "test_high_95": test.high if test else None,
+            "selection_bias": winner.selection_bias if winner and is_winner else None,
+        }
 
 
 def importance_table(estimates: Iterable[Importance]) -> pd.DataFrame:
@@ -139,6 +173,7 @@ def _latex(table: pd.DataFrame) -> str:
     return styler.to_latex(hrules=True, column_format=alignment)
 
 
+_SHARES = ("share", "seed_deviation", "probability_of_best", "selection_bias")
 _FORMATS: dict[str, Callable[[pd.DataFrame], str]] = {
     "csv": _csv,
     "md": _markdown,
@@ -166,4 +201,4 @@ def _formatted(value: float, number_format: str) -> str:
 
 
 def _is_share(name: str) -> bool:
-    return is_share(name) or name in ("low_95", "high_95", "share", "seed_deviation")
+    return is_share(name) or name.endswith("_95") or name in _SHARES

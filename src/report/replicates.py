@@ -69,7 +69,9 @@ def _keys(rows: pd.DataFrame) -> "pd.Series[Any]":
     Cells that share a training are different rows, as everywhere in the table.
     """
     ids = _config_ids(rows)
-    cells = ids.astype(str).str.cat([rows[name].astype(str) for name in HYPERPARAMETERS], "|")
+    cells = ids.astype(str)
+    for name in HYPERPARAMETERS:
+        cells = cells + "|" + rows[name].astype(str)
     seed = rows["seed"] if "seed" in rows else pd.Series(0, index=rows.index)
     copy = cells.groupby([cells, seed]).cumcount()
     return (cells + "|" + copy.astype(str)).where(ids.notna())
@@ -78,9 +80,9 @@ def _keys(rows: pd.DataFrame) -> "pd.Series[Any]":
 def _mean_row(members: pd.DataFrame) -> "pd.Series[float]":
     """The row of a configuration: the mean of every number, at the place of its first run."""
     row = members.iloc[0].copy()
-    for name in members.select_dtypes("number"):
+    for name in map(str, members.select_dtypes("number")):
         if members[name].nunique(dropna=False) > 1:
-            row[name] = members[name].mean()
+            row[name] = float(members[name].mean())
     accuracies = members[TEST_ACCURACY].tolist()
     images = min(number_of_test_images(one) for one in records(members))
     spread = pooled_spread([accuracies])

@@ -10,12 +10,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from src.common.errors import UserError
 from src.common.paths import CSV_FILE, REPORT_DIR, RUNS_DIR, shown
 from src.common.progress import ShowProgress, show_progress, silent
+from src.comparison.configurations import read_configurations
+from src.comparison.confirmation import Confirmation
+from src.comparison.confirmation_plan import read_plans
 from src.report import replicates, table
+from src.report.run_analysis import predictions
 from src.report.run_analysis.run_selection import SelectedRun, runs_by_id
 from src.report.settings import add_settings
 from src.report.table import MODEL, TEST_IMAGES
@@ -77,6 +83,35 @@ class ReportData:
         if self.each_run:
             return self.runs_with_settings
         return replicates.configurations(self.runs_with_settings)
+
+    @cached_property
+    def confirmations(self) -> list[Confirmation]:
+        """The confirmations of the architectures that are shown. Empty without run folders.
+
+        Raises UserError if one cannot be read.
+        """
+        plans = read_plans(self.runs_dir) if self.runs_dir else {}
+        shown_plans = [plan for model, plan in plans.items() if model in self.models]
+        if not shown_plans or self.runs_dir is None:
+            return []
+        configurations = read_configurations(self.runs_dir)
+        return [Confirmation(plan, configurations) for plan in shown_plans]
+
+    def right_images(self, run_id: str | None) -> npt.NDArray[np.bool_] | None:
+        """On which test images a run was right. Returns None without its predictions."""
+        if run_id not in self.folders:
+            return None
+        if run_id not in self._right_images:
+            try:
+                read = predictions.read(self.folders[run_id].folder, features=False)
+                self._right_images[run_id] = read.is_correct
+            except UserError:
+                self._right_images[run_id] = None
+        return self._right_images[run_id]
+
+    @cached_property
+    def _right_images(self) -> dict[str, npt.NDArray[np.bool_] | None]:
+        return {}
 
     @cached_property
     def shown_runs(self) -> pd.DataFrame:

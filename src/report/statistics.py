@@ -1,14 +1,19 @@
 """Confidence intervals of accuracies and of differences between runs; runs to compare."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from src.report.settings import settings_of, varied_factors
 from src.report.table import MODEL, TEST_IMAGES, drop_aliases, is_pruned
 
+Booleans = npt.NDArray[np.bool_]
+
+_SIGNIFICANCE = 0.05
 _FEWEST_PAIRS = 2  # one pair does not show how much pairs vary
 
 
@@ -19,6 +24,8 @@ class AccuracyEstimate:
     accuracy: float
     low: float
     high: float
+    is_right: Booleans | None = field(default=None, compare=False, repr=False)
+    """(images,): on which test images the run was right. None: not known, or of several runs."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +57,8 @@ def _wilson_interval(correct: int, images: int) -> tuple[float, float]:
 def newcombe_interval(better: AccuracyEstimate, other: AccuracyEstimate) -> tuple[float, float]:
     """95 % interval of the difference of two accuracies, from their Wilson intervals.
 
-    Newcombe's method 10 (1998), for independent samples. Both runs saw the same images, which it
-    does not use, so that it is conservative. Variation between seeds is not included.
+    Newcombe's method 10 (1998), for independent samples. Of two runs that saw the same images it
+    is conservative. Variation between seeds is included as far as it is in the given intervals.
     """
     difference = better.accuracy - other.accuracy
     down = math.hypot(better.accuracy - better.low, other.high - other.accuracy)
@@ -59,8 +66,28 @@ def newcombe_interval(better: AccuracyEstimate, other: AccuracyEstimate) -> tupl
     return difference - down, difference + up
 
 
+def mcnemar_p_value(first: Booleans, second: Booleans) -> float:
+    """Probability of as different a number of right images, if both runs are equally accurate.
+
+    McNemar's exact test, over the images on which one of the two runs was right and not the other.
+    """
+    from scipy.stats import binomtest
+
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    if only_first + only_second == 0:
+        return 1.0
+    return float(binomtest(only_first, only_first + only_second).pvalue)
+
+
 def is_within_noise(first: AccuracyEstimate, second: AccuracyEstimate) -> bool:
-    """Whether Newcombe's interval of the difference of two accuracies includes zero."""
+    """Whether two accuracies may be equal, at 5 %.
+
+    McNemar's test where it is known which images each of two runs was right on; else whether
+    Newcombe's interval of the difference includes zero.
+    """
+    right, other = first.is_right, second.is_right
+    if right is not None and other is not None and right.shape == other.shape:
+        return mcnemar_p_value(right, other) >= _SIGNIFICANCE
     low, high = newcombe_interval(first, second)
     return low <= 0 <= high
 

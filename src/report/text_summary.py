@@ -8,7 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from src.common import files
+from src.comparison.confirmation import Confirmation
 from src.report.charts.top_k import RankedRun, TopK, rankings
+from src.report.confirmed import confirmed_winner, shared_settings
 from src.report.report_data import ReportData
 from src.report.settings import Setting, describe_runs, varied_factors
 from src.report.statistics import is_within_noise, paired_difference
@@ -32,7 +34,8 @@ class SharedLevel:
     setting: Setting
     label: str
     chance: float
-    """Probability that as many runs drawn at random all have one level of the setting."""
+    """Probability that as many runs drawn at random all have one level of the setting, corrected
+    for the number of settings that were looked at (Bonferroni)."""
 
     def __str__(self) -> str:
         return f"{self.setting.title} {self.label}"
@@ -41,7 +44,21 @@ class SharedLevel:
 @lru_cache(maxsize=1)  # the page and the file of a report show them
 def sentences_by_model(report: ReportData) -> Mapping[str, Sequence[str]]:
     """The sentences about each architecture of a report that has ranked runs."""
-    return {top.model: sentences(report.configurations, top) for top in rankings(report)}
+    confirmed = {one.plan.model: list(_about_confirmation(one)) for one in report.confirmations}
+    return {
+        top.model: [*confirmed.get(top.model, ()), *sentences(report.configurations, top)]
+        for top in rankings(report)
+    }
+
+
+def _about_confirmation(confirmation: Confirmation) -> Iterator[str]:
+    """How the winner was confirmed, or how far that has come."""
+    if winner := confirmed_winner(confirmation):
+        yield f"Confirmed with fresh seeds: {shared_settings([winner.best.chosen.config])}."
+        yield from winner.sentences()
+    elif confirmation.missing:
+        missing = len(confirmation.missing)
+        yield f"The shortlist is being confirmed: {missing} trainings with fresh seeds are missing."
 
 
 def markdown(report: ReportData) -> str:
@@ -50,8 +67,8 @@ def markdown(report: ReportData) -> str:
     for model, lines in sentences_by_model(report).items():
         parts.append(f"## {model}\n\n" + "\n".join(f"- {line}" for line in lines) + "\n")
     parts.append(
-        "Intervals are 95 %. Each run is one seed: how much seeds differ is not in the intervals "
-        "of single runs.\n"
+        f"Intervals are 95 %. {report.seeds_note(report.runs)} How much seeds differ is not in the "
+        "intervals of single runs.\n"
     )
     return "\n".join(parts)
 
@@ -90,14 +107,16 @@ def shared_levels(rows: pd.DataFrame, best: pd.DataFrame) -> Iterator[SharedLeve
     """
     from scipy import stats
 
-    for setting in varied_factors(rows):
+    looked_at = varied_factors(rows)
+    for setting in looked_at:
         codes, codes_of_best = setting.codes(rows), set(setting.codes(best))
         if len(codes_of_best) == 1:
             chance = sum(
                 float(stats.hypergeom.pmf(len(best), len(rows), codes.count(code), len(best)))
                 for code in range(len(setting.levels))
             )
-            yield SharedLevel(setting, setting.labels[codes_of_best.pop()], chance)
+            corrected = min(1.0, chance * len(looked_at))
+            yield SharedLevel(setting, setting.labels[codes_of_best.pop()], corrected)
 
 
 def _about_best(run: RankedRun, column: str, count: int) -> str:
@@ -136,7 +155,10 @@ def _about_shared_levels(rows: pd.DataFrame, runs: Sequence[RankedRun]) -> Itera
     likely = [level for level in shared if level.chance >= _SIGNIFICANCE]
     if unlikely:
         levels = ", ".join(f"{level} (chance {level.chance:.1%})" for level in unlikely)
-        yield f"All {len(runs)} of them have in common, and chance would seldom do it: {levels}."
+        yield (
+            f"All {len(runs)} of them have in common, and chance would seldom do it, corrected for "
+            f"the number of settings looked at: {levels}."
+        )
     if likely:
         levels = ", ".join(f"{level} (chance {level.chance:.0%})" for level in likely)
         yield f"They {'also ' if unlikely else ''}share what may be chance: {levels}."

@@ -11,7 +11,11 @@ from src.config import RunConfig
 from src.runs import leases, snapshot
 from src.runs.snapshot import Snapshot, State
 
-__all__ = ["RunFolder", "State", "all_runs"]
+__all__ = ["DEFAULT_RETRIES", "RunFolder", "State", "all_runs"]
+
+
+DEFAULT_RETRIES = 2
+"""Attempts of a failed run after its first, of commands that train sets."""
 
 
 class RunFolder:

@@ -48,12 +48,14 @@ def _cost(confirmation: Confirmation) -> Iterator[str]:
     mean = confirmation.seconds_per_run
     text = f"{missing} trainings are missing now, {most} at most until the end"
     if mean:
-        text += f": {missing * mean / 3600:,.1f} and {most * mean / 3600:,.1f} device hours"
+        text += f": {_duration(missing * mean)} and {_duration(most * mean)} of device time"
         text += f" ({_duration(mean)} each, as measured)"
     yield f"{text}."
 
 
 def _duration(seconds: float) -> str:
+    if seconds >= 7200:
+        return f"{seconds / 3600:,.1f} hours"
     return f"{seconds / 60:,.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
 
 

@@ -36,8 +36,8 @@ def test_summary_makes_no_unsupported_claims() -> None:
 def test_shared_settings_of_best_runs_have_chance_probability() -> None:
     runs = table_of_grid(lambda rate, schedule, augmented: 0.5 + (rate == 0.01) * 0.2 + rate / 100)
     text = summary_of(runs, 4)
-    # of 12 runs 4 have each of the three rates: 3 / C(12, 4)
-    assert "chance would seldom do it: learning rate 0.01 (chance 0.6%)" in text
+    # of 12 runs 4 have each of the three rates: 3 / C(12, 4), times the three settings that vary
+    assert "settings looked at: learning rate 0.01 (chance 1.8%)" in text
     assert "scheduler" not in text.partition("chance would seldom")[2]
     with_rare_value = summary_of(runs.assign(scheduler=["step"] * 11 + ["cosine"]), 4)
     assert "They also share what may be chance: scheduler step" in with_rare_value

@@ -92,7 +92,7 @@ def test_fresh_seeds_then_final_seeds_of_the_winner(confirm: Confirm, tmp_path: 
     assert winner["test_accuracy"] == pytest.approx(mean)
     assert winner["test"][0] < mean < winner["test"][1]
     validation = sum(result["best_val_accuracy"] for result in results) / 4
-    assert winner["flattery"] == pytest.approx(TRUTH[0.1] - validation)
+    assert winner["selection_bias"] == pytest.approx(TRUTH[0.1] - validation)
     verdicts = [one["verdict"] for one in state["candidates"]]
     assert verdicts == ["best", "behind", "behind"]
     assert state["candidates"][0]["probability_of_best"] > 0.95
@@ -203,7 +203,7 @@ def test_costs_and_prospects_are_said_beforehand(
     assert main(["confirm", "--runs", str(tmp_path), "-k", "2"]) == ExitStatus.DONE
     text = " ".join(capsys.readouterr().out.split())
     assert (
-        "10 trainings are missing now, 15 at most until the end: 5.0 and 7.5 device hours" in text
+        "10 trainings are missing now, 15 at most until the end: 5.0 hours and 7.5 hours of" in text
     )
     assert "the first led the second by 1.00 points. The spread of seeds is not known yet" in text
     assert "with 5 seeds a lead of" in text

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -21,6 +21,7 @@ from src.report.table import (
     MODEL,
     PER_CLASS_ACCURACY,
     TEST_ACCURACY,
+    cell_text,
     column_label,
     drop_aliases,
     number_of_test_images,
@@ -57,6 +58,11 @@ class TopK:
     candidates: int
     """Trainings of the architecture in the table."""
     rank_column: str
+
+    @property
+    def noun(self) -> str:
+        """What is ranked, in words."""
+        return "configurations" if any(run.seeds > 1 for run in self.runs) else "runs"
 
 
 def top_k(table: pd.DataFrame, model: str, k: int, column: str) -> TopK:
@@ -96,7 +102,13 @@ def rankings(report: ReportData) -> Iterator[TopK]:
     for model in report.models:
         top = top_k(report.configurations, model, report.k, report.rank_column)
         if top.runs:
-            yield top
+            yield replace(top, runs=[_with_right_images(run, report) for run in top.runs])
+
+
+def _with_right_images(run: RankedRun, report: ReportData) -> RankedRun:
+    """The run, with on which images it was right if it is a single one."""
+    run_id = cell_text(run.row.get("run_id"))
+    return replace(run, is_right=report.right_images(run_id)) if run.seeds == 1 else run
 
 
 def figures(report: ReportData) -> Iterator[tuple[str, Figure]]:
@@ -107,7 +119,7 @@ def figures(report: ReportData) -> Iterator[tuple[str, Figure]]:
 
 def draw(top: TopK, note: str) -> Figure:
     """The chart of an architecture. note: the footnote."""
-    title = f"{top.model}: the {len(top.runs)} best of {top.candidates} runs"
+    title = f"{top.model}: the {len(top.runs)} best of {top.candidates} {top.noun}"
     subtitle = f"ranked by {column_label(top.rank_column)}"
     if top.shared and len(top.runs) > 1:
         subtitle += f"; all of them: {top.shared}"

@@ -170,6 +170,7 @@ def top_k_view(top: TopK) -> dict[str, Any]:
     return {
         "model": top.model,
         "runs": top.candidates,
+        "noun": top.noun,
         "shared": _one_line(top.shared),
         "bars": runs,
         "scale": axis_limits(runs),

@@ -14,6 +14,7 @@ from src.report import reproduce_command, table
 from src.report.charts.importance import Importance, importances
 from src.report.charts.overall import best_of_each
 from src.report.charts.top_k import rankings
+from src.report.page.confirmed_view import confirmed_view, several_seeds_view
 from src.report.page.run_details import (
     SpriteSheet,
     embedding,
@@ -68,7 +69,7 @@ def page_data(
     best, images = _best_rows(report), SpriteSheet()
     details = _details(report, columns["key"], show_progress)
     left_out = _add_images(details, folders, best, images, show_progress)
-    overall = best_of_each_view(best_of_each(runs, report.rank_column))
+    overall = best_of_each_view(best_of_each(report.configurations, report.rank_column))
     core = {
         "title": "Sweep on CIFAR-10",
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
@@ -86,6 +87,8 @@ def page_data(
             for top in rankings(report)
         ],
         "overall": overall,
+        "confirmed": [confirmed_view(one) for one in report.confirmations],
+        "several_seeds": several_seeds_view(report, columns["key"]),
         "overall_scale": axis_limits(overall),
         "standing": _state_view((state or state_of_table(report.runs)).sorted_by(models)),
         "chosen": [columns["key"][int(rows.index[0])] for rows in best.values() if len(rows)],

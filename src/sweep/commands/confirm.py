@@ -17,7 +17,6 @@ from src.sweep import confirmation_output, sets
 from src.sweep.command_options import add_runs_option
 from src.sweep.commands import submit
 from src.sweep.launch import submit_options
-from src.train import DEFAULT_RETRIES
 
 _SUBMIT = "--submit"
 _SEEDS = 5
@@ -104,7 +103,7 @@ def _confirmations(parsed: Namespace) -> list[Confirmation]:
     """The state of each architecture's confirmation, planned or extended as asked for."""
     if parsed.margin and not parsed.race:
         raise UserError("--margin: it ends a race; expected --race beside it")
-    configurations = read_configurations(parsed.runs, retries=DEFAULT_RETRIES)
+    configurations = read_configurations(parsed.runs)
     _check_data(parsed.runs, configurations.values())
     by_model = _finished_by_model(configurations, parsed)
     found = [_planned(parsed, model, of_model) for model, of_model in by_model.items()]

@@ -8,10 +8,11 @@ from src.common.errors import ExitStatus
 from src.common.gpus import visible_gpus
 from src.common.signals import StopSignal
 from src.faults.job_restarts import WORKER
+from src.runs.run_folder import DEFAULT_RETRIES
 from src.slurm.client import this_job
 from src.sweep.command_options import add_overrides, add_sets_options, selected_configs
 from src.sweep.launch.local_workers import run_one_per_gpu
-from src.train import DEFAULT_RETRIES, TrainingOptions, add_training_options, train
+from src.train import TrainingOptions, add_training_options, train
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:

@@ -9,6 +9,7 @@ from src.cli.arguments import Parser, positive_int
 from src.common.gpus import visible_gpus
 from src.common.option_fields import did_you_mean
 from src.config import RunConfig, model_types
+from src.runs.run_folder import DEFAULT_RETRIES
 from src.sweep.command_options import (
     add_grid_option,
     add_overrides,
@@ -16,7 +17,7 @@ from src.sweep.command_options import (
     selected_configs,
 )
 from src.sweep.launch.sbatch import Resources, key_value, reader
-from src.train import DEFAULT_RETRIES, TrainingOptions, add_training_options
+from src.train import TrainingOptions, add_training_options
 
 EXECUTORS = ("slurm", "local", "inline")
 _DEFAULT_MINUTES = 1440

@@ -1,10 +1,13 @@
 """The numbers that the status of a sweep shows."""
 
+import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from src.common import files
+from src.common.paths import CONFIG
 from src.data.sizes import images_of
 from src.runs import leases
 from src.runs.snapshot import State
@@ -15,6 +18,8 @@ from src.sweep.status.failures import Failures, failures
 from src.sweep.status.run_states import SweepRun
 
 _RECENT_EPOCHS = 5
+_SEED = re.compile(rb'"seed": \d+')
+_TEST = "test_accuracy_best_val_acc"
 
 
 @dataclass(frozen=True)
@@ -27,13 +32,17 @@ class StateCounts:
 
 @dataclass(frozen=True)
 class BestRun:
-    """The best finished run of an architecture by validation accuracy. Accuracies from 0 to 1."""
+    """The best finished configuration of an architecture by validation accuracy.
+
+    Accuracies, from 0 to 1, are means over its seeds; name and id are of its best run.
+    """
 
     model: str
     name: str
     run_id: str
     val_accuracy: float
     test_accuracy: float
+    seeds: int = 1
 
 
 @dataclass(frozen=True)
@@ -125,16 +134,50 @@ def _cells_of(name: str) -> Callable[[SweepRun], int]:
 
 
 def _best(model: str, members: Iterable[SweepRun]) -> BestRun | None:
-    finished = [
-        BestRun(
-            model, name, run.run_id, accuracy, run.snapshot.result["test_accuracy_best_val_acc"]
-        )
-        for run in members
-        if run.snapshot.result
-        and isinstance(accuracy := run.snapshot.result.get("best_val_accuracy"), float)
-        and (name := run.snapshot.path.name.rpartition("-")[0])
-    ]
-    return max(finished, key=lambda run: run.val_accuracy, default=None)
+    finished = [run for run in members if _validation(run) is not None]
+    configurations = (_mean_run(model, runs) for runs in _by_configuration(finished))
+    return max(configurations, key=lambda run: run.val_accuracy, default=None)
+
+
+def _by_configuration(finished: Sequence[SweepRun]) -> Iterator[list[SweepRun]]:
+    """Runs that differ in their seed alone.
+
+    Configs are read only of runs with the same name, and compared as text: thousands are.
+    """
+    by_name: dict[str, list[SweepRun]] = {}
+    for run in finished:
+        by_name.setdefault(_name(run), []).append(run)
+    for runs in by_name.values():
+        by_id: dict[bytes, list[SweepRun]] = {}
+        for run in runs:
+            key = _settings_without_seed(run) if len(runs) > 1 else b""
+            by_id.setdefault(key, []).append(run)
+        yield from by_id.values()
+
+
+def _mean_run(model: str, runs: Sequence[SweepRun]) -> BestRun:
+    best = max(runs, key=lambda run: _validation(run) or 0.0)
+    validations = [value for run in runs if (value := _validation(run)) is not None]
+    tests = [run.snapshot.result[_TEST] for run in runs if run.snapshot.result]
+    means = sum(validations) / len(runs), sum(tests) / len(runs)
+    return BestRun(model, _name(best), best.run_id, *means, seeds=len(runs))
+
+
+def _settings_without_seed(run: SweepRun) -> bytes:
+    try:
+        return _SEED.sub(b"", files.read_bytes(run.snapshot.path / CONFIG))
+    except OSError:
+        return run.run_id.encode()
+
+
+def _name(run: SweepRun) -> str:
+    return run.snapshot.path.name.rpartition("-")[0]
+
+
+def _validation(run: SweepRun) -> float | None:
+    """The best validation accuracy of a finished run. None if it is not finished."""
+    accuracy = (run.snapshot.result or {}).get("best_val_accuracy")
+    return accuracy if isinstance(accuracy, float) else None
 
 
 def _speed(trainings: Iterable[SweepRun]) -> Throughput:

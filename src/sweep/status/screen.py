@@ -98,7 +98,8 @@ def _set_column(tallies: Mapping[str, StateCounts]) -> Table:
 def _best(runs: Sequence[BestRun]) -> Table:
     table = Table("best so far", "validation", "test", "run", box=None, padding=(0, 2, 0, 0))
     for run in runs:
-        name = Text(f"{run.name}-{run.run_id}", overflow="fold")
+        of_seeds = f" (mean of {run.seeds} seeds)" if run.seeds > 1 else ""
+        name = Text(f"{run.name}-{run.run_id}{of_seeds}", overflow="fold")
         table.add_row(run.model, f"{run.val_accuracy:.2%}", f"{run.test_accuracy:.2%}", name)
     return table
 

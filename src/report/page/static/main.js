@@ -80,9 +80,18 @@ function keepAddress() {
   });
 }
 
+/** The buttons of single seeds open their run. */
+function openSeeds() {
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("button[data-run]");
+    if (button) openRun(button.dataset.run, true);
+  });
+}
+
 function start() {
   buildTheme();
   keepAddress();
+  openSeeds();
   buildFilters();
   buildTable();
   buildChoices();
