@@ -19,6 +19,7 @@ from src.sweep.commands import submit
 from src.sweep.launch import submit_options
 
 _SUBMIT = "--submit"
+_K = 5
 _SEEDS = 5
 
 
@@ -61,7 +62,10 @@ def _parser() -> Parser:
         "--submit must come last: what follows it are flags of python -m src.sweep submit.",
     )
     parser.add_argument(
-        "-k", type=positive_int, default=5, metavar="K", help="configurations per architecture [5]"
+        "-k",
+        type=positive_int,
+        metavar="K",
+        help=f"configurations per architecture [{_K}, or all if there are fewer]",
     )
     parser.add_argument(
         "--seeds",
@@ -156,8 +160,8 @@ def _plan(
     configurations: Sequence[Configuration],
     before: ConfirmationPlan | None,
 ) -> ConfirmationPlan:
-    chosen = plans.shortlist(configurations, parsed.k, before)
-    if len(chosen) < parsed.k:
+    chosen = plans.shortlist(configurations, parsed.k or _K, before)
+    if parsed.k and len(chosen) < parsed.k:
         raise UserError(
             f"-k {parsed.k}: {model} has {len(chosen)} configurations with a finished run; "
             f"expected at most {len(chosen)}, or another --model"
