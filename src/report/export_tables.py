@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,19 @@ def effects_table(effects: Mapping[str, Sequence[MainEffect]], column: str) -> p
                 "runs": runs,
                 f"mean_{column}": mean,
                 f"best_{column}": best,
+                f"median_{column}": median,
+                **asdict(left_out),
             }
             for model, of_model in effects.items()
             for effect in of_model
-            for label, runs, mean, best in zip(
-                effect.setting.labels, effect.runs, effect.means, effect.best, strict=True
+            for label, runs, mean, best, median, left_out in zip(
+                effect.setting.labels,
+                effect.runs,
+                effect.means,
+                effect.best,
+                effect.medians,
+                effect.left_out,
+                strict=True,
             )
         ]
     )

@@ -50,6 +50,8 @@ class ReportData:
     """As `table.rank_column` takes it."""
     each_run: bool = False
     """Whether runs that differ in their seed alone are shown one by one."""
+    failed: pd.DataFrame | None = None
+    """Settings of failed runs, as `Collected.failed`. None: failures are not known."""
 
     @cached_property
     def rank_column(self) -> str:
@@ -148,6 +150,8 @@ class ReportData:
     def missing_note(self, model: str | None = None) -> str:
         """The same as a sentence."""
         missing = self.missing(model)
+        if not self.states:
+            return "Failures unknown."
         return f"Not shown: {missing}." if missing else ""
 
     def accuracy_note(self, model: str | None = None) -> str:
@@ -200,17 +204,16 @@ def load_report(options: TableOptions) -> ReportData:
 
     Raises UserError if it cannot be read, NoFinishedRun if there is nothing to aggregate.
     """
-    runs_dir = options.runs_dir
+    runs_dir, collected = options.runs_dir, None
     if options.csv is None:
         runs_dir = runs_dir or RUNS_DIR
-        states = aggregate_runs(options, CSV_FILE).states
+        collected = aggregate_runs(options, CSV_FILE)
     elif runs_dir:
-        states = collect(runs_dir, show_progress=options.show_progress).states
-    else:
-        states = {}
+        collected = collect(runs_dir, show_progress=options.show_progress)
     return ReportData(
         runs=table.read(options.csv or CSV_FILE),
-        states=states,
+        states=collected.states if collected else {},
+        failed=collected.failed if collected else None,
         runs_dir=runs_dir,
         k=options.k or TOP_K,
         model=options.model,

@@ -1,7 +1,7 @@
 """Merge run folders into one table: clean_runs.csv."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from src.config import (
     model_types,
 )
 from src.data.dataset import CLASSES
+from src.faults.failure_classes import FailureClass, recorded_class
 from src.runs.run_folder import RunFolder, all_runs
 from src.runs.snapshot import Snapshot, State
 
@@ -70,6 +71,8 @@ class Collected:
     """Number of runs left out because they are on synthetic data."""
     unreadable: list[str]
     """One line for each run folder whose config cannot be read."""
+    failed: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """A row for each cell of a failed run: its settings, and in `failure` its class."""
 
 
 def unfinished(states: Counter[State]) -> str:
@@ -98,16 +101,21 @@ def collect(
     kept = runs if synthetic and not real else real
     states: dict[str, Counter[State]] = {}
     rows: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    failed: list[dict[str, Any]] = []
     for folder, cells in show_progress(kept, "run folders read"):
         now = Snapshot(folder.path)
         result = now.result or now.pruned
         states.setdefault(cells[0].model_type, Counter())[now.state] += 1
         if result:  # complete, or pruned: see its stop_reason
             rows += [(_grid_order(cell), _row(cell, result, cells[0])) for cell in cells]
+        elif now.state == State.FAILED:
+            failure = recorded_class(folder.failure() or {})
+            failed += [_failed_row(cell, failure) for cell in cells]
     rows.sort(key=lambda row: row[0])
     columns = [*PUBLISHED_COLUMNS, *OUR_COLUMNS]
     table = pd.DataFrame([row for _, row in rows], columns=columns)
-    return Collected(table, states, len(runs) - len(kept), unreadable)
+    left_out = len(runs) - len(kept)
+    return Collected(table, states, left_out, unreadable, pd.DataFrame(failed))
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -144,6 +152,15 @@ def _row(config: RunConfig, result: dict[str, Any], first: RunConfig) -> dict[st
         },
         **{name: getattr(config, name) for name in ("seed", "num_epochs", "batch_size")},
     }
+
+
+def _failed_row(config: RunConfig, failure: FailureClass) -> dict[str, Any]:
+    """The settings of a run without a result. What it would have been computed in is not known."""
+    settings = config.as_dict()
+    for name in ("precision", "device"):
+        del settings[name]
+    model, augmented = config.model_type, config.data_augmentation
+    return {**settings, "Modelname": model, "augmentation": augmented, "failure": str(failure)}
 
 
 def _grid_order(config: RunConfig) -> tuple[Any, ...]:

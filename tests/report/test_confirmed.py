@@ -178,7 +178,8 @@ def test_chart_has_a_point_for_each_seed(report: ReportData) -> None:
     [(name, figure)] = shortlist.figures(report)
     assert name == "resnet_confirmed"
     [axes] = figure.axes
-    assert sum(len(points.get_offsets()) for points in axes.collections) == 3 * 3 + 2 * 2 + 3
+    drawn = [np.asarray(points.get_offsets()) for points in axes.collections]
+    assert sum(map(len, drawn)) == 3 * 3 + 2 * 2 + 3
 
 
 def test_table_of_confirmed_winners(report: ReportData) -> None:

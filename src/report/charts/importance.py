@@ -14,7 +14,8 @@ from src.report.charts.figure import ModelIndices, add_heading, line_color
 from src.report.report_data import ReportData
 from src.report.settings import Setting, varied_settings
 from src.report.statistics import comparable_runs
-from src.report.table import column_label
+from src.report.table import column_label, lower_is_better
+from src.report.unfinished_runs import DIVERGED, FINISHED, OUTCOME, with_unfinished
 
 TREES = 24
 """Of the random forest. Optuna's default, 64, gives the same shares within 1 or 2 %."""
@@ -33,12 +34,16 @@ class Importance:
     """Why `shares` is empty."""
 
 
-def importance(table: pd.DataFrame, model: str, column: str) -> Importance:
-    """Importance by functional ANOVA over the finished cells of an architecture.
+def importance(
+    table: pd.DataFrame, model: str, column: str, failed: pd.DataFrame | None = None
+) -> Importance:
+    """Importance by functional ANOVA over the finished and diverged cells of an architecture.
 
-    Hutter et al. 2014, in Optuna's implementation, with a fixed seed. Pruned runs do not count.
+    Hutter et al. 2014, in Optuna's implementation, with a fixed seed. Diverged runs have the worst
+    value of the finished ones; pruned and otherwise failed runs do not count. failed: as
+    `Collected.failed`; None if it is not known.
     """
-    rows = comparable_runs(table, model, column)
+    rows = _finished_and_diverged(table, model, column, failed)
     varied = varied_settings(rows)
     if len(rows) < _FEWEST_RUNS:
         return Importance(model, len(rows), {}, f"only {len(rows)} finished runs")
@@ -47,11 +52,23 @@ def importance(table: pd.DataFrame, model: str, column: str) -> Importance:
     return Importance(model, len(rows), _fanova(rows, varied, column))
 
 
+def _finished_and_diverged(
+    table: pd.DataFrame, model: str, column: str, failed: pd.DataFrame | None
+) -> pd.DataFrame:
+    finished = comparable_runs(table, model, column)
+    if failed is None or failed.empty or finished.empty:
+        return finished
+    every = with_unfinished(table, model, column, failed)
+    worst = finished[column].max() if lower_is_better(column) else finished[column].min()
+    every[column] = every[column].where(every[OUTCOME] != DIVERGED, worst)
+    return every[every[OUTCOME].isin((FINISHED, DIVERGED))]
+
+
 @lru_cache(maxsize=1)  # it takes seconds, and chart, table and page of a report show it
 def importances(report: ReportData) -> tuple[Importance, ...]:
     """The importance of each architecture's settings."""
     runs, column = report.configurations, report.rank_column
-    return tuple(importance(runs, model, column) for model in report.models)
+    return tuple(importance(runs, model, column, report.failed) for model in report.models)
 
 
 def _fanova(rows: pd.DataFrame, varied: Sequence[Setting], column: str) -> dict[str, float]:
@@ -125,6 +142,6 @@ def draw(estimated: Sequence[Importance], indices: ModelIndices, column: str, no
     )
     sns.despine(figure, left=True)
     sns.move_legend(axes, "lower right", frameon=True, title=None)
-    method = "Functional ANOVA over the finished cells of an architecture."
+    method = "Functional ANOVA over the finished and diverged cells of an architecture."
     add_heading(figure, f"What matters to the {column_label(column)}", f"{method} {note}")
     return figure

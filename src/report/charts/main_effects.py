@@ -1,8 +1,9 @@
 """Main effects: mean and best of the runs with each level of each hyperparameter."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 
 import pandas as pd
 import seaborn as sns
@@ -16,10 +17,26 @@ from src.report.report_data import ReportData
 from src.report.settings import Setting, varied_factors
 from src.report.statistics import comparable_runs
 from src.report.table import column_label, is_share, lower_is_better
+from src.report.unfinished_runs import FINISHED, OUTCOME, RANKED, with_unfinished
 
 FEWEST_RUNS = 4
 """Of an architecture. With fewer, means over runs are numbers of single runs."""
 PANELS_IN_A_ROW = 3
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Runs of a level that its mean leaves out."""
+
+    diverged: int = 0
+    pruned: int = 0
+    failed: int = 0
+    """For another reason, such as memory or a node, which says nothing about the level."""
+
+    def __str__(self) -> str:
+        """The counts that are not 0, in words."""
+        counts = asdict(self)
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
 @dataclass(frozen=True)
@@ -31,36 +48,59 @@ class MainEffect:
     """Of the column over the runs with the level. None: there is no such run."""
     best: tuple[float | None, ...]
     runs: tuple[int, ...]
+    medians: tuple[float | None, ...]
+    """Of the runs with the level, pruned ones with what they had reached and diverged ones last.
+    None: there is no such run, or it is a diverged one."""
+    left_out: tuple[LeftOut, ...]
+    """Runs that the means leave out."""
 
 
-def main_effects(table: pd.DataFrame, model: str, column: str) -> list[MainEffect]:
-    """The main effects of every varied setting. Empty if there are fewer than four runs."""
+def main_effects(
+    table: pd.DataFrame, model: str, column: str, failed: pd.DataFrame | None = None
+) -> list[MainEffect]:
+    """The main effects of every varied setting. Empty if there are fewer than four finished runs.
+
+    failed: settings of failed runs and, in `failure`, why. None: not known.
+    """
     rows = comparable_runs(table, model, column)
     if len(rows) < FEWEST_RUNS:
         return []
-    return [_main_effect(rows, column, setting) for setting in varied_factors(rows)]
+    every = with_unfinished(table, model, column, failed)
+    return [_main_effect(every, column, setting) for setting in varied_factors(every)]
 
 
-def _main_effect(rows: pd.DataFrame, column: str, setting: Setting) -> MainEffect:
-    by_level = rows[column].groupby(setting.codes(rows))
+def _main_effect(every: pd.DataFrame, column: str, setting: Setting) -> MainEffect:
+    codes, levels = pd.Series(setting.codes(every), every.index), range(len(setting.levels))
+    finished = every[OUTCOME] == FINISHED
+    by_level = every.loc[finished, column].groupby(codes[finished])
     best = by_level.min() if lower_is_better(column) else by_level.max()
-    means, sizes, levels = by_level.mean(), by_level.size(), range(len(setting.levels))
+    means, sizes = by_level.mean(), by_level.size()
+    medians = every[RANKED].groupby(codes).quantile(interpolation="lower")
     return MainEffect(
         setting=setting,
         means=tuple(_value(means, level) for level in levels),
         best=tuple(_value(best, level) for level in levels),
         runs=tuple(int(sizes.get(level, 0)) for level in levels),
+        medians=tuple(_value(medians, level) for level in levels),
+        left_out=tuple(_left_out(every.loc[codes == level, OUTCOME]) for level in levels),
     )
 
 
+def _left_out(outcomes: "pd.Series[str]") -> LeftOut:
+    counts = outcomes.value_counts()
+    return LeftOut(*(int(counts.get(field.name, 0)) for field in fields(LeftOut)))
+
+
 def _value(values: "pd.Series[float]", level: int) -> float | None:
-    return float(values[level]) if level in values else None
+    """The value of a level. None if it has none, or is that of a diverged run."""
+    value = float(values[level]) if level in values else math.nan
+    return value if math.isfinite(value) else None
 
 
 def effects_by_model(report: ReportData) -> dict[str, list[MainEffect]]:
     """The main effects of a report by architecture, without architectures that have none."""
     runs, column = report.configurations, report.rank_column
-    effects = {model: main_effects(runs, model, column) for model in report.models}
+    effects = {model: main_effects(runs, model, column, report.failed) for model in report.models}
     return {model: of_model for model, of_model in effects.items() if of_model}
 
 
@@ -69,7 +109,10 @@ def figure(report: ReportData) -> Figure | None:
     effects = effects_by_model(report)
     if not effects:
         return None
-    return draw(effects, report.model_indices, report.rank_column, report.missing_note())
+    note = left_out_note(effects, failures_known=report.failed is not None)
+    return draw(
+        effects, report.model_indices, report.rank_column, f"{note} {report.missing_note()}"
+    )
 
 
 def draw(
@@ -118,8 +161,29 @@ def _draw_panel(
             x, means, best = zip(*points, strict=True)
             axes.plot(x, means, color=color, marker=marker)
             axes.scatter(x, best, color=color, marker="_", s=140)
-    axes.set_xticks(range(len(labels)), labels)
+    axes.set_xticks(range(len(labels)), _with_counts(labels, of_setting.values()), size=9)
     axes.set(title=name.replace("_", " "), xlim=(-0.4, len(labels) - 0.6))
+
+
+def _with_counts(labels: Sequence[str], effects: Iterable[Sequence[MainEffect]]) -> list[str]:
+    """The labels of levels, below each how many runs its mean leaves out."""
+    counts = {label: Counter[str]() for label in labels}
+    for effect in (effect for of_model in effects for effect in of_model):
+        for label, left_out in zip(effect.setting.labels, effect.left_out, strict=True):
+            counts[label].update(asdict(left_out))
+    lines = {label: str(LeftOut(**of)).replace(", ", "\n") for label, of in counts.items()}
+    return [f"{label}\n{lines[label]}".strip() for label in labels]
+
+
+def left_out_note(effects: Mapping[str, Sequence[MainEffect]], *, failures_known: bool) -> str:
+    """How many runs the means leave out, in words."""
+    totals = Counter[str]()
+    for of_model in effects.values():
+        for left_out in of_model[0].left_out:  # every setting divides the same runs
+            totals.update(asdict(left_out))
+    total = str(LeftOut(**totals))
+    unknown = "" if failures_known else " Failed runs are not known."
+    return (f"Left out of the means: {total}." if total else "") + unknown
 
 
 def _legend(effects: Mapping[str, Sequence[MainEffect]], indices: ModelIndices) -> Iterator[Line2D]:

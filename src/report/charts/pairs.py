@@ -16,6 +16,7 @@ from src.report.report_data import ReportData
 from src.report.settings import Setting, varied_factors
 from src.report.statistics import comparable_runs
 from src.report.table import column_label, is_share
+from src.report.unfinished_runs import DIVERGED, FINISHED, OUTCOME, with_unfinished
 
 
 @dataclass(frozen=True)
@@ -26,29 +27,56 @@ class PairMeans:
     column_setting: Setting
     means: pd.DataFrame
     """Levels of row_setting by levels of column_setting, both as labels; NaN without runs."""
+    diverged: pd.DataFrame
+    """Numbers of diverged runs, in the same form."""
 
 
-def pair_means(table: pd.DataFrame, model: str, column: str) -> list[PairMeans]:
-    """The means for every two varied settings. Empty if there are fewer than four runs."""
-    rows = comparable_runs(table, model, column)
-    if len(rows) < FEWEST_RUNS:
+def pair_means(
+    table: pd.DataFrame, model: str, column: str, failed: pd.DataFrame | None = None
+) -> list[PairMeans]:
+    """The means for every two varied settings. Empty if there are fewer than four finished runs.
+
+    failed: as `Collected.failed`; None if it is not known.
+    """
+    if len(comparable_runs(table, model, column)) < FEWEST_RUNS:
         return []
-    return [_means(rows, column, *two) for two in combinations(varied_factors(rows), 2)]
+    every = with_unfinished(table, model, column, failed)
+    return [_means(every, column, *two) for two in combinations(varied_factors(every), 2)]
 
 
-def _means(rows: pd.DataFrame, column: str, first: Setting, second: Setting) -> PairMeans:
-    means = rows[column].groupby([first.codes(rows), second.codes(rows)]).mean().unstack()
-    means = means.reindex(index=range(len(first.levels)), columns=range(len(second.levels)))
-    means.index, means.columns = pd.Index(first.labels), pd.Index(second.labels)
-    return PairMeans(first, second, means)
+def _means(every: pd.DataFrame, column: str, first: Setting, second: Setting) -> PairMeans:
+    keys = [pd.Series(setting.codes(every), every.index) for setting in (first, second)]
+    finished, diverged = every[OUTCOME] == FINISHED, every[OUTCOME] == DIVERGED
+    means = every[column].where(finished).groupby(keys).mean().unstack()
+    counts = diverged.groupby(keys).sum().unstack()
+    tables = []
+    for cells in (means, counts):
+        full = cells.reindex(index=range(len(first.levels)), columns=range(len(second.levels)))
+        full.index, full.columns = pd.Index(first.labels), pd.Index(second.labels)
+        tables.append(full)
+    return PairMeans(first, second, tables[0], tables[1].fillna(0).astype(int))
 
 
 def figures(report: ReportData) -> Iterator[tuple[str, Figure]]:
     """File name, <model>_pairs, and chart of each architecture with two varied settings."""
     for model in report.models:
-        if pairs := pair_means(report.configurations, model, report.rank_column):
+        if pairs := pair_means(report.configurations, model, report.rank_column, report.failed):
             figure = draw(model, pairs, report.rank_column, report.missing_note(model))
             yield file_name(f"{model}_pairs"), figure
+
+
+def _annotations(pair: PairMeans, factor: float, number_format: str) -> pd.DataFrame:
+    """The text of each cell: its mean, and how many of its runs have diverged."""
+
+    def text(mean: float, diverged: int) -> str:
+        mean_text = "" if math.isnan(mean) else format(mean * factor, number_format)
+        return f"{mean_text}\n{diverged} div.".strip() if diverged else mean_text
+
+    cells = [
+        [text(float(mean), int(diverged)) for mean, diverged in zip(*rows, strict=True)]
+        for rows in zip(pair.means.to_numpy(float), pair.diverged.to_numpy(), strict=True)
+    ]
+    return pd.DataFrame(cells, pair.means.index, pair.means.columns)
 
 
 def draw(model: str, pairs: Sequence[PairMeans], column: str, note: str) -> Figure:
@@ -70,8 +98,8 @@ def draw(model: str, pairs: Sequence[PairMeans], column: str, note: str) -> Figu
             vmin=lowest,
             vmax=highest,
             cmap="viridis",
-            annot=True,
-            fmt=".1f" if share else ".3g",
+            annot=_annotations(pair, factor, ".1f" if share else ".3g"),
+            fmt="",
             annot_kws={"size": 9},
             cbar=False,
             linewidths=1,

@@ -12,6 +12,7 @@ from src.common.progress import ShowProgress, silent
 from src.data.dataset import CLASSES
 from src.report import reproduce_command, table
 from src.report.charts.importance import Importance, importances
+from src.report.charts.main_effects import effects_by_model, left_out_note
 from src.report.charts.overall import best_of_each
 from src.report.charts.top_k import rankings
 from src.report.page.confirmed_view import confirmed_view, several_seeds_view
@@ -87,6 +88,9 @@ def page_data(
             for top in rankings(report)
         ],
         "overall": overall,
+        "left_out": left_out_note(
+            effects_by_model(report), failures_known=report.failed is not None
+        ),
         "confirmed": [confirmed_view(one) for one in report.confirmations],
         "several_seeds": several_seeds_view(report, columns["key"]),
         "overall_scale": axis_limits(overall),

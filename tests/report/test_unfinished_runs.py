@@ -1,0 +1,110 @@
+"""Runs that diverged, were pruned or failed stand beside the means that leave them out."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.report import export_tables
+from src.report.charts import importance, main_effects, pairs
+from src.report.report_data import ReportData, TableOptions, load_report
+from src.report.table import TEST_ACCURACY
+from src.runs.aggregate import write_csv
+from tests.sweep import folders
+from tests.sweep.test_confirm import make, put_sweep
+
+BEST = "best_val_accuracy"
+
+
+def table_of(rates: list[float], values: list[float], **columns: object) -> pd.DataFrame:
+    fixed = {"Modelname": "cnn", "augmentation": False, "gamma": 0.9, "weight_decay": 0.1}
+    more: dict[str, object] = {"learning_rate": rates, BEST: values, "scheduler": "step", **columns}
+    return pd.DataFrame({**fixed, TEST_ACCURACY: values, **more})
+
+
+@pytest.fixture
+def sweep() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a table in which the higher rate looks better, since most of its runs diverged."""
+    finished = table_of([0.1, 0.01, 0.01, 0.01], [0.9, 0.7, 0.72, 0.74])
+    pruned = table_of([0.01], [0.3], stop_reason="pruned")
+    settings = ["Modelname", "augmentation", "gamma", "weight_decay", "learning_rate", "scheduler"]
+    failed = table_of([0.1, 0.1, 0.1, 0.001], [0.0] * 4)[settings]
+    failed["failure"] = ["non-finite loss"] * 3 + ["out of memory"]
+    return pd.concat([finished, pruned], ignore_index=True), failed
+
+
+def test_diverged_runs_rank_last_and_are_counted(
+    sweep: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
+    table, failed = sweep
+    [effect] = main_effects.main_effects(table, "cnn", BEST, failed)
+    assert effect.setting.levels == (0.001, 0.01, 0.1)
+    assert list(effect.means) == [None, pytest.approx(0.72), 0.9]  # of finished runs, as ever
+    # the median of 0.1 is that of a diverged run; 0.001 only ran out of memory: nothing is known
+    assert list(effect.medians) == [None, pytest.approx(0.70), None]
+    assert [str(one) for one in effect.left_out] == ["1 failed", "1 pruned", "3 diverged"]
+    note = main_effects.left_out_note({"cnn": [effect]}, failures_known=True)
+    assert note == "Left out of the means: 3 diverged, 1 pruned, 1 failed."
+
+
+def test_lower_losses_are_better_for_the_median_too(
+    sweep: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
+    table, failed = sweep
+    losses = table.assign(val_loss=1 - table[BEST])
+    [effect] = main_effects.main_effects(losses, "cnn", "val_loss", failed)
+    assert effect.medians[2] is None
+
+
+def test_importance_takes_diverged_runs_as_the_worst() -> None:
+    random = np.random.default_rng(1)
+    rates = [0.1, 0.01] * 12
+    values = (0.7 + 0.001 * random.standard_normal(24)).tolist()
+    schedules = ["step"] * 12 + ["cosine"] * 12
+    table = table_of(rates, values, scheduler=schedules)
+    table.loc[table["scheduler"] == "cosine", BEST] += 0.01
+    lost = table[table["learning_rate"] == 0.1].head(10)
+    left = table.drop(lost.index)
+    failed = lost.assign(failure="non-finite loss").drop(columns=[BEST, TEST_ACCURACY])
+    before = importance.importance(left, "cnn", BEST)
+    after = importance.importance(left, "cnn", BEST, failed)
+    assert (before.runs, after.runs) == (14, 24)
+    assert after.shares["learning_rate"] > before.shares["learning_rate"]
+
+
+def test_pairs_count_diverged_runs_of_each_combination(
+    sweep: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
+    table, failed = sweep
+    table.loc[0, "scheduler"] = "cosine"
+    [pair] = pairs.pair_means(table, "cnn", BEST, failed)
+    by_rate = pair.diverged if "0.1" in pair.diverged.index else pair.diverged.T
+    assert by_rate.loc["0.1"].to_dict() == {"cosine": 0, "step": 3}
+    texts = pairs._annotations(pair, 100, ".1f").to_numpy().ravel().tolist()
+    assert "3 div." in texts
+    assert "90.0" in texts
+
+
+def test_report_of_folders_knows_failures_and_a_csv_does_not(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    put_sweep(runs)
+    failure = {"kind": "NonFiniteLoss", "message": "non-finite loss"}
+    tries = [folders.attempt(60, "failed")]
+    folders.put(runs, make(1.0), tries=tries, failure=failure)
+    csv = tmp_path / "runs.csv"
+    from src.runs.aggregate import collect
+
+    complete = collect(runs).table.fillna({TEST_ACCURACY: 0.5})
+    complete["test_per_class_accuracy_best_val_acc"] = 0.5
+    write_csv(complete, csv)
+    known = load_report(TableOptions(csv=csv, runs_dir=runs, quiet=True))
+    unknown = load_report(TableOptions(csv=csv, quiet=True))
+    effects = export_tables.effects_table(main_effects.effects_by_model(known), BEST)
+    assert effects.set_index("value").loc["1", "diverged"] == 1
+    assert "Failed runs are not known." in main_effects.left_out_note(
+        main_effects.effects_by_model(unknown), failures_known=unknown.failed is not None
+    )
+    assert unknown.missing_note() == "Failures unknown."
+    assert isinstance(known, ReportData)
+    assert known.missing_note() == "Not shown: 1 failed."
