@@ -86,7 +86,7 @@ def _importance(numbers: SearchData) -> Figure:
         axes.text(share + 0.01, row, f"{share:.0%}", va="center", size=10)
     axes.set_xlim(0, min(1.1, max(shares) * 1.15))
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
-    axes.set(xlabel="share of the importance", ylabel="")
+    axes.set(xlabel="share of the variance", ylabel="")
     complete = sum(not trial.pruned for trial in numbers.trials)
     subtitle = (
         f"{numbers.what}; for being among the best of {complete} complete trials, by PED-ANOVA"

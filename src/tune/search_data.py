@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from src.report.charts.importance import fanova_shares
 from src.tune.search_space import Choice, Dimension, SearchSpace
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def collect(space: SearchSpace, study: "optuna.Study") -> SearchData:
     for trial in study.get_trials(deepcopy=False):
         pruned = trial.state.name == "PRUNED"
         if pruned or trial.state.name == "COMPLETE":
-            loss = min(trial.intermediate_values.values())
+            loss = min(trial.intermediate_values.values()) if pruned else _complete_value(trial)
             places = [place(d, trial.params[name]) for name, d in space.dimensions.items()]
             ended.append(Trial(trial.number, loss, pruned, tuple(places)))
     failed = [t.number for t in study.get_trials(deepcopy=False) if t.state.name == "FAIL"]
@@ -78,16 +79,19 @@ def collect(space: SearchSpace, study: "optuna.Study") -> SearchData:
     )
 
 
+def _complete_value(trial: "optuna.trial.FrozenTrial") -> float:
+    """The objective of a complete trial."""
+    assert trial.value is not None
+    return trial.value
+
+
 def importances(study: "optuna.Study") -> dict[str, float] | None:
-    """How much each setting matters for being among the best trials, by PED-ANOVA.
+    """How much of the variance between complete trials each setting explains, as in the report.
 
-    Watanabe et al. 2023, https://arxiv.org/abs/2304.10255, over complete trials. Returns None if
-    there are fewer than two, or all are equally good.
+    Returns None if there are fewer than two, or all are equally good.
     """
-    from optuna.importance import get_param_importances
-
     values = {t.value for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"}
-    return get_param_importances(study) if len(values) >= _ENOUGH else None
+    return fanova_shares(study) if len(values) >= _ENOUGH else None
 
 
 def place(dimension: Dimension, value: object) -> float:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,8 @@ class SearchSpace:
     stem: str
     base: RunConfig
     dimensions: Mapping[str, Dimension]
+    further_seeds: tuple[int, ...] = ()
+    """Seeds of a trial beside that of `base`: it is judged by the mean over all of them."""
 
     @property
     def name(self) -> str:
@@ -73,6 +75,8 @@ class SearchSpace:
         given = self.base.given().items()
         fixed = {name: value for name, value in given if name not in self.dimensions}
         varied = {name: asdict(dimension) for name, dimension in self.dimensions.items()}
+        if self.further_seeds:
+            fixed["seed"] = [self.base.seed, *self.further_seeds]
         text = json.dumps({"dataset": self.base.dataset, **fixed, SEARCH: varied}, sort_keys=True)
         return f"{self.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -83,6 +87,10 @@ class SearchSpace:
     def suggest(self, trial: "optuna.Trial") -> RunConfig:
         """The run of a trial. Asking a trial again gives the same values."""
         return self.config({name: d.suggest(trial, name) for name, d in self.dimensions.items()})
+
+    def replicates(self, config: RunConfig) -> list[RunConfig]:
+        """The same run with each of the further seeds."""
+        return [replace(config, seed=seed) for seed in self.further_seeds]
 
 
 def read(path: Path, flags: Mapping[str, object]) -> SearchSpace:
@@ -105,13 +113,32 @@ def read(path: Path, flags: Mapping[str, object]) -> SearchSpace:
             raise UserError(
                 f"--{name}: {path} searches it; leave out the flag, or take it from there"
             )
+    seeds = _take_seeds(file, flags, str(path))
     from_mapping(file, str(path))  # errors in the file should name the file
     first = {name: dimension.examples[0] for name, dimension in dimensions.items()}
     base = from_mapping({**file, **flags, **first}, "flags")
-    space = SearchSpace(path.stem, base, dimensions)
+    space = SearchSpace(path.stem, base, dimensions, seeds)
     _require_effect(space, source)
     _require_models(space)
     return space
+
+
+def _take_seeds(
+    file: dict[str, object], flags: Mapping[str, object], source: str
+) -> tuple[int, ...]:
+    """Replace a list of seeds by its first one; returns the others. A flag replaces the list.
+
+    Raises UserError if one is no seed, or is given twice.
+    """
+    given = file.get("seed")
+    if not isinstance(given, list):
+        return ()
+    try:
+        first, *others = _choice("seed", given or [None]).values
+    except InvalidValue as error:
+        raise UserError(f"{source}: {error}") from None
+    file["seed"] = first
+    return () if "seed" in flags else tuple(others)
 
 
 def _dimension(source: str, name: str, given: object) -> Dimension:

@@ -1,14 +1,16 @@
 """A search: an Optuna study whose trials are ordinary runs, shared by any number of workers."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from src.common import paths
 from src.common.errors import Stopped
+from src.config import RunConfig
 from src.data import Dataset
 from src.run import Outcome, RunOptions, Tracking, run
 from src.runs import leases
@@ -36,9 +38,9 @@ class _LeasedTrial:
 class TrialStudy:
     """The study of a search space, kept in <runs>/searches: its journal, and leases of its trials.
 
-    The objective is the lowest validation loss of a run. The values of trial n depend on n, the
-    seed of the space and the trials before it: no two workers draw the same trial, and an
-    interrupted search continues as if it had not been interrupted.
+    The objective is the lowest validation loss of a run, or its mean over the seeds. The values of
+    trial n depend on n, the seed of the space and the trials before it: no two workers draw the
+    same trial, and an interrupted search continues as if it had not been interrupted.
     """
 
     def __init__(
@@ -163,10 +165,22 @@ class TrialStudy:
         return leases.acquire(folder, known_dead=dead.get(folder))
 
     def _train(self, leased: _LeasedTrial, trials_wanted: int) -> Outcome:
-        """Train the run of a trial, or wait for another worker of the same run, and report it."""
+        """Train the runs of a trial, one for each seed, and report it.
+
+        The first seed decides whether the trial is pruned; further ones are trained to their end.
+        """
         config, number = self.space.suggest(leased.trial), leased.trial.number
         settings = ", ".join(f"{name} {_short(v)}" for name, v in leased.trial.params.items())
         self.log(f"trial {number} ({number + 1} of {trials_wanted}): {settings}")
+        outcomes = [self._run(config, leased.pruner)]
+        for further in self.space.replicates(config):
+            if outcomes[-1].state == State.DONE:
+                outcomes.append(self._run(further, None))
+        self.log(f"trial {number}: {self._report(leased, outcomes)}")
+        return outcomes[-1]
+
+    def _run(self, config: RunConfig, pruner: TrialPruner | None) -> Outcome:
+        """Train a run, or wait for another worker of the same run."""
         while True:
             [outcome] = run(
                 [config],
@@ -175,31 +189,30 @@ class TrialStudy:
                     slots=1,
                     display=self.display,
                     stop=self.stop,
-                    pruner=leased.pruner,
+                    pruner=pruner,
                     tracking=self.tracking,
                     datasets=self._datasets,
                 ),
             )
             if outcome.state in (State.DONE, State.PRUNED, State.FAILED):
-                break
+                return outcome
             time.sleep(_POLL_SECONDS)
-        self.log(f"trial {number}: {self._report(leased, outcome)}")
-        return outcome
 
-    def _report(self, leased: _LeasedTrial, outcome: Outcome) -> str:
+    def _report(self, leased: _LeasedTrial, outcomes: Sequence[Outcome]) -> str:
         """Report the end of a trial to the study. Returns a line about it."""
         from optuna.trial import TrialState
 
-        rows = RunFolder(outcome.folder).history()
-        if outcome.state == State.FAILED:
+        histories = [RunFolder(outcome.folder).history() for outcome in outcomes]
+        last = outcomes[-1]
+        if last.state == State.FAILED:
             self.study.tell(leased.trial, state=TrialState.FAIL, skip_if_finished=True)
-            failure = outcome.failure or {}
+            failure = last.failure or {}
             return f"failed: {failure.get('kind')}: {failure.get('message')}"
-        leased.pruner.report(rows)
-        loss = lowest_loss(rows)
-        if outcome.state == State.PRUNED:
+        leased.pruner.report(histories[0])
+        loss = fmean(lowest_loss(rows) for rows in histories)
+        if last.state == State.PRUNED:
             self.study.tell(leased.trial, state=TrialState.PRUNED, skip_if_finished=True)
-            return f"pruned after epoch {rows[-1]['epoch']}, validation loss {loss:.4f}"
+            return f"pruned after epoch {histories[0][-1]['epoch']}, validation loss {loss:.4f}"
         self.study.tell(leased.trial, loss, skip_if_finished=True)
         best = self.best()
         assert best

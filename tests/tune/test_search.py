@@ -72,6 +72,20 @@ def test_trials_are_finished_runs_with_same_losses(space: SearchSpace, tmp_path:
     assert len(messages) == 8
 
 
+def test_trial_of_several_seeds_is_judged_by_their_mean(space: SearchSpace, tmp_path: Path) -> None:
+    search = TrialStudy(replace(space, further_seeds=(7, 8)), tmp_path)
+    assert search.work(2) is None
+    for trial in search.trials():
+        first = space.config(trial.params)
+        lowest = [
+            min(row["val_loss"] for row in RunFolder.of(run, tmp_path).history())
+            for run in (first, replace(first, seed=7), replace(first, seed=8))
+        ]
+        assert len(set(lowest)) == 3
+        assert trial.value == pytest.approx(sum(lowest) / 3)
+    assert search_data.collect(space, search.study).trials[0].loss == search.trials()[0].value
+
+
 def test_continued_search_equals_uninterrupted_search(space: SearchSpace, tmp_path: Path) -> None:
     uninterrupted, folder = TrialStudy(space, tmp_path / "whole"), tmp_path / "parts"
     uninterrupted.work(4)

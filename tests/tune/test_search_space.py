@@ -22,6 +22,24 @@ def write(folder: Path, search: Any, **fixed: Any) -> Path:
     return path
 
 
+def test_list_of_seeds_makes_replicates_of_each_trial(tmp_path: Path) -> None:
+    path = tmp_path / "seeds.yaml"
+    recipe = "model_type: cifar10net\nsearch:\n  learning_rate: [0.1, 0.01]\n"
+    path.write_text("seed: [3, 5]\n" + recipe)
+    space = search_space.read(path, {})
+    assert (space.base.seed, space.further_seeds) == (3, (5,))
+    run = space.config({"learning_rate": 0.1})
+    assert [one.seed for one in space.replicates(run)] == [5]
+    assert {one.config_id for one in space.replicates(run)} == {run.config_id}
+    assert search_space.read(path, {"seed": 9}).further_seeds == ()
+    path.write_text("seed: 3\n" + recipe)
+    assert search_space.read(path, {}).name != space.name
+    for wrong in ("[3, 3]", "[3, -1]", "[]", "[x]"):
+        path.write_text(f"seed: {wrong}\n" + recipe)
+        with pytest.raises(UserError, match=r"seeds\.yaml: seed"):
+            search_space.read(path, {})
+
+
 def test_ranges_and_choices_are_read(tmp_path: Path) -> None:
     space = search_space.read(
         write(
