@@ -37,11 +37,11 @@ _COLUMNS = (
     "training loss",
     "its standard deviation",
 )
+_FEWEST_SEEDS = 3
 _NOTES = (
     "test accuracy: mean over the seeds, in percent, of the checkpoint with the best validation "
     "accuracy",
-    "difference: of the mean to that of the first arm, compared with the larger of the two "
-    "standard deviations",
+    "difference: of the mean to that of the first arm; verdict: two one-sided paired t tests",
     "training loss: mean over the seeds of the last epoch's loss",
 )
 
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     settings = {name: value for name, value in vars(parsed).items() if name not in machine_specific}
     settings["data"] = outcomes[0].config.dataset
     record = Record(f"accuracy-{parsed.model}", pick_device("auto"), settings, parsed.out)
-    _tabulate(record, results)
+    _tabulate(record, results, parsed.margin)
     record.print_path()
     return ExitStatus.DONE if all(o.result for o in outcomes) else ExitStatus.SOME_RUNS_FAILED
 
@@ -88,6 +88,13 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     )
     parser.add_argument(
         "--epochs", type=positive_int, default=3, metavar="N", help="epochs per run [3]"
+    )
+    parser.add_argument(
+        "--margin",
+        type=positive_float,
+        default=0.5,
+        metavar="POINTS",
+        help="percentage points within which arms are to be equal [0.5]",
     )
     parser.add_argument("--batch_size", type=positive_int, default=256, metavar="N", help="[256]")
     parser.add_argument("--learning_rate", type=positive_float, default=0.001, help="[0.001]")
@@ -137,7 +144,7 @@ def _configs(arm: str, parsed: Namespace) -> list[RunConfig]:
     ]
 
 
-def _tabulate(record: Record, results: dict[str, list[dict[str, Any]]]) -> None:
+def _tabulate(record: Record, results: dict[str, list[dict[str, Any]]], margin: float) -> None:
     """Add one row per arm, compared with the first arm."""
     table = record.table("Accuracy by arithmetic", _COLUMNS, _NOTES)
     accuracies = {
@@ -153,7 +160,7 @@ def _tabulate(record: Record, results: dict[str, list[dict[str, Any]]]) -> None:
             len(values),
             *_mean_and_spread(values),
             None if difference is None or values is first else round(difference, 3),
-            "" if values is first else verdict(first, values),
+            "" if values is first else verdict(first, values, margin),
             *_mean_and_spread(losses),
         )
         record.add(table, row, accuracies=values, losses=losses)
@@ -167,12 +174,21 @@ def _mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | Non
     )
 
 
-def verdict(first: Sequence[float], second: Sequence[float]) -> str:
-    """Return whether the means differ by more than the standard deviation over seeds."""
-    if min(len(first), len(second)) < 2:
-        return "too few runs to tell"
-    within = abs(mean(first) - mean(second)) <= max(stdev(first), stdev(second))
-    return f"{'within' if within else 'not within'} one standard deviation"
+def verdict(first: Sequence[float], second: Sequence[float], margin: float) -> str:
+    """Say whether two arms are shown to be equally accurate within `margin` percentage points.
+
+    Two one-sided paired t tests at 5 % (Schuirmann 1987): the n-th values have the same seed.
+    """
+    from scipy import stats
+
+    if len(first) != len(second) or len(first) < _FEWEST_SEEDS:
+        return "not shown: too few runs"
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    below = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
+    above = stats.ttest_1samp(differences, margin, alternative="less").pvalue
+    equal = f"equal within {margin:g} points"
+    p_value = float(max(below, above))
+    return f"{equal} (p = {p_value:.2g})" if p_value < 0.05 else f"not shown to be {equal}"
 
 
 if __name__ == "__main__":

@@ -138,7 +138,12 @@ def test_record_writes_json_and_markdown_with_machine(record: Record) -> None:
     assert len(list(record.out.iterdir())) == 2
 
 
-def test_verdict_compares_difference_with_standard_deviation() -> None:
-    assert accuracy.verdict([70, 72], [71, 73]) == "within one standard deviation"
-    assert accuracy.verdict([70, 70.1], [71, 71.1]) == "not within one standard deviation"
-    assert accuracy.verdict([70], [71]) == "too few runs to tell"
+def test_verdict_is_a_test_of_equivalence() -> None:
+    first = [70.0, 72.0, 69.0, 71.0]
+    close = [70.1, 72.0, 68.9, 71.0]  # seed by seed
+    assert accuracy.verdict(first, close, 0.5).startswith("equal within 0.5 points (p = 0.00")
+    assert accuracy.verdict(first, close, 0.05) == "not shown to be equal within 0.05 points"
+    assert accuracy.verdict(first, [v + 1 for v in close], 0.5).startswith("not shown")
+    # the same means, but seeds that differ widely: nothing is shown
+    assert accuracy.verdict(first, [72.0, 70.0, 71.0, 69.0], 0.5).startswith("not shown")
+    assert accuracy.verdict(first[:2], close[:2], 0.5) == "not shown: too few runs"
