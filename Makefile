@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-nfs check sweep report bench bench-gpu gpu-check reproduce chaos bench-commands screenshots metrics clean
+.PHONY: help setup demo test test-nfs check sweep report bench bench-gpu gpu-check reproduce chaos bench-commands bench-pruning screenshots metrics clean
 
 help:  ## what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,6 +47,9 @@ bench: $(VENV)/.installed-dev  ## speed, start-up and memory on this CPU, in ben
 
 reproduce: $(VENV)/.installed-dev  ## train every recipe, write docs/reproduction.md; ONLY="NAME ..."; continues where it stopped
 	$(BIN)/python -m benchmarks.reproduce $(if $(ONLY),--only $(ONLY))
+
+bench-pruning: $(VENV)/.installed-dev  ## what --prune saves and how often it keeps the best run, written to docs/performance.md
+	$(BIN)/python -m benchmarks.pruning
 
 bench-commands: $(VENV)/.installed-dev  ## seconds of submit, status and aggregate over thousands of runs
 	$(BIN)/python -m benchmarks.commands

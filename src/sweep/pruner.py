@@ -55,7 +55,7 @@ class SuccessiveHalvingPruner:
 
     def _peers(self, config: RunConfig) -> Iterator[list[dict[str, Any]]]:
         """The histories of all other runs of the same schedule."""
-        ours = _schedule(config)
+        ours = schedule(config)
         for folder in all_runs(self.runs_dir, config.model_type):
             if folder.path.name.endswith(f"-{config.id}"):
                 continue
@@ -88,13 +88,14 @@ def _replay(study: "optuna.Study", rows: Sequence[dict[str, Any]]) -> bool:
     return prune
 
 
-def _schedule(config: RunConfig) -> str:
+def schedule(config: RunConfig) -> str:
+    """Equal for runs that are compared with each other."""
     run = config.canonical()
     return json.dumps([getattr(run, name) for name in _COMPARABLE])
 
 
 def _schedule_of(folder: RunFolder) -> str | None:
     try:
-        return _schedule(from_mapping(folder.config() or {}, str(folder.path)))
+        return schedule(from_mapping(folder.config() or {}, str(folder.path)))
     except UserError:
         return None
