@@ -40,12 +40,13 @@ _COLUMNS = {
     "low": "low 95 %",
     "high": "high 95 %",
     "per_class": "per class",
+    "seeds": "seeds",
 }
 _ORIGIN = ("device", "precision", "git_commit", "seed", "num_epochs", "epochs_run", "test_images")
 
 
 def overall(runs: Sequence[RankedRun]) -> pd.DataFrame:
-    """The best run of each architecture, with the 95 % Wilson interval of its test accuracy."""
+    """The best run of each architecture, with the 95 % interval of its test accuracy."""
     names = {"model": "model", **_COLUMNS}
     return (
         pd.DataFrame(best_of_each_view(runs))[list(names)].rename(columns=names).set_index("model")

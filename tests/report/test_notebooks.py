@@ -172,7 +172,7 @@ def check_final(notebook: ExecutedNotebook, csv: Path, k: int) -> None:
     for _, rows in models_with_enough_runs.groupby("Modelname"):
         for _, part in rows.groupby("learning_rate") if varies(rows) else ():
             effect = formatted([len(part), float(part[column].mean()), float(part[column].max())])
-            assert effect in [line.split()[-3:] for line in notebook.text("effects").splitlines()]
+            assert effect in [line.split()[-7:-4] for line in notebook.text("effects").splitlines()]
     for name in map(str, top["Modelname"].unique()):
         assert f"## {name}\n" in notebook.outputs["findings"][0]["data"]["text/markdown"]
     for model, rows in runs.groupby("Modelname"):

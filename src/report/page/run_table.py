@@ -143,6 +143,7 @@ def run_view(run: RankedRun) -> dict[str, Any]:
         "validation": first_number(run.row, (BEST_VAL_ACCURACY, "val_accuracy")),
         "images": number_of_test_images(run.row),
         "pruned_after": run.pruned_after,
+        "seeds": run.seeds,
         "run_id": cell_text(run.row.get("run_id")),
     }
 
