@@ -1,4 +1,7 @@
-"""Any saved checkpoint on test images: python -m src.evaluate --model PATH"""
+"""Any saved checkpoint on test images: python -m src.evaluate --model PATH
+
+`python -m src.evaluate export RUN --out FILE` is in src/export.py.
+"""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -24,11 +27,17 @@ _MOST_PICTURES = 200
 _HELP = """Evaluate saved weights on test images.
 
 PATH is a run folder, a .pt file in one, or a state dict that was trained elsewhere: then
---model_type names its architecture, and layers are matched by their order and shapes."""
+--model_type names its architecture, and layers are matched by their order and shapes.
+
+`python -m src.evaluate export` writes a run's model as a file that needs torch alone."""
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Evaluate, print the numbers, draw the pictures."""
+    if arguments and arguments[0] == "export":
+        from src import export
+
+        return export.main(arguments[1:])
     parsed = _parser().parse(arguments)
     from src.evaluation_report import as_json, as_text, report_on  # torch takes seconds to import
 

@@ -1,0 +1,185 @@
+"""A trained model as a file that needs torch alone: python -m src.evaluate export RUN --out FILE"""
+
+import json
+import re
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from src.cli.arguments import Parser
+from src.common import files
+from src.common.errors import ExitStatus, UserError
+from src.common.paths import RUNS_DIR, shown
+from src.comparison.configurations import Configuration, Replicate, read_configurations
+from src.comparison.confirmation_plan import read_plan
+from src.comparison.seed_statistics import mean_interval
+from src.config import PRETRAINED, SYNTHETIC
+from src.data.dataset import CLASSES
+from src.report import reproduce_command
+from src.report.statistics import wilson_interval
+from src.report.table import TEST_ACCURACY, TEST_IMAGES
+from src.runs.restore import SavedModel, data_path, of_run, table_of
+from src.runs.run_lookup import find
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+_SUFFIX = ".pt2"
+_EXAMPLES = 2  # images that the program is traced with; their number stays free
+
+
+def main(arguments: Sequence[str]) -> ExitStatus:
+    """Write the program and its model card, and print their paths."""
+    parsed = _parser().parse(arguments)
+    if parsed.out.suffix != _SUFFIX:
+        raise UserError(f"--out {str(parsed.out)!r}: expected a name that ends in {_SUFFIX}")
+    if not parsed.out.parent.is_dir():
+        raise UserError(f"--out {str(parsed.out)!r}: no such folder")
+    saved = of_run(_run_folder(parsed.run, parsed.runs))
+    if saved.result is None:
+        raise UserError(f"RUN {parsed.run!r}: not finished; expected a run that is done")
+    if saved.config.model_type in PRETRAINED:
+        raise UserError(f"RUN {parsed.run!r}: {saved.config.model_type} cannot be exported")
+    card = model_card(saved, parsed.out.name, _of_configuration(saved, parsed.runs))
+    content = _as_bytes(program(saved), saved)
+    files.write(parsed.out, lambda file: file.write(content))
+    files.write_text(parsed.out.with_suffix(".md"), card)
+    print(f"{shown(parsed.out)}\n{shown(parsed.out.with_suffix('.md'))}")
+    return ExitStatus.DONE
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m src.evaluate export",
+        description="Write a run's best weights, with the normalisation of its images, as a "
+        "program of torch.export that loads without this project, and a model card beside it.",
+    )
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="a run's folder, its name, or at least 4 digits of its id; or the config_id of a "
+        "configuration, for the best of its runs by validation accuracy",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help=f"name that ends in {_SUFFIX}"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
+    )
+    return parser
+
+
+def _run_folder(word: str, runs_dir: Path) -> Path:
+    """The folder that a person means. Raises UserError if there is none or more than one."""
+    if re.fullmatch("[0-9a-f]{4,10}", word) and runs_dir.is_dir():
+        configurations = read_configurations(runs_dir)
+        named = [one for config_id, one in configurations.items() if config_id.startswith(word)]
+        if len(named) == 1:
+            return _best_run(named[0], runs_dir).folder.path
+    return find(word, runs_dir).path
+
+
+def _best_run(configuration: Configuration, runs_dir: Path) -> Replicate:
+    """Its final run with the best validation accuracy, or without a confirmation, of all runs."""
+    plan = read_plan(runs_dir, configuration.model)
+    runs = configuration.done(plan.final if plan else None) or configuration.done()
+    if not runs:
+        raise UserError(f"RUN {configuration.id!r}: none of its runs is finished")
+    return max(runs, key=lambda run: run.validation or 0.0)
+
+
+def program(saved: SavedModel) -> "ExportedProgram":
+    """The model with its preprocessing: uint8 images (N, 3, 32, 32), RGB, to logits (N, 10)."""
+    import torch
+
+    from src import data, models
+    from src.models.preprocessed import Preprocessed
+    from src.models.state_dicts import load_into, read_state
+
+    config = saved.config
+    dataset = data.load(data_path(config)) if config.normalization == "measured" else None
+    model = models.create(config.model_type, **models.options_of(config))
+    load_into(model, read_state(saved.weights), f"{saved.weights}: not of {config.model_type}")
+
+    whole = Preprocessed(table_of(config, dataset), model).eval()
+    example = torch.zeros(_EXAMPLES, 3, 32, 32, dtype=torch.uint8)
+    batch = {"images": {0: torch.export.Dim("batch", min=1, max=2**16)}}
+    with torch.no_grad():
+        return torch.export.export(whole, (example,), dynamic_shapes=batch)
+
+
+def _as_bytes(exported: "ExportedProgram", saved: SavedModel) -> bytes:
+    """The program as the content of a file, with the names of the classes and the config."""
+    import torch
+
+    content = BytesIO()
+    extra = {"classes.json": json.dumps(CLASSES), "config.json": json.dumps(saved.config.stored())}
+    torch.export.save(exported, content, extra_files=extra)
+    return content.getvalue()
+
+
+def _of_configuration(saved: SavedModel, runs_dir: Path) -> Sequence[Replicate]:
+    """The runs that the accuracy of its configuration is reported from: final ones, or all."""
+    configurations = read_configurations(runs_dir, saved.config.model_type)
+    configuration = configurations.get(saved.config.config_id)
+    if configuration is None:
+        return ()
+    plan = read_plan(runs_dir, configuration.model)
+    return configuration.done(plan.final if plan else None) or configuration.done()
+
+
+def model_card(saved: SavedModel, name: str, replicates: Sequence[Replicate]) -> str:
+    """What a user of the file needs to know, as Markdown."""
+    config, result = saved.config, saved.result or {}
+    dataset = "the synthetic stand-in" if config.dataset == SYNTHETIC else "CIFAR-10"
+    versions = ", ".join(f"{key} {value}" for key, value in result.get("versions", {}).items())
+    return f"""# {config.model_type} on {dataset}
+
+Input: a batch of RGB images, uint8, (N, 3, 32, 32); the normalisation is part of the program.
+Output: logits (N, 10), in the order {", ".join(CLASSES)}.
+
+```python
+import torch
+
+model = torch.export.load("{name}").module()
+images = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+classes = model(images).argmax(dim=1)
+```
+
+| | |
+|---|---|
+{_table(_facts(result, replicates))}
+| trained with seed | {config.seed} |
+| trained on | {result.get("device")}, {result.get("precision")} |
+| versions | {versions} |
+| commit | {result.get("git_commit")} |
+
+Trained again by:
+
+```bash
+{reproduce_command.from_config(config)}
+```
+
+No licence is claimed for these weights.
+"""
+
+
+def _table(facts: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"| {name} | {value} |" for name, value in facts)
+
+
+def _facts(result: dict[str, Any], replicates: Sequence[Replicate]) -> list[tuple[str, str]]:
+    accuracy, images = result[TEST_ACCURACY], int(result.get("test_images", TEST_IMAGES))
+    low, high = wilson_interval(accuracy, images)
+    test = f"{accuracy:.2%} of {images:,} images (95 % interval {low:.2%} to {high:.2%})"
+    facts = [
+        ("validation accuracy", f"{result['best_val_accuracy']:.2%}"),
+        ("test accuracy of these weights", test),
+    ]
+    tests = [run.test for run in replicates if run.test is not None]
+    seeds = mean_interval(tests) if len(tests) > 1 else None
+    if seeds:
+        mean = f"{seeds.mean:.2%} over {len(tests)} seeds ({seeds.low:.2%} to {seeds.high:.2%})"
+        return [*facts, ("test accuracy of the recipe", mean)]
+    return [*facts, ("test accuracy of the recipe", "one seed: how much seeds differ is not known")]
