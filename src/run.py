@@ -25,6 +25,7 @@ from src.faults.failure_classes import MAY_BE_BUGS, classify
 from src.faults.job_restarts import plan_restart
 from src.faults.node_health import raise_if_process_unusable, reporting_unusable_process
 from src.runs.history import HistoryFile
+from src.runs.precision_decisions import NotTrainedHere, PrecisionDecisions
 from src.runs.publish import publish_or_fail
 from src.runs.run_folder import RunFolder, State
 from src.runs.run_queue import LeasedRun, RetryPolicy, RunQueue
@@ -64,6 +65,8 @@ class RunOptions:
     """Leave a run alone once more than so many of its attempts have failed. None: no limit."""
     retry_failed: bool = False
     """Train every failed run again, those that diverged too."""
+    mixed: bool = False
+    """Train also on a device that cannot do the precision that was decided for the sweep."""
     pruner: Pruner | None = None
     """Ends runs early. None: runs that were pruned before are trained to their end."""
     tracking: Tracking | None = None
@@ -113,7 +116,7 @@ def run(
     except Stopped as stopped:
         stopped.restart = plan_restart(runs_dir, progressed=queue.progressed)
         raise
-    return [_outcome(*pair) for pair in zip(configs, queue.folders, strict=True)]
+    return [_outcome(*pair, options) for pair in zip(configs, queue.folders, strict=True)]
 
 
 def _train(
@@ -125,6 +128,8 @@ def _train(
 ) -> None:
     """Train every run that the queue hands out, and end each on disk as it ends in training."""
     queue.on_ended = display.ended
+    decisions = PrecisionDecisions(runs_dir, mixed=options.mixed)
+    queue.leave_out(decisions.refusal)
     leased_by: dict[Trainer, LeasedRun] = {}
     width = concurrency_for(options.slots, pick_device(queue.pending[0].config.device))
     try:
@@ -134,7 +139,7 @@ def _train(
                     group.save()
                     raise Stopped
                 while group.has_room() and (leased := queue.take()):
-                    trainer = _trainer(leased, data_of, display, options)
+                    trainer = _trainer(leased, data_of, display, options, decisions)
                     leased_by[trainer] = leased
                     group.add(trainer)
                 if not len(group) and not queue.wait_for_others(options.stop):
@@ -151,7 +156,11 @@ def _train(
 
 
 def _trainer(
-    leased: LeasedRun, data_of: DataOf, display: ProgressDisplay, options: RunOptions
+    leased: LeasedRun,
+    data_of: DataOf,
+    display: ProgressDisplay,
+    options: RunOptions,
+    decisions: PrecisionDecisions,
 ) -> Trainer:
     """The trainer of a leased run: it saves to the run's folder and notifies all trackers."""
     config, folder, pruner = leased.run.config, leased.run.folder, options.pruner
@@ -161,12 +170,16 @@ def _trainer(
         checkpoint_dir=folder.path,
         tracker=Trackers(HistoryFile(folder, leased.lease), shown, *mirrors),
         should_prune=partial(pruner.should_prune, config) if pruner else None,
+        decide_precision=partial(decisions.decide, config),
+        precision_of_sweep=partial(decisions.known, config),
     )
     return Trainer(config, data_of(config), context)
 
 
 def _end(leased: LeasedRun, finished: Finished, options: RunOptions, runs_dir: Path) -> str:
     """Write how a run ended; returns a line about it. Raises RestartNeeded if a GPU failed it."""
+    if isinstance(finished.error, NotTrainedHere):  # decided since the run was taken
+        return str(finished.error)
     line, error = publish_or_fail(finished, leased.run.folder, leased.lease)
     if error:
         raise_if_process_unusable(error, runs_dir)
@@ -179,6 +192,14 @@ def _may_be_a_bug(finished: Finished) -> bool:
     return finished.error is not None and classify(finished.error) in MAY_BE_BUGS
 
 
-def _outcome(config: RunConfig, folder: RunFolder) -> Outcome:
+def _outcome(config: RunConfig, folder: RunFolder, options: RunOptions) -> Outcome:
+    """How a run stands. One on other data than that loaded now is not done, and keeps its files."""
     numbers = folder.result() or folder.pruned()
+    dataset = options.datasets.get(config.base_dataset_path)
+    trained_on = (numbers or {}).get("data_digest")
+    if dataset and trained_on not in (None, dataset.digest):
+        message = f"trained on data {trained_on}, and the data here is {dataset.digest}: move the "
+        message += "folder, or name the data that it was trained on"
+        failure = {"kind": "other data", "message": message}
+        return Outcome(config, folder.path, State.PENDING, None, failure)
     return Outcome(config, folder.path, folder.state(), numbers, folder.failure())

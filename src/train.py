@@ -28,6 +28,7 @@ class TrainingOptions:
     retry_failed: bool = False
     retries: int | None = None
     prune: bool = False
+    mixed: bool = False
     halving: SuccessiveHalving = field(default_factory=SuccessiveHalving)
     wandb: str | None = None
     quiet: bool = False
@@ -41,6 +42,7 @@ class TrainingOptions:
             retry_failed=arguments.retry_failed,
             retries=arguments.retries,
             prune=arguments.prune,
+            mixed=arguments.mixed,
             halving=parsed_halving(arguments),
             wandb=arguments.wandb,
             quiet=arguments.quiet,
@@ -68,6 +70,12 @@ def add_training_options(parser: argparse.ArgumentParser, *, retries: int | None
         metavar="ATTEMPTS",
         help="give a run up once more than so many attempts have failed "
         f"[{'no limit' if retries is None else retries}]",
+    )
+    group.add_argument(
+        "--mixed",
+        action="store_true",
+        help="train also where the precision that this sweep has decided for auto is slow, in "
+        "another one",
     )
     add_wandb_option(group)
     group.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
@@ -156,6 +164,7 @@ def train(
                 slots=options.slots,
                 retries=options.retries,
                 retry_failed=options.retry_failed,
+                mixed=options.mixed,
                 pruner=pruner,
                 tracking=tracking,
                 display=lambda total: make_display(total, quiet),

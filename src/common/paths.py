@@ -87,6 +87,11 @@ def confirmation_sets_dir(runs_dir: Path) -> Path:
     return confirmations_dir(runs_dir) / "sets"
 
 
+def precision_decision_file(runs_dir: Path, key: str) -> Path:
+    """What precision auto means for the runs with this key. No model has the folder's name."""
+    return runs_dir / "precision" / f"{key}.json"
+
+
 def node_failures_dir(runs_dir: Path) -> Path:
     """Folder of the failures that are evidence against a node."""
     return runs_dir / "node_failures"

@@ -57,6 +57,7 @@ OUR_COLUMNS = (
     "git_commit",
     "test_images",
     "config_id",
+    "data_digest",
 )
 
 

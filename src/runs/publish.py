@@ -1,6 +1,5 @@
 """How a run ends on disk: its results are published, or its failure is recorded."""
 
-import platform
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from src.faults.failure_classes import FailureClass, affects_every_run, classify
 from src.runs.leases import Lease
 from src.runs.run_folder import RunFolder
 from src.training import checkpoint
-from src.training.device import device_name
+from src.training.device import device_name, versions
 from src.training.group import Finished
 from src.training.run_state import PRUNED
 from src.training.trainer import Trainer
@@ -51,7 +50,8 @@ def publish(trainer: Trainer, folder: RunFolder, lease: Lease) -> dict[str, Any]
         "run_id": config.id,
         **trained.numbers,
         "device": device_name(trainer.data.device),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "data_digest": trainer.data.dataset.digest,
+        "versions": versions(trainer.data.device),
         "git_commit": git_commit(),
         "attempt": lease.number,
         **({} if config.parent == "none" else {"parent": config.parent}),

@@ -79,6 +79,13 @@ class RunQueue:
             folder.register(config)
             folder.remove_leftovers()
 
+    def leave_out(self, why: Callable[[RunConfig], str | None]) -> None:
+        """Do not hand out the runs for which `why` gives a line, and report each with it."""
+        for run in list(self._free):
+            if line := why(run.config):
+                self._free.remove(run)
+                self.on_ended(run.number, line)
+
     def repeated_failure(self) -> RepeatedFailure | None:
         """The failure that opens the circuit breaker for these runs, if there is one."""
         return find_repeated_failure(folder.path for folder in self.folders)

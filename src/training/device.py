@@ -2,7 +2,9 @@
 
 import os
 import platform
+from contextlib import suppress
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -14,6 +16,20 @@ from src.common.errors import NodeFailure, UserError
 os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
 
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """The versions of the software that a run is trained with."""
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for name in ("torchvision", "numpy"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    if device.type == "cuda":
+        found["cuda"] = str(torch.version.cuda)
+        found["cudnn"] = str(torch.backends.cudnn.version())
+        with suppress(OSError, IndexError):
+            found["driver"] = _NVIDIA_DRIVER.read_text().split("Module")[1].split()[0]
+    return found
 
 
 def pick_device(name: str) -> torch.device:

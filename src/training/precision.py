@@ -138,6 +138,11 @@ def select_compute_format(config: RunConfig, device: torch.device) -> ComputeFor
     return fastest
 
 
+def allowed_precisions(config: RunConfig, device: torch.device) -> set[str]:
+    """The precisions that `config` allows and that the device does well."""
+    return {candidate.precision for candidate in _candidates(config, device)}
+
+
 def check_precision(config: RunConfig, device: torch.device) -> None:
     """Raise UserError if a device lacks the precision that a config asks for."""
     if config.precision == "tf32" and not has_tf32(device):

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from src.training.device import device_name
 from src.training.evaluation import Evaluation
 from src.training.learner import Learner
 from src.training.metrics import MetricTotals, PendingMetrics
-from src.training.precision import ComputeFormat, select_compute_format
+from src.training.precision import ComputeFormat, allowed_precisions, select_compute_format
 from src.training.run_state import PRUNED, BestWeights, RunState, Weights
 from src.training.tracker import Row, Tracker
 
@@ -51,6 +51,12 @@ class TrainerContext:
     should_prune: Callable[[Sequence[Row]], bool] | None = None
     """Asked once after each epoch with the rows of all epochs so far, in a thread beside training.
     True ends the run as pruned."""
+    decide_precision: Callable[[str], str] = lambda measured: measured
+    """From the fastest precision on this device, what precision auto means in this sweep. A
+    checkpoint's own wins. A device that cannot do it well uses its fastest, where that is allowed.
+    """
+    precision_of_sweep: Callable[[], str | None] = lambda: None
+    """What precision auto means in this sweep, if that is decided."""
 
 
 @dataclass
@@ -312,11 +318,18 @@ class Trainer:
             "test_images": len(self.learner.test_samples),
             "parameters": self.learner.parameters,
             "precision": compute_format.precision,
+            **self._precision_of_sweep(),
             "memory_format": compute_format.memory_format,
             "convolution": compute_format.convolution,
             **({"cudnn_benchmark": True} if compute_format.cudnn_benchmark else {}),
             **last,
         }
+
+    def _precision_of_sweep(self) -> dict[str, Any]:
+        """The sweep's precision, if this run was trained in another one."""
+        decided = self.context.precision_of_sweep()
+        differs = decided not in (None, self.compute_format.precision)
+        return {"precision_of_sweep": decided} if differs else {}
 
     def _validates_now(self) -> bool:
         done = self.state.epoch + 1
@@ -367,7 +380,13 @@ class Trainer:
         """That of the checkpoint if it was written on such a device, else what the config asks."""
         if saved and saved["device"] == device_name(self.data.device):
             return ComputeFormat(*saved["arithmetic"])
-        return select_compute_format(self.config, self.data.device)
+        chosen = select_compute_format(self.config, self.data.device)
+        decided = self.context.decide_precision(chosen.precision)
+        if decided == chosen.precision:
+            return chosen
+        if decided not in allowed_precisions(self.config, self.data.device):
+            return chosen
+        return select_compute_format(replace(self.config, precision=decided), self.data.device)
 
     def _load_checkpoint(self, saved: dict[str, Any], learner: Learner) -> None:
         self.state = RunState.load(saved, self.config.early_stopping_patience)

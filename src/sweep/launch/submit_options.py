@@ -83,6 +83,8 @@ def work_arguments(options: SubmitOptions, sets_dir: Path) -> list[str]:
     words += ["--retries", str(training.retries), "--slots", str(training.slots or "auto")]
     if training.retry_failed:
         words.append("--retry-failed")
+    if training.mixed:
+        words.append("--mixed")
     if training.wandb:
         words += ["--wandb", training.wandb]
     if training.prune:
