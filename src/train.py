@@ -114,17 +114,17 @@ def add_halving_options(parser: "argparse._ActionsContainer") -> None:
     parser.add_argument(
         "--first_rung",
         type=positive_int,
-        default=5,
+        default=SuccessiveHalving.first_rung,
         metavar="EPOCHS",
         help="compare runs after so many epochs first, then after --reduction times as many, "
-        "and so on [5]",
+        f"and so on [{SuccessiveHalving.first_rung}]",
     )
     parser.add_argument(
         "--reduction",
         type=_reduction,
-        default=3,
+        default=SuccessiveHalving.reduction,
         metavar="FACTOR",
-        help="the best 1/FACTOR of the runs pass a rung [3]",
+        help=f"the best 1/FACTOR of the runs pass a rung [{SuccessiveHalving.reduction}]",
     )
 
 

@@ -131,7 +131,7 @@ class ReportData:
         text += f"{table.column_label(self.rank_column)}."
         if missing := self.missing():
             text += f" Not shown: {missing}."
-        return text
+        return " ".join([text, *self.mixture_notes()])
 
     def seeds_note(self, rows: pd.DataFrame) -> str:
         """How many seeds the accuracies are of."""
@@ -140,6 +140,17 @@ class ReportData:
         if self.each_run:
             return "Each run is one seed."
         return "Of several seeds: means, intervals for other seeds and images."
+
+    def mixture_notes(self) -> list[str]:
+        """A sentence for each architecture with several precisions or data sets of one name."""
+        notes = []
+        for model, rows in table.drop_aliases(self.runs).groupby(table.MODEL, sort=False):
+            for column, words in (("precision", "in"), ("data_digest", "on data")):
+                counts = rows[column].value_counts() if column in rows else []
+                if len(counts) > 1:
+                    parts = ", ".join(f"{n} {words} {value}" for value, n in counts.items())
+                    notes.append(f"{model} mixes runs: {parts}.")
+        return notes
 
     def missing(self, model: str | None = None) -> str:
         """How many runs have no row, by state, in words. Empty if none is missing or known."""

@@ -130,6 +130,22 @@ def test_report_of_one_seed_says_so(report: ReportData) -> None:
     assert "Of several seeds" not in one_seed.accuracy_note()
 
 
+def test_table_that_mixes_precisions_or_data_is_named(report: ReportData) -> None:
+    assert report.mixture_notes() == []
+    count = len(report.runs)
+    mixed = report.runs.assign(
+        precision=["bfloat16"] * (count - 3) + ["float32"] * 3,
+        data_digest=["a"] * (count - 1) + [None],  # unknown is no other data
+    )
+    [note] = ReportData(mixed).mixture_notes()
+    assert note == f"resnet mixes runs: {count - 3} in bfloat16, 3 in float32."
+    assert note in ReportData(mixed).summary()
+    other = report.runs.assign(data_digest=["a"] * (count - 1) + ["b"])
+    assert ReportData(other).mixture_notes() == [
+        f"resnet mixes runs: {count - 1} on data a, 1 on data b."
+    ]
+
+
 def test_winner_is_reported_from_its_final_seeds(report: ReportData) -> None:
     [confirmation] = report.confirmations
     winner = confirmed_winner(confirmation)

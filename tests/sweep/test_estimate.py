@@ -74,7 +74,7 @@ def test_estimate_command(command: RunCommand, tmp_path: Path) -> None:
     estimate = ("python", "-m", "src.sweep", "estimate", "--seconds", 1, "--grid")
     output = command(*estimate, tmp_path / "grid.yaml").stdout
     assert "--time=00:30:00" in output
-    assert "--prune --first-rung 5 --reduction 3" in output
+    assert "--prune --first-rung 10 --reduction 2" in output
     output = json.loads(command(*estimate, "run_config/demo_grid.yaml", "--json").stdout)
     assert output["all"]["all"]["cells"] == 18
     assert set(output["models"]) == {row[0] for row in output["speeds"]}

@@ -40,7 +40,8 @@ def write_competitor(config: RunConfig, folder: Path, losses: Sequence[float | N
 
 
 def test_rungs_grow_by_reduction_factor() -> None:
-    assert SuccessiveHalving().rungs(80) == [5, 15, 45]
+    assert SuccessiveHalving().rungs(80) == [10, 20, 40]
+    assert SuccessiveHalving(5, 3).rungs(80) == [5, 15, 45]
     assert HALVING.rungs(9) == [2, 4, 8]
     assert HALVING.rungs(2) == []  # a finished run is not pruned
 
