@@ -85,10 +85,13 @@ class Confirmation:
 
         Without a race every configuration is to have all seeds, and they are compared once.
         """
-        results = {name: self._results(name) for name in self._stable}
+        plan, same = self.plan, not self._has_gaps
+        found = {name: self._results(name) for name in self._stable}
+        results = {  # a configuration whose every seed has failed for good is out
+            name: of for name, of in found.items() if of or self._missing(name, plan.seeds)
+        }
         if not results:
             return None
-        plan, same = self.plan, not self._has_gaps
         exhausted = [name for name in results if not self._missing(name, plan.seeds)]
         if plan.race:
             return run_race(results, plan.seeds, plan.margin, exhausted=exhausted, same_seeds=same)

@@ -185,6 +185,26 @@ def test_configuration_that_diverges_cannot_win(confirm: Confirm, tmp_path: Path
     assert state["candidates"][-1]["verdict"] == "diverged"
 
 
+@pytest.mark.parametrize("race", [[], ["--race"]])
+def test_configuration_whose_every_seed_failed_is_left_out(
+    confirm: Confirm, tmp_path: Path, race: list[str]
+) -> None:
+    put_sweep(tmp_path)
+    words = ["-k", 2, "--seeds", 2, "--final-seeds", 0, *race]
+    confirm(*words)
+    failure = {"cause": "other", "kind": "KeyError", "message": "x", "retry": True}
+    tries = [folders.attempt(1, "failed")] * 3  # more than are made again
+    for run in listed(tmp_path):
+        if run.learning_rate == 0.1:
+            folders.put(tmp_path, run, tries=tries, failure=failure)
+    [state] = confirm(*words)
+    assert len(state["missing"]) == 2
+    train(tmp_path)
+    [state] = confirm(*words)
+    assert (state["stage"], state["winner"]["config_id"]) == ("confirmed", make(0.03).config_id)
+    assert state["candidates"][-1]["verdict"] == "no result"
+
+
 def test_dry_run_writes_nothing(confirm: Confirm, tmp_path: Path) -> None:
     put_sweep(tmp_path)
     before = sorted(tmp_path.rglob("*"))

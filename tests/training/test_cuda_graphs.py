@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from src.config import RunConfig
 from src.data import color_jitter
@@ -16,37 +13,7 @@ from src.data.device_dataset import DeviceDataset
 from src.training import trainer as trainer_module
 from src.training.cuda_graphs import GraphRunner
 from src.training.trainer import Trainer
-
-
-class RecordedStep(TorchDispatchMode):
-    """Emulated CUDA graph: records the operations of a step with their tensors.
-
-    A replay repeats them on the same memory without running the Python code of the step.
-    """
-
-    def __init__(self, step: Callable[[int], None], size: int) -> None:
-        super().__init__()
-        self.calls: list[tuple[Any, Any, Any, Any]] = []
-        with self:
-            step(size)
-        self.replays = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default:
-            raise AssertionError("a captured step waits for the device")
-        out = func(*args, **(kwargs or {}))
-        self.calls.append((func, args, kwargs or {}, out))
-        return out
-
-    @torch.no_grad()
-    def replay(self) -> None:
-        self.replays += 1
-        if self.replays == 1:  # already executed while recording; a real capture does not execute
-            return
-        for func, args, kwargs, out in self.calls:
-            for old, new in zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True):
-                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
-                    old.copy_(new)
+from tests.fake_cuda import RecordedGraph
 
 
 class EmulatedGraphRunner(GraphRunner):
@@ -57,7 +24,10 @@ class EmulatedGraphRunner(GraphRunner):
         self._graphs_wanted = True
 
     def _captured(self, step: Callable[[int], None], size: int) -> Any:
-        return RecordedStep(step, size)
+        graph = RecordedGraph()
+        with graph:
+            step(size)
+        return graph
 
 
 def trained(config: RunConfig, data: DeviceDataset) -> Trainer:
