@@ -146,8 +146,8 @@ class ReportData:
         notes = []
         for model, rows in table.drop_aliases(self.runs).groupby(table.MODEL, sort=False):
             for column, words in (("precision", "in"), ("data_digest", "on data")):
-                counts = rows[column].value_counts() if column in rows else []
-                if len(counts) > 1:
+                if column in rows and rows[column].nunique() > 1:
+                    counts = rows[column].value_counts()
                     parts = ", ".join(f"{n} {words} {value}" for value, n in counts.items())
                     notes.append(f"{model} mixes runs: {parts}.")
         return notes

@@ -13,7 +13,7 @@ COMMANDS = {
     "work": "train the runs of one set, of several or of all, in this process",
     "status": "progress of a sweep: runs done, speed, time left, failures, jobs",
     "logs": "history, attempts, traceback and job log of a run",
-    "confirm": "train the best configurations again with fresh seeds, to find a winner that holds",
+    "confirm": "train the best configurations again, with fresh seeds",
     "retry": "forget failures, so that runs are tried again",
     "clean": "free the disk space of weights that are not among the best",
     "sync": "upload runs that are missing in Weights & Biases",

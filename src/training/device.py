@@ -26,7 +26,8 @@ def versions(device: torch.device) -> dict[str, str]:
             found[name] = version(name)
     if device.type == "cuda":
         found["cuda"] = str(torch.version.cuda)
-        found["cudnn"] = str(torch.backends.cudnn.version())
+        with suppress(RuntimeError):  # raised for a GPU that this cuDNN no longer supports
+            found["cudnn"] = str(torch.backends.cudnn.version())
         with suppress(OSError, IndexError):
             found["driver"] = _NVIDIA_DRIVER.read_text().split("Module")[1].split()[0]
     return found

@@ -23,7 +23,7 @@ from src.training.initial_weights import is_frozen
 from src.training.lr_schedules import learning_rate
 from src.training.metrics import Metrics, MetricTotals
 from src.training.model_setup import batch_bounds, build_model, step_seed
-from src.training.optimizers import build_optimizer, load_state
+from src.training.optimizers import build_optimizer, load_state, rate_tensor
 from src.training.precision import ComputeFormat
 from src.training.run_state import Weights
 
@@ -69,16 +69,14 @@ class Learner:
         self.ema = ExponentialMovingAverage(self.model) if config.ema else None
         self._use_model(self.model)
         self._has_dropout = any(isinstance(module, _DropoutNd) for module in self.model.modules())
-        # fused CUDA kernels take a float32 rate; a CPU keeps all digits
-        rate_dtype = torch.float32 if device.type == "cuda" else torch.float64
-        self.rate = torch.zeros((), dtype=rate_dtype, device=device)
+        self.rate = rate_tensor(device)
         self.optimizer = build_optimizer(config, self.model, self.rate)
         # float16 underflows without a loss scale; the other formats have the range of float32
         scaled = compute_format.precision == "float16"
         self.scaler = torch.amp.GradScaler(device.type) if scaled else None
         self.metrics, self.val_metrics = Metrics(device), Metrics(device)
 
-        self._rates = torch.zeros(len(self.bounds), dtype=rate_dtype, device=device)
+        self._rates = torch.zeros(len(self.bounds), dtype=self.rate.dtype, device=device)
         self._ema_shares = torch.zeros(
             len(self.bounds), device=device
         )  # by which the EMA moves, per step

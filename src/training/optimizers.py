@@ -18,6 +18,13 @@ _DEVICE_SETTINGS = ("capturable", "foreach", "fused", "lr")
 _PLAIN = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
 
+def rate_tensor(device: torch.device) -> Tensor:
+    """The tensor from which an optimizer reads its rate. A CPU keeps all digits."""
+    # fused CUDA kernels take a float32 rate
+    dtype = torch.float32 if device.type == "cuda" else torch.float64
+    return torch.zeros((), dtype=dtype, device=device)
+
+
 def build_optimizer(config: RunConfig, model: nn.Module, rate: Tensor) -> torch.optim.Optimizer:
     """The optimizer of a run, fused. It reads its learning rate from `rate` at every step."""
     learns = [parameter for parameter in model.parameters() if parameter.requires_grad]

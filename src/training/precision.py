@@ -22,9 +22,13 @@ from src.common.paths import cache_dir, compute_format_file
 from src.config import RunConfig
 from src.cpu.convolutions import replace_convolutions
 from src.cpu.winograd import WinogradConv2d
+from src.training.cuda_graphs import GraphRunner
 from src.training.device import device_name, has_fast_bfloat16, has_fast_float16, has_tf32
+from src.training.optimizers import build_optimizer, rate_tensor
 
 _PROBE_BATCHES = {"cpu": (16, 32, 64), "cuda": (256,)}
+_WARM_UP_STEPS = {"cpu": 1, "cuda": 4}
+"""The first step is slower; on a GPU the third one is captured, and the fourth the first replay."""
 _LONG_STEP = 0.25  # seconds per step at which the batch is not enlarged further
 _PROBE_SECONDS = 0.3  # for each candidate, after a warm-up; at least one step of each
 _WORTH_IT = 0.95  # largest share of the other's time at which a candidate wins
@@ -138,9 +142,12 @@ def select_compute_format(config: RunConfig, device: torch.device) -> ComputeFor
     return fastest
 
 
-def allowed_precisions(config: RunConfig, device: torch.device) -> set[str]:
-    """The precisions that `config` allows and that the device does well."""
-    return {candidate.precision for candidate in _candidates(config, device)}
+def allowed_precisions(config: RunConfig, device: torch.device) -> list[str]:
+    """The precisions that `config` allows and that the device does well, the most precise first."""
+    if config.precision != "auto":
+        return [config.precision]
+    fast = {"bfloat16": has_fast_bfloat16(device), "float16": has_fast_float16(device)}
+    return ["float32", *[name for name, is_fast in fast.items() if is_fast][:1]]
 
 
 def check_precision(config: RunConfig, device: torch.device) -> None:
@@ -173,7 +180,7 @@ def choose(seconds: dict[ComputeFormat, float]) -> ComputeFormat:
 def measure(
     config: RunConfig, device: torch.device, candidates: list[ComputeFormat]
 ) -> dict[ComputeFormat, float]:
-    """Seconds of a forward and backward pass of the architecture, for each candidate."""
+    """Seconds of a training step of the architecture, for each candidate."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         plain = models.create(config.model_type, **models.options_of(config))
@@ -182,8 +189,9 @@ def measure(
             model = deepcopy(plain)
             if config.cpu_kernels:
                 model = replace_convolutions(model, winograd=candidate.winograd)
-            step = _step(model.to(device), device, candidate, batch)
-            step()  # the first one is slower
+            step = _step(model.to(device), config, device, candidate, batch)
+            for _ in range(_WARM_UP_STEPS[device.type]):
+                step()
             return lambda: _seconds(step)
 
         for batch in _PROBE_BATCHES[device.type]:
@@ -207,10 +215,8 @@ def time_interleaved(steps: list[Callable[[], float]]) -> list[float]:
 
 def _candidates(config: RunConfig, device: torch.device) -> list[ComputeFormat]:
     """Every compute format that the config and the device allow, the most precise first."""
-    precisions, formats, ways = [config.precision], [config.memory_format], [config.convolution]
-    if config.precision == "auto":
-        fast = {"bfloat16": has_fast_bfloat16(device), "float16": has_fast_float16(device)}
-        precisions = ["float32", *[name for name, is_fast in fast.items() if is_fast][:1]]
+    precisions = allowed_precisions(config, device)
+    formats, ways = [config.memory_format], [config.convolution]
     if config.memory_format == "auto":
         formats = ["contiguous", "channels_last"] if _convolves(config) else ["contiguous"]
     if config.convolution == "auto":
@@ -249,21 +255,30 @@ def _has(model: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 def _step(
-    model: nn.Module, device: torch.device, compute_format: ComputeFormat, batch: int
+    model: nn.Module,
+    config: RunConfig,
+    device: torch.device,
+    compute_format: ComputeFormat,
+    batch: int,
 ) -> Callable[[], None]:
-    """A forward and backward pass of random images."""
+    """A training step on random images, as it runs: captured on a GPU, with the optimizer."""
     model.to(memory_format=compute_format.layout)
     images = torch.randn(batch, 3, 32, 32, device=device).to(memory_format=compute_format.layout)
     labels = torch.arange(batch, device=device) % 10
+    optimizer = build_optimizer(config, model, rate_tensor(device))
+    runner = GraphRunner(device, graphs=config.cuda_graphs, keep_memory=False)
+
+    def train(size: int) -> None:
+        with compute_format.autocast(device):
+            logits = model(images)
+        cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
     def step() -> None:
-        with compute_format.backend_settings(device):
-            with compute_format.autocast(device):
-                logits = model(images)
-            cross_entropy(logits.float(), labels).backward()
-        model.zero_grad()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        with runner.activated(), compute_format.backend_settings(device):
+            runner.run_step("probe", train, batch)
+        runner.synchronize()
 
     return step
 

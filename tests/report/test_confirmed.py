@@ -1,6 +1,7 @@
 """Configurations and confirmed winners in tables, charts, sentences and the page."""
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -135,7 +136,7 @@ def test_table_that_mixes_precisions_or_data_is_named(report: ReportData) -> Non
     count = len(report.runs)
     mixed = report.runs.assign(
         precision=["bfloat16"] * (count - 3) + ["float32"] * 3,
-        data_digest=["a"] * (count - 1) + [None],  # unknown is no other data
+        data_digest=["a"] * (count - 1) + [math.nan],  # unknown is no other data
     )
     [note] = ReportData(mixed).mixture_notes()
     assert note == f"resnet mixes runs: {count - 3} in bfloat16, 3 in float32."
