@@ -46,8 +46,7 @@ SMALL: dict[str, Any] = {
     "precision": "float32",
 }
 CASES: dict[str, dict[str, Any]] = {
-    "cifar10net": {"normalization": "measured"},
-    "tinyvgg": {"normalization": "half", "hidden_units": 8, "ema": 0.9},
+    "cifar10net": {"normalization": "measured", "ema": 0.9},
     "resnet": {"normalization": "cifar10", "memory_format": "channels_last"},
 }
 

@@ -156,7 +156,7 @@ class SeedResults:
         """The lead that two equal configurations rarely show, corrected for all comparisons."""
         if self.spread is None:
             return math.inf
-        comparisons = len(self.values) - 1
+        comparisons = max(1, len(self.values) - 1)
         critical = dunnett(comparisons, self.spread.degrees_of_freedom, error_rate)
         counts = self.counts[first], self.counts[second]
         return critical * self.spread.deviation * math.sqrt(1 / counts[0] + 1 / counts[1])

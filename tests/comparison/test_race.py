@@ -56,6 +56,11 @@ def test_exhausted_configuration_is_compared_with_what_it_has() -> None:
     assert run_race(results, 5, exhausted=["c"]).is_over
 
 
+def test_single_configuration_wins_at_once() -> None:
+    race = run_race({"a": GOOD[:2]}, 5)
+    assert (race.remaining, race.outcome) == (("a",), "one is left")
+
+
 def test_one_seed_decides_nothing() -> None:
     race = run_race({"a": [0.9], "b": [0.1]}, 1)
     assert (race.remaining, race.dropped, race.is_over) == (("a", "b"), (), True)
