@@ -11,9 +11,9 @@ from src.cli.arguments import Parser
 from src.common import files
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import RUNS_DIR, shown
+from src.comparison.accuracy_interval import seeds_interval
 from src.comparison.configurations import Configuration, Replicate, read_configurations
 from src.comparison.confirmation_plan import read_plan
-from src.comparison.seed_statistics import mean_interval
 from src.config import PRETRAINED, SYNTHETIC
 from src.data.dataset import CLASSES
 from src.report import reproduce_command
@@ -71,22 +71,33 @@ def _parser() -> Parser:
 
 
 def _run_folder(word: str, runs_dir: Path) -> Path:
-    """The folder that a person means. Raises UserError if there is none or more than one."""
-    if re.fullmatch("[0-9a-f]{4,10}", word) and runs_dir.is_dir():
-        configurations = read_configurations(runs_dir)
-        named = [one for config_id, one in configurations.items() if config_id.startswith(word)]
-        if len(named) == 1:
-            return _best_run(named[0], runs_dir).folder.path
-    return find(word, runs_dir).path
+    """The folder of a run, or of the best reported run of a configuration.
 
-
-def _best_run(configuration: Configuration, runs_dir: Path) -> Replicate:
-    """Its final run with the best validation accuracy, or without a confirmation, of all runs."""
-    plan = read_plan(runs_dir, configuration.model)
-    runs = configuration.done(plan.final if plan else None) or configuration.done()
+    Raises UserError if there is none or more than one.
+    """
+    try:
+        return find(word, runs_dir).path
+    except UserError:
+        named = _configurations(word, runs_dir)
+        if len(named) != 1:
+            raise
+    runs = _reported_runs(named[0], runs_dir)
     if not runs:
-        raise UserError(f"RUN {configuration.id!r}: none of its runs is finished")
-    return max(runs, key=lambda run: run.validation or 0.0)
+        raise UserError(f"RUN {word!r}: no run of this configuration is finished")
+    return max(runs, key=lambda run: run.validation or 0.0).folder.path
+
+
+def _configurations(word: str, runs_dir: Path) -> list[Configuration]:
+    """The configurations whose id begins with a word of at least 4 digits."""
+    if not re.fullmatch("[0-9a-f]{4,10}", word) or not runs_dir.is_dir():
+        return []
+    return [one for one in read_configurations(runs_dir).values() if one.id.startswith(word)]
+
+
+def _reported_runs(configuration: Configuration, runs_dir: Path) -> list[Replicate]:
+    """The runs that its accuracy is reported from: final ones if there are any, or all."""
+    plan = read_plan(runs_dir, configuration.model)
+    return configuration.done(plan.final if plan else ()) or configuration.done()
 
 
 def program(saved: SavedModel) -> "ExportedProgram":
@@ -123,10 +134,7 @@ def _of_configuration(saved: SavedModel, runs_dir: Path) -> Sequence[Replicate]:
     """The runs that the accuracy of its configuration is reported from: final ones, or all."""
     configurations = read_configurations(runs_dir, saved.config.model_type)
     configuration = configurations.get(saved.config.config_id)
-    if configuration is None:
-        return ()
-    plan = read_plan(runs_dir, configuration.model)
-    return configuration.done(plan.final if plan else None) or configuration.done()
+    return _reported_runs(configuration, runs_dir) if configuration else ()
 
 
 def model_card(saved: SavedModel, name: str, replicates: Sequence[Replicate]) -> str:
@@ -178,7 +186,7 @@ def _facts(result: dict[str, Any], replicates: Sequence[Replicate]) -> list[tupl
         ("test accuracy of these weights", test),
     ]
     tests = [run.test for run in replicates if run.test is not None]
-    seeds = mean_interval(tests) if len(tests) > 1 else None
+    seeds = seeds_interval(tests, images) if tests else None
     if seeds:
         mean = f"{seeds.mean:.2%} over {len(tests)} seeds ({seeds.low:.2%} to {seeds.high:.2%})"
         return [*facts, ("test accuracy of the recipe", mean)]

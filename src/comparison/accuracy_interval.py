@@ -6,7 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from src.comparison.seed_statistics import ERROR_RATE, Interval, Spread
+from src.comparison.seed_statistics import (
+    ERROR_RATE,
+    Interval,
+    Spread,
+    pooled_spread,
+    student_t,
+)
 
 
 def image_error(correct: npt.NDArray[np.bool_]) -> float:
@@ -30,6 +36,19 @@ def image_error(correct: npt.NDArray[np.bool_]) -> float:
 def binomial_error(accuracy: float, images: int) -> float:
     """The same if it is not known which images were right: an upper bound."""
     return math.sqrt(max(0.0, accuracy * (1 - accuracy)) / images)
+
+
+def seeds_interval(accuracies: Sequence[float], images: int) -> Interval | None:
+    """The interval of a configuration's mean accuracy, from its own seeds alone.
+
+    images: number of test images; it is not known which were right. Returns None for one seed.
+    """
+    spread = pooled_spread([accuracies])
+    if spread is None:
+        return None
+    error = binomial_error(sum(accuracies) / len(accuracies), images)
+    critical = student_t(spread.degrees_of_freedom, ERROR_RATE)
+    return accuracy_interval(accuracies, spread, error, critical)
 
 
 def accuracy_interval(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,6 @@ class ConfirmedWinner:
     test: Interval | None
     """For other seeds and other test images. None if the spread of seeds is unknown."""
     test_mean: float
-    knows_images: bool
-    """Whether it is known which images each run was right on."""
     final_diverged: int
     """Final seeds that have diverged."""
     labels: Mapping[str, str]
@@ -95,6 +94,7 @@ def _as_json(interval: Interval | None) -> list[float] | None:
     return None if interval is None else [interval.low, interval.high]
 
 
+@lru_cache(maxsize=16)  # by identity: it reads predictions, and chart, table and page ask for it
 def confirmed_winner(confirmation: Confirmation) -> ConfirmedWinner | None:
     """The winner, once nothing is missing. Returns None before."""
     if confirmation.stage != Stage.CONFIRMED or confirmation.selection_bias is None:
@@ -106,7 +106,6 @@ def confirmed_winner(confirmation: Confirmation) -> ConfirmedWinner | None:
     spread = confirmation.test_spread
     critical = _critical(confirmation, spread, is_final=bool(final))
     accuracies = [run.test for run in runs if run.test is not None]
-    error, knows_images = _image_error(runs, accuracies)
     return ConfirmedWinner(
         model=confirmation.plan.model,
         best=best,
@@ -116,9 +115,8 @@ def confirmed_winner(confirmation: Confirmation) -> ConfirmedWinner | None:
         runs=runs,
         is_final=bool(final),
         validation=confirmation.final_interval() if final else best.interval,
-        test=accuracy_interval(accuracies, spread, error, critical),
+        test=accuracy_interval(accuracies, spread, _image_error(runs, accuracies), critical),
         test_mean=sum(accuracies) / len(accuracies),
-        knows_images=knows_images,
         final_diverged=confirmation.final_diverged,
         labels={
             one.chosen.config_id: label.replace("\N{NO-BREAK SPACE}", " ")
@@ -139,14 +137,14 @@ def _critical(confirmation: Confirmation, spread: Spread | None, *, is_final: bo
     return maximum_modulus(count, spread.degrees_of_freedom, confirmation.error_rate)
 
 
-def _image_error(runs: Sequence[Replicate], accuracies: Sequence[float]) -> tuple[float, bool]:
-    """The error that is due to the images, and whether it is known which ones were right."""
+def _image_error(runs: Sequence[Replicate], accuracies: Sequence[float]) -> float:
+    """The error that is due to the images; an upper bound if it is not known which were right."""
     try:
         right = [predictions.read(run.folder, features=False).is_correct for run in runs]
-        return image_error(np.stack(right)), True
+        return image_error(np.stack(right))
     except (UserError, ValueError):  # predictions are removed, or of other images
         images = min(int(run.result.get("test_images", TEST_IMAGES)) for run in runs)
-        return binomial_error(sum(accuracies) / len(accuracies), images), False
+        return binomial_error(sum(accuracies) / len(accuracies), images)
 
 
 def config_labels(configs: Sequence[RunConfig]) -> list[str]:

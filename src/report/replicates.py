@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping
+from statistics import stdev
 from typing import Any
 
 import pandas as pd
 
-from src.comparison.accuracy_interval import accuracy_interval, binomial_error
-from src.comparison.seed_statistics import ERROR_RATE, pooled_spread, student_t
+from src.comparison.accuracy_interval import seeds_interval
 from src.report.settings import HYPERPARAMETERS
 from src.report.table import (
     TEST_ACCURACY,
@@ -85,12 +85,8 @@ def _mean_row(members: pd.DataFrame) -> "pd.Series[float]":
             row[name] = float(members[name].mean())
     accuracies = members[TEST_ACCURACY].tolist()
     images = min(number_of_test_images(one) for one in records(members))
-    spread = pooled_spread([accuracies])
-    assert spread
-    error = binomial_error(sum(accuracies) / len(accuracies), images)
-    critical = student_t(spread.degrees_of_freedom, ERROR_RATE)
-    interval = accuracy_interval(accuracies, spread, error, critical)
+    interval = seeds_interval(accuracies, images)
     assert interval
-    row[SEEDS], row[DEVIATION] = len(members), spread.deviation
+    row[SEEDS], row[DEVIATION] = len(members), stdev(accuracies)
     row[LOW], row[HIGH] = interval.low, interval.high
     return row

@@ -2,7 +2,7 @@
 
 import json
 from argparse import Namespace
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from src.cli.arguments import Parser, non_negative_float, non_negative_int, positive_int
@@ -108,8 +108,8 @@ def _confirmations(parsed: Namespace) -> list[Confirmation]:
     if parsed.margin and not parsed.race:
         raise UserError("--margin: it ends a race; expected --race beside it")
     configurations = read_configurations(parsed.runs)
-    _check_data(parsed.runs, configurations.values())
     by_model = _finished_by_model(configurations, parsed)
+    _check_data(parsed.runs, [one for of_model in by_model.values() for one in of_model])
     found = [_planned(parsed, model, of_model) for model, of_model in by_model.items()]
     return [Confirmation(plan, configurations) for plan in found]
 
@@ -130,17 +130,15 @@ def _finished_by_model(
     return {parsed.model: by_model[parsed.model]} if parsed.model else by_model
 
 
-def _check_data(runs_dir: Path, configurations: Collection[Configuration]) -> None:
+def _check_data(runs_dir: Path, configurations: Sequence[Configuration]) -> None:
     """Raise UserError if the runs were trained on different data."""
     runs = [run for one in configurations for run in one.done()]
-    names = {run.config.dataset for run in runs}
     digests = {str(digest) for run in runs if (digest := run.result.get("data_digest"))}
-    for what, values in (("data sets", names), ("data of different content", digests)):
-        if len(values) > 1:
-            raise UserError(
-                f"--runs {str(runs_dir)!r}: its runs are on {what}: {', '.join(sorted(values))}; "
-                "expected runs on one"
-            )
+    if len(digests) > 1:
+        raise UserError(
+            f"--runs {str(runs_dir)!r}: its runs are on data of different content: "
+            f"{', '.join(sorted(digests))}; expected runs on one"
+        )
 
 
 def _planned(
