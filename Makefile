@@ -2,7 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 DEMO ?= demo
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

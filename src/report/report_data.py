@@ -158,11 +158,15 @@ class ReportData:
             return unfinished(self.states.get(model, Counter()))
         return unfinished(sum(self.states.values(), Counter[State]()))
 
-    def missing_note(self, model: str | None = None) -> str:
-        """The same as a sentence."""
-        missing = self.missing(model)
+    def missing_note(self, model: str | None = None, *, failures_told: bool = False) -> str:
+        """The same as a sentence. failures_told: the caller counts the failed runs itself."""
         if not self.states:
             return "Failures unknown."
+        missing = self.missing(model)
+        if failures_told:
+            states = sum(self.states.values(), Counter[State]())
+            del states[State.FAILED]
+            missing = unfinished(states)
         return f"Not shown: {missing}." if missing else ""
 
     def accuracy_note(self, model: str | None = None) -> str:

@@ -109,10 +109,10 @@ def figure(report: ReportData) -> Figure | None:
     effects = effects_by_model(report)
     if not effects:
         return None
-    note = left_out_note(effects, failures_known=report.failed is not None)
-    return draw(
-        effects, report.model_indices, report.rank_column, f"{note} {report.missing_note()}"
-    )
+    known = report.failed is not None
+    notes = f"{left_out_note(effects, failures_known=known)} "
+    notes += report.missing_note(failures_told=known)
+    return draw(effects, report.model_indices, report.rank_column, notes)
 
 
 def draw(
