@@ -5,7 +5,7 @@ The table is read from a CSV, or made of run folders first.
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -152,21 +152,20 @@ class ReportData:
                     notes.append(f"{model} mixes runs: {parts}.")
         return notes
 
-    def missing(self, model: str | None = None) -> str:
-        """How many runs have no row, by state, in words. Empty if none is missing or known."""
-        if model:
-            return unfinished(self.states.get(model, Counter()))
-        return unfinished(sum(self.states.values(), Counter[State]()))
+    def missing(self, model: str | None = None, *, without: Collection[State] = ()) -> str:
+        """How many runs have no row, by state, in words. Empty if none is missing or known.
 
-    def missing_note(self, model: str | None = None, *, failures_told: bool = False) -> str:
-        """The same as a sentence. failures_told: the caller counts the failed runs itself."""
+        without: states that are left out, because they are told elsewhere.
+        """
+        models = self.states if model is None else [model]
+        counts = sum((self.states.get(one, Counter()) for one in models), Counter[State]())
+        return unfinished(Counter({s: n for s, n in counts.items() if s not in without}))
+
+    def missing_note(self, model: str | None = None) -> str:
+        """The same as a sentence."""
+        missing = self.missing(model)
         if not self.states:
             return "Failures unknown."
-        missing = self.missing(model)
-        if failures_told:
-            states = sum(self.states.values(), Counter[State]())
-            del states[State.FAILED]
-            missing = unfinished(states)
         return f"Not shown: {missing}." if missing else ""
 
     def accuracy_note(self, model: str | None = None) -> str:

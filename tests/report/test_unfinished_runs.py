@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from src.report import export_tables
 from src.report.charts import importance, main_effects, pairs
@@ -92,6 +93,7 @@ def test_report_of_folders_knows_failures_and_a_csv_does_not(tmp_path: Path) -> 
     failure = {"kind": "NonFiniteLoss", "message": "non-finite loss"}
     tries = [folders.attempt(60, "failed")]
     folders.put(runs, make(1.0), tries=tries, failure=failure)
+    folders.put(runs, make(2.0), tries=[folders.attempt(60, "stopped")], resumable=True)
     csv = tmp_path / "runs.csv"
     from src.runs.aggregate import collect
 
@@ -107,4 +109,14 @@ def test_report_of_folders_knows_failures_and_a_csv_does_not(tmp_path: Path) -> 
     )
     assert unknown.missing_note() == "Failures unknown."
     assert isinstance(known, ReportData)
-    assert known.missing_note() == "Not shown: 1 failed."
+    assert known.missing_note() == "Not shown: 1 interrupted, 1 failed."
+    assert known.missing("cifar10net") == known.missing()
+    assert _subtitle(known).endswith("Left out of the means: 1 diverged. Not shown: 1 interrupted.")
+    assert _subtitle(unknown).endswith("Failed runs are not known.")
+
+
+def _subtitle(report: ReportData) -> str:
+    figure = main_effects.figure(report)
+    assert figure
+    words = (text.get_text() for text in figure.findobj(Text))
+    return " ".join(next(one for one in words if one.startswith("Means of all runs")).split())

@@ -18,6 +18,7 @@ from src.report.settings import Setting, varied_factors
 from src.report.statistics import comparable_runs
 from src.report.table import column_label, is_share, lower_is_better
 from src.report.unfinished_runs import FINISHED, OUTCOME, RANKED, with_unfinished
+from src.runs.run_folder import State
 
 FEWEST_RUNS = 4
 """Of an architecture. With fewer, means over runs are numbers of single runs."""
@@ -109,10 +110,10 @@ def figure(report: ReportData) -> Figure | None:
     effects = effects_by_model(report)
     if not effects:
         return None
-    known = report.failed is not None
-    notes = f"{left_out_note(effects, failures_known=known)} "
-    notes += report.missing_note(failures_told=known)
-    return draw(effects, report.model_indices, report.rank_column, notes)
+    note = left_out_note(effects, failures_known=report.failed is not None)
+    if others := report.missing(without=[State.FAILED]):
+        note += f" Not shown: {others}."
+    return draw(effects, report.model_indices, report.rank_column, note)
 
 
 def draw(
