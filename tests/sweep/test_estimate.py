@@ -8,30 +8,29 @@ import pytest
 import torch
 
 from src.config import RunConfig
+from src.data.sizes import images_of
 from src.sweep import estimate, grid
-from src.sweep.estimate import TrainingSpeed, cost, kind, one_of_each_kind
+from src.sweep.cost import Cost, TrainingSpeed, cost, kind, one_of_each_kind, seconds, share_with
 from src.sweep.pruner import SuccessiveHalving
 from tests.conftest import RunCommand
 
 SPEED = TrainingSpeed(images_per_second=1000, slots=4, parameters=1_000_000, features=64)
 
 
-def costs(configs: list[RunConfig]) -> estimate.Cost:
+def costs(configs: list[RunConfig]) -> Cost:
     return cost(configs, dict.fromkeys(map(kind, configs), SPEED), SuccessiveHalving(5, 3))
 
 
 def test_run_time_is_proportional_to_number_of_images() -> None:
     run = RunConfig(num_epochs=10)
-    assert estimate.images_of(run) == (40_000, 10_000, 10_000)
+    assert images_of(run) == (40_000, 10_000, 10_000)
     passes = 10 * 40_000 + 0.4 * (10 * 10_000 + 3 * 10_000)
-    assert estimate.seconds(run, SPEED) == pytest.approx(passes / 1000)
+    assert seconds(run, SPEED) == pytest.approx(passes / 1000)
     rarely_validated = replace(run, val_freq=5)
-    assert estimate.seconds(rarely_validated, SPEED) == pytest.approx(
-        (passes - 0.4 * 80_000) / 1000
-    )
+    assert seconds(rarely_validated, SPEED) == pytest.approx((passes - 0.4 * 80_000) / 1000)
     short = replace(run, max_images=100, val_split="random", val_size=50)
-    assert estimate.images_of(short) == (100, 50, 100)
-    assert estimate.images_of(replace(run, base_dataset_path="synthetic"))[0] == 8_000
+    assert images_of(short) == (100, 50, 100)
+    assert images_of(replace(run, base_dataset_path="synthetic"))[0] == 8_000
 
 
 def test_cells_with_same_id_are_counted_once() -> None:
@@ -45,18 +44,18 @@ def test_cells_with_same_id_are_counted_once() -> None:
 
 
 def test_pruning_estimate_follows_from_rungs() -> None:
-    assert estimate.share_with(SuccessiveHalving(5, 3), 5) == 1
+    assert share_with(SuccessiveHalving(5, 3), 5) == 1
     share = (5 + (15 - 5) / 3 + (45 - 15) / 9 + (80 - 45) / 27) / 80
-    assert estimate.share_with(SuccessiveHalving(5, 3), 80) == pytest.approx(share)
+    assert share_with(SuccessiveHalving(5, 3), 80) == pytest.approx(share)
     single_run = costs([RunConfig()])
     assert single_run.pruned_device_seconds == pytest.approx(single_run.device_seconds * share)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "limit"), [(10, "00:30:00"), (3600, "01:30:00"), (100_000, "1-11:00:00")]
+    ("device_seconds", "limit"), [(10, "00:30:00"), (3600, "01:30:00"), (100_000, "1-11:00:00")]
 )
-def test_time_limit_has_slurm_format(seconds: float, limit: str) -> None:
-    assert replace(costs([RunConfig()]), device_seconds=seconds).time_limit == limit
+def test_time_limit_has_slurm_format(device_seconds: float, limit: str) -> None:
+    assert replace(costs([RunConfig()]), device_seconds=device_seconds).time_limit == limit
 
 
 def test_measure_trains_model_and_returns_speed(config: RunConfig) -> None:
