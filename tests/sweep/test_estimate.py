@@ -9,7 +9,7 @@ import torch
 
 from src.config import RunConfig
 from src.data.sizes import images_of
-from src.sweep import estimate, grid
+from src.sweep import estimate, grid, measured_speeds
 from src.sweep.cost import Cost, TrainingSpeed, cost, kind, one_of_each_kind, seconds, share_with
 from src.sweep.pruner import SuccessiveHalving
 from tests.conftest import RunCommand
@@ -70,12 +70,21 @@ def test_estimate_command(command: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(
         "base_dataset_path: synthetic\nmodel_type: cifar10net\nnum_epochs: 1\nmax_images: 1000\n"
     )
-    estimate = ("python", "-m", "src.sweep", "estimate", "--seconds", 1, "--grid")
-    output = command(*estimate, tmp_path / "grid.yaml").stdout
+    runs = tmp_path / "runs"
+    words = ("python", "-m", "src.sweep", "estimate", "--seconds", 1, "--runs", runs, "--grid")
+    output = command(*words, tmp_path / "grid.yaml").stdout
+    assert output.startswith("block 1: 1 cells, 0 of them in an earlier block; 0 aliases")
+    assert "  model_type         cifar10net\n" in output
     assert "--time=00:30:00" in output
     assert "--prune --first-rung 10 --reduction 2" in output
-    output = json.loads(command(*estimate, "run_config/demo_grid.yaml", "--json").stdout)
+    output = json.loads(command(*words, "run_config/demo_grid.yaml", "--json").stdout)
     assert output["all"]["all"]["cells"] == 18
     assert set(output["models"]) == {row[0] for row in output["speeds"]}
+    [block] = output["blocks"]
+    assert (block["cells"], block["repeated"], block["aliases"]) == (18, 0, 0)
+    assert block["axes"]["data_augmentation"] == "False, True"
+    is_gpu = torch.cuda.is_available()
+    kinds = {*(tuple(row[:3]) for row in output["speeds"]), ("cifar10net", 256, False)}
+    assert set(measured_speeds.read(runs, is_gpu=is_gpu)) == kinds, "both grids are kept"
     sets = command("python", "-m", "src.sweep", "estimate", "99", check=2)
     assert sets.stderr.startswith("error: set '99'")
