@@ -231,7 +231,7 @@ MISTAKES = [
     ),
     ("seed: {from: 1, to: 2}", ": seed: a range without steps is for a block's sample"),
     ("model_type: {from: cnn, to: vit, steps: 2}", ": model_type: a range is for numbers"),
-    ("seed: [1, 2]\nsample: 0", ": sample: '0': expected a whole number, 1 to 100000"),
+    ("seed: [1, 2]\nsample: 0", ": sample: '0': expected a whole number, 1 to 10000"),
     ("seed: [1, 2]\nsample_seed: 2", ": sample_seed without sample"),
     ("seed: 1\nsample: 1\nsample_seed: -1", ": sample_seed: '-1': expected a whole number, 0 to"),
     (

@@ -172,13 +172,13 @@ def test_outside_lists_folders_that_belong_to_no_set(
     assert status_json(capsys, *words) == [{"folder": str(left), "state": "done"}]
     sets.write([sets.read(sweep[0] / "hyperparameters_2.txt")], sweep[0], replace=True)
     assert status.main(words) == ExitStatus.DONE
-    captured = capsys.readouterr()
-    listed = [line.split() for line in captured.out.splitlines()]
+    *lines, last = capsys.readouterr().out.splitlines()
+    listed = [line.split() for line in lines]
     cosine = replace(BASE, scheduler="cosine", gamma=0.95)
     expected = {cosine: "done", run_of(1): "done", run_of(2): "pruned", run_of(3): "running"}
     states = {str(RunFolder.of(run, sweep[1]).path): state for run, state in expected.items()}
     assert {path: state for state, path in listed} == {**states, str(left): "done"}
-    assert captured.err == "5 run folders belong to none of these sets\n"
+    assert last == "5 run folders belong to none of these sets"
     status.main(words[:-1])
     assert "5 more run folders belong to none of these sets: --outside" in capsys.readouterr().out
     for other in ("--all", "--watch"):

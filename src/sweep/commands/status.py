@@ -1,7 +1,6 @@
 """Show the status of a sweep, from its run folders and one call of squeue."""
 
 import json
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -81,7 +80,7 @@ def _print_outside(parsed: Namespace) -> ExitStatus:
         return ExitStatus.DONE
     for path, state in folders:
         print(f"{state:<11} {shown(path)}")
-    print(f"{len(folders)} run folders belong to none of these sets", file=sys.stderr)
+    print(f"{len(folders)} run folders belong to none of these sets")
     return ExitStatus.DONE
 
 

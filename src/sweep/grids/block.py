@@ -23,6 +23,7 @@ KEYS = ("zip", "when", "sample", "sample_seed", "exclude")
 """Keys of a block beside the settings."""
 
 _ORDER = ("model_type", "scheduler", "data_augmentation", "learning_rate", "weight_decay", "gamma")
+_MAX_SAMPLE = 10_000
 _MAX_SEED = 2**32 - 1
 _SHOWN = 8  # values of a setting in an error
 _ZIP_EXAMPLE = "{learning_rate: [0.1, 0.01], weight_decay: [0.001, 0.0001]}"
@@ -101,7 +102,7 @@ def read_block(given: object, place: Place, *, keep_repeats: bool = False) -> Gr
         axes=_axes(raw, place, keep_repeats),
         when=_conditions(raw, place.inside("when")),
         exclude=_exclusions(raw, place.inside("exclude")),
-        sample=_count(raw, "sample", place, 1, MAX_CELLS),
+        sample=_count(raw, "sample", place, 1, _MAX_SAMPLE),
         sample_seed=_count(raw, "sample_seed", place, 0, _MAX_SEED) or 0,
     )
     if "sample_seed" in raw and block.sample is None:
