@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from docs import code_metrics
 from src import models
 from src.common.paths import ROOT
 from src.data.dataset import CLASSES
+from src.sweep import grid
 from tests.conftest import RunCommand, copy_repository
 from tests.markdown import blocks, inline_code, links, slugs
 
@@ -191,6 +193,17 @@ def test_remaining_documented_commands_run(
     assert len(done) > 12
     assert len(list((copy / "reference").iterdir())) == 18
     assert (copy / "charts" / "overall.png").stat().st_size > 10_000
+
+
+def test_example_grids_make_the_stated_number_of_cells() -> None:
+    text = TEXTS["docs/using.md"].partition("## Grids in steps")[2].partition("\n## ")[0]
+    examples = blocks(text, "yaml")
+    assert len(examples) >= 6
+    assert (ROOT / "run_config" / "blocks_grid.yaml").read_text() in examples
+    for example in examples:
+        stated = re.match(r"# (\d+) cells\n", example)
+        assert stated, example
+        assert len(grid.expand(yaml.safe_load(example))) == int(stated[1]), example
 
 
 def _trained_run(copy: Path) -> str:

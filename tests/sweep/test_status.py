@@ -164,6 +164,30 @@ def test_all_and_set_arguments_select_runs(
     )
 
 
+def test_outside_lists_folders_that_belong_to_no_set(
+    sweep: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    expect_bad_input: Callable[..., str],
+) -> None:
+    words = ["--sets", str(sweep[0]), "--runs", str(sweep[1]), "--outside"]
+    left = RunFolder.of(run_of(99), sweep[1]).path
+    assert status_json(capsys, *words) == [{"folder": str(left), "state": "done"}]
+    sets.write([sets.read(sweep[0] / "hyperparameters_2.txt")], sweep[0], replace=True)
+    assert status.main(words) == ExitStatus.DONE
+    *lines, last = capsys.readouterr().out.splitlines()
+    listed = [line.split() for line in lines]
+    cosine = replace(BASE, scheduler="cosine", gamma=0.95)
+    expected = {cosine: "done", run_of(1): "done", run_of(2): "pruned", run_of(3): "running"}
+    states = {str(RunFolder.of(run, sweep[1]).path): state for run, state in expected.items()}
+    assert {path: state for state, path in listed} == {**states, str(left): "done"}
+    assert last == "5 run folders belong to none of these sets"
+    status.main(words[:-1])
+    assert "5 more run folders belong to none of these sets: --outside" in capsys.readouterr().out
+    for other in ("--all", "--watch"):
+        error = expect_bad_input(status.main, "--outside", other)
+        assert error == f"error: --outside, {other}: expected one of them\n"
+
+
 def test_time_left_is_divided_by_running_workers(tmp_path: Path) -> None:
     put(tmp_path, run_of(0), accuracy=0.5, tries=[attempt(1000, "done")])
     for number in (1, 2):

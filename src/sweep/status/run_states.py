@@ -70,6 +70,15 @@ def of_sets(
     return snapshot, len(there)
 
 
+def outside_of_sets(
+    by_set: Mapping[str, Sequence[RunConfig]], runs_dir: Path
+) -> list[tuple[Path, State]]:
+    """The run folders that belong to none of the sets, each with its state."""
+    ids = {config.id for runs in by_set.values() for config in runs}
+    others = [path for path in _folders(runs_dir) if path.name.rpartition("-")[2] not in ids]
+    return [(path, Snapshot(path).state) for path in others]
+
+
 def of_folders(runs_dir: Path) -> list[SweepRun]:
     """The runs of all folders under `runs_dir`."""
     snapshot = (_of_folder(path) for path in _folders(runs_dir))
