@@ -422,20 +422,29 @@ def test_killed_submit_does_not_block_the_next(submit: Submit, tmp_path: Path) -
 
 
 def test_submit_with_all_runs_done_is_fast(command: RunCommand, tmp_path: Path) -> None:
-    """With all 864 runs of the reference grid done, submit is fast and does not import torch."""
+    """With all 864 runs of the reference grid done, submit takes less than three imports of pandas.
+
+    On an idle machine it takes one. It does not import torch.
+    """
     runs = tmp_path / "runs"
     for config in grid.expand(dict(grid.REFERENCE)):
         folder = RunFolder.of(config, runs)
         folder.path.mkdir(parents=True, exist_ok=True)
         (folder.path / "result.json").write_text(json.dumps(DONE))
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = command("python", "-X", "importtime", "-m", "src.sweep", "submit", "--runs", runs)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 4, (
-        "takes 1 s on an idle machine"
-    )
-    assert "nothing to submit: no run is left to train" in done.stdout
-    assert "torch" not in done.stderr
+
+    def seconds(*words: object) -> tuple[float, subprocess.CompletedProcess[str]]:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = command("python", *words, fresh=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done
+
+    ratios = []
+    for _ in range(2):  # the better one counts, since other processes disturb both
+        taken, done = seconds("-X", "importtime", "-m", "src.sweep", "submit", "--runs", runs)
+        ratios.append(taken / seconds("-c", "import pandas")[0])
+        assert "nothing to submit: no run is left to train" in done.stdout
+        assert "torch" not in done.stderr
+    assert min(ratios) < 3
     assert not (runs / "submissions").exists()
 
 
