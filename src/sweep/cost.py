@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from src.config import CHECKPOINT_KINDS, RunConfig
+from src.config import CHECKPOINT_KINDS, IMAGE_SIZE, RunConfig, image_size
 from src.data.sizes import images_of
 from src.sweep.halving import SuccessiveHalving
 
@@ -56,8 +56,13 @@ def limit_minutes(seconds: float) -> int:
 
 
 def kind(config: RunConfig) -> Kind:
-    """The kind of a run. Runs of one kind take the same time per image."""
-    return config.model_type, config.batch_size, config.data_augmentation
+    """The kind of a run: its model with @SIZE if images are not 32 x 32, batch and augmentation.
+
+    Runs of one kind take the same time per image, within the little that classes and channels add.
+    """
+    size = image_size(config.dataset)
+    model = config.model_type if size == IMAGE_SIZE else f"{config.model_type}@{size}"
+    return model, config.batch_size, config.data_augmentation
 
 
 def kind_in_words(one: Kind) -> str:

@@ -12,7 +12,7 @@ import torch
 from src import models
 from src.common.errors import Stopped, UserError, format_bytes
 from src.common.progress import show_progress
-from src.config import SYNTHETIC, RunConfig
+from src.config import IMAGE_SIZE, SYNTHETIC, RunConfig, image_size
 from src.data import synthetic
 from src.data.device_dataset import DeviceDataset
 from src.sweep import grid_summary
@@ -33,14 +33,17 @@ _ENDLESS = 1_000_000  # epochs
 def measure(
     config: RunConfig, device: torch.device, slots: int | None, budget: float
 ) -> TrainingSpeed:
-    """Train runs like `config` on the stand-in for `budget` seconds after a warm-up.
+    """Train runs like `config` on a stand-in of its image size for `budget` seconds.
 
     slots: as for training; None tunes their number on a GPU.
     """
-    data = _stand_in(device)
+    size = image_size(config.dataset)
+    dataset = RunConfig.dataset if size == IMAGE_SIZE else f"{RunConfig.dataset}@{size}"
+    data = _stand_in(device, dataset)
     run = replace(
         config,
         base_dataset_path=SYNTHETIC,
+        dataset=dataset,
         num_epochs=_ENDLESS,
         max_images=0,
         val_split="last_batch",
@@ -50,7 +53,7 @@ def measure(
         run = replace(run, batch_size=_affordable_batch(run, data))
     first = Trainer(run, data).start()
     with torch.no_grad():
-        sample = torch.zeros(1, 3, 32, 32, device=device)
+        sample = torch.zeros(1, *data.dataset.spec.shape, device=device)
         features = first.learner.model.eval().features(sample).shape[1]
     parameters = first.learner.parameters
     watched = _MeasuringConcurrency(concurrency_for(slots, device), budget)
@@ -69,8 +72,8 @@ def measure(
 
 
 @cache
-def _stand_in(device: torch.device) -> DeviceDataset:
-    return DeviceDataset.put(synthetic.generate(test=10), device)
+def _stand_in(device: torch.device, dataset: str) -> DeviceDataset:
+    return DeviceDataset.put(synthetic.stand_in(dataset), device)
 
 
 def _affordable_batch(run: RunConfig, data: DeviceDataset) -> int:
