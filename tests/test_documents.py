@@ -184,9 +184,9 @@ def test_remaining_documented_commands_run(
         if "--model resnet" in line:
             line = line.replace("resnet", "cifar10net")
         line = line.replace("-e 3 --max_images 500", "-e 1 --max_images 100")
-        line = line.replace("--trials 30", "--trials 3")
+        line = line.replace("--trials 30", "--trials 2")
         line = line.replace("--images 2000", "--images 200")
-        line = line.replace("estimate", "estimate --seconds 1")
+        line = line.replace("estimate", "estimate --seconds 0.5")
         if line == "python -m src.sweep generate":
             line += " --out reference"
         if "src.evaluate" in line:

@@ -378,7 +378,7 @@ def holds(wanted: dict[str, list[Any]], config: RunConfig) -> bool:
 accepted: list[int] = []
 
 
-@settings(max_examples=600, deadline=None, derandomize=True, database=None)
+@settings(max_examples=250, deadline=None, derandomize=True, database=None)
 @given(st.lists(blocks(), min_size=1, max_size=3))
 def check_properties(whole: list[dict[str, Any]]) -> None:
     try:
@@ -403,4 +403,4 @@ def check_properties(whole: list[dict[str, Any]]) -> None:
 def test_no_cell_stands_twice_and_conditions_and_exclusions_hold() -> None:
     accepted.clear()
     check_properties()
-    assert len(accepted) > 100, "too few of the grids are valid for this to mean something"
+    assert len(accepted) > 60, "too few of the grids are valid for this to mean something"
