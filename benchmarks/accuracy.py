@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     }
     machine_specific = ("data", "runs", "out", "quiet")  # specific to this machine
     settings = {name: value for name, value in vars(parsed).items() if name not in machine_specific}
-    settings["data"] = outcomes[0].config.dataset
+    settings["data"] = outcomes[0].config.data_name
     record = Record(f"accuracy-{parsed.model}", pick_device("auto"), settings, parsed.out)
     _tabulate(record, results, parsed.margin)
     record.print_path()

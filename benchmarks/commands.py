@@ -25,7 +25,7 @@ from src.common import paths
 from src.common.errors import ExitStatus
 from src.common.paths import ROOT
 from src.config import CHECKPOINT_KINDS, RunConfig
-from src.data.dataset import CLASSES
+from src.data.spec import CLASSES
 from src.runs.run_folder import RunFolder
 from src.sweep import grid
 

@@ -168,7 +168,7 @@ def _metadata(system: System, config: RunConfig, result: dict[str, Any]) -> Row:
         "recipe": system.recipe,
         "model": config.model_type,
         "parameters": result["parameters"],
-        "dataset": config.dataset,
+        "dataset": config.data_name,
         "num_epochs": config.num_epochs,
         "device": result["device"],
         "precision": result["precision"],

@@ -22,6 +22,9 @@ SEARCH = "search"  # key of a YAML file that describes a search instead of a run
 SCHEDULERS = ("exponential", "step", "cosine", "onecycle", "none")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 NORMALIZATIONS = ("imagenet", "cifar10", "half", "measured")
+DATASETS = ("cifar10", "cifar100", "svhn", "fashion_mnist", "mnist", "stl10")
+IMAGE_SIZE = 32  # images are resized to it, unless @SIZE follows the name of a data set
+OTHER_SIZES = (16, 64, 128)
 SPLITS = ("last_batch", "random", "stratified")
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 CONVOLUTIONS = ("auto", "direct", "winograd")
@@ -94,6 +97,18 @@ class RunConfig:
         changes_result=False,
         group="data",
         metavar="DIR",
+    )
+    dataset: str = option(
+        "cifar10",
+        "data set in -d; NAME: your own name for a folder or .npz file; @64: images resized to "
+        "64 x 64 instead of 32 x 32",
+        choices=DATASETS,
+        pattern=(
+            rf"(?!{SYNTHETIC})[A-Za-z][A-Za-z0-9_-]{{0,63}}(@({'|'.join(map(str, OTHER_SIZES))}))?",
+            f"NAME, each with or without {', '.join(f'@{size}' for size in OTHER_SIZES)}",
+        ),
+        group="data",
+        metavar="NAME",
     )
     num_epochs: int = option(
         80,
@@ -551,17 +566,44 @@ class RunConfig:
             raise InvalidValue("convolution", "winograd", "auto or direct with --no_cpu_kernels")
 
     @property
-    def dataset(self) -> str:
-        """Name of the data: cifar10 or synthetic."""
-        return SYNTHETIC if self.base_dataset_path == SYNTHETIC else "cifar10"
+    def data_name(self) -> str:
+        """Name of the data in ids and tables: `dataset`, or 'synthetic' for its stand-in.
+
+        The stand-in for another data set than CIFAR-10 is 'synthetic-NAME'.
+        """
+        if self.base_dataset_path != SYNTHETIC:
+            return self.dataset
+        return SYNTHETIC if self.dataset == DATASETS[0] else f"{SYNTHETIC}-{self.dataset}"
+
+    @property
+    def group(self) -> str:
+        """Runs that may be ranked with each other: of an architecture on one data set.
+
+        The architecture alone for CIFAR-10 and its stand-in, else 'MODEL on DATASET'.
+        """
+        return group_name(self.model_type, self.data_name)
+
+    @property
+    def data_key(self) -> tuple[str, str]:
+        """What tells one data set from another on this machine: where it is, and its name."""
+        return self.base_dataset_path, self.dataset
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the data is a stand-in, which says nothing about the real one."""
+        return self.base_dataset_path == SYNTHETIC
 
     @property
     def name(self) -> str:
-        """The name of the run: its model and the hyperparameters of the reference grid."""
-        return (
+        """The name of the run: its model and the hyperparameters of the reference grid.
+
+        It ends with the data set if that is not CIFAR-10 or its stand-in.
+        """
+        name = (
             f"{self.model_type}_aug_{self.data_augmentation}_scheduler_{self.scheduler}"
             f"_lr_{self.learning_rate}_wd_{self.weight_decay}_gamma_{self.gamma}"
         )
+        return name if self.group == self.model_type else f"{name}{DATA_PART}{self.data_name}"
 
     @cached_property
     def id(self) -> str:
@@ -570,13 +612,13 @@ class RunConfig:
         Fields with a short flag always count, others only where they differ from their default:
         a field that is added later changes no existing id.
         """
-        return _digest({"dataset": self.dataset, **self._identifying_fields()})
+        return _digest({**self._identifying_fields(), "dataset": self.data_name})
 
     @cached_property
     def config_id(self) -> str:
         """Ten hex digits that are equal for two runs exactly if they differ in their seed alone."""
         settings = {**self._identifying_fields(), "seed": "any"}
-        return _digest({"dataset": self.dataset, **settings})
+        return _digest({**settings, "dataset": self.data_name})
 
     def _identifying_fields(self) -> dict[str, Any]:
         run = self.canonical()
@@ -650,9 +692,35 @@ def _specs() -> "tuple[Field[Any], ...]":
     return fields(RunConfig)
 
 
-def default_dataset_path() -> str:
-    """The default of -d: CIFAR10_DIR if it is set."""
-    return os.environ.get("CIFAR10_DIR") or RunConfig.base_dataset_path
+DATA_PART = "_data_"
+"""In the name of a run, before the name of its data set."""
+
+
+def group_name(model: str, data_name: str) -> str:
+    """The name of `RunConfig.group`, given an architecture and `RunConfig.data_name`."""
+    is_default = data_name in (DATASETS[0], SYNTHETIC)
+    return model if is_default else f"{model} on {data_name}"
+
+
+def base_name(dataset: str) -> str:
+    """The name of a data set without @SIZE."""
+    return dataset.partition("@")[0]
+
+
+def image_size(dataset: str) -> int:
+    """The side of the images of a data set in pixels, given its name with or without @SIZE."""
+    return int(dataset.partition("@")[2] or IMAGE_SIZE)
+
+
+def default_dataset_path(dataset: object = DATASETS[0]) -> str:
+    """The default of -d for a data set: CIFAR10_DIR if it is set; ./NAME for other than CIFAR-10.
+
+    DATASETS_DIR, where it is set, is the folder that holds those others.
+    """
+    name = base_name(str(dataset))
+    if name == DATASETS[0]:
+        return os.environ.get("CIFAR10_DIR") or RunConfig.base_dataset_path
+    return str(Path(os.environ.get("DATASETS_DIR") or ".") / name)
 
 
 def from_mapping(values: Mapping[str, object], source: str) -> RunConfig:
@@ -666,7 +734,8 @@ def from_mapping(values: Mapping[str, object], source: str) -> RunConfig:
         raise UserError(f"{source}: unknown setting {name!r}{did_you_mean(str(name), known)}")
     if values.get("learning_rate") == FIND:
         raise UserError(f"{source}: learning_rate 'find' is for src/main.py; expected a number")
-    settings = {"base_dataset_path": default_dataset_path(), **values}
+    where = default_dataset_path(values.get("dataset", RunConfig.dataset))
+    settings = {"base_dataset_path": where, **values}
     try:
         return RunConfig(**settings)  # type: ignore[arg-type]  # checked by __post_init__
     except InvalidValue as error:
@@ -675,14 +744,19 @@ def from_mapping(values: Mapping[str, object], source: str) -> RunConfig:
 
 def read_yaml(path: Path) -> dict[str, object]:
     """The mapping in a YAML file. Raises UserError if it is missing or is no mapping."""
+    values = load_yaml(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected 'name: value' lines")
+    return {str(name): value for name, value in values.items()}
+
+
+def load_yaml(path: Path) -> object:
+    """The content of a YAML file. Raises UserError if it is missing or not valid."""
     import yaml  # 30 ms, which flags alone can do without
 
     try:
-        values = yaml.safe_load(path.read_text())
+        return yaml.safe_load(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected 'name: value' lines")
-    return {str(name): value for name, value in values.items()}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from src.runs.restore import SavedModel
     from src.training.evaluation import Evaluation
 
-_ELSEWHERE = ("model_type", *MODEL_OPTIONS, "normalization")
+_ELSEWHERE = ("model_type", *MODEL_OPTIONS, "normalization", "dataset")
 _MOST_PICTURES = 200
 
 _HELP = """Evaluate saved weights on test images.
@@ -61,7 +61,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--test_path",
         metavar="DIR",
-        help="folder with CIFAR-10's test_batch, or with a subfolder of images for each class; or "
+        help="where its data set is, or a folder with a subfolder of images for each class; or "
         "'synthetic' [the run's own data, as many images as it was tested on; CIFAR10_DIR]",
     )
     parser.add_argument(
@@ -104,24 +104,26 @@ def _evaluate(saved: "SavedModel", test_path: str | None) -> "tuple[LabelledImag
     """The test images, of a run those that it was tested on unless others are named."""
     import torch
 
-    from src import data
-    from src.data.device_dataset import DeviceImages
-    from src.data.image_folder import LabelledImages, load_test
-    from src.runs.restore import data_path, device_of, evaluate_saved, table_of
+    from src.data.dataset import Dataset
+    from src.data.device_dataset import DeviceImages, is_measured
+    from src.data.image_folder import first_tested, load_test
+    from src.runs.restore import device_of, evaluate_saved, load_data, table_of
+    from src.runs.run_data import spec_of
 
     config = saved.config
-    measured = config.normalization == "measured"
-    dataset = data.load(data_path(config)) if measured or test_path is None else None
-    if test_path is not None:
-        pictures = load_test(test_path)
+    if test_path is None:
+        dataset: Dataset | None = (whole := load_data(config))
+        spec, pictures = whole.spec, first_tested(whole, config.max_images or None)
     else:
-        assert dataset
-        count = config.max_images or None
-        pictures = LabelledImages(dataset.test_pixels[:count], dataset.test_labels[:count])
+        spec = spec_of(config, saved.result)
+        measured = is_measured(config.normalization, spec.channels)
+        dataset = load_data(config) if measured else None
+        pictures = load_test(test_path, config.dataset, spec)
     device = device_of(saved)
     images = DeviceImages.put(pictures.pixels, pictures.labels, device)
     places = torch.arange(len(pictures.labels), device=device)
-    return pictures, evaluate_saved(saved, images, places, table_of(config, dataset))
+    table = table_of(config, spec, dataset)
+    return pictures, evaluate_saved(saved, images, places, table, spec)
 
 
 def _draw(
@@ -138,14 +140,16 @@ def _draw(
     accuracy = f"{report.summary['test_accuracy']:.2%} of {count:,} test images are right"
     accuracy += f" ({saved.config.model_type}, {saved.weights.name}; images from {name})"
     figure = mistakes.draw(
-        mistakes.predicted_images(report.predictions, pictures.images, sample),
+        mistakes.predicted_images(
+            report.predictions, pictures.images, pictures.spec.classes, sample
+        ),
         f"{saved.stem}: {len(sample)} test images",
         f"drawn at random (seed {parsed.seed}); {accuracy}",
     )
     written = save(figure, parsed.out / f"{saved.stem}_test_images")
     if parsed.confusion:
         title = f"{saved.stem}: what is taken for what"
-        figure = confusion_matrix.draw(report.matrix, title, accuracy)
+        figure = confusion_matrix.draw(report.matrix, pictures.spec.classes, title, accuracy)
         written += save(figure, parsed.out / f"{saved.stem}_confusion")
     return written
 

@@ -24,7 +24,7 @@ class EvaluationReport:
     interval: tuple[float, float]
     """95 % Wilson interval of the accuracy."""
     matrix: Integers
-    """Confusion matrix (10, 10), rows true and columns predicted."""
+    """Confusion matrix (K, K), rows true and columns predicted."""
     classes: list[ClassResult]
     predictions: Predictions
 
@@ -33,12 +33,12 @@ def report_on(images: LabelledImages, evaluation: Evaluation) -> EvaluationRepor
     """The results of an evaluation of `images`."""
     predicted = from_evaluation(images.labels, evaluation)
     summary = evaluation.sums.summary("test")
-    matrix = confusion_matrix.confusion_matrix(predicted.labels, predicted.predictions)
+    matrix = confusion_matrix.confusion_matrix(predicted)
     return EvaluationReport(
         summary=summary,
         interval=wilson_interval(summary["test_accuracy"], len(predicted.labels)),
         matrix=matrix,
-        classes=confusion_matrix.class_results(matrix),
+        classes=confusion_matrix.class_results(matrix, images.spec.classes),
         predictions=predicted,
     )
 

@@ -14,12 +14,14 @@ from src.common.paths import RUNS_DIR, shown
 from src.comparison.accuracy_interval import seeds_interval
 from src.comparison.configurations import Configuration, Replicate, read_configurations
 from src.comparison.confirmation_plan import read_plan
-from src.config import PRETRAINED, SYNTHETIC
-from src.data.dataset import CLASSES
+from src.config import PRETRAINED
+from src.data.device_dataset import is_measured
+from src.data.spec import title_of_data
 from src.report import reproduce_command
 from src.report.statistics import wilson_interval
 from src.report.table import TEST_ACCURACY, TEST_IMAGES
-from src.runs.restore import SavedModel, data_path, of_run, table_of
+from src.runs.restore import SavedModel, load_data, of_run, table_of
+from src.runs.run_data import spec_of
 from src.runs.run_lookup import find
 
 if TYPE_CHECKING:
@@ -101,20 +103,25 @@ def _reported_runs(configuration: Configuration, runs_dir: Path) -> list[Replica
 
 
 def program(saved: SavedModel) -> "ExportedProgram":
-    """The model with its preprocessing: uint8 images (N, 3, 32, 32), RGB, to logits (N, 10)."""
+    """The model with its preprocessing: uint8 images (N, C, S, S), RGB or grey, to logits (N, K).
+
+    Raises UserError if the data is not known, or its statistics were measured and it is not here.
+    """
     import torch
 
-    from src import data, models
+    from src import models
     from src.models.preprocessed import Preprocessed
     from src.models.state_dicts import load_into, read_state
 
     config = saved.config
-    dataset = data.load(data_path(config)) if config.normalization == "measured" else None
-    model = models.create(config.model_type, **models.options_of(config))
+    spec = spec_of(config, saved.result)
+    measured = is_measured(config.normalization, spec.channels)
+    dataset = load_data(config) if measured else None
+    model = models.build(config, spec)
     load_into(model, read_state(saved.weights), f"{saved.weights}: not of {config.model_type}")
 
-    whole = Preprocessed(table_of(config, dataset), model).eval()
-    example = torch.zeros(_EXAMPLES, 3, 32, 32, dtype=torch.uint8)
+    whole = Preprocessed(table_of(config, spec, dataset), model).eval()
+    example = torch.zeros(_EXAMPLES, *spec.shape, dtype=torch.uint8)
     batch = {"images": {0: torch.export.Dim("batch", min=1, max=2**16)}}
     with torch.no_grad():
         return torch.export.export(whole, (example,), dynamic_shapes=batch)
@@ -125,7 +132,8 @@ def _as_bytes(exported: "ExportedProgram", saved: SavedModel) -> bytes:
     import torch
 
     content = BytesIO()
-    extra = {"classes.json": json.dumps(CLASSES), "config.json": json.dumps(saved.config.stored())}
+    classes = spec_of(saved.config, saved.result).classes
+    extra = {"classes.json": json.dumps(classes), "config.json": json.dumps(saved.config.stored())}
     torch.export.save(exported, content, extra_files=extra)
     return content.getvalue()
 
@@ -140,18 +148,19 @@ def _of_configuration(saved: SavedModel, runs_dir: Path) -> Sequence[Replicate]:
 def model_card(saved: SavedModel, name: str, replicates: Sequence[Replicate]) -> str:
     """What a user of the file needs to know, as Markdown."""
     config, result = saved.config, saved.result or {}
-    dataset = "the synthetic stand-in" if config.dataset == SYNTHETIC else "CIFAR-10"
+    spec = spec_of(config, result)
+    shape, kind = ", ".join(map(str, spec.shape)), "grey" if spec.channels == 1 else "RGB"
     versions = ", ".join(f"{key} {value}" for key, value in result.get("versions", {}).items())
-    return f"""# {config.model_type} on {dataset}
+    return f"""# {config.model_type} on {title_of_data(spec.name)}
 
-Input: a batch of RGB images, uint8, (N, 3, 32, 32); the normalisation is part of the program.
-Output: logits (N, 10), in the order {", ".join(CLASSES)}.
+Input: a batch of {kind} images, uint8, (N, {shape}); the normalisation is part of the program.
+Output: logits (N, {len(spec.classes)}), in the order {", ".join(spec.classes)}.
 
 ```python
 import torch
 
 model = torch.export.load("{name}").module()
-images = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+images = torch.zeros(1, {shape}, dtype=torch.uint8)
 classes = model(images).argmax(dim=1)
 ```
 

@@ -11,14 +11,14 @@ from src.cli.arguments import Parser
 from src.cli.config_flags import add_config_flags, config_from, wants_rate
 from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus
-from src.train import TrainingOptions, add_training_options, train
+from src.train import TrainingOptions, add_training_options, dataset_at, train
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Flags -> RunConfig -> run."""
     parser = Parser(
         prog="python src/main.py",
-        description="Train one model on CIFAR-10. A run that is done is not trained again.",
+        description="Train one model. A run that is done is not trained again.",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file; flags win over it")
     parser.add_argument(
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     add_config_flags(parser)
     add_training_options(parser)
     parsed = parser.parse(arguments)
-    config = config_from(parsed)
+    config = config_from(parsed, dataset_at)
     if wants_rate(parsed):
         from src.tune.lr_range_test import with_suggested_rate
 

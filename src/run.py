@@ -20,7 +20,7 @@ from src.common.errors import Stopped
 from src.common.git import git_commit
 from src.common.paths import RUNS_DIR
 from src.config import RunConfig
-from src.data.dataset import Dataset
+from src.data import LoadedData
 from src.faults.failure_classes import MAY_BE_BUGS, classify
 from src.faults.job_restarts import plan_restart
 from src.faults.node_health import raise_if_process_unusable, reporting_unusable_process
@@ -74,8 +74,8 @@ class RunOptions:
     """Shows the progress of so many runs."""
     stop: Callable[[], bool] = lambda: False
     """Asked between steps. True: save everything and raise Stopped."""
-    datasets: dict[str, Dataset] = field(default_factory=dict)
-    """Data sets that are already loaded, by path; `run` adds those that it loads."""
+    datasets: LoadedData = field(default_factory=dict)
+    """Data sets that are already loaded; `run` adds those that it loads."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _may_be_a_bug(finished: Finished) -> bool:
 def _outcome(config: RunConfig, folder: RunFolder, options: RunOptions) -> Outcome:
     """How a run stands. One on other data than that loaded now is not done, and keeps its files."""
     numbers = folder.result() or folder.pruned()
-    dataset = options.datasets.get(config.base_dataset_path)
+    dataset = options.datasets.get(config.data_key)
     trained_on = (numbers or {}).get("data_digest")
     if dataset and trained_on not in (None, dataset.digest):
         message = f"trained on data {trained_on}, and the data here is {dataset.digest}: move the "

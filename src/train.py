@@ -49,6 +49,16 @@ class TrainingOptions:
         )
 
 
+def dataset_at(path: str) -> str | None:
+    """The name of the data set in the folder of -d, for `config_from`: None for the default one.
+
+    Raises UserError that suggests a name if a person's own data is there.
+    """
+    from src import data  # numpy takes 0.1 s
+
+    return data.recognise(path)
+
+
 def add_training_options(parser: argparse.ArgumentParser, *, retries: int | None = None) -> None:
     """Add the flags of TrainingOptions, in groups of their own. retries: the default of --retries.
 

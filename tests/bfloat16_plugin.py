@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from src.config import RunConfig
+from src.data.spec import DataSpec
 from src.runs import restore
 from src.training import device, precision
 from src.training.precision import ComputeFormat
@@ -40,7 +41,7 @@ def forced_bfloat16() -> Iterator[None]:
 
 
 def _fake_measurement(
-    config: RunConfig, device: torch.device, candidates: list[ComputeFormat]
+    config: RunConfig, device: torch.device, candidates: list[ComputeFormat], data: DataSpec
 ) -> dict[ComputeFormat, float]:
     """Return fixed step times, since measuring emulated bfloat16 would take minutes."""
     return {

@@ -20,6 +20,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from src.cpu import allocator
+
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 NAME = "imitation of a GPU"
 CAPABILITY = (6, 1)  # neither bfloat16 nor float16 is fast, as on most CPUs
@@ -32,6 +34,7 @@ _state = SimpleNamespace(capturing=False, fraction=1.0)
 
 def pytest_configure() -> None:
     """Begin before any test, and so before session fixtures."""
+    allocator.keep_freed_memory()  # as training on a CPU does
     _session.enter_context(imitated())
 
 

@@ -25,7 +25,6 @@ TESTS = [
     "benchmarks/test_arms.py::test_arms_have_same_loss_without_augmentation",
     "test_run.py::test_run_folder_has_all_files_and_consistent_results",
     "test_run.py::test_stopped_and_resumed_run_equals_uninterrupted_run",
-    "test_evaluate.py::test_run_folder_with_missing_file",
     "report/test_run_analysis.py::test_recomputed_features_match_stored_predictions",
 ]
 

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from docs import code_metrics
 from src import models
 from src.common.paths import ROOT
-from src.data.dataset import CLASSES
+from src.data.spec import CLASSES
+from src.sweep import grid
 from tests.conftest import RunCommand, copy_repository
 from tests.markdown import blocks, inline_code, links, slugs
 
@@ -64,12 +66,20 @@ def copy(tmp_path_factory: pytest.TempPathFactory, batches: Path) -> Path:
     for name in CLASSES:
         (folder / "my_images" / name).mkdir(parents=True)
         Image.new("RGB", (60, 40)).save(folder / "my_images" / name / "1.png")
+    for shade, name in ((50, "rose"), (200, "tulip")):
+        (folder / "my_photos" / name).mkdir(parents=True)
+        for number in range(20):
+            Image.new("RGB", (60, 40), (shade, number, 0)).save(
+                folder / f"my_photos/{name}/{number}.png"
+            )
     for path in (folder / "hyperparameter_sets").glob("*.txt"):
         path.write_text(TINY_LINE)
     for name in ("cpu_cifar10net_grid", "resnet9_onecycle"):
         (folder / "run_config" / f"{name}.yaml").write_text(TINY)
+    both = folder / "run_config" / "two_datasets_grid.yaml"
+    both.write_text(f"{TINY}dataset: [cifar10, cifar100]\n")
     demo = folder / "run_config" / "demo_grid.yaml"
-    demo.write_text(demo.read_text().replace("max_images: 1600", "max_images: 400"))
+    demo.write_text(demo.read_text().replace("max_images: 1600", "max_images: 240"))
     search = folder / "run_config" / "cifar10net_search.yaml"
     search.write_text(search.read_text().replace("num_epochs: 5", "num_epochs: 1\nmax_images: 200"))
     return folder
@@ -174,9 +184,9 @@ def test_remaining_documented_commands_run(
         if "--model resnet" in line:
             line = line.replace("resnet", "cifar10net")
         line = line.replace("-e 3 --max_images 500", "-e 1 --max_images 100")
-        line = line.replace("--trials 30", "--trials 3")
+        line = line.replace("--trials 30", "--trials 2")
         line = line.replace("--images 2000", "--images 200")
-        line = line.replace("estimate", "estimate --seconds 1")
+        line = line.replace("estimate", "estimate --seconds 0.5")
         if line == "python -m src.sweep generate":
             line += " --out reference"
         if "src.evaluate" in line:
@@ -191,6 +201,16 @@ def test_remaining_documented_commands_run(
     assert len(done) > 12
     assert len(list((copy / "reference").iterdir())) == 18
     assert (copy / "charts" / "overall.png").stat().st_size > 10_000
+
+
+def test_example_grids_make_the_stated_number_of_cells() -> None:
+    examples = [block for block in blocks(TEXTS["docs/using.md"], "yaml") if "# " in block]
+    assert len(examples) >= 7
+    assert (ROOT / "run_config" / "blocks_grid.yaml").read_text() in examples
+    for example in examples:
+        stated = re.match(r"# (\d+) cells\n", example)
+        assert stated, example
+        assert len(grid.expand(yaml.safe_load(example))) == int(stated[1]), example
 
 
 def _trained_run(copy: Path) -> str:

@@ -1,6 +1,5 @@
 """src.evaluate: accuracy and loss of run folders and of foreign weights on any test images."""
 
-import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -15,21 +14,12 @@ from PIL import Image
 from src import models
 from src.config import CHECKPOINT_KINDS
 from src.data import synthetic
-from src.data.dataset import CLASSES
+from src.data.spec import CLASSES
 from src.evaluate import main
 from src.runs.run_folder import RunFolder, all_runs
 from tests.conftest import RunCommand
 
 ExpectBadInput = Callable[..., str]
-
-
-@pytest.fixture(autouse=True)
-def cached_synthetic_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Generate the synthetic data set only once."""
-    monkeypatch.setattr(synthetic, "generate", _generate)
-
-
-_generate = functools.cache(synthetic.generate)
 
 
 @pytest.fixture

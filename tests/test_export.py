@@ -16,8 +16,8 @@ from src.common.paths import ROOT
 from src.common.removed_files import record_removal
 from src.config import RunConfig
 from src.data import synthetic
-from src.data.dataset import CLASSES
 from src.data.device_dataset import DeviceImages
+from src.data.spec import CLASSES
 from src.evaluate import main
 from src.run import run
 from src.runs.restore import evaluate_saved, of_run, table_of
@@ -92,8 +92,8 @@ def own_logits(folder: RunFolder) -> np.ndarray:
     images = DeviceImages.put(
         data.test_pixels[:count], data.test_labels[:count], torch.device("cpu")
     )
-    table = table_of(saved.config, data)
-    return evaluate_saved(saved, images, torch.arange(count), table).logits.numpy()
+    table = table_of(saved.config, data.spec, data)
+    return evaluate_saved(saved, images, torch.arange(count), table, data.spec).logits.numpy()
 
 
 def test_card_says_what_a_user_needs(config: RunConfig, tmp_path: Path) -> None:

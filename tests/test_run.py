@@ -32,7 +32,7 @@ TIMES = ("train_seconds", "images_per_second", "attempt")
 
 @pytest.fixture(autouse=True)
 def _small_dataset(monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset) -> None:
-    monkeypatch.setattr(data, "load", lambda path: small_dataset)
+    monkeypatch.setattr(data, "load", lambda path, name: small_dataset)
 
 
 def test_run_folder_has_all_files_and_consistent_results(config: RunConfig, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_run_with_bug_is_retried_without_stopping_other_runs(
 ) -> None:
     create = models.create
 
-    def create_or_raise(name: str, **options: object) -> Classifier:
+    def create_or_raise(name: str, **options: Any) -> Classifier:
         if name == "resnet":
             raise RuntimeError("out of luck")
         return create(name, **options)

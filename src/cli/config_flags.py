@@ -83,10 +83,13 @@ def value_of_field(name: str) -> Callable[[str], Any]:
     return read
 
 
-def config_from(parsed: argparse.Namespace) -> RunConfig:
+def config_from(
+    parsed: argparse.Namespace, dataset_at: Callable[[str], str | None] | None = None
+) -> RunConfig:
     """A RunConfig from the given flags, then --config FILE, then the parent run, in this order.
 
-    A learning rate of 'find' is left at its default: see `wants_rate`.
+    dataset_at: the name of the data set in the folder of -d, if --dataset is not given: None for
+    the default one. A learning rate of 'find' is left at its default: see `wants_rate`.
     """
     given = given_settings(parsed)
     file = {} if parsed.config is None else read_yaml(parsed.config)
@@ -100,7 +103,11 @@ def config_from(parsed: argparse.Namespace) -> RunConfig:
         from_mapping(file, str(parsed.config))  # errors in the file should name the file
     parent = vars(parsed).get("parent_path")  # not every command has --continue
     inherited = {} if parent is None else _of_parent(parent)
-    return from_flags({**inherited, **file, **given})
+    settings = {**inherited, **file, **given}
+    if "base_dataset_path" in given and "dataset" not in settings and dataset_at:
+        name = dataset_at(given["base_dataset_path"])
+        settings |= {} if name is None else {"dataset": name}
+    return from_flags(settings)
 
 
 def given_settings(parsed: argparse.Namespace) -> dict[str, Any]:
@@ -111,7 +118,8 @@ def given_settings(parsed: argparse.Namespace) -> dict[str, Any]:
 def from_flags(values: Mapping[str, Any]) -> RunConfig:
     """A RunConfig from the values of flags. Raises UserError that names the flag."""
     try:
-        return RunConfig(**{"base_dataset_path": default_dataset_path(), **values})
+        where = default_dataset_path(values.get("dataset", RunConfig.dataset))
+        return RunConfig(**{"base_dataset_path": where, **values})
     except InvalidValue as error:
         raise UserError(
             f"{_flag(error.name)} {str(error.value)!r}: expected {error.expected}"

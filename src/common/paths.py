@@ -112,6 +112,11 @@ def suggested_rate_file(runs_dir: Path, model: str, key: str) -> Path:
     return runs_dir / model / f"learning_rate-{key}.json"
 
 
+def speeds_file(runs_dir: Path) -> Path:
+    """The speeds that `python -m src.sweep estimate` has measured, for submit --time auto."""
+    return runs_dir / "speeds.json"
+
+
 def set_file(sets_dir: Path, number: int) -> Path:
     """The file of a set, given its number from 1."""
     return sets_dir / f"hyperparameters_{number}.txt"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src.common.errors import UserError
-from src.config import SYNTHETIC, RunConfig, from_mapping
+from src.config import RunConfig, from_mapping
 from src.faults.failure_classes import FailureClass, recorded_class
 from src.runs.run_folder import DEFAULT_RETRIES, RunFolder, all_runs
 from src.runs.snapshot import Snapshot, State
@@ -57,8 +57,8 @@ class Configuration:
 
     @property
     def model(self) -> str:
-        """Its architecture."""
-        return self.config.model_type
+        """Its architecture, and its data set if that is not CIFAR-10."""
+        return self.config.group
 
     def done(self, seeds: Sequence[int] | None = None) -> list[Replicate]:
         """The finished replicates, or those with these seeds, in the order of the seeds."""
@@ -80,7 +80,7 @@ def read_configurations(
     retries: a run that failed more often is given up. Raises UserError if `runs_dir` is missing.
     """
     replicates = list(_replicates(runs_dir, model, retries))
-    real = [one for one in replicates if one.config.dataset != SYNTHETIC]
+    real = [one for one in replicates if not one.config.is_synthetic]
     by_id: dict[str, dict[int, Replicate]] = {}
     for one in real or replicates:
         by_id.setdefault(one.config.config_id, {})[one.config.seed] = one

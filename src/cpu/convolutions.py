@@ -14,15 +14,19 @@ _Size = tuple[int, int]
 
 
 def replace_convolutions(
-    model: Model, size: int = 32, *, dead_taps: bool = True, winograd: bool = False
+    model: Model,
+    shape: tuple[int, int, int] = (3, 32, 32),
+    *,
+    dead_taps: bool = True,
+    winograd: bool = False,
 ) -> Model:
-    """Replace convolutions of `model` in place, for images (B, 3, size, size).
+    """Replace convolutions of `model` in place, for images of a shape (channels, height, width).
 
     Whole-map convolutions become matrix products. dead_taps: also those with taps that only meet
     padding; the optimizer must apply nothing but decoupled weight decay to these (then call
     `decay_dead_taps`). winograd: convolutions that it suits become WinogradConv2d.
     """
-    for name, (conv, seen, made) in _maps(model, size).items():
+    for name, (conv, seen, made) in _maps(model, shape).items():
         replacement: nn.Module | None = None
         if covers_whole_map(conv, seen, made):
             whole = WholeMapConv2d(conv, seen, made)
@@ -36,7 +40,9 @@ def replace_convolutions(
     return model
 
 
-def _maps(model: nn.Module, size: int) -> dict[str, tuple[nn.Conv2d, _Size, _Size]]:
+def _maps(
+    model: nn.Module, shape: tuple[int, int, int]
+) -> dict[str, tuple[nn.Conv2d, _Size, _Size]]:
     """Every convolution of `model` by name, with (height, width) of its input and output."""
     found: dict[str, tuple[nn.Conv2d, _Size, _Size]] = {}
     hooks = []
@@ -50,7 +56,7 @@ def _maps(model: nn.Module, size: int) -> dict[str, tuple[nn.Conv2d, _Size, _Siz
     if hooks:
         training = model.training
         with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, size, size))
+            model.eval()(torch.zeros(1, *shape))
         model.train(training)
     for hook in hooks:
         hook.remove()

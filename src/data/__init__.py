@@ -1,15 +1,66 @@
-"""Data sets: CIFAR-10, its synthetic stand-in, splits, augmentation and batches on a device."""
+"""Data sets: built in, one's own, or stand-ins; splits, augmentation and batches on a device."""
 
-from src.config import SYNTHETIC
-from src.data import cifar10, synthetic
-from src.data.dataset import CLASSES, Dataset
+from pathlib import Path
 
-__all__ = ["CLASSES", "Dataset", "load"]
+from src.common.errors import UserError
+from src.config import DATASETS, SYNTHETIC, base_name, image_size
+from src.data import builtin, cifar10, own_data, synthetic
+from src.data.dataset import Dataset
+from src.data.spec import CIFAR10, CLASSES, DataSpec
+
+__all__ = [
+    "CLASSES",
+    "DataKey",
+    "DataSpec",
+    "Dataset",
+    "LoadedData",
+    "load",
+    "looks_like",
+    "recognise",
+]
 
 
-def load(path: str) -> Dataset:
-    """The data set at `path`: a folder, or 'synthetic'.
+DataKey = tuple[str, str]
+"""Where a data set is, and its name: `RunConfig.data_key`."""
 
-    Raises UserError if the folder holds no CIFAR-10, or is missing and cannot be downloaded.
+LoadedData = dict[DataKey, Dataset]
+"""Data sets in memory."""
+
+
+def load(path: str, dataset: str = CIFAR10.name) -> Dataset:
+    """The data set of a name at `path`: a folder, an .npz file, or 'synthetic' for a stand-in.
+
+    dataset: a built-in name or one's own, with or without @SIZE. Raises UserError if it is not
+    there, is damaged, or cannot be downloaded.
     """
-    return synthetic.generate() if path == SYNTHETIC else cifar10.load(path)
+    name, size = base_name(dataset), image_size(dataset)
+    if path == SYNTHETIC:
+        return synthetic.stand_in(dataset)
+    if name == CIFAR10.name:
+        return cifar10.load(path, size=size, spec_name=dataset)
+    if name in DATASETS:
+        return builtin.load(name, path, size=size, spec_name=dataset)
+    return own_data.load(name, path, size=size, spec_name=dataset)
+
+
+def looks_like(path: str) -> str | None:
+    """The name of the built-in data set whose files are in a folder, or None."""
+    folder = Path(path).expanduser()
+    return next((name for name in DATASETS if builtin.root_of(name, folder)), None)
+
+
+def recognise(path: str) -> str | None:
+    """The built-in data set at `path`, for a command line that names none.
+
+    None for CIFAR-10, a stand-in, and if nothing is there. Raises UserError that suggests a name
+    if a person's own data is there.
+    """
+    there = path != SYNTHETIC and Path(path).expanduser().exists()
+    if not there or cifar10.folder_of(path):
+        return None
+    if (found := looks_like(path)) or not (kind := own_data.kind_of(path)):
+        return found
+    raise UserError(
+        f"-d/--base_dataset_path {path!r}: no CIFAR-10 in it, but {kind}; "
+        f"--dataset {own_data.suggested_name(path)} gives it a name"
+    )

@@ -18,9 +18,7 @@ from torch import Tensor
 from src.config import RunConfig
 from src.data.color_jitter import Jitter, JitterDraws
 
-SIZE = 32
-_BITS = 5  # of a coordinate
-_FAR = 4096
+_FAR = 4096  # pixels: outside of every image, however it is rotated
 ANGLES = 4096  # equally spaced: for +-15 degrees one step moves a corner by 1/350 pixel
 
 # operations, in the draws' key
@@ -64,12 +62,14 @@ class Draws:
 class Augmentation:
     """The augmentation of one run, on one device."""
 
-    def __init__(self, config: RunConfig, device: torch.device) -> None:
+    def __init__(self, config: RunConfig, device: torch.device, size: int = 32) -> None:
+        """size: side of the images in pixels, a power of two."""
+        self.size, self.bits = size, size.bit_length() - 1
         self.seed = config.seed
         self.flip = config.flip
         self.padding = config.crop_padding
         self.angles = _angles(config.rotation)
-        self.affine = _fixed_point(self.angles).to(device) if config.rotation else None
+        self.affine = _fixed_point(self.angles, size).to(device) if config.rotation else None
         self.vertical, self.cutout = config.vertical_flip, config.cutout
         colours = (config.brightness, config.contrast, config.saturation, config.hue)
         self.jitter = Jitter(config, device) if any(colours) else None
@@ -78,8 +78,8 @@ class Augmentation:
         used += _JITTER if self.jitter else ()
         self.rows = {operation: row for row, operation in enumerate(used)}
         self.operations = torch.tensor(used, device=device).view(-1, 1)
-        axis = torch.arange(SIZE, dtype=torch.int32, device=device)
-        self.y, self.x = axis.view(1, SIZE, 1), axis.view(1, 1, SIZE)
+        axis = torch.arange(size, dtype=torch.int32, device=device)
+        self.y, self.x = axis.view(1, size, 1), axis.view(1, 1, size)
 
     def draws(self, epoch: int | Tensor, samples: Tensor) -> Draws:
         """The draws for `samples` (B,), which are indices into the training set."""
@@ -89,7 +89,7 @@ class Augmentation:
             """A uniform whole number in 0 .. count - 1."""
             return words[self.rows[operation]] * count >> 32
 
-        span, room = 2 * self.padding + 1, SIZE - self.cutout + 1
+        span, room = 2 * self.padding + 1, self.size - self.cutout + 1
         return Draws(
             flip=words[self.rows[_FLIP]] < round(self.flip * 2**32),
             angle=below(ANGLES, _ROTATE),
@@ -105,22 +105,23 @@ class Augmentation:
     def sources(self, draws: Draws) -> tuple[Tensor, Tensor]:
         """Where each output pixel comes from: its index in the image, and whether it is outside.
 
-        Both (B, 32, 32), the index int32; that of a pixel outside is any. Operations are undone
+        Both (B, S, S), the index int32; that of a pixel outside is any. Operations are undone
         from the last to the first.
         """
-        y = _cropped(self.y + (draws.top - self.padding).to(torch.int32).view(-1, 1, 1))
-        x = _cropped(self.x + (draws.left - self.padding).to(torch.int32).view(-1, 1, 1))
+        size, bits = self.size, self.bits
+        y = self._cropped(self.y + (draws.top - self.padding).to(torch.int32).view(-1, 1, 1))
+        x = self._cropped(self.x + (draws.left - self.padding).to(torch.int32).view(-1, 1, 1))
         if self.affine is not None:
             a, b, c, d, e, f = self.affine[draws.angle].T.reshape(6, -1, 1, 1)
             y, x = (d * x + f + e * y) >> 16, (a * x + c + b * y) >> 16
-        outside = (y | x) >> _BITS != 0
-        x = x ^ (draws.flip.to(torch.int32) * (SIZE - 1)).view(-1, 1, 1)  # 31 - x, in place of x
+        outside = (y | x) >> bits != 0
+        x = x ^ (draws.flip.to(torch.int32) * (size - 1)).view(-1, 1, 1)  # size - 1 - x for x
         if draws.vertical is not None:
-            y = y ^ (draws.vertical.to(torch.int32) * (SIZE - 1)).view(-1, 1, 1)
-        return ((y << _BITS) + x) & (SIZE * SIZE - 1), outside
+            y = y ^ (draws.vertical.to(torch.int32) * (size - 1)).view(-1, 1, 1)
+        return ((y << bits) + x) & (size * size - 1), outside
 
     def blanked(self, images: Tensor, draws: Draws) -> Tensor:
-        """Normalised images (B, 3, 32, 32) with the squares that were drawn at 0, in place."""
+        """Normalised images (B, C, S, S) with the squares that were drawn at 0, in place."""
         if draws.cut is None:
             return images
         top, left = (edge.view(-1, 1, 1, 1) for edge in draws.cut)
@@ -128,13 +129,12 @@ class Augmentation:
         inside = (y >= 0) & (y < self.cutout) & (x >= 0) & (x < self.cutout)
         return images.masked_fill_(inside, 0)
 
+    def _cropped(self, coordinate: Tensor) -> Tensor:
+        """The coordinate (int32), but far away where it is in the padding.
 
-def _cropped(coordinate: Tensor) -> Tensor:
-    """The coordinate (int32), but far away where it is in the padding.
-
-    So far that no rotation brings it back into the image, whatever the other coordinate is.
-    """
-    return torch.where(coordinate >> _BITS != 0, _FAR, coordinate)
+        So far that no rotation brings it back into the image, whatever the other coordinate is.
+        """
+        return torch.where(coordinate >> self.bits != 0, _FAR, coordinate)
 
 
 def _angles(degrees: float) -> list[float]:
@@ -142,13 +142,13 @@ def _angles(degrees: float) -> list[float]:
     return [degrees * ((2 * i + 1) / ANGLES - 1) for i in range(ANGLES)]
 
 
-def _fixed_point(angles: list[float]) -> Tensor:
+def _fixed_point(angles: list[float], size: int) -> Tensor:
     """(ANGLES, 6) int32: the affine map from output to source in 16.16 fixed point.
 
     x_source = (a x + b y + c) >> 16 and y_source = (d x + e y + f) >> 16, computed and rounded
     as Pillow's Image.rotate and its nearest-neighbour transform do.
     """
-    centre = SIZE / 2
+    centre = size / 2
     rows = []
     for degrees in angles:
         radians = -math.radians(degrees)

@@ -1,14 +1,14 @@
-"""Decoded CIFAR-10 in one .npy file of the user's cache folder, mapped instead of read.
+"""A decoded data set in one .npy file of the user's cache folder, mapped instead of read.
 
 Processes on a node share its pages. Contents alone are trusted: the file's name is a digest of
-the batch files that it was made from, and it ends with a digest of itself. It is linked into
+the files that it was made from, and it ends with a digest of itself. It is linked into
 place once and never replaced, since a process on another node may have it mapped.
 """
 
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -18,48 +18,93 @@ import numpy as np
 import numpy.typing as npt
 
 from src.common import files
+from src.common.errors import UserError
 from src.common.paths import cache_dir, cache_file
+from src.data.dataset import bytes_per_pixel
 
 T = TypeVar("T")
 
-KEPT = 3
-"""Files kept, the most recently used: those of as many different copies of the data set."""
+KEPT = 6
+"""Files kept, the most recently used: those of as many different data sets, or copies of one."""
 
-LAYOUT = np.dtype(
-    [
-        ("train_pixels", "u1", (50_000, 32, 32, 4)),
-        ("train_labels", "<i8", (50_000,)),
-        ("test_pixels", "u1", (10_000, 32, 32, 4)),
-        ("test_labels", "<i8", (10_000,)),
-        ("digest", "u1", (32,)),
-    ]
-)
 Record = npt.NDArray[np.void]
-"""A 0-d array of LAYOUT: all of a data set in one block."""
+"""A 0-d array of a layout: all of a data set in one block."""
+
+
+def layout(train: int, test: int, *, size: int = 32, channels: int = 3) -> "np.dtype[np.void]":
+    """What a record of so many images, each (size, size, channels), is made of."""
+    pixel = (size, size, bytes_per_pixel(channels))
+    return np.dtype(
+        [
+            ("train_pixels", "u1", (train, *pixel)),
+            ("train_labels", "<i8", (train,)),
+            ("test_pixels", "u1", (test, *pixel)),
+            ("test_labels", "<i8", (test,)),
+            ("digest", "u1", (32,)),
+        ]
+    )
+
+
+CIFAR10_LAYOUT = layout(50_000, 10_000)
 
 _THREADS = 4
 _PIECE = 8 << 20  # bytes that a thread digests at a time
 _ABANDONED_SECONDS = 3600
 
 
-def empty() -> Record:
+def of_files(
+    paths: Sequence[Path],
+    kinds: Sequence["np.dtype[np.void]"],
+    decode: Callable[[], Record],
+    meaning: bytes = b"",
+) -> Record:
+    """The record decoded from files: from the cache where it has it, and into it where it can.
+
+    kinds: the layouts that it may have. meaning: what counts beside the content of the files.
+    Raises UserError if a file cannot be read.
+    """
+    try:
+        digests = [*_digests_of(paths), *([_sha256(meaning)] if meaning else [])]
+        for kind in kinds:
+            kept = read(key_of(digests, kind), kind)
+            if kept is not None:
+                return kept
+        record = decode()
+        if (
+            _digests_of(paths) != digests[: len(paths)]
+        ):  # the files have changed while they were decoded
+            return record
+        key = key_of(digests, record.dtype)
+        write(key, record)
+        kept = read(key, record.dtype)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
+    return record if kept is None else kept
+
+
+def empty(kind: "np.dtype[np.void]" = CIFAR10_LAYOUT) -> Record:
     """A record to fill."""
-    return np.zeros((), LAYOUT)
+    return np.zeros((), kind)
 
 
-def key_of(paths: Iterable[Path]) -> str:
-    """What the record made from these files is kept under: a digest of all their bytes."""
-    return _combined([_header(), *_in_threads(_file_digest, paths)]).hex()[:32]
+def _digests_of(paths: Iterable[Path]) -> list[bytes]:
+    """The digest of all bytes of each file. Raises OSError."""
+    return _in_threads(_file_digest, paths)
 
 
-def read(key: str) -> Record | None:
-    """The record kept under `key`, mapped copy-on-write; None where there is none.
+def key_of(digests: Iterable[bytes], kind: "np.dtype[np.void]" = CIFAR10_LAYOUT) -> str:
+    """What the record of a layout, made from files with these digests, is kept under."""
+    return _combined([_header(kind), *digests]).hex()[:32]
+
+
+def read(key: str, kind: "np.dtype[np.void]" = CIFAR10_LAYOUT) -> Record | None:
+    """The record of a layout kept under `key`, mapped copy-on-write; None where there is none.
 
     A damaged one is removed.
     """
     try:
         path = cache_file(cache_dir(), key)
-        record = _mapped(path)
+        record = _mapped(path, kind)
         if record is None:
             path.unlink()
             return None
@@ -75,7 +120,7 @@ def write(key: str, record: Record) -> None:
     record["digest"] = np.frombuffer(_digest(record), np.uint8)
 
     def save(file: IO[bytes]) -> None:
-        file.write(_header())
+        file.write(_header(record.dtype))
         file.write(_bytes(record))
 
     with suppress(OSError):
@@ -85,22 +130,22 @@ def write(key: str, record: Record) -> None:
         _prune(folder)
 
 
-def _mapped(path: Path) -> Record | None:
+def _mapped(path: Path, kind: "np.dtype[np.void]") -> Record | None:
     """The record in a file. Returns None if a byte of it is not what was written."""
-    header = _header()
+    header = _header(kind)
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size != len(header) + LAYOUT.itemsize:
+        if os.fstat(file.fileno()).st_size != len(header) + kind.itemsize:
             return None
         if file.read(len(header)) != header:
             return None
-        record = np.asarray(np.memmap(file, LAYOUT, "c", offset=len(header), shape=()))
+        record = np.asarray(np.memmap(file, kind, "c", offset=len(header), shape=()))
     return record if record["digest"].tobytes() == _digest(record) else None
 
 
-def _header() -> bytes:
+def _header(kind: "np.dtype[np.void]") -> bytes:
     """What a .npy file of a record begins with."""
     header = io.BytesIO()
-    description = np.lib.format.header_data_from_array_1_0(empty())
+    description = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": ()}
     np.lib.format.write_array_header_1_0(header, description)
     return header.getvalue()
 
@@ -111,7 +156,7 @@ def _bytes(record: Record) -> memoryview:
 
 def _digest(record: Record) -> bytes:
     """SHA-256 of the SHA-256s of a record's pieces, all but the digest in it."""
-    end = LAYOUT.itemsize - LAYOUT["digest"].itemsize
+    end = record.dtype.itemsize - record.dtype["digest"].itemsize
     pieces = (_bytes(record)[i : min(i + _PIECE, end)] for i in range(0, end, _PIECE))
     return _combined(_in_threads(_sha256, pieces))
 

@@ -3,82 +3,67 @@
 https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
-import os
 import pickle
 import pickletools
-import shutil
-import socket
 import struct
-import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from src.common import files
 from src.common.errors import UserError
 from src.common.paths import CIFAR10_FOLDER, TEST_BATCH, TRAIN_BATCHES
-from src.data import cache
-from src.data.dataset import CLASSES, Dataset, ImageArray, LabelArray, pack
+from src.data import cache, pictures
+from src.data.dataset import Dataset, ImageArray, LabelArray, pack
+from src.data.download import download
+from src.data.spec import CIFAR10, CLASSES
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 MD5 = "c58f30108f718f92721af3b95e74349a"
 BATCH_IMAGES = 10_000
-_TIMEOUT_SECONDS = 30
 
 
-def load(path: str) -> Dataset:
-    """Read the batches in `path` or in `path`/cifar-10-batches-py; download where it is missing."""
-    folder = Path(path).expanduser()
-    if not folder.exists():
-        download(folder)
-    if (folder / CIFAR10_FOLDER).is_dir():
-        folder = folder / CIFAR10_FOLDER
+def load(path: str, *, size: int = CIFAR10.size, spec_name: str = CIFAR10.name) -> Dataset:
+    """Read the batches in `path` or in `path`/cifar-10-batches-py; download where it is missing.
+
+    Images are resized to (size, size). Raises UserError if files are missing or damaged.
+    """
+    if not Path(path).expanduser().exists():
+        _download(Path(path).expanduser())
+    folder = folder_of(path) or Path(path).expanduser()
     names = (*TRAIN_BATCHES, TEST_BATCH)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise UserError(
             f"--base_dataset_path {path!r}: no {', '.join(missing)} in it; expected a folder with "
-            f"the CIFAR-10 python batches, or 'synthetic'"
+            f"the CIFAR-10 python batches, or 'synthetic'; --dataset names other data"
         )
-    record = _record([folder / name for name in names])
-    return Dataset(
-        name="cifar10",
-        train_pixels=record["train_pixels"],
-        train_labels=record["train_labels"],
-        test_pixels=record["test_pixels"],
-        test_labels=record["test_labels"],
-        last_batch=BATCH_IMAGES,
-    )
+    paths = [folder / name for name in names]
+    kind = cache.layout(len(TRAIN_BATCHES) * BATCH_IMAGES, BATCH_IMAGES, size=size)
+    record = cache.of_files(paths, [kind], lambda: _decode(paths, kind, size))
+    return Dataset.of_record(record, replace(CIFAR10, name=spec_name, size=size), BATCH_IMAGES)
 
 
-def _record(paths: Sequence[Path]) -> cache.Record:
-    """The batch files decoded, from the cache where it has them, and into it where it can."""
-    try:
-        key = cache.key_of(paths)
-        kept = cache.read(key)
-        if kept is not None:
-            return kept
-        record = _decode(paths)
-        if cache.key_of(paths) == key:  # the files did not change while they were decoded
-            cache.write(key, record)
-            kept = cache.read(key)
-    except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}") from None
-    return record if kept is None else kept
+def folder_of(path: str) -> Path | None:
+    """The folder with batches: `path` or `path`/cifar-10-batches-py. None if it is neither."""
+    folder = Path(path).expanduser()
+    for place in (folder / CIFAR10_FOLDER, folder):
+        if any((place / name).is_file() for name in (*TRAIN_BATCHES, TEST_BATCH)):
+            return place
+    return None
 
 
-def _decode(paths: Sequence[Path]) -> cache.Record:
+def _decode(paths: Sequence[Path], kind: "np.dtype[np.void]", size: int) -> cache.Record:
     """All images and labels of the training batches and the test batch."""
-    record = cache.empty()
+    record = cache.empty(kind)
     pixels = (*_by_batch(record["train_pixels"]), *_by_batch(record["test_pixels"]))
     labels = (*_by_batch(record["train_labels"]), *_by_batch(record["test_labels"]))
     for path, its_pixels, its_labels in zip(paths, pixels, labels, strict=True):
         images, its_labels[:] = read_batch(path)
-        pack(images, its_pixels)
+        pack(pictures.resize(images, size), its_pixels)
     return record
 
 
@@ -116,50 +101,21 @@ def read_batch(path: Path) -> tuple[ImageArray, LabelArray]:
     return images, np.array(labels, dtype=np.int64)
 
 
-def download(folder: Path) -> None:
+def _download(folder: Path) -> None:
     """Download the official archive, check its MD5 and unpack it as `folder`, all or nothing."""
     from torchvision.datasets.utils import download_and_extract_archive
 
-    made = [parent for parent in folder.parents if not parent.exists()]  # the innermost first
+    def fetch(scratch: str) -> None:
+        download_and_extract_archive(URL, scratch, md5=MD5, remove_finished=True)
+
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".cifar-10-", dir=folder.parent) as scratch:
-            with _socket_timeout(_TIMEOUT_SECONDS):
-                download_and_extract_archive(URL, scratch, md5=MD5, remove_finished=True)
-            (Path(scratch) / CIFAR10_FOLDER).chmod(files.allowed(0o755))
-            _move_unless_there(Path(scratch), folder)
+        download(folder, CIFAR10_FOLDER, fetch)
     except (OSError, RuntimeError) as error:
-        for parent in made:
-            with suppress(OSError):  # another process has put something there
-                parent.rmdir()
         raise UserError(
             f"--base_dataset_path {str(folder)!r}: no such folder, and CIFAR-10 could not be "
             f"downloaded ({' '.join(str(error).split())}); give a folder with the python batches, "
             f"or 'synthetic'"
         ) from None
-
-
-def _move_unless_there(scratch: Path, folder: Path) -> None:
-    """Rename the unpacked batches into place; another process may have been quicker."""
-    staged = Path(tempfile.mkdtemp(prefix=".cifar-10-", dir=folder.parent))
-    try:
-        staged.chmod(files.allowed(0o755))
-        os.rename(scratch / CIFAR10_FOLDER, staged / CIFAR10_FOLDER)
-        os.rename(staged, folder)
-    except OSError:
-        shutil.rmtree(staged, ignore_errors=True)
-        if not (folder / CIFAR10_FOLDER).is_dir():
-            raise
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _check_memo(file: IO[bytes]) -> None:

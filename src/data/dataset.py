@@ -7,18 +7,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+from src.data.spec import DataSpec
 
 ImageArray = npt.NDArray[np.uint8]
 LabelArray = npt.NDArray[np.int64]
@@ -26,15 +15,29 @@ LabelArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pixels (N, 32, 32, 4) uint8, bytes R G B 0, and labels (N,) in 0..9."""
+    """Packed pixels (N, S, S, P) uint8, see `packed`, and labels (N,), indices of classes."""
 
-    name: str
+    spec: DataSpec
     train_pixels: ImageArray
     train_labels: LabelArray
     test_pixels: ImageArray
     test_labels: LabelArray
     last_batch: int
-    """Images in the last training batch, which is the default validation set."""
+    """Images in the last training batch, the default validation set; 0: a stratified fifth."""
+
+    @classmethod
+    def of_record(
+        cls, record: npt.NDArray[np.void], spec: DataSpec, last_batch: int = 0
+    ) -> "Dataset":
+        """A data set whose arrays are views of a record with fields of the same names."""
+        return cls(
+            spec=spec,
+            train_pixels=record["train_pixels"],
+            train_labels=record["train_labels"],
+            test_pixels=record["test_pixels"],
+            test_labels=record["test_labels"],
+            last_batch=last_batch,
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -47,26 +50,31 @@ class Dataset:
 
     @property
     def train_images(self) -> ImageArray:
-        """(N, 32, 32, 3) uint8, RGB: a view of the pixels."""
-        return self.train_pixels[..., :3]
+        """(N, S, S, C) uint8, RGB or grey: a view of the pixels."""
+        return self.train_pixels[..., : self.spec.channels]
 
     @property
     def test_images(self) -> ImageArray:
-        """(N, 32, 32, 3) uint8, RGB: a view of the pixels."""
-        return self.test_pixels[..., :3]
+        """(N, S, S, C) uint8, RGB or grey: a view of the pixels."""
+        return self.test_pixels[..., : self.spec.channels]
+
+
+def bytes_per_pixel(channels: int) -> int:
+    """Bytes that a packed pixel takes: a word of R G B 0, or one of grey."""
+    return 4 if channels == 3 else 1
 
 
 def packed(images: ImageArray) -> ImageArray:
-    """Images (N, 32, 32, 3) as pixels (N, 32, 32, 4): R G B 0, each a word of four bytes."""
-    pixels = np.zeros((*images.shape[:3], 4), np.uint8)
+    """Images (N, S, S, 3) as pixels (N, S, S, 4): R G B 0. Grey ones (N, S, S, 1) as they are."""
+    pixels = np.zeros((*images.shape[:3], bytes_per_pixel(images.shape[3])), np.uint8)
     pack(images, pixels)
     return pixels
 
 
 def pack(images: ImageArray, pixels: ImageArray) -> None:
-    """Copy images (N, 32, 32, 3) into pixels (N, 32, 32, 4) whose fourth bytes are 0.
+    """Copy images (N, S, S, C) into the first C bytes of pixels (N, S, S, P).
 
     A channel at a time: planes as CIFAR-10 has them are copied in less than half the time.
     """
-    for channel in range(3):
+    for channel in range(images.shape[3]):
         pixels[..., channel] = images[..., channel]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.data.augmentation import SIZE, Augmentation
+from src.data.augmentation import Augmentation
 from src.data.dataset import Dataset, ImageArray, LabelArray
 
 _CONSTANTS = {
@@ -36,19 +36,24 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True)
 class DeviceImages:
-    """N images on a device: pixels (N * 1024,) int32, four bytes R G B 0 each; labels (N,).
+    """N images on a device: pixels (N * S * S,), and labels (N,).
 
-    A pixel in one word is gathered about three times as fast as its three bytes.
+    A pixel is an int32 of four bytes R G B 0, which is gathered about three times as fast as its
+    three bytes; a grey pixel is a uint8.
     """
 
     pixels: Tensor
     labels: Tensor
+    size: int
+    """Side of an image, S."""
 
     @classmethod
     def put(cls, pixels: ImageArray, labels: LabelArray, device: torch.device) -> "DeviceImages":
-        """Copy pixels (N, 32, 32, 4) uint8 and labels (N,) to `device`; shared on a CPU."""
-        words = torch.from_numpy(pixels).view(torch.int32).view(-1)
-        return cls(words.to(device), torch.from_numpy(labels).to(device))
+        """Copy packed pixels (N, S, S, P) and labels (N,) to `device`; shared on a CPU."""
+        words = torch.from_numpy(pixels)
+        if pixels.shape[3] == 4:
+            words = words.view(torch.int32)
+        return cls(words.view(-1).to(device), torch.from_numpy(labels).to(device), pixels.shape[1])
 
     def batch(
         self,
@@ -57,13 +62,13 @@ class DeviceImages:
         augmentation: Augmentation | None = None,
         epoch: int | Tensor = 0,
     ) -> tuple[Tensor, Tensor]:
-        """Normalised images (B, 3, 32, 32) float32 and labels (B,).
+        """Normalised images (B, C, S, S) float32 and labels (B,).
 
         samples: indices (B,) int64. table: from `normalization_table`.
         """
         if augmentation is None:
-            words = self.pixels.view(-1, SIZE * SIZE).index_select(0, samples)
-            images = _normalised(words.view(-1), table)
+            words = self.pixels.view(-1, self.size**2).index_select(0, samples)
+            images = self._normalised(words.view(-1), table)
         else:
             images = self._augmented(samples, table, augmentation, epoch)
         return images, self.labels.index_select(0, samples)
@@ -73,34 +78,45 @@ class DeviceImages:
     ) -> Tensor:
         draws = augmentation.draws(epoch, samples)
         sources, outside = augmentation.sources(draws)
-        first = (samples * SIZE * SIZE).to(torch.int32).view(-1, 1, 1)
+        first = (samples * self.size**2).to(self._index_type).view(-1, 1, 1)
         words = self.pixels.index_select(0, (sources + first).view(-1))
         words.masked_fill_(outside.view(-1), 0)
         if augmentation.jitter is None or draws.jitter is None:
-            images = _normalised(words, table)
+            images = self._normalised(words, table)
         else:
-            jittered = augmentation.jitter(_unit_planes(words), draws.jitter)
+            channels = len(table)
+            jittered = augmentation.jitter(self._unit_planes(words), draws.jitter)[:, :channels]
             low, high = table[:, :1], table[:, -1:]  # of the bytes 0 and 255: it is linear
-            images = jittered.mul_(high - low).add_(low).view(-1, 3, SIZE, SIZE)
+            images = jittered.mul_(high - low).add_(low)
+            images = images.view(-1, channels, self.size, self.size)
         return augmentation.blanked(images, draws)
 
+    @property
+    def _index_type(self) -> torch.dtype:
+        """The type of an index into the pixels: int32 is faster, while it can hold the last one."""
+        return torch.int32 if self.pixels.numel() < 2**31 else torch.int64
 
-def _unit_planes(words: Tensor) -> Tensor:
-    """Pixels (B * 1024,) of four bytes each as colours (B, 3, 1024) in 0..1."""
-    words = words.view(-1, SIZE * SIZE)
-    values = torch.empty(len(words), 3, SIZE * SIZE, device=words.device)
-    for channel in range(3):
-        values[:, channel] = (words >> (8 * channel)) & 255
-    return values.div_(255)
+    def _unit_planes(self, words: Tensor) -> Tensor:
+        """Pixels (B * S * S,) as colours (B, 3, S * S) in 0..1; grey ones have three equal ones."""
+        words = words.view(-1, self.size**2)
+        values = torch.empty(len(words), 3, self.size**2, device=words.device)
+        for channel in range(3):
+            values[:, channel] = _byte(words, channel)
+        return values.div_(255)
+
+    def _normalised(self, words: Tensor, table: Tensor) -> Tensor:
+        """Pixels (B * S * S,) as normalised images (B, C, S, S), channels last."""
+        channels = len(table)
+        values = torch.empty(len(words), channels, dtype=table.dtype, device=words.device)
+        for channel in range(channels):
+            byte = _byte(words, channel)
+            torch.index_select(table[channel], 0, byte, out=values[:, channel])
+        return values.view(-1, self.size, self.size, channels).permute(0, 3, 1, 2)
 
 
-def _normalised(words: Tensor, table: Tensor) -> Tensor:
-    """Pixels (B * 1024,) of four bytes each as normalised images (B, 3, 32, 32), channels last."""
-    values = torch.empty(len(words), 3, dtype=table.dtype, device=words.device)
-    for channel in range(3):
-        byte = (words >> (8 * channel)) & 255
-        torch.index_select(table[channel], 0, byte, out=values[:, channel])
-    return values.view(-1, SIZE, SIZE, 3).permute(0, 3, 1, 2)
+def _byte(words: Tensor, channel: int) -> Tensor:
+    """A channel of pixels as int32; grey pixels (uint8) are alike in all."""
+    return words.int() if words.dtype == torch.uint8 else (words >> (8 * channel)) & 255
 
 
 @dataclass(frozen=True)
@@ -123,29 +139,37 @@ class DeviceDataset:
         )
 
 
-def normalization_table(name: str, images: ImageArray) -> Tensor:
-    """(3, 256) float32: the normalised value of each byte of each channel.
+def is_measured(name: str, channels: int) -> bool:
+    """Whether statistics are measured: for 'measured', and for grey images unless 'half'."""
+    return name == "measured" or (channels == 1 and name != "half")
 
-    name: a named constant, or 'measured' for the mean and std of `images`. The arithmetic is
-    that of torchvision's ToTensor and Normalize.
+
+def normalization_table(name: str, images: ImageArray) -> Tensor:
+    """(C, 256) float32: the normalised value of each byte of each channel.
+
+    name: a named constant, or 'measured' for the mean and std of `images` (N, S, S, C). The
+    arithmetic is that of torchvision's ToTensor and Normalize.
     """
+    channels = images.shape[-1]
     mean: tuple[float, ...]
-    if name == "measured":
+    if is_measured(name, channels):
         mean, std = _measured(images)
     else:
-        mean, std = _CONSTANTS[name]
+        mean, std = (part[:channels] for part in _CONSTANTS[name])
     bytes_ = torch.arange(256, dtype=torch.float32).div(255)
-    mean_, std_ = (torch.tensor(part, dtype=torch.float32).view(3, 1) for part in (mean, std))
+    mean_, std_ = (torch.tensor(part, dtype=torch.float32).view(-1, 1) for part in (mean, std))
     return (bytes_ - mean_) / std_
 
 
 def _measured(images: ImageArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of full scale, from its histogram."""
     values = np.arange(256) / 255
-    counts = [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)]
+    channels = range(images.shape[-1])
+    counts = [np.bincount(images[..., channel].ravel(), minlength=256) for channel in channels]
     means = [float(np.average(values, weights=count)) for count in counts]
     variances = [
         float(np.average((values - mean) ** 2, weights=count))
         for mean, count in zip(means, counts, strict=True)
     ]
-    return tuple(means), tuple(variance**0.5 for variance in variances)
+    # one shade alone has no deviation: its images become zero
+    return tuple(means), tuple(variance**0.5 or 1.0 for variance in variances)

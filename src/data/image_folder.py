@@ -1,92 +1,97 @@
-"""Labelled test images: those of CIFAR-10 or its stand-in, or pictures of any size in folders."""
+"""Labelled test images for a trained model: of its data set, or pictures of any size in folders."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from src.common.errors import UserError
 from src.common.paths import CIFAR10_FOLDER, TEST_BATCH
-from src.config import SYNTHETIC
-from src.data import cifar10, synthetic
-from src.data.augmentation import SIZE
-from src.data.dataset import CLASSES, ImageArray, LabelArray, packed
+from src.config import DATASETS, SYNTHETIC, base_name
+from src.data import builtin, cifar10, own_data, pictures, synthetic
+from src.data.dataset import Dataset, ImageArray, LabelArray, packed
+from src.data.spec import CIFAR10, DataSpec
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Pixels (N, 32, 32, 4) uint8, bytes R G B 0, and labels (N,) in 0..9."""
+    """Packed pixels (N, S, S, P) uint8, and labels (N,), indices of the classes of `spec`."""
 
+    spec: DataSpec
     pixels: ImageArray
     labels: LabelArray
 
     @property
     def images(self) -> ImageArray:
-        """(N, 32, 32, 3) uint8, RGB: a view of the pixels."""
-        return self.pixels[..., :3]
+        """(N, S, S, C) uint8, RGB or grey: a view of the pixels."""
+        return self.pixels[..., : self.spec.channels]
 
 
-def load_test(path: str) -> LabelledImages:
-    """The test images at `path`.
+def first_tested(dataset: Dataset, count: int | None = None) -> LabelledImages:
+    """The test images of a data set, or the first `count` of them."""
+    return LabelledImages(dataset.spec, dataset.test_pixels[:count], dataset.test_labels[:count])
 
-    path: 'synthetic'; a folder with CIFAR-10's test_batch in it or in cifar-10-batches-py/; or
-    one with a subfolder for each class name, of images of any size, which are resized to 32x32.
-    Raises UserError if it is none of these.
+
+def load_test(path: str, dataset: str = CIFAR10.name, spec: DataSpec = CIFAR10) -> LabelledImages:
+    """The test images at `path` for a model that was trained on a data set.
+
+    path: 'synthetic'; where the data set is; or a folder with a subfolder for each class name of
+    `spec`, of images of any size, which are resized. Raises UserError if it is none of these.
     """
     if path == SYNTHETIC:
-        dataset = synthetic.generate()
-        return LabelledImages(dataset.test_pixels, dataset.test_labels)
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
+        return first_tested(synthetic.stand_in(dataset))
+    folder, name = Path(path).expanduser(), base_name(dataset)
+    if not folder.exists():
         raise UserError(f"--test_path {path!r}: no such folder")
-    for batch in (folder / TEST_BATCH, folder / CIFAR10_FOLDER / TEST_BATCH):
-        if batch.is_file():
-            images, labels = cifar10.read_batch(batch)
-            return LabelledImages(packed(images), labels)
-    return _from_folders(folder)
+    if name == CIFAR10.name:
+        for batch in (folder / TEST_BATCH, folder / CIFAR10_FOLDER / TEST_BATCH):
+            if batch.is_file():
+                images, labels = cifar10.read_batch(batch)
+                return LabelledImages(spec, packed(pictures.resize(images, spec.size)), labels)
+    elif name in DATASETS and builtin.root_of(name, folder):
+        return first_tested(builtin.load(name, path, size=spec.size, spec_name=dataset))
+    if folder.is_file():
+        return _checked(
+            first_tested(own_data.load(name, path, size=spec.size, spec_name=dataset)), spec
+        )
+    return _from_folders(folder, spec)
 
 
-def _from_folders(root: Path) -> LabelledImages:
-    """Every image under <root>/<class name>/, in the order of torchvision's ImageFolder."""
-    from torchvision.datasets import ImageFolder  # seconds to import
-
-    class Folders(ImageFolder):
-        def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-            _check_classes(Path(directory))
-            return list(CLASSES), {name: label for label, name in enumerate(CLASSES)}
-
-    try:
-        folders = Folders(root, loader=_resized)
-    except FileNotFoundError as error:  # a class without images
-        raise UserError(f"--test_path {str(root)!r}: {error}") from None
-    images = np.stack([image for image, _ in folders])
-    return LabelledImages(packed(images), np.array(folders.targets, dtype=np.int64))
+def _checked(images: LabelledImages, spec: DataSpec) -> LabelledImages:
+    """The images, if they are of the classes and channels of `spec`. Raises UserError."""
+    if (images.spec.classes, images.spec.channels) != (spec.classes, spec.channels):
+        raise UserError(
+            f"--test_path: {len(images.spec.classes)} classes, {images.spec.channels} channels; "
+            f"expected {len(spec.classes)} and {spec.channels}: {', '.join(spec.classes[:10])}"
+        )
+    return images
 
 
-def _check_classes(root: Path) -> None:
-    found = {entry.name for entry in os.scandir(root) if entry.is_dir()}
-    found = {name for name in found if not name.startswith((".", "__"))}
+def _from_folders(root: Path, spec: DataSpec) -> LabelledImages:
+    """Every picture under <root>/<class name>/, class by class."""
+    _check_classes(root, spec)
+    by_class = [own_data.picture_files(root / name) for name in spec.classes]
+    for name, found in zip(spec.classes, by_class, strict=True):
+        if not found:
+            raise UserError(f"--test_path {str(root)!r}: no pictures in {name}/")
+    files = [path for found in by_class for path in found]
+    labels = np.repeat(np.arange(len(by_class)), [len(found) for found in by_class])
+    images = np.stack(list(pictures.read_files(files, spec.channels, spec.size)))
+    return LabelledImages(spec, packed(images), labels.astype(np.int64))
+
+
+def _check_classes(root: Path, spec: DataSpec) -> None:
+    found = {folder.name for folder in own_data.class_folders(root)}
     problems = [
         f"{word} {', '.join(sorted(names))}"
-        for word, names in (("unknown", found - {*CLASSES}), ("missing", {*CLASSES} - found))
+        for word, names in (
+            ("unknown", found - {*spec.classes}),
+            ("missing", {*spec.classes} - found),
+        )
         if names
     ]
     if problems:
         raise UserError(
-            f"--test_path {str(root)!r}: no CIFAR-10 test_batch in it, nor a subfolder for each "
-            f"class: {'; '.join(problems)} (expected {', '.join(CLASSES)})"
+            f"--test_path {str(root)!r}: no {base_name(spec.name)} in it, nor a subfolder for each "
+            f"class: {'; '.join(problems)} (expected {', '.join(spec.classes)})"
         )
-
-
-def _resized(path: str) -> Any:
-    """The image in a file as (32, 32, 3) uint8, bilinear with antialiasing where it is larger."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            small = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not an image: {error}") from None
-    return np.asarray(small)

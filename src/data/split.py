@@ -19,9 +19,15 @@ def split(dataset: Dataset, config: RunConfig) -> tuple[LabelArray, LabelArray]:
 def check_split(dataset: Dataset, config: RunConfig) -> None:
     """Raise UserError if the validation set would leave nothing to train on."""
     count = len(dataset.train_labels)
+    if config.val_split == "last_batch" and count < 3:
+        raise UserError(f"{dataset.spec.name}: {count} training images; expected at least 3")
     if config.val_split != "last_batch" and config.val_size > count - 2:
         raise UserError(
             f"--val_size {config.val_size}: expected at most {count - 2} of {count} training images"
+        )
+    if config.data_augmentation and config.cutout > dataset.spec.size:
+        raise UserError(
+            f"--cutout {config.cutout}: expected at most {dataset.spec.size}, the side of an image"
         )
     if config.max_images == 1:
         raise UserError("--max_images 1: expected 0 for all, or at least 2 to normalise a batch")
@@ -30,11 +36,18 @@ def check_split(dataset: Dataset, config: RunConfig) -> None:
 def _validation(dataset: Dataset, config: RunConfig) -> LabelArray:
     count = len(dataset.train_labels)
     if config.val_split == "last_batch":
-        return np.arange(count - dataset.last_batch, count)
-    order = np.random.default_rng(config.split_seed).permutation(count)
-    if config.val_split == "random":
-        return order[: config.val_size]
-    return order[_evenly(dataset.train_labels[order])[: config.val_size]]
+        if dataset.last_batch:
+            return np.arange(count - dataset.last_batch, count)
+        return stratified(dataset.train_labels, count // 5, seed=0)
+    if config.val_split == "stratified":
+        return stratified(dataset.train_labels, config.val_size, config.split_seed)
+    return np.random.default_rng(config.split_seed).permutation(count)[: config.val_size]
+
+
+def stratified(labels: LabelArray, size: int, seed: int) -> LabelArray:
+    """Indices of `size` images drawn at random, each class in proportion to its share."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    return order[_evenly(labels[order])[:size]]
 
 
 def _evenly(labels: LabelArray) -> LabelArray:

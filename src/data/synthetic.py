@@ -1,15 +1,21 @@
-"""A stand-in for CIFAR-10 made by formula: ten shapes, drawn anywhere in any colours, in noise.
+"""Stand-ins made by formula: ten shapes, drawn anywhere in any colours, in noise.
 
-For demonstrations and tests without a download. It says nothing about CIFAR-10.
+For demonstrations and tests without a download. They say nothing about the real data. With more
+than ten classes, those of one shape differ in hue.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from src.config import SYNTHETIC
-from src.data.dataset import Dataset, ImageArray, LabelArray, packed
+from src.common.errors import UserError
+from src.config import SYNTHETIC, base_name, image_size
+from src.data import cache
+from src.data.builtin import BUILT_IN
+from src.data.dataset import Dataset, ImageArray, LabelArray, pack
+from src.data.spec import CIFAR10, CLASSES, DataSpec
 
 TRAIN_IMAGES = 10_000
 TEST_IMAGES = 2_000
@@ -22,22 +28,49 @@ Array = npt.NDArray[np.floating[Any]]
 
 
 def generate(seed: int = 0, train: int = TRAIN_IMAGES, test: int = TEST_IMAGES) -> Dataset:
-    """The stand-in: the same images for the same arguments, balanced classes in random order."""
-    random = np.random.default_rng(seed)
-    train_images, train_labels = _draw(random, train)
-    test_images, test_labels = _draw(random, test)
-    return Dataset(
-        name=SYNTHETIC,
-        train_pixels=packed(train_images),
-        train_labels=train_labels,
-        test_pixels=packed(test_images),
-        test_labels=test_labels,
-        last_batch=train // 5,
+    """That for CIFAR-10: the same images for the same arguments, balanced, in random order."""
+    spec = DataSpec(SYNTHETIC, CLASSES)
+    return Dataset.of_record(_draw(spec, seed, train, test), spec, train // 5)
+
+
+def stand_in(dataset: str) -> Dataset:
+    """The stand-in for a built-in data set, with or without @SIZE, from the cache once drawn.
+
+    Raises UserError if it is not built in.
+    """
+    name = base_name(dataset)
+    if name not in BUILT_IN:
+        raise UserError(
+            f"--dataset {dataset!r}: there is no stand-in for it; -d names its folder or .npz "
+            f"file, or 'synthetic' goes with {', '.join(BUILT_IN)}"
+        )
+    spec = BUILT_IN[name].spec(f"{SYNTHETIC}-{dataset}", image_size(dataset))
+    if dataset == CIFAR10.name:
+        spec = DataSpec(SYNTHETIC, CLASSES)
+    record = cache.of_files(
+        [Path(__file__)],  # the formula
+        [cache.layout(TRAIN_IMAGES, TEST_IMAGES, size=spec.size, channels=spec.channels)],
+        lambda: _draw(spec, 0, TRAIN_IMAGES, TEST_IMAGES),
+        f"{spec.name} {np.__version__}".encode(),
     )
+    return Dataset.of_record(record, spec, TRAIN_IMAGES // 5)
 
 
-def _draw(random: np.random.Generator, count: int) -> tuple[ImageArray, LabelArray]:
-    labels = random.permutation(np.arange(count) % 10)
+def _draw(spec: DataSpec, seed: int, train: int, test: int) -> cache.Record:
+    random = np.random.default_rng(seed)
+    record = cache.empty(cache.layout(train, test, size=spec.size, channels=spec.channels))
+    for part, count in (("train", train), ("test", test)):
+        images, labels = _images(random, count, spec)
+        pack(images, record[f"{part}_pixels"])
+        record[f"{part}_labels"][:] = labels
+    return record
+
+
+def _images(
+    random: np.random.Generator, count: int, spec: DataSpec
+) -> tuple[ImageArray, LabelArray]:
+    classes, size = len(spec.classes), spec.size
+    labels = random.permutation(np.arange(count) % classes)
 
     def uniform(low: float, high: float, *shape: int) -> Array:
         return random.uniform(low, high, (count, *shape)).astype(np.float32)
@@ -45,26 +78,37 @@ def _draw(random: np.random.Generator, count: int) -> tuple[ImageArray, LabelArr
     centre, radius = uniform(-0.35, 0.35, 2), uniform(0.4, 0.7)
     angle = uniform(-0.3, 0.3)
     ground = uniform(0.1, 0.5, 1, 1, 3)
-    slope = uniform(-0.2, 0.2, 1, 1, 3) * np.linspace(-1, 1, 32, dtype=np.float32)[:, None, None]
+    slope = uniform(-0.2, 0.2, 1, 1, 3) * np.linspace(-1, 1, size, dtype=np.float32)[:, None, None]
     colour = uniform(0, 1, 1, 1, 3)  # brighter than the ground
+    if classes > len(_SHAPES):
+        colour = _hues(labels // len(_SHAPES), -(-classes // len(_SHAPES)))
     colour *= uniform(*_CONTRAST, 1, 1, 1) / colour.max(axis=3, keepdims=True)
-    images = np.empty((count, 32, 32, 3), np.uint8)
+    images = np.empty((count, size, size, spec.channels), np.uint8)
     for first in range(0, count, _AT_A_TIME):  # as much as a processor's cache holds
         part = slice(first, first + _AT_A_TIME)
-        u, v = _own_coordinates(centre[part], radius[part], angle[part])
-        picture = _inside(labels[part], u, v)[..., None] * colour[part]
+        u, v = _own_coordinates(centre[part], radius[part], angle[part], size)
+        picture = _inside(labels[part] % len(_SHAPES), u, v)[..., None] * colour[part]
         picture += ground[part] + slope[part]
         noise = random.standard_normal(picture.shape, np.float32)
         noise *= np.float32(_NOISE)
         picture += noise
+        if spec.channels == 1:
+            picture = picture.mean(axis=3, keepdims=True)
         np.clip(picture, 0, 1, out=picture)
         picture *= 255
         images[part] = np.rint(picture, out=picture)
     return images, labels
 
 
+def _hues(number: LabelArray, count: int) -> Array:
+    """Saturated colours (N, 1, 1, 3) whose hue is `number` / `count` of the colour circle."""
+    angle = (2 * np.pi * number / count)[:, None, None, None]
+    shift = np.array([0, 1, 2]) * (2 * np.pi / 3)
+    return (0.55 + 0.45 * np.cos(angle - shift)).astype(np.float32)
+
+
 def _inside(labels: LabelArray, u: Array, v: Array) -> Array:
-    """1 where a pixel (N, 32, 32) is inside its image's shape, 0 elsewhere."""
+    """1 where a pixel (N, S, S) is inside its image's shape, 0 elsewhere."""
     inside = np.zeros(u.shape, np.float32)
     for label, shape in enumerate(_SHAPES):
         members = labels == label
@@ -72,9 +116,9 @@ def _inside(labels: LabelArray, u: Array, v: Array) -> Array:
     return inside
 
 
-def _own_coordinates(centre: Array, radius: Array, angle: Array) -> tuple[Array, Array]:
-    """Coordinates (N, 32, 32) of every pixel as its image's shape sees them: within +-1."""
-    axis = np.linspace(-1, 1, 32, dtype=np.float32)
+def _own_coordinates(centre: Array, radius: Array, angle: Array, size: int) -> tuple[Array, Array]:
+    """Coordinates (N, S, S) of every pixel as its image's shape sees them: within +-1."""
+    axis = np.linspace(-1, 1, size, dtype=np.float32)
     x = axis[None, None, :] - centre[:, 0, None, None]
     y = axis[None, :, None] - centre[:, 1, None, None]
     cos, sin = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]

@@ -3,12 +3,13 @@
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from src.common.errors import InvalidValue, UserError
 from src.common.paths import MODELS_PACKAGE
 from src.common.registry import registered
 from src.config import MODEL_OPTIONS, RunConfig, model_types
+from src.data.spec import CIFAR10, DataSpec
 
 if TYPE_CHECKING:
     from src.models.classifier import Classifier
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Builder = TypeVar("Builder", bound=Callable[..., "Classifier"])
 
 _builders: dict[str, Callable[..., "Classifier"]] = {}
+_DATA = "data"  # parameter of a builder that is no option: the data that it is for
 
 
 def register(name: str) -> Callable[[Builder], Builder]:
@@ -28,7 +30,7 @@ def register(name: str) -> Callable[[Builder], Builder]:
     return keep
 
 
-def options_of(config: RunConfig) -> dict[str, object]:
+def options_of(config: RunConfig) -> dict[str, Any]:
     """The model options that a config sets."""
     options = {name: getattr(config, name) for name in MODEL_OPTIONS}
     return {name: value for name, value in options.items() if value is not None}
@@ -36,20 +38,35 @@ def options_of(config: RunConfig) -> dict[str, object]:
 
 def check_options(name: str, options: Mapping[str, object]) -> None:
     """Raise UserError for a name that is not registered or an option that the model lacks."""
-    known = list(inspect.signature(_builder(name)).parameters)
+    known = [name for name in inspect.signature(_builder(name)).parameters if name != _DATA]
     for option in options:
         if option not in known:
             has = ", ".join(known) or "none"
             raise UserError(f"--{option}: model {name} has no such option (its options: {has})")
 
 
-def create(name: str, **options: object) -> "Classifier":
+def create(name: str, *, data: DataSpec = CIFAR10, **options: Any) -> "Classifier":
     """Build the registered model `name` with weights from torch's current random state.
 
-    Raises UserError for a name that is not registered or an option that the model lacks.
+    data: the classes and the shape of the images that it is for. Raises UserError for a name that
+    is not registered, an option that the model lacks, or images that it cannot take.
     """
     check_options(name, options)
-    return _builder(name)(**options)
+    model = _builder(name)(**options, data=data)
+    if data.size != CIFAR10.size:
+        share = (CIFAR10.size / data.size) ** 2  # as many pixels at a time
+        model.evaluation_batch = {
+            device: max(1, int(images * share)) for device, images in model.evaluation_batch.items()
+        }
+    return model
+
+
+def build(config: RunConfig, data: DataSpec) -> "Classifier":
+    """The model of a run for its data, with weights from torch's current random state.
+
+    Raises UserError as `create` does.
+    """
+    return create(config.model_type, data=data, **options_of(config))
 
 
 def _builder(name: str) -> Callable[..., "Classifier"]:

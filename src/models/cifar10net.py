@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from src.common.errors import UserError
+from src.data.spec import CIFAR10, DataSpec
 from src.models import register
 from src.models.classifier import Classifier
 
@@ -45,7 +47,12 @@ class Cifar10Net(Classifier):
     """
 
     def __init__(
-        self, blocks: Sequence[nn.Module], flat: int, dense: Sequence[int], dropout: float
+        self,
+        blocks: Sequence[nn.Module],
+        flat: int,
+        dense: Sequence[int],
+        dropout: float,
+        num_classes: int,
     ) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(*blocks, nn.Flatten())
@@ -55,70 +62,107 @@ class Cifar10Net(Classifier):
             if dropout:
                 layers.append(nn.Dropout(dropout))
         self.dense = nn.Sequential(*layers)
-        self.head = nn.Linear([flat, *dense][-1], 10)
+        self.head = nn.Linear([flat, *dense][-1], num_classes)
 
     def features(self, x: Tensor) -> Tensor:
         x = self.convolutions(x)  # (B, flat)
         return self.dense(x)  # (B, last of dense)
 
 
-def _two_convolutions(dense: Sequence[int], dropout: float) -> Cifar10Net:
-    blocks = [*conv_block(3, 20, 3), *conv_block(20, 40, 4)]  # (B, 40, 6, 6)
-    return Cifar10Net(blocks, 40 * 6 * 6, dense, dropout)
+def _side(image_size: int, *kernels: Sequence[int]) -> int:
+    """The side of the maps after groups of unpadded convolutions, each followed by a 2x2 pool.
+
+    kernels: the sizes of the kernels of each group. Raises UserError if nothing is left.
+    """
+    side = image_size
+    for group in kernels:
+        side = (side - sum(kernel - 1 for kernel in group)) // 2
+    if side < 1:
+        raise UserError(
+            f"--model_type: the unpadded convolutions of this cifar10net leave nothing of images "
+            f"of {image_size} x {image_size}; expected larger ones"
+        )
+    return side
 
 
-def _two_pairs(dense: Sequence[int], dropout: float, *, residual: bool = False) -> Cifar10Net:
+def _two_convolutions(dense: Sequence[int], dropout: float, data: DataSpec) -> Cifar10Net:
+    blocks = [*conv_block(data.channels, 20, 3), *conv_block(20, 40, 4)]
+    side = _side(data.size, (3,), (4,))  # 6 of 32
+    return Cifar10Net(blocks, 40 * side**2, dense, dropout, len(data.classes))
+
+
+def _two_pairs(
+    dense: Sequence[int],
+    dropout: float,
+    data: DataSpec,
+    *,
+    widths: tuple[int, int] = (16, 32),
+    kernels: tuple[int, int] = (5, 3),
+    residual: bool = False,
+) -> Cifar10Net:
     blocks = [
-        PairBlock(3, 16, 5, residual=residual),  # (B, 16, 12, 12)
-        PairBlock(16, 32, 3, residual=residual),  # (B, 32, 4, 4)
+        PairBlock(inputs, out, kernel, residual=residual)
+        for inputs, out, kernel in zip((data.channels, widths[0]), widths, kernels, strict=True)
     ]
-    return Cifar10Net(blocks, 32 * 4 * 4, dense, dropout)
+    side = _side(data.size, *((kernel, kernel) for kernel in kernels))  # 4 or 5 of 32
+    return Cifar10Net(blocks, widths[1] * side**2, dense, dropout, len(data.classes))
 
 
 @register("cifar10net")
-def cifar10net(fc1: int = 124, fc2: int = 64, dropout: float = 0.0) -> Cifar10Net:
+def cifar10net(
+    fc1: int = 124, fc2: int = 64, dropout: float = 0.0, data: DataSpec = CIFAR10
+) -> Cifar10Net:
     """201,230 parameters: convolutions 20 (3x3) and 40 (4x4), dense layers 124 and 64."""
-    return _two_convolutions((fc1, fc2), dropout)
+    return _two_convolutions((fc1, fc2), dropout, data)
 
 
 @register("cifar10net_2")
-def cifar10net_2(fc1: int = 32, fc2: int = 16, dropout: float = 0.0) -> Cifar10Net:
+def cifar10net_2(
+    fc1: int = 32, fc2: int = 16, dropout: float = 0.0, data: DataSpec = CIFAR10
+) -> Cifar10Net:
     """60,426 parameters: narrower dense layers."""
-    return _two_convolutions((fc1, fc2), dropout)
+    return _two_convolutions((fc1, fc2), dropout, data)
 
 
 @register("cifar10net_3")
-def cifar10net_3() -> Cifar10Net:
+def cifar10net_3(data: DataSpec = CIFAR10) -> Cifar10Net:
     """27,930 parameters: no dense layer but the head."""
-    return _two_convolutions((), 0.0)
+    return _two_convolutions((), 0.0, data)
 
 
 @register("cifar10net_4")
-def cifar10net_4(fc1: int = 64, fc2: int = 32, dropout: float = 0.0) -> Cifar10Net:
+def cifar10net_4(
+    fc1: int = 64, fc2: int = 32, dropout: float = 0.0, data: DataSpec = CIFAR10
+) -> Cifar10Net:
     """57,050 parameters: four convolutions 16-16-32-32, 5x5 and 3x3."""
-    return _two_pairs((fc1, fc2), dropout)
+    return _two_pairs((fc1, fc2), dropout, data)
 
 
 @register("cifar10net_5")
-def cifar10net_5(fc1: int = 32, dropout: float = 0.0) -> Cifar10Net:
+def cifar10net_5(fc1: int = 32, dropout: float = 0.0, data: DataSpec = CIFAR10) -> Cifar10Net:
     """117,386 parameters: four 3x3 convolutions 32-32-64-64, one dense layer."""
-    blocks = [PairBlock(3, 32, 3), PairBlock(32, 64, 3)]  # (B, 64, 5, 5)
-    return Cifar10Net(blocks, 64 * 5 * 5, (fc1,), dropout)
+    return _two_pairs((fc1,), dropout, data, widths=(32, 64), kernels=(3, 3))
 
 
 @register("cifar10net_6")
-def cifar10net_6(fc1: int = 64, fc2: int = 32, dropout: float = 0.0) -> Cifar10Net:
+def cifar10net_6(
+    fc1: int = 64, fc2: int = 32, dropout: float = 0.0, data: DataSpec = CIFAR10
+) -> Cifar10Net:
     """73,786 parameters: cifar10net_4 with projected residuals, 9x9 and 5x5."""
-    return _two_pairs((fc1, fc2), dropout, residual=True)
+    return _two_pairs((fc1, fc2), dropout, data, residual=True)
 
 
 @register("cifar10net_7")
-def cifar10net_7(fc1: int = 124, fc2: int = 64, dropout: float = 0.5) -> Cifar10Net:
+def cifar10net_7(
+    fc1: int = 124, fc2: int = 64, dropout: float = 0.5, data: DataSpec = CIFAR10
+) -> Cifar10Net:
     """201,230 parameters: cifar10net with dropout after both dense layers."""
-    return _two_convolutions((fc1, fc2), dropout)
+    return _two_convolutions((fc1, fc2), dropout, data)
 
 
 @register("cifar10net_optim")
-def cifar10net_optim(fc1: int = 128, fc2: int = 128, dropout: float = 0.46) -> Cifar10Net:
+def cifar10net_optim(
+    fc1: int = 128, fc2: int = 128, dropout: float = 0.46, data: DataSpec = CIFAR10
+) -> Cifar10Net:
     """216,282 parameters: what the published search found best."""
-    return _two_convolutions((fc1, fc2), dropout)
+    return _two_convolutions((fc1, fc2), dropout, data)

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from src.data.spec import CIFAR10, DataSpec
 from src.models import register
 from src.models.classifier import Classifier
 
@@ -23,19 +24,20 @@ def conv_block(channels: int, middle: int, out: int) -> nn.Sequential:
 class CNNBasic(Classifier):
     """13,243,146 parameters. https://github.com/eliasmarcon/CIFAR-10, without its softmax."""
 
-    def __init__(self, dropout: float = 0.15) -> None:
+    def __init__(self, dropout: float = 0.15, data: DataSpec = CIFAR10) -> None:
         super().__init__()
         self.blocks = nn.Sequential(
-            conv_block(3, 48, 96),
+            conv_block(data.channels, 48, 96),
             conv_block(96, 192, 256),
             conv_block(256, 512, 512),
         )
         layers: list[nn.Module] = [nn.Dropout(dropout), nn.Flatten()]
-        for inputs, outputs in ((512 * 4 * 4, 1024), (1024, 512), (512, 256)):
+        side = data.size // 8
+        for inputs, outputs in ((512 * side**2, 1024), (1024, 512), (512, 256)):
             layers += [nn.Linear(inputs, outputs), nn.GELU(), nn.Dropout(dropout)]
         self.dense = nn.Sequential(*layers)
-        self.head = nn.Linear(256, 10)
+        self.head = nn.Linear(256, len(data.classes))
 
     def features(self, x: Tensor) -> Tensor:
-        x = self.blocks(x)  # (B, 512, 4, 4)
+        x = self.blocks(x)  # (B, 512, 4, 4) of 32 x 32
         return self.dense(x)  # (B, 256)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from src.data.spec import CIFAR10, DataSpec
 from src.models import register
 from src.models.classifier import Classifier
 
@@ -31,24 +32,24 @@ class BasicBlock(nn.Module):
 class ResNet(Classifier):
     """11,186,442 parameters. He et al. 2016, https://arxiv.org/abs/1512.03385, [2, 2, 2, 2]."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: DataSpec = CIFAR10) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, 64, 7, stride=2, padding=3),
+            nn.Conv2d(data.channels, 64, 7, stride=2, padding=3),
             nn.BatchNorm2d(64),
             nn.ReLU(),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
         blocks: list[nn.Module] = []
-        channels = 64
+        width = 64
         for out, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-            blocks += [BasicBlock(channels, out, stride), BasicBlock(out, out, 1)]
-            channels = out
+            blocks += [BasicBlock(width, out, stride), BasicBlock(out, out, 1)]
+            width = out
         self.blocks = nn.Sequential(*blocks)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.head = nn.Linear(512, 10)
+        self.head = nn.Linear(512, len(data.classes))
 
     def features(self, x: Tensor) -> Tensor:
-        x = self.stem(x)  # (B, 64, 8, 8)
+        x = self.stem(x)  # (B, 64, 8, 8) of 32 x 32
         x = self.blocks(x)  # (B, 512, 1, 1)
         return self.pool(x)  # (B, 512)

@@ -1,9 +1,10 @@
 """ResNet-9, the network of the DAWNBench CIFAR-10 entries, with dropout."""
 
-from typing import ClassVar
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from src.data.spec import CIFAR10, DataSpec
 from src.models import register
 from src.models.classifier import Classifier
 
@@ -39,18 +40,21 @@ class ResNet9(Classifier):
     dropout: after every convolution block.
     """
 
-    evaluation_batch: ClassVar = {"cpu": 250, "cuda": 1000}  # its first block: 524 MB on a GPU
+    evaluation_batch: Mapping[str, int] = {
+        "cpu": 250,
+        "cuda": 1000,
+    }  # its first block: 524 MB on a GPU
 
-    def __init__(self, dropout: float = 0.0) -> None:
+    def __init__(self, dropout: float = 0.0, data: DataSpec = CIFAR10) -> None:
         super().__init__()
         self.stages = nn.Sequential(
-            conv_block(3, 64, dropout),  # (B, 64, 32, 32)
+            conv_block(data.channels, 64, dropout),  # (B, 64, 32, 32) of 32 x 32
             ResidualStage(64, 128, dropout),  # (B, 128, 16, 16)
             conv_block(128, 256, dropout, pool=True),  # (B, 256, 8, 8)
             ResidualStage(256, 512, dropout),  # (B, 512, 4, 4)
         )
-        self.pool = nn.Sequential(nn.MaxPool2d(4), nn.Flatten())
-        self.head = nn.Linear(512, 10, bias=False)
+        self.pool = nn.Sequential(nn.MaxPool2d(data.size // 8), nn.Flatten())
+        self.head = nn.Linear(512, len(data.classes), bias=False)
 
     def features(self, x: Tensor) -> Tensor:
         return self.pool(self.stages(x))  # (B, 512)

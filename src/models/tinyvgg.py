@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from src.data.spec import CIFAR10, DataSpec
 from src.models import register
 from src.models.classifier import Classifier
 
@@ -29,18 +30,22 @@ class TinyVGG(Classifier):
     """
 
     def __init__(
-        self, hidden_units: int = 64, batch_norm: bool = False, dropout: float = 0.0
+        self,
+        hidden_units: int = 64,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        data: DataSpec = CIFAR10,
     ) -> None:
         super().__init__()
         self.blocks = nn.Sequential(
-            conv_block(3, hidden_units, batch_norm, dropout),
+            conv_block(data.channels, hidden_units, batch_norm, dropout),
             conv_block(hidden_units, hidden_units, batch_norm, dropout),
         )
         self.flatten = nn.Sequential(nn.Flatten())
         if dropout:
             self.flatten.append(nn.Dropout(dropout))
-        self.head = nn.Linear(hidden_units * 8 * 8, 10)
+        self.head = nn.Linear(hidden_units * (data.size // 4) ** 2, len(data.classes))
 
     def features(self, x: Tensor) -> Tensor:
-        x = self.blocks(x)  # (B, hidden_units, 8, 8)
+        x = self.blocks(x)  # (B, hidden_units, 8, 8) of 32 x 32
         return self.flatten(x)  # (B, hidden_units * 64)

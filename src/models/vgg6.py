@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from src.data.spec import CIFAR10, DataSpec
 from src.models import register
 from src.models.classifier import Classifier
 
@@ -24,21 +25,21 @@ class VGG6(Classifier):
     dropout: after each of the two hidden dense layers.
     """
 
-    def __init__(self, dropout: float = 0.5) -> None:
+    def __init__(self, dropout: float = 0.5, data: DataSpec = CIFAR10) -> None:
         super().__init__()
         self.blocks = nn.Sequential(
-            conv_block(3, 64), conv_block(64, 128), conv_block(128, 256), nn.Flatten()
+            conv_block(data.channels, 64), conv_block(64, 128), conv_block(128, 256), nn.Flatten()
         )
         self.dense = nn.Sequential(
-            nn.Linear(256 * 4 * 4, 4096),
+            nn.Linear(256 * (data.size // 8) ** 2, 4096),
             nn.ReLU(),
             nn.Dropout(dropout),
             nn.Linear(4096, 4096),
             nn.ReLU(),
             nn.Dropout(dropout),
         )
-        self.head = nn.Linear(4096, 10)
+        self.head = nn.Linear(4096, len(data.classes))
 
     def features(self, x: Tensor) -> Tensor:
-        x = self.blocks(x)  # (B, 4096)
+        x = self.blocks(x)  # (B, 4096) of 32 x 32
         return self.dense(x)  # (B, 4096)

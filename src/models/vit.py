@@ -1,11 +1,12 @@
 """Vision transformer of the published sweep: SimpleViT with few heads and a wide embedding."""
 
-from typing import ClassVar
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from src.data.spec import CIFAR10, DataSpec
 from src.models import register
 from src.models.classifier import Classifier
 
@@ -59,14 +60,17 @@ class ViT(Classifier):
     """92,502,122 parameters. lucidrains/vit-pytorch's SimpleViT with the sweep's sizes."""
 
     patch = 4
-    side = 32 // patch
 
-    evaluation_batch: ClassVar = {"cpu": 250, "cuda": 500}  # its residual stream: 262 MB on a GPU
+    evaluation_batch: Mapping[str, int] = {
+        "cpu": 250,
+        "cuda": 500,
+    }  # its residual stream: 262 MB on a GPU
 
-    def __init__(self) -> None:
+    def __init__(self, data: DataSpec = CIFAR10) -> None:
         super().__init__()
+        self.side = data.size // self.patch
         dim, depth, heads, dim_head, mlp_dim = 2048, 8, 6, 64, 2048
-        patch_dim = 3 * self.patch**2
+        patch_dim = data.channels * self.patch**2
         self.embed = nn.Sequential(
             nn.LayerNorm(patch_dim), nn.Linear(patch_dim, dim), nn.LayerNorm(dim)
         )
@@ -77,10 +81,10 @@ class ViT(Classifier):
         self.register_buffer("positions", positions, persistent=False)
         self.blocks = nn.Sequential(*(Block(dim, heads, dim_head, mlp_dim) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
-        self.head = nn.Linear(dim, 10)
+        self.head = nn.Linear(dim, len(data.classes))
 
     def features(self, x: Tensor) -> Tensor:
         x = x.unflatten(2, (self.side, self.patch)).unflatten(4, (self.side, self.patch))
-        x = x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)  # (B, 64, 48), patches row by row
-        x = self.embed(x) + self.positions  # (B, 64, dim)
+        x = x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)  # (B, patches, pixels), row by row
+        x = self.embed(x) + self.positions  # (B, patches, dim)
         return self.norm(self.blocks(x)).mean(dim=1)  # (B, dim)

@@ -92,6 +92,7 @@ COMMANDS = {
     ),
     "top-k table": ReportCommand("the same as a table", _top_k_table, (*_TABLE_FLAGS, "json")),
     "overall": _for_table("a chart of the best run of each architecture", commands.overall),
+    "data-sets": _for_table("a chart of each architecture across data sets", commands.data_sets),
     "effects": _for_table("a chart of what each setting does on average", commands.effects),
     "pairs": _for_table("heat maps of every two settings, for each architecture", commands.pairs),
     "importance": _for_table("a chart of how much each setting matters", commands.importance),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from src import data, models
+from src import models
 from src.cli.config_flags import from_flags
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import REPORT_DIR, shown
@@ -80,8 +80,9 @@ def classes(options: AnalysisOptions, *, as_json: bool) -> ExitStatus:
     rows = []
     most = options.k or CONFUSIONS
     for run, predicted in options.read_each(_read_predictions):
-        matrix = confusion_matrix.confusion_matrix(predicted.labels, predicted.predictions)
-        results = confusion_matrix.worst_first(confusion_matrix.class_results(matrix))
+        matrix = confusion_matrix.confusion_matrix(predicted)
+        results = confusion_matrix.class_results(matrix, run.data.classes)
+        results = confusion_matrix.worst_first(results)
         rows.append(
             {
                 "model": run.config.model_type,
@@ -166,20 +167,19 @@ def _predict_training_images(run: SelectedRun, path: str, of_tsne: TSNEOptions) 
 
     from src.data.device_dataset import DeviceImages
     from src.report.run_analysis.tsne import balanced_sample
-    from src.runs.restore import device_of, evaluate_saved, of_run, table_of
+    from src.runs.restore import device_of, evaluate_saved, load_data, of_run, table_of
 
     saved = of_run(run.folder.path).on(of_tsne.device)
-    dataset = data.load(path)
+    dataset = load_data(run.config, path)
     training, _ = split(dataset, run.config)
     sample = balanced_sample(dataset.train_labels[training], of_tsne.images, of_tsne.seed)
     indices = training[sample]
     labels, device = dataset.train_labels[indices], device_of(saved)
     device_images = DeviceImages.put(dataset.train_pixels[indices], labels, device)
     all_images = torch.arange(len(indices), device=device)
-    normalization = table_of(run.config, dataset)
-    return predictions.from_evaluation(
-        labels, evaluate_saved(saved, device_images, all_images, normalization)
-    )
+    normalization = table_of(run.config, dataset.spec, dataset)
+    evaluated = evaluate_saved(saved, device_images, all_images, normalization, dataset.spec)
+    return predictions.from_evaluation(labels, evaluated)
 
 
 def _save(figure: "Figure", path: Path) -> ExitStatus:

@@ -73,7 +73,17 @@ def overall(options: TableOptions) -> ExitStatus:
     """A chart of the best run of each architecture."""
     from src.report.charts import overall
 
-    return _save([("overall", overall.figure(load_report(options)))], options)
+    return _save(overall.figures(load_report(options)), options)
+
+
+def data_sets(options: TableOptions) -> ExitStatus:
+    """A chart of each architecture across the data sets of the table."""
+    from src.report.charts import data_sets
+
+    figure = data_sets.figure(load_report(options))
+    if figure is None:
+        raise UserError("the table has one data set; expected runs on several")
+    return _save([("data_sets", figure)], options)
 
 
 def effects(options: TableOptions) -> ExitStatus:
@@ -148,6 +158,7 @@ def _write_everything(report: ReportData, options: TableOptions, sets: "Sets | N
     """Write every chart and table, the text summary and the page; returns their paths."""
     from src.report import export_tables, text_summary
     from src.report.charts import (
+        data_sets,
         importance,
         main_effects,
         overall,
@@ -161,7 +172,8 @@ def _write_everything(report: ReportData, options: TableOptions, sets: "Sets | N
 
     out = options.out
     return [
-        *save_all([("overall", overall.figure(report))], out),
+        *save_all(overall.figures(report), out),
+        *save_all([("data_sets", data_sets.figure(report))], out),
         *save_all(top_k.figures(report), out),
         *save_all([("effects", main_effects.figure(report))], out),
         *save_all(pairs.figures(report), out),

@@ -170,8 +170,7 @@ def worst_classes(runs: Sequence[tuple[SelectedRun, Predictions]]) -> pd.DataFra
     """
     columns: dict[tuple[str, str], dict[str, Any]] = {}
     for run, predictions in runs:
-        matrix = confusion_matrix(predictions.labels, predictions.predictions)
-        worst = worst_first(class_results(matrix))
+        worst = worst_first(class_results(confusion_matrix(predictions), run.data.classes))
         columns[run.title, "accuracy"] = {result.name: result.accuracy for result in worst}
         columns[run.title, "most taken for"] = {result.name: _taken_for(result) for result in worst}
     return pd.DataFrame(columns, index=list(next(iter(columns.values()))))

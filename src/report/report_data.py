@@ -127,8 +127,10 @@ class ReportData:
         pruned = int(table.is_pruned(self.runs).sum())
         text = f"{len(self.runs) - pruned} finished runs"
         text += f" and {pruned} pruned ones" if pruned else ""
-        text += f", {trainings} different trainings, ranked by "
-        text += f"{table.column_label(self.rank_column)}."
+        text += f", {trainings} different trainings"
+        if titles := table.data_titles(self.runs):
+            text += f" on {', '.join(titles)}"
+        text += f", ranked by {table.column_label(self.rank_column)}."
         if missing := self.missing():
             text += f" Not shown: {missing}."
         return " ".join([text, *self.mixture_notes()])

@@ -6,8 +6,8 @@ from dataclasses import fields
 from typing import Any
 
 from src.common.option_fields import kind_of
-from src.config import RunConfig
-from src.report.table import MODEL
+from src.config import SYNTHETIC, RunConfig
+from src.report.table import ARCHITECTURE, DATASET, MODEL
 
 _COMMAND = ("python", "src/main.py")
 _FIELD_OF_COLUMN = {MODEL: "model_type", "augmentation": "data_augmentation"}
@@ -27,7 +27,13 @@ def from_config(config: RunConfig) -> str:
 
 def from_row(row: Mapping[str, Any]) -> str:
     """The command of a row of the table: only with the settings that the row has."""
-    values = {_FIELD_OF_COLUMN.get(n, n): value for n, value in row.items() if value is not None}
+    named = {**row, MODEL: row.get(ARCHITECTURE, row.get(MODEL))}
+    data_name = str(named.pop(DATASET, SYNTHETIC))
+    if not data_name.startswith(SYNTHETIC):
+        named["dataset"] = data_name
+    values = {_FIELD_OF_COLUMN.get(n, n): value for n, value in named.items() if value is not None}
+    if values.get("dataset") == RunConfig.dataset:
+        del values["dataset"]
     words = list(_COMMAND)
     for spec in fields(RunConfig):
         if spec.name in values:

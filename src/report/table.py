@@ -10,8 +10,12 @@ import pandas as pd
 from src.common import files
 from src.common.errors import UserError
 from src.common.option_fields import did_you_mean
+from src.config import RunConfig, group_name
+from src.data.spec import title_of_data
 
 MODEL = "Modelname"
+ARCHITECTURE = "architecture"
+DATASET = "dataset"
 TEST_ACCURACY = "test_accuracy_best_val_acc"
 PER_CLASS_ACCURACY = "test_per_class_accuracy_best_val_acc"
 BEST_VAL_ACCURACY = "best_val_accuracy"
@@ -52,7 +56,30 @@ def read(path: Path) -> pd.DataFrame:
         print(f"{path}: left out {dropped} rows without an accuracy", file=sys.stderr)
     if complete.empty:
         raise UserError(f"--csv {str(path)!r}: no run in it has an accuracy")
-    return complete.astype({name: str for name in _TEXT_COLUMNS})
+    return with_groups(complete.astype({name: str for name in _TEXT_COLUMNS}))
+
+
+def with_groups(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with `RunConfig.group` as the name of the model, so that data sets stay apart.
+
+    A column `architecture` keeps the names as they were, where any is changed.
+    """
+    if DATASET not in table:
+        return table
+    data_names = table[DATASET].fillna(RunConfig.dataset).astype(str)
+    groups = [group_name(*pair) for pair in zip(table[MODEL], data_names, strict=True)]
+    if groups == table[MODEL].tolist():
+        return table
+    grouped = table.copy()
+    grouped[ARCHITECTURE], grouped[MODEL] = table[MODEL], groups
+    return grouped
+
+
+def data_titles(table: pd.DataFrame) -> list[str]:
+    """The data sets of a table, in words. Empty if it does not tell them."""
+    if DATASET not in table:
+        return []
+    return [title_of_data(str(name)) for name in dict.fromkeys(table[DATASET].dropna())]
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -136,14 +163,18 @@ def is_pruned(table: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def architectures(table: pd.DataFrame, only: str | None = None) -> list[str]:
-    """The architectures in the order of the table, or [only].
+    """The architectures in the order of the table, or `only` on each data set.
 
     Raises UserError if `only` is not in the table.
     """
     names = list(dict.fromkeys(table[MODEL]))
-    if only is not None and only not in names:
-        raise UserError(f"--model {only!r}: expected one of {', '.join(names)}")
-    return names if only is None else [only]
+    if only is None:
+        return names
+    known = table[ARCHITECTURE] if ARCHITECTURE in table else table[MODEL]
+    wanted = list(dict.fromkeys(table[MODEL][(known == only) | (table[MODEL] == only)]))
+    if not wanted:
+        raise UserError(f"--model {only!r}: expected one of {', '.join(dict.fromkeys(known))}")
+    return wanted
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Merge run folders into one table: clean_runs.csv."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +14,11 @@ from src.common.progress import ShowProgress, silent
 from src.config import (
     CHECKPOINT_KINDS,
     SCHEDULERS,
-    SYNTHETIC,
     RunConfig,
     from_mapping,
     model_types,
 )
-from src.data.dataset import CLASSES
+from src.data.spec import CLASSES
 from src.faults.failure_classes import FailureClass, recorded_class
 from src.runs.run_folder import RunFolder, all_runs
 from src.runs.snapshot import Snapshot, State
@@ -58,7 +58,11 @@ OUR_COLUMNS = (
     "test_images",
     "config_id",
     "data_digest",
+    "dataset",
 )
+"""Columns after these: `test_per_class_accuracy_CLASS_...` for classes that CIFAR-10 lacks."""
+
+_OF_CLASS = re.compile(rf"test_per_class_accuracy_.+_({'|'.join(CHECKPOINT_KINDS)})")
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Collected:
 
     table: pd.DataFrame
     states: dict[str, Counter[State]]
-    """Runs in each state, by architecture."""
+    """Runs in each state, by architecture and data set: `RunConfig.group`."""
     synthetic: int
     """Number of runs left out because they are on synthetic data."""
     unreadable: list[str]
@@ -98,7 +102,7 @@ def collect(
             runs.append((folder, _cells(folder)))
         except UserError as error:
             unreadable.append(str(error))
-    real = [(folder, cells) for folder, cells in runs if cells[0].dataset != SYNTHETIC]
+    real = [(folder, cells) for folder, cells in runs if not cells[0].is_synthetic]
     kept = runs if synthetic and not real else real
     states: dict[str, Counter[State]] = {}
     rows: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
@@ -106,7 +110,7 @@ def collect(
     for folder, cells in show_progress(kept, "run folders read"):
         now = Snapshot(folder.path)
         result = now.result or now.pruned
-        states.setdefault(cells[0].model_type, Counter())[now.state] += 1
+        states.setdefault(cells[0].group, Counter())[now.state] += 1
         if result:  # complete, or pruned: see its stop_reason
             rows += [(_grid_order(cell), _row(cell, result, cells[0])) for cell in cells]
         elif now.state == State.FAILED:
@@ -114,6 +118,8 @@ def collect(
             failed += [_failed_row(cell, failure) for cell in cells]
     rows.sort(key=lambda row: row[0])
     columns = [*PUBLISHED_COLUMNS, *OUR_COLUMNS]
+    names = dict.fromkeys(name for _, row in rows for name in row if _OF_CLASS.fullmatch(name))
+    columns += [name for name in names if name not in columns]
     table = pd.DataFrame([row for _, row in rows], columns=columns)
     left_out = len(runs) - len(kept)
     return Collected(table, states, left_out, unreadable, pd.DataFrame(failed))
@@ -147,6 +153,7 @@ def _row(config: RunConfig, result: dict[str, Any], first: RunConfig) -> dict[st
         "augmentation": config.data_augmentation,
         "alias_of": None if config is first else first.name,
         "config_id": config.config_id,
+        "dataset": config.data_name,
         **{
             name: getattr(config, name)
             for name in ("gamma", "learning_rate", "scheduler", "weight_decay")
@@ -160,13 +167,20 @@ def _failed_row(config: RunConfig, failure: FailureClass) -> dict[str, Any]:
     settings = config.as_dict()
     for name in ("precision", "device"):
         del settings[name]
-    model, augmented = config.model_type, config.data_augmentation
-    return {**settings, "Modelname": model, "augmentation": augmented, "failure": str(failure)}
+    augmented = config.data_augmentation
+    return {
+        **settings,
+        "Modelname": config.group,
+        "augmentation": augmented,
+        "failure": str(failure),
+    }
 
 
 def _grid_order(config: RunConfig) -> tuple[Any, ...]:
     """Sort key: the order of the reference grid, with falling rates and decays, rising gammas."""
     return (
+        config.dataset != RunConfig.dataset,
+        config.dataset,
         model_types().index(config.model_type),
         SCHEDULERS.index(config.scheduler),
         config.data_augmentation,

@@ -11,6 +11,7 @@ from src.common.git import git_commit
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.faults.circuit_breaker import fingerprint
 from src.faults.failure_classes import FailureClass, affects_every_run, classify
+from src.runs import run_data
 from src.runs.leases import Lease
 from src.runs.run_folder import RunFolder
 from src.training import checkpoint
@@ -51,6 +52,7 @@ def publish(trainer: Trainer, folder: RunFolder, lease: Lease) -> dict[str, Any]
         **trained.numbers,
         "device": device_name(trainer.data.device),
         "data_digest": trainer.data.dataset.digest,
+        **run_data.to_store(config, trainer.data.dataset.spec),
         "versions": versions(trainer.data.device),
         "git_commit": git_commit(),
         "attempt": lease.number,
@@ -68,10 +70,11 @@ def publish(trainer: Trainer, folder: RunFolder, lease: Lease) -> dict[str, Any]
         weights = {name: tensor.cpu() for name, tensor in trained.weights[kind].items()}
         folder.write_weights(kind, weights)
     logits = trained.test.logits
+    index = torch.uint8 if logits.shape[1] <= 256 else torch.int16  # of a class
     lease.ensure_held()
     folder.write_predictions(
-        labels=trained.test_labels.to(torch.uint8).cpu().numpy(),
-        predictions=logits.argmax(dim=1).to(torch.uint8).cpu().numpy(),
+        labels=trained.test_labels.to(index).cpu().numpy(),
+        predictions=logits.argmax(dim=1).to(index).cpu().numpy(),
         probabilities=logits.softmax(dim=1).half().cpu().numpy(),
         features=trained.test.features.half().cpu().numpy(),
     )

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from src import models
+from src import data, models
 from src.common import paths
 from src.common.errors import UserError
 from src.common.removed_files import why_removed
@@ -20,7 +20,8 @@ from src.config import (
     from_mapping,
 )
 from src.data.dataset import Dataset
-from src.data.device_dataset import DeviceImages, normalization_table
+from src.data.device_dataset import DeviceImages, is_measured, normalization_table
+from src.data.spec import DataSpec
 from src.data.split import split
 from src.models.state_dicts import load_into, read_state
 from src.runs.run_folder import RunFolder
@@ -30,8 +31,6 @@ from src.training.model_setup import prepare_model
 from src.training.precision import FLOAT32_CONTIGUOUS, ComputeFormat
 
 T = TypeVar("T")
-
-_NO_IMAGES = np.empty((0, 32, 32, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -85,35 +84,48 @@ def data_path(config: RunConfig) -> str:
     """The data path of a run, or the default one if that does not exist on this machine."""
     path = config.base_dataset_path
     here = path == SYNTHETIC or Path(path).expanduser().exists()
-    return path if here else default_dataset_path()
+    return path if here else default_dataset_path(config.dataset)
 
 
-def table_of(config: RunConfig, dataset: Dataset | None) -> torch.Tensor:
-    """The normalisation table (3, 256) that a run was trained with.
+def load_data(config: RunConfig, path: str | None = None) -> Dataset:
+    """The data of a run, from `path` or from where `data_path` says. Raises UserError."""
+    return data.load(path or data_path(config), config.dataset)
+
+
+def table_of(config: RunConfig, spec: DataSpec, dataset: Dataset | None) -> torch.Tensor:
+    """The normalisation table (C, 256) that a run was trained with.
 
     dataset: that of the run; needed if the statistics were measured on its training split.
     """
-    if config.normalization != "measured":
-        return normalization_table(config.normalization, _NO_IMAGES)
+    if not is_measured(config.normalization, spec.channels):
+        no_images = np.empty((0, spec.size, spec.size, spec.channels), np.uint8)
+        return normalization_table(config.normalization, no_images)
     assert dataset is not None
     training, _ = split(dataset, config)
     return normalization_table(config.normalization, dataset.train_images[training])
 
 
 def evaluate_saved(
-    saved: SavedModel, images: DeviceImages, samples: torch.Tensor, table: torch.Tensor
+    saved: SavedModel,
+    images: DeviceImages,
+    samples: torch.Tensor,
+    table: torch.Tensor,
+    spec: DataSpec,
 ) -> Evaluation:
     """Evaluate saved weights on images[samples], which are on `device_of(saved)`.
+
+    spec: what the model was made for.
 
     On the machine and with the number of threads of the training, the test images give the
     published numbers bit for bit. Raises UserError if the weights do not fit the model.
     """
     config, device = saved.config, device_of(saved)
     compute_format = _compute_format(saved.result, device)
-    model = models.create(config.model_type, **models.options_of(config))
+    model = models.build(config, spec)
     load_into(model, read_state(saved.weights), f"{saved.weights}: not of {config.model_type}")
-    model = prepare_model(model, config, device, compute_format)
-    return _exhaust(evaluate(model, images, samples, table.to(device), compute_format))
+    model = prepare_model(model, config, device, compute_format, spec)
+    work = evaluate(model, images, samples, table.to(device), compute_format, spec.classes)
+    return _exhaust(work)
 
 
 def device_of(saved: SavedModel) -> torch.device:

@@ -9,7 +9,7 @@ from typing import Any
 from src.common import files, paths
 from src.common.errors import DiskFull, UserError
 from src.common.removed_files import record_removal
-from src.config import CHECKPOINT_KINDS, SYNTHETIC
+from src.config import CHECKPOINT_KINDS, SYNTHETIC, RunConfig
 from src.runs.run_folder import RunFolder, all_runs
 from src.runs.snapshot import Snapshot, State
 
@@ -59,10 +59,11 @@ class _FoundRun:
         return self.path.parent.name
 
     @property
-    def group(self) -> tuple[str, bool]:
+    def group(self) -> tuple[str, bool, str]:
         """Runs of one architecture on one data set are ranked together."""
         synthetic = any(one.get("base_dataset_path") == SYNTHETIC for one in self.settings)
-        return self.model, synthetic
+        names = (str(one["dataset"]) for one in self.settings if "dataset" in one)
+        return self.model, synthetic, next(names, RunConfig.dataset)
 
 
 def plan_cleaning(
@@ -114,7 +115,7 @@ def _find(folder: RunFolder) -> _FoundRun:
 
 def _best(runs: Iterable[_FoundRun], keep_best: int) -> set[Path]:
     """The best runs of each group, and those that tie with the last of them."""
-    groups: dict[tuple[str, bool], list[tuple[float, Path]]] = {}
+    groups: dict[tuple[str, bool, str], list[tuple[float, Path]]] = {}
     for run in runs:
         if run.accuracy is not None:
             groups.setdefault(run.group, []).append((run.accuracy, run.path))

@@ -1,6 +1,7 @@
 """Options that several commands share, and the runs that they select."""
 
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from src.config import RunConfig
 from src.runs.run_folder import RunFolder, all_runs
 from src.runs.run_lookup import find
 from src.sweep import grid, sets
+from src.sweep.grid import ExpandedBlock
 
 
 def add_sets_options(parser: Parser) -> None:
@@ -63,11 +65,21 @@ def by_set(parsed: Namespace) -> dict[str, list[RunConfig]]:
     Raises UserError if a set is missing, or there is none.
     """
     if getattr(parsed, "grid", None):
-        if parsed.numbers:
-            raise UserError(f"--grid {str(parsed.grid)!r}: sets have numbers, a grid has none")
-        configs = grid.expand(grid.read(parsed.grid), str(parsed.grid))
-        return {str(number): runs for number, runs in enumerate(grid.by_set(configs), 1)}
+        return sets_of_blocks(read_blocks(parsed))
     return sets.read_numbered(parsed.sets, parsed.numbers)
+
+
+def read_blocks(parsed: Namespace) -> list[ExpandedBlock]:
+    """The blocks of --grid. Raises UserError."""
+    if parsed.numbers:
+        raise UserError(f"--grid {str(parsed.grid)!r}: sets have numbers, a grid has none")
+    return grid.expand_blocks(grid.read(parsed.grid), str(parsed.grid))
+
+
+def sets_of_blocks(blocks: Sequence[ExpandedBlock]) -> dict[str, list[RunConfig]]:
+    """The runs of a grid by the number of the set that they would be in."""
+    configs = [config for block in blocks for config in block.cells]
+    return {str(number): runs for number, runs in enumerate(grid.by_set(configs), 1)}
 
 
 def add_overrides(parser: Parser) -> None:

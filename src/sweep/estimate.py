@@ -1,10 +1,9 @@
 """Estimate device-hours and disk space of a sweep, from a short measurement of each model."""
 
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cache
 from itertools import count
 
@@ -13,11 +12,14 @@ import torch
 from src import models
 from src.common.errors import Stopped, UserError, format_bytes
 from src.common.progress import show_progress
-from src.config import CHECKPOINT_KINDS, SYNTHETIC, RunConfig
+from src.config import IMAGE_SIZE, SYNTHETIC, RunConfig, image_size
 from src.data import synthetic
 from src.data.device_dataset import DeviceDataset
-from src.data.sizes import images_of
+from src.sweep import grid_summary
+from src.sweep.cost import Cost, TrainingSpeed, cost, kind_in_words, one_of_each_kind
+from src.sweep.grid_summary import BlockSummary
 from src.sweep.halving import SuccessiveHalving
+from src.sweep.measured_speeds import Measurement
 from src.training import group
 from src.training.concurrency import Concurrency, concurrency_for
 from src.training.device import device_name, pick_device
@@ -26,105 +28,22 @@ from src.training.trainer import Trainer
 _CPU_BATCH = 16  # to begin with: a vit step of 256 images takes a minute on two cores
 _STEP_SECONDS = 1.0  # of a step that the batch is enlarged to, at most
 _ENDLESS = 1_000_000  # epochs
-_MARGIN = 1.25  # of a job's time limit over its expected work
-_START_SECONDS = 60  # of a job, before it trains
-_BYTES_OF_A_PREDICTION = 2 + 2 * 10  # label, prediction, probabilities in float16
-_VALIDATION_SHARE = 0.4  # of a training step's time that a forward pass alone takes, at most
-
-Kind = tuple[str, int, bool]  # what determines the speed: model, batch size, augmentation
-
-
-@dataclass(frozen=True)
-class TrainingSpeed:
-    """The measured speed of a kind of run: images per second of `slots` runs together."""
-
-    images_per_second: float
-    slots: int
-    parameters: int
-    features: int
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The cost of some grid cells if every run is trained to its last epoch."""
-
-    cells: int
-    trainings: int
-    device_seconds: float
-    pruned_device_seconds: float
-    """Device seconds with successive halving."""
-    undeduplicated_device_seconds: float
-    """Device seconds if every cell were trained, equal ones too."""
-    disk_bytes: int
-    """Bytes of finished runs."""
-    peak_disk_bytes: int
-    """Additional bytes for the resume checkpoints of the runs in training."""
-
-    @property
-    def time_limit(self) -> str:
-        """--time of sbatch for one job with these cells: with a margin, in half hours."""
-        seconds = self.device_seconds * _MARGIN + _START_SECONDS
-        halves = math.ceil(seconds / 1800)
-        days, halves = divmod(halves, 48)
-        clock = f"{halves // 2:02}:{halves % 2 * 30:02}:00"
-        return f"{days}-{clock}" if days else clock
-
-
-def kind(config: RunConfig) -> Kind:
-    """The kind of a run. Runs of one kind take the same time per image."""
-    return config.model_type, config.batch_size, config.data_augmentation
-
-
-def cost(
-    configs: Sequence[RunConfig], speeds: Mapping[Kind, TrainingSpeed], halving: SuccessiveHalving
-) -> Cost:
-    """The cost of `configs`, all on one device."""
-    unique = list({config.id: config for config in configs}.values())
-    running = sorted((_resume_bytes(speeds[kind(run)]) for run in unique), reverse=True)
-    widest = max(speeds[kind(run)].slots for run in unique)
-    return Cost(
-        cells=len(configs),
-        trainings=len(unique),
-        device_seconds=sum(seconds(run, speeds[kind(run)]) for run in unique),
-        pruned_device_seconds=sum(
-            seconds(run, speeds[kind(run)]) * share_with(halving, run.num_epochs) for run in unique
-        ),
-        undeduplicated_device_seconds=sum(seconds(run, speeds[kind(run)]) for run in configs),
-        disk_bytes=sum(_kept_bytes(run, speeds[kind(run)]) for run in unique),
-        peak_disk_bytes=sum(running[:widest]),
-    )
-
-
-def seconds(config: RunConfig, speed: TrainingSpeed) -> float:
-    """Device seconds of a run to its last epoch."""
-    train, validation, test = images_of(config)
-    validations = math.ceil(config.num_epochs / config.val_freq)
-    looked_at = validations * validation + len(CHECKPOINT_KINDS) * test
-    images = config.num_epochs * train + _VALIDATION_SHARE * looked_at
-    return images / speed.images_per_second
-
-
-def share_with(halving: SuccessiveHalving, num_epochs: int) -> float:
-    """The mean share of its epochs that a run is trained for, if 1 / reduction pass each rung."""
-    rungs = [*halving.rungs(num_epochs), num_epochs]
-    done, going_on, before = 0.0, 1.0, 0
-    for rung in rungs:
-        done += going_on * (rung - before)
-        going_on, before = going_on / halving.reduction, rung
-    return done / num_epochs
 
 
 def measure(
     config: RunConfig, device: torch.device, slots: int | None, budget: float
 ) -> TrainingSpeed:
-    """Train runs like `config` on the stand-in for `budget` seconds after a warm-up.
+    """Train runs like `config` on a stand-in of its image size for `budget` seconds.
 
     slots: as for training; None tunes their number on a GPU.
     """
-    data = _stand_in(device)
+    size = image_size(config.dataset)
+    dataset = RunConfig.dataset if size == IMAGE_SIZE else f"{RunConfig.dataset}@{size}"
+    data = _stand_in(device, dataset)
     run = replace(
         config,
         base_dataset_path=SYNTHETIC,
+        dataset=dataset,
         num_epochs=_ENDLESS,
         max_images=0,
         val_split="last_batch",
@@ -134,7 +53,7 @@ def measure(
         run = replace(run, batch_size=_affordable_batch(run, data))
     first = Trainer(run, data).start()
     with torch.no_grad():
-        sample = torch.zeros(1, 3, 32, 32, device=device)
+        sample = torch.zeros(1, *data.dataset.spec.shape, device=device)
         features = first.learner.model.eval().features(sample).shape[1]
     parameters = first.learner.parameters
     watched = _MeasuringConcurrency(concurrency_for(slots, device), budget)
@@ -153,8 +72,8 @@ def measure(
 
 
 @cache
-def _stand_in(device: torch.device) -> DeviceDataset:
-    return DeviceDataset.put(synthetic.generate(test=10), device)
+def _stand_in(device: torch.device, dataset: str) -> DeviceDataset:
+    return DeviceDataset.put(synthetic.stand_in(dataset), device)
 
 
 def _affordable_batch(run: RunConfig, data: DeviceDataset) -> int:
@@ -206,45 +125,31 @@ class _MeasuringConcurrency:
         )
 
 
-def _kept_bytes(config: RunConfig, speed: TrainingSpeed) -> int:
-    kept = {"best": 1, "all": len(CHECKPOINT_KINDS), "none": 0}[config.keep_checkpoints]
-    test = images_of(config)[2]
-    predictions = test * (_BYTES_OF_A_PREDICTION + 2 * speed.features)
-    text = 2_000 * config.num_epochs + 20_000  # history, result, config
-    return kept * 4 * speed.parameters + predictions + text
-
-
-def _resume_bytes(speed: TrainingSpeed) -> int:
-    """Bytes of two checkpoints, each with weights, three moments and two best weights."""
-    return 2 * 6 * 4 * speed.parameters
-
-
-def one_of_each_kind(configs: Sequence[RunConfig]) -> dict[Kind, RunConfig]:
-    """One run of each kind."""
-    kinds: dict[Kind, RunConfig] = {}
-    for config in configs:
-        kinds.setdefault(kind(config), config)
-    return kinds
-
-
-def report(
-    by_set: Mapping[str, Sequence[RunConfig]],
-    device_wanted: str,
-    slots: int | None,
-    budget: float,
-    halving: SuccessiveHalving,
-    as_json: bool,
-) -> str:
-    """The cost of sets, by architecture, by set and in total, as text or as JSON.
-
-    Shows the progress of the measurement on stderr.
-    """
+def measure_each_kind(
+    configs: Sequence[RunConfig], device_wanted: str, slots: int | None, budget: float
+) -> Measurement:
+    """Measure one run of each kind for `budget` seconds. Shows the progress on stderr."""
     device = pick_device(device_wanted)
-    configs = [config for runs in by_set.values() for config in runs]
     speeds = {}
     for one, config in show_progress(list(one_of_each_kind(configs).items()), "measuring"):
         models.check_options(config.model_type, models.options_of(config))
         speeds[one] = measure(config, device, slots, budget)
+    return Measurement(device_name(device), device.type == "cuda", speeds)
+
+
+def report(
+    by_set: Mapping[str, Sequence[RunConfig]],
+    measured: Measurement,
+    halving: SuccessiveHalving,
+    blocks: Sequence[BlockSummary],
+    as_json: bool,
+) -> str:
+    """The cost of sets, by architecture, by set and in total, as text or as JSON.
+
+    blocks: those of the grid; empty if the sets are not of a grid.
+    """
+    speeds = measured.speeds
+    configs = [config for runs in by_set.values() for config in runs]
     by_model: dict[str, list[RunConfig]] = {}
     for config in configs:
         by_model.setdefault(config.model_type, []).append(config)
@@ -254,36 +159,37 @@ def report(
         "all": {"all": cost(configs, speeds, halving)},
     }
     if as_json:
-        measured = [[*one, asdict(speed)] for one, speed in speeds.items()]
+        rows = [[*one, asdict(speed)] for one, speed in speeds.items()]
         plain = {
             part: {name: {**asdict(one), "time_limit": one.time_limit} for name, one in of.items()}
             for part, of in tables.items()
         }
-        return json.dumps({"device": device_name(device), "speeds": measured, **plain}, indent=2)
-    return _text(device_name(device), speeds, tables, halving)
+        grid = {"blocks": [asdict(block) for block in blocks]}
+        whole = {"device": measured.device, "speeds": rows, **plain, **grid}
+        return json.dumps(whole, indent=2)
+    return "\n".join([*grid_summary.lines(blocks), *_lines(measured, tables, halving)])
 
 
-def _text(
-    device: str,
-    speeds: Mapping[Kind, TrainingSpeed],
+def _lines(
+    measured: Measurement,
     tables: Mapping[str, Mapping[str, Cost]],
     halving: SuccessiveHalving,
-) -> str:
+) -> list[str]:
     whole = tables["all"]["all"]
-    lines = [f"measured on {device}:"]
-    for (model, batch, augmented), speed in speeds.items():
+    lines = [f"measured on {measured.device}:"]
+    for one, speed in measured.speeds.items():
         slots = f", {speed.slots} at a time" if speed.slots > 1 else ""
-        how = f"batch {batch}{', augmented' if augmented else ''}{slots}"
-        lines.append(f"  {model:<12} {speed.images_per_second:>10,.0f} images/s   {how}")
+        rate = f"{speed.images_per_second:>10,.0f} images/s"
+        lines.append(f"  {one[0]:<12} {rate}   {kind_in_words(one)}{slots}")
     lines += [
         "",
         f"{'':<14}{'cells':>7}{'trainings':>11}{'hours each':>12}{'hours':>10}{'disk':>10}",
     ]
-    for name, one in {**tables["models"], **tables["all"]}.items():
-        each = one.device_seconds / one.trainings / 3600
+    for name, table in {**tables["models"], **tables["all"]}.items():
+        each = table.device_seconds / table.trainings / 3600
         lines.append(
-            f"{name:<14}{one.cells:>7}{one.trainings:>11}{each:>12,.2f}"
-            f"{one.device_seconds / 3600:>10,.1f}{format_bytes(one.disk_bytes):>10}"
+            f"{name:<14}{table.cells:>7}{table.trainings:>11}{each:>12,.2f}"
+            f"{table.device_seconds / 3600:>10,.1f}{format_bytes(table.disk_bytes):>10}"
         )
     saved = (whole.undeduplicated_device_seconds - whole.device_seconds) / 3600
     pruned = (whole.device_seconds - whole.pruned_device_seconds) / 3600
@@ -297,7 +203,7 @@ def _text(
         "",
         f"{'set':<8}{'trainings':>11}{'hours':>10}   for one job",
     ]
-    for name, one in tables["sets"].items():
-        hours = one.device_seconds / 3600
-        lines.append(f"{name:<8}{one.trainings:>11}{hours:>10,.1f}   --time={one.time_limit}")
-    return "\n".join(lines)
+    for name, table in tables["sets"].items():
+        hours = table.device_seconds / 3600
+        lines.append(f"{name:<8}{table.trainings:>11}{hours:>10,.1f}   --time={table.time_limit}")
+    return lines

@@ -1,13 +1,16 @@
-"""Grids: every combination of lists of values, each a run."""
+"""Grids: every combination of lists of values, each a run, in one block or in several."""
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby, product
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from src.common.errors import UserError
-from src.common.option_fields import did_you_mean
 from src.common.progress import ShowProgress, silent
-from src.config import RunConfig, field_names, from_mapping, read_yaml
+from src.config import RunConfig, from_mapping, load_yaml
+from src.sweep.grids.block import KEYS, GridBlock, read_block
+from src.sweep.grids.block_cells import settings_of_cells
+from src.sweep.grids.setting_values import MAX_CELLS, Place
 
 REFERENCE = {
     "num_epochs": 80,
@@ -21,45 +24,76 @@ REFERENCE = {
 }
 """The 864 combinations of https://github.com/eliasmarcon/CIFAR-10."""
 
-_ORDER = ["model_type", "scheduler", "data_augmentation", "learning_rate", "weight_decay", "gamma"]
-_MAX_CELLS = 100_000
+Grid = Mapping[str, object] | Sequence[object]
+"""A block as YAML gives it, or a list of blocks."""
 
 
-def read(path: Path) -> dict[str, object]:
-    """A grid file: a YAML mapping of settings to a value or to a list of values.
+@dataclass(frozen=True)
+class ExpandedBlock:
+    """A block, and those of its cells that no earlier block has."""
 
-    Raises UserError naming the file and what is wrong in it.
+    block: GridBlock
+    cells: list[RunConfig]
+    repeated: int
+    """Number of its other cells."""
+
+
+def read(path: Path) -> Grid:
+    """A grid file: a YAML mapping of settings to values, or a list of such blocks.
+
+    Raises UserError naming the file if it is neither; `expand` checks what is in the blocks.
     """
-    grid = read_yaml(path)
-    for name, values in grid.items():
-        if name not in field_names():
-            raise UserError(f"{path}: unknown setting {name!r}{did_you_mean(name, field_names())}")
-        if values == []:
-            raise UserError(f"{path}: {name} has no values; expected a value or a list of values")
-    return grid
+    content = load_yaml(path)
+    if isinstance(content, dict):
+        return {str(name): values for name, values in content.items()}
+    if isinstance(content, list) and content:
+        return content
+    raise UserError(f"{path}: expected 'name: value' lines, or a list of blocks of such lines")
 
 
 def expand(
-    grid: dict[str, object], source: str = "grid", show_progress: ShowProgress = silent
+    grid: Grid, source: str = "grid", show_progress: ShowProgress = silent
 ) -> list[RunConfig]:
-    """Every combination, ordered by model, scheduler, augmentation, rate, decay, gamma, the rest.
+    """Every cell of a grid, each once, in the order of its blocks.
 
-    show_progress: wraps the combinations while they are made.
-    Raises UserError that begins with `source` if a value is wrong.
+    In a block, cells are ordered by model, scheduler, augmentation, rate, decay, gamma, the rest.
+    show_progress: wraps the cells while they are made.
+    Raises UserError that begins with `source` and the place in it if something is wrong.
     """
-    names = sorted(grid, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
-    axes = [values if isinstance(values := grid[name], list) else [values] for name in names]
-    count = 1
-    for axis in axes:
-        count *= len(axis)
-    if count > _MAX_CELLS:
-        raise UserError(f"{source}: {count} combinations; expected at most {_MAX_CELLS}")
-    settings = {
-        "base_dataset_path": RunConfig.base_dataset_path
-    }  # the location of the data is resolved by each run
+    blocks = expand_blocks(grid, source, show_progress)
+    return [config for block in blocks for config in block.cells]
+
+
+def expand_blocks(
+    grid: Grid, source: str = "grid", show_progress: ShowProgress = silent
+) -> list[ExpandedBlock]:
+    """The blocks of a grid, each with its cells, as `expand` orders them.
+
+    Raises UserError that begins with `source` and the place in it if something is wrong.
+    """
+    place = Place(source)
+    if isinstance(grid, Mapping):
+        is_plain = not any(key in grid for key in KEYS)  # as grids were before there were blocks
+        block = read_block(dict(grid), place, keep_repeats=is_plain)
+        return [ExpandedBlock(block, _configs(block, show_progress), 0)]
+    blocks = [read_block(one, place.inside(f"block {n}")) for n, one in enumerate(grid, 1)]
+    found: set[RunConfig] = set()
+    expanded = []
+    for block in blocks:
+        configs = _configs(block, show_progress)
+        new = [config for config in configs if config not in found]
+        found.update(new)
+        if len(found) > MAX_CELLS:
+            raise place.error(f"{len(found)} cells or more; expected at most {MAX_CELLS}")
+        expanded.append(ExpandedBlock(block, new, len(configs) - len(new)))
+    return expanded
+
+
+def _configs(block: GridBlock, show_progress: ShowProgress) -> list[RunConfig]:
+    data = {"base_dataset_path": RunConfig.base_dataset_path}  # each run resolves its location
     return [
-        from_mapping({**settings, **dict(zip(names, values, strict=True))}, source)
-        for values in show_progress(list(product(*axes)), "combining")
+        from_mapping({**data, **settings}, str(block.place))
+        for settings in show_progress(settings_of_cells(block), "combining")
     ]
 
 

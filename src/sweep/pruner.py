@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import optuna
 
 _COMPARABLE = (
-    *("dataset", "max_images", "model_type", "data_augmentation", "num_epochs"),
+    *("data_name", "max_images", "model_type", "data_augmentation", "num_epochs"),
     *("scheduler", "gamma", "step_size", "t_max", "eta_min"),
     *("pct_start", "div_factor", "final_div_factor", "anneal_strategy"),
 )

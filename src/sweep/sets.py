@@ -71,23 +71,28 @@ def read(path: Path | str) -> list[RunConfig]:
     return configs
 
 
-def write(sets: Iterable[Sequence[RunConfig]], folder: Path | str) -> list[Path]:
+def write(
+    sets: Iterable[Sequence[RunConfig]], folder: Path | str, *, replace: bool = False
+) -> list[Path]:
     """Write each set as hyperparameters_<1, 2, ...>.txt in `folder`.
 
-    Raises UserError, and writes nothing, if set files of a larger sweep would remain there.
+    replace: remove set files of a larger sweep, once the new ones are written. Otherwise raises
+    UserError, and writes nothing, if there are any.
     """
     folder = Path(folder)
     texts = ["".join(line(config) + "\n" for config in configs) for configs in sets]
     left = [p for n, p in numbered(folder) if n > len(texts)]
-    if left:
+    if left and not replace:
         raise UserError(
             f"--out {str(folder)!r}: it holds {left[0].name}, which is not of this grid of "
-            f"{len(texts)} sets; remove it or give another folder"
+            f"{len(texts)} sets; remove it, give --replace or another folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
     written = [set_file(folder, number) for number in range(1, len(texts) + 1)]
     for path, text in zip(written, texts, strict=True):
         files.write_text(path, text)
+    for path in left:
+        path.unlink(missing_ok=True)
     return written
 
 

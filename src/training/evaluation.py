@@ -1,6 +1,6 @@
 """Evaluate a model on a set of images: metrics, logits and features."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from src.training.precision import ComputeFormat
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics, and for each of N images the logits (N, 10) and features (N, F), on the device."""
+    """Metrics, and of N images the logits (N, classes) and features (N, F), on the device."""
 
     sums: MetricTotals
     logits: Tensor
@@ -29,13 +29,15 @@ def evaluate(
     samples: Tensor,
     table: Tensor,
     compute_format: ComputeFormat,
+    classes: Sequence[str],
 ) -> Generator[object, None, Evaluation]:
     """Evaluate `model` on images[samples] as it is in eval mode; yields between batches.
 
-    table: from data.device_dataset.normalization_table. The model is left in eval mode.
+    table: from data.device_dataset.normalization_table. classes: in the order of the labels. The
+    model is left in eval mode.
     """
     device = samples.device
-    metrics = Metrics(device)
+    metrics = Metrics(device, classes)
     logits: list[Tensor] = []
     features: list[Tensor] = []
     model.eval()
@@ -60,7 +62,7 @@ def evaluate_batch(
     compute_format: ComputeFormat,
     metrics: Metrics,
 ) -> tuple[Tensor, Tensor]:
-    """Logits (B, 10) and features (B, F) of images[samples]; adds the batch to `metrics`."""
+    """Logits (B, classes) and features (B, F) of images[samples]; adds the batch to `metrics`."""
     feature, labels = features_of(model, images, samples, table, compute_format)
     device = samples.device
     with compute_format.backend_settings(device), compute_format.autocast(device):

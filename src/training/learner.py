@@ -12,7 +12,12 @@ from torch.nn.modules.dropout import _DropoutNd
 from src.config import RunConfig
 from src.cpu.whole_map import count_parameters, decay_dead_taps
 from src.data.augmentation import SHUFFLE, Augmentation, hashed
-from src.data.device_dataset import BatchSource, DeviceDataset, normalization_table
+from src.data.device_dataset import (
+    BatchSource,
+    DeviceDataset,
+    is_measured,
+    normalization_table,
+)
 from src.data.split import split
 from src.models.classifier import Classifier
 from src.training import feature_cache
@@ -55,16 +60,17 @@ class Learner:
         )
         self.test_samples = torch.arange(len(data.test.labels), device=device)
         self.test_samples = self.test_samples[: config.max_images or None]
-        images = data.dataset.train_images
-        if config.normalization == "measured":
+        spec, images = data.dataset.spec, data.dataset.train_images
+        if is_measured(config.normalization, spec.channels):
             images = images[self.train_samples.cpu()]
         self.table = normalization_table(config.normalization, images).to(device)
-        self.augmentation = Augmentation(config, device) if config.data_augmentation else None
+        augmented = config.data_augmentation
+        self.augmentation = Augmentation(config, device, spec.size) if augmented else None
         self.bounds = batch_bounds(len(self.train_samples), config.batch_size)
 
         self.train_images: BatchSource = data.train
         self.test_images: BatchSource = data.test
-        self.model = build_model(config, device, compute_format)
+        self.model = build_model(config, device, compute_format, spec)
         self.parameters = count_parameters(self.model)
         self.ema = ExponentialMovingAverage(self.model) if config.ema else None
         self._use_model(self.model)
@@ -74,7 +80,7 @@ class Learner:
         # float16 underflows without a loss scale; the other formats have the range of float32
         scaled = compute_format.precision == "float16"
         self.scaler = torch.amp.GradScaler(device.type) if scaled else None
-        self.metrics, self.val_metrics = Metrics(device), Metrics(device)
+        self.metrics, self.val_metrics = (Metrics(device, spec.classes) for _ in range(2))
 
         self._rates = torch.zeros(len(self.bounds), dtype=self.rate.dtype, device=device)
         self._ema_shares = torch.zeros(
@@ -174,6 +180,7 @@ class Learner:
                 self.test_samples,
                 self.table,
                 self.compute_format,
+                self.data.dataset.spec.classes,
             )
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src.data.dataset import CLASSES
+from src.data.spec import CLASSES
 
 State = dict[str, Tensor]
 
@@ -19,6 +19,7 @@ class MetricTotals:
     loss: float
     correct: Sequence[int]
     images: Sequence[int]
+    classes: Sequence[str]
 
     @property
     def mean_loss(self) -> float:
@@ -37,7 +38,7 @@ class MetricTotals:
         """
         per_class = {
             name: hits / count
-            for name, hits, count in zip(CLASSES, self.correct, self.images, strict=True)
+            for name, hits, count in zip(self.classes, self.correct, self.images, strict=True)
             if count
         }
         return {
@@ -51,13 +52,14 @@ class MetricTotals:
 class Metrics:
     """The sums on a device: loss in float64, counts in int64."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, classes: Sequence[str] = CLASSES) -> None:
+        self.classes = classes
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.correct = torch.zeros(len(CLASSES), dtype=torch.int64, device=device)
-        self.images = torch.zeros(len(CLASSES), dtype=torch.int64, device=device)
+        self.correct = torch.zeros(len(classes), dtype=torch.int64, device=device)
+        self.images = torch.zeros(len(classes), dtype=torch.int64, device=device)
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count a batch: its mean loss, logits (B, 10) and labels (B,). No host synchronisation."""
+        """Count a batch: mean loss, logits (B, classes), labels (B,). No host synchronisation."""
         hits = (logits.argmax(dim=1) == labels).to(torch.int64)
         self.loss += loss.double() * len(labels)
         self.correct.index_add_(0, labels, hits)
@@ -87,6 +89,7 @@ class PendingMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         on_gpu = metrics.loss.is_cuda
+        self._classes = metrics.classes
         self._copies = {
             name: torch.empty_like(sums, device="cpu", pin_memory=on_gpu).copy_(
                 sums, non_blocking=True
@@ -106,4 +109,4 @@ class PendingMetrics:
         if self._event:
             self._event.synchronize()
         numbers: dict[str, Any] = {name: copy.tolist() for name, copy in self._copies.items()}
-        return MetricTotals(**numbers)
+        return MetricTotals(**numbers, classes=self._classes)

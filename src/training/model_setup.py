@@ -8,28 +8,37 @@ import torch
 from src import models
 from src.config import RunConfig
 from src.cpu.convolutions import replace_convolutions
+from src.data.spec import CIFAR10, DataSpec
 from src.models.classifier import Classifier
 from src.training import initial_weights
 from src.training.precision import FLOAT32_CONTIGUOUS, ComputeFormat
 
 
 def build_model(
-    config: RunConfig, device: torch.device, compute_format: ComputeFormat = FLOAT32_CONTIGUOUS
+    config: RunConfig,
+    device: torch.device,
+    compute_format: ComputeFormat = FLOAT32_CONTIGUOUS,
+    data: DataSpec = CIFAR10,
 ) -> Classifier:
     """The model of a run with its initial weights, which are the same on every device.
 
-    Raises UserError if weights that the config names cannot be had or do not fit.
+    data: what the model is for. Raises UserError if weights that the config names cannot be had
+    or do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = models.create(config.model_type, **models.options_of(config))
+        model = models.build(config, data)
         initial_weights.draw(model, config)
     initial_weights.load_initial_weights(model, config)
-    return prepare_model(model, config, device, compute_format)
+    return prepare_model(model, config, device, compute_format, data)
 
 
 def prepare_model(
-    model: Classifier, config: RunConfig, device: torch.device, compute_format: ComputeFormat
+    model: Classifier,
+    config: RunConfig,
+    device: torch.device,
+    compute_format: ComputeFormat,
+    data: DataSpec = CIFAR10,
 ) -> Classifier:
     """Move a model to its device, with CPU kernels in place of its convolutions where they fit.
 
@@ -37,7 +46,9 @@ def prepare_model(
     """
     if config.cpu_kernels:
         decoupled = config.optimizer == "adamw" or config.weight_decay == 0
-        model = replace_convolutions(model, dead_taps=decoupled, winograd=compute_format.winograd)
+        model = replace_convolutions(
+            model, data.shape, dead_taps=decoupled, winograd=compute_format.winograd
+        )
     return model.to(device, memory_format=compute_format.layout)  # type: ignore[call-overload]
 
 

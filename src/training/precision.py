@@ -22,6 +22,7 @@ from src.common.paths import cache_dir, compute_format_file
 from src.config import RunConfig
 from src.cpu.convolutions import replace_convolutions
 from src.cpu.winograd import WinogradConv2d
+from src.data.spec import CIFAR10, DataSpec
 from src.training.cuda_graphs import GraphRunner
 from src.training.device import device_name, has_fast_bfloat16, has_fast_float16, has_tf32
 from src.training.optimizers import build_optimizer, rate_tensor
@@ -116,20 +117,23 @@ def _set_backends(products: str, convolutions: str, benchmark: bool) -> None:
 FLOAT32_CONTIGUOUS = ComputeFormat("float32", "contiguous")
 
 
-def select_compute_format(config: RunConfig, device: torch.device) -> ComputeFormat:
+def select_compute_format(
+    config: RunConfig, device: torch.device, data: DataSpec = CIFAR10
+) -> ComputeFormat:
     """The compute format that `config` asks for; for auto, the fastest one on this device.
 
     It is measured once for an architecture and a device, in about a second, and kept in the
     user's cache folder. If several processes measure at once, the first to finish decides for all:
     two of them may measure different winners, and a resumed run must not change its arithmetic.
+    data: what the model is for.
     """
-    allowed = _candidates(config, device)
+    allowed = _candidates(config, device, data)
     if len(allowed) == 1:
         return allowed[0]
-    file = _cache_file(_key(config, device, allowed))
+    file = _cache_file(_key(config, device, allowed, data))
     if file and (known := _known(file, allowed)):
         return known
-    seconds = measure(config, device, allowed)
+    seconds = measure(config, device, allowed, data)
     fastest = choose(seconds)
     if file:
         with suppress(OSError):  # then it is measured again
@@ -178,18 +182,21 @@ def choose(seconds: dict[ComputeFormat, float]) -> ComputeFormat:
 
 
 def measure(
-    config: RunConfig, device: torch.device, candidates: list[ComputeFormat]
+    config: RunConfig,
+    device: torch.device,
+    candidates: list[ComputeFormat],
+    data: DataSpec = CIFAR10,
 ) -> dict[ComputeFormat, float]:
     """Seconds of a training step of the architecture, for each candidate."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        plain = models.create(config.model_type, **models.options_of(config))
+        plain = models.build(config, data)
 
         def step_of(candidate: ComputeFormat, batch: int) -> Callable[[], float]:
             model = deepcopy(plain)
             if config.cpu_kernels:
-                model = replace_convolutions(model, winograd=candidate.winograd)
-            step = _step(model.to(device), config, device, candidate, batch)
+                model = replace_convolutions(model, data.shape, winograd=candidate.winograd)
+            step = _step(model.to(device), config, device, candidate, batch, data)
             for _ in range(_WARM_UP_STEPS[device.type]):
                 step()
             return lambda: _seconds(step)
@@ -213,16 +220,18 @@ def time_interleaved(steps: list[Callable[[], float]]) -> list[float]:
     return [min(times) for times in zip(*rounds, strict=True)]
 
 
-def _candidates(config: RunConfig, device: torch.device) -> list[ComputeFormat]:
+def _candidates(
+    config: RunConfig, device: torch.device, data: DataSpec = CIFAR10
+) -> list[ComputeFormat]:
     """Every compute format that the config and the device allow, the most precise first."""
     precisions = allowed_precisions(config, device)
     formats, ways = [config.memory_format], [config.convolution]
     if config.memory_format == "auto":
-        formats = ["contiguous", "channels_last"] if _convolves(config) else ["contiguous"]
+        formats = ["contiguous", "channels_last"] if _convolves(config, data) else ["contiguous"]
     if config.convolution == "auto":
         ways = ["direct"]
         on_cpu = device.type == "cpu" and config.cpu_kernels
-        if on_cpu and _convolves(config) and _suits_winograd(config):
+        if on_cpu and _convolves(config, data) and _suits_winograd(config, data):
             ways = ["direct", "winograd"]
     return [
         one
@@ -234,20 +243,20 @@ def _candidates(config: RunConfig, device: torch.device) -> list[ComputeFormat]:
     ]
 
 
-def _convolves(config: RunConfig) -> bool:
+def _convolves(config: RunConfig, data: DataSpec) -> bool:
     """Whether the architecture has convolutions."""
     with torch.device("meta"):
-        return _has(models.create(config.model_type, **models.options_of(config)), nn.Conv2d)
+        return _has(models.build(config, data), nn.Conv2d)
 
 
-def _suits_winograd(config: RunConfig) -> bool:
+def _suits_winograd(config: RunConfig, data: DataSpec) -> bool:
     """Whether Winograd's algorithm suits some convolutions of the architecture.
 
     Their input sizes are needed, and so a real model: on the meta device arithmetic imports sympy.
     """
     with torch.random.fork_rng([]):
-        model = models.create(config.model_type, **models.options_of(config))
-    return _has(replace_convolutions(model, winograd=True), WinogradConv2d)
+        model = models.build(config, data)
+    return _has(replace_convolutions(model, data.shape, winograd=True), WinogradConv2d)
 
 
 def _has(model: nn.Module, kind: type[nn.Module]) -> bool:
@@ -260,11 +269,13 @@ def _step(
     device: torch.device,
     compute_format: ComputeFormat,
     batch: int,
+    data: DataSpec,
 ) -> Callable[[], None]:
     """A training step on random images, as it runs: captured on a GPU, with the optimizer."""
     model.to(memory_format=compute_format.layout)
-    images = torch.randn(batch, 3, 32, 32, device=device).to(memory_format=compute_format.layout)
-    labels = torch.arange(batch, device=device) % 10
+    images = torch.randn(batch, *data.shape, device=device)
+    images = images.to(memory_format=compute_format.layout)
+    labels = torch.arange(batch, device=device) % len(data.classes)
     optimizer = build_optimizer(config, model, rate_tensor(device))
     runner = GraphRunner(device, graphs=config.cuda_graphs, keep_memory=False)
 
@@ -297,7 +308,12 @@ def _cache_file(key: str) -> Path | None:
         return None
 
 
-def _key(config: RunConfig, device: torch.device, candidates: list[ComputeFormat]) -> str:
+def _key(
+    config: RunConfig,
+    device: torch.device,
+    candidates: list[ComputeFormat],
+    data: DataSpec = CIFAR10,
+) -> str:
     asked = [
         config.model_type,
         models.options_of(config),
@@ -305,6 +321,7 @@ def _key(config: RunConfig, device: torch.device, candidates: list[ComputeFormat
         torch.__version__,
         [candidate.stored() for candidate in candidates],
         *([] if config.cpu_kernels else ["no CPU kernels"]),
+        *([] if data.shape == CIFAR10.shape else [data.shape]),
     ]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]
 

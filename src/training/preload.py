@@ -15,21 +15,21 @@ from src.training.precision import check_precision
 DataOf = Callable[[RunConfig], DeviceDataset]
 
 
-def load_data(configs: Iterable[RunConfig], datasets: dict[str, data.Dataset]) -> DataOf:
+def load_data(configs: Iterable[RunConfig], datasets: data.LoadedData) -> DataOf:
     """The data set of each config on its device, loaded once for all that share it.
 
-    datasets: those already loaded, by path; new ones are added. Raises UserError if the model
+    datasets: those already loaded; new ones are added. Raises UserError if the model
     options, the initial weights or the split of a config cannot work.
     """
-    on_device: dict[tuple[str, torch.device], DeviceDataset] = {}
+    on_device: dict[tuple[data.DataKey, torch.device], DeviceDataset] = {}
     for config in configs:
-        path, device = config.base_dataset_path, pick_device(config.device)
+        key, device = config.data_key, pick_device(config.device)
         models.check_options(config.model_type, models.options_of(config))
         initial_weights.check_initial_weights(config)
-        if path not in datasets:
-            datasets[path] = data.load(path)
-        check_split(datasets[path], config)
+        if key not in datasets:
+            datasets[key] = data.load(*key)
+        check_split(datasets[key], config)
         check_precision(config, device)
-        if (path, device) not in on_device:
-            on_device[path, device] = DeviceDataset.put(datasets[path], device)
-    return lambda config: on_device[config.base_dataset_path, pick_device(config.device)]
+        if (key, device) not in on_device:
+            on_device[key, device] = DeviceDataset.put(datasets[key], device)
+    return lambda config: on_device[config.data_key, pick_device(config.device)]

@@ -380,13 +380,14 @@ class Trainer:
         """That of the checkpoint if it was written on such a device, else what the config asks."""
         if saved and saved["device"] == device_name(self.data.device):
             return ComputeFormat(*saved["arithmetic"])
-        chosen = select_compute_format(self.config, self.data.device)
+        device, spec = self.data.device, self.data.dataset.spec
+        chosen = select_compute_format(self.config, device, spec)
         decided = self.context.decide_precision(chosen.precision)
         if decided == chosen.precision:
             return chosen
-        if decided not in allowed_precisions(self.config, self.data.device):
+        if decided not in allowed_precisions(self.config, device):
             return chosen
-        return select_compute_format(replace(self.config, precision=decided), self.data.device)
+        return select_compute_format(replace(self.config, precision=decided), device, spec)
 
     def _load_checkpoint(self, saved: dict[str, Any], learner: Learner) -> None:
         self.state = RunState.load(saved, self.config.early_stopping_patience)

@@ -112,7 +112,7 @@ def range_test(
     losses: list[float] = []
     gpus = [torch.cuda.current_device()] if graph_runner.concurrent else []
     with torch.random.fork_rng(gpus), graph_runner.activated():
-        compute_format = select_compute_format(config, resident.device)
+        compute_format = select_compute_format(config, resident.device, resident.dataset.spec)
         learner = _RangeTest(config.canonical(), resident, graph_runner, compute_format)
         learner.sweep = sweep
         for loss in islice(learner.raw_losses(), sweep.steps):
@@ -136,7 +136,7 @@ def measure(config: RunConfig, sweep: RateSweep) -> RangeTestCurve:
     """
     stop = StopSignal().install()
     models.check_options(config.model_type, models.options_of(config))
-    dataset = data.load(config.base_dataset_path)
+    dataset = data.load(*config.data_key)
     check_split(dataset, config)
     resident = DeviceDataset.put(dataset, pick_device(config.device))
     return range_test(config, resident, sweep, stop)

@@ -77,7 +77,8 @@ class SearchSpace:
         varied = {name: asdict(dimension) for name, dimension in self.dimensions.items()}
         if self.further_seeds:
             fixed["seed"] = [self.base.seed, *self.further_seeds]
-        text = json.dumps({"dataset": self.base.dataset, **fixed, SEARCH: varied}, sort_keys=True)
+        fixed["dataset"] = self.base.data_name
+        text = json.dumps({**fixed, SEARCH: varied}, sort_keys=True)
         return f"{self.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     def config(self, values: Mapping[str, object]) -> RunConfig:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from src.common import paths
 from src.common.errors import Stopped
 from src.config import RunConfig
-from src.data import Dataset
+from src.data import LoadedData
 from src.run import Outcome, RunOptions, Tracking, run
 from src.runs import leases
 from src.runs.run_folder import RunFolder, State
@@ -60,7 +60,7 @@ class TrialStudy:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.runs_dir = space, runs_dir
         self.stop, self.display, self.log, self.tracking = stop, display, log, tracking
-        self._datasets: dict[str, Dataset] = {}
+        self._datasets: LoadedData = {}
         self.folder = paths.searches_dir(runs_dir) / space.name
         self.folder.mkdir(parents=True, exist_ok=True)
         journal_file = str(paths.search_log(self.folder))

@@ -68,7 +68,7 @@ def scenarios(
     repetitions = times(50, 200)
     return {
         "kills": lambda at: disturbances.kills(at, runs=25, kills=times(50, 500)),
-        "failpoints": disturbances.every_failpoint,
+        "failpoints": lambda at: disturbances.every_failpoint(at, after=not short),
         "damage": lambda at: disturbances.damage(
             at, cuts=repetitions, flips=repetitions, resumed=times(4, 20)
         ),

@@ -72,10 +72,13 @@ def _all_done(configs: Sequence[RunConfig], runs_dir: Path) -> bool:
     return all(RunFolder.of(config, runs_dir).result() for config in configs)
 
 
-def every_failpoint(folder: Path, of: Callable[[str], bool] = lambda point: True) -> Figures:
+def every_failpoint(
+    folder: Path, of: Callable[[str], bool] = lambda point: True, *, after: bool = True
+) -> Figures:
     """Kill a worker before and after every file operation, and let each fail with ENOSPC.
 
     of: selects the points.
+    after: also kill after an operation, when the files are as before the next one.
     """
     configs = harness.sweep(1)
     undisturbed, log, points_file = folder / "calm", folder / "log", folder / "points"
@@ -84,7 +87,7 @@ def every_failpoint(folder: Path, of: Callable[[str], bool] = lambda point: True
     points = [point for point in points_file.read_text().splitlines() if of(point)]
     harness.finish(configs, log, undisturbed)
     _require_synced(points_file.read_text().splitlines())
-    faults = [fault for point in points for fault in _faults(point)]
+    faults = [fault for point in points for fault in _faults(point) if after or not fault.after]
     for start in range(0, len(faults), _TOGETHER):
         _fail_at(faults[start : start + _TOGETHER], configs, folder, undisturbed)
     tables = _fail_aggregating(folder / "tables", undisturbed, log)

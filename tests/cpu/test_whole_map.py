@@ -30,7 +30,7 @@ def test_whole_map_conv_matches_conv2d_outputs_and_gradients(
 ) -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(5, 7, kernel, stride, padding, bias=kernel != 5)
-    replaced = replace_convolutions(nn.Sequential(_Widen(5), copy.deepcopy(conv)), size)
+    replaced = replace_convolutions(nn.Sequential(_Widen(5), copy.deepcopy(conv)), (3, size, size))
     assert len(whole_map_layers(replaced)) == 1
     x = torch.randn(4, 5, size, size)
     plain, ours = x.clone().requires_grad_(), x.clone().requires_grad_()
@@ -70,7 +70,7 @@ class _Widen(nn.Module):
     ],
 )
 def test_unsuitable_convolutions_are_not_replaced(conv: nn.Conv2d) -> None:
-    assert whole_map_layers(replace_convolutions(nn.Sequential(conv), 4)) == []
+    assert whole_map_layers(replace_convolutions(nn.Sequential(conv), (3, 4, 4))) == []
 
 
 def test_resnet_state_dict_is_unchanged_by_replacement() -> None:

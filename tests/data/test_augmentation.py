@@ -24,7 +24,7 @@ from src.data.device_dataset import DeviceDataset, DeviceImages, normalization_t
 
 CPU = torch.device("cpu")
 AUGMENTED = RunConfig(data_augmentation=True)
-TABLE = normalization_table("imagenet", np.empty(0, np.uint8))
+TABLE = normalization_table("imagenet", np.empty((0, 32, 32, 3), np.uint8))
 
 
 def apply_torchvision(

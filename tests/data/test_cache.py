@@ -41,9 +41,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> cache.Record:
     """Return a record of a small layout, written in pieces with a partial last one."""
-    monkeypatch.setattr(cache, "LAYOUT", SMALL)
     monkeypatch.setattr(cache, "_PIECE", 9_999)
-    new_record = cache.empty()
+    new_record = cache.empty(SMALL)
     new_record["train_pixels"] = np.random.default_rng(0).integers(
         0, 256, SMALL["train_pixels"].shape
     )
@@ -61,7 +60,9 @@ def test_second_load_maps_cache_without_decoding(
 ) -> None:
     first = data.load(str(batches))
     [cached_file] = folder.iterdir()
-    decoded = reader._decode([batches / n for n in (*reader.TRAIN_BATCHES, reader.TEST_BATCH)])
+    decoded = reader._decode(
+        [batches / n for n in (*reader.TRAIN_BATCHES, reader.TEST_BATCH)], cache.CIFAR10_LAYOUT, 32
+    )
     assert np.array_equal(first.train_pixels, decoded["train_pixels"])
     assert np.array_equal(first.test_labels, decoded["test_labels"])
 
@@ -123,7 +124,7 @@ def test_concurrent_processes_load_same_data_and_one_file(batches: Path, folder:
 def test_concurrent_writers_leave_one_file(folder: Path, record: cache.Record) -> None:
     def write_and_read(_: int) -> cache.Record | None:
         cache.write("key", record.copy())
-        return cache.read("key")
+        return cache.read("key", SMALL)
 
     with ThreadPoolExecutor(8) as pool:
         records = list(pool.map(write_and_read, range(40)))
@@ -159,10 +160,10 @@ def test_damaged_cache_file_is_deleted_and_rewritten(
     cache.write("key", record)
     path = cache_file(folder, "key")
     path.write_bytes(damage(path.read_bytes()))
-    assert cache.read("key") is None
+    assert cache.read("key", SMALL) is None
     assert not path.exists()
     cache.write("key", record)
-    assert cache.read("key") == record
+    assert cache.read("key", SMALL) == record
 
 
 def test_unwritable_cache_folder_falls_back_to_decoding(
@@ -183,29 +184,29 @@ def test_full_disk_leaves_no_cache_file(
     monkeypatch.setattr(files, "_sync", full)
     cache.write("key", record)
     assert os.listdir(folder) == []
-    assert cache.read("key") is None
+    assert cache.read("key", SMALL) is None
 
 
 def test_changing_loaded_record_does_not_change_cache(folder: Path, record: cache.Record) -> None:
     cache.write("key", record)
-    copy = cache.read("key")
+    copy = cache.read("key", SMALL)
     assert copy is not None
     copy["train_labels"] = 3
-    assert cache.read("key") == record
+    assert cache.read("key", SMALL) == record
 
 
-def test_only_three_most_recently_used_files_are_kept(folder: Path, record: cache.Record) -> None:
-    for age, key in enumerate("dcba"):
+def test_only_most_recently_used_files_are_kept(folder: Path, record: cache.Record) -> None:
+    for age, key in enumerate("gfedcba"):
         cache.write(key, record)
         os.utime(cache_file(folder, key), (1e9 + age, 1e9 + age))
-    assert cache.read("d") is None
-    assert cache.read("c") is not None  # the oldest; reading it makes it the newest
+    assert cache.read("g", SMALL) is None
+    assert cache.read("f", SMALL) is not None  # the oldest; reading it makes it the newest
     for name, seconds in (("killed", 0), ("writing", time.time())):
         (folder / f"{TEMPORARY_PREFIX}{name}").touch()
         os.utime(folder / f"{TEMPORARY_PREFIX}{name}", (seconds, seconds))
     (folder / "not ours").touch()
-    cache.write("e", record)
-    expected_files = [cache_file(folder, key).name for key in "ace"]
+    cache.write("h", record)
+    expected_files = [cache_file(folder, key).name for key in "abcdfh"]
     assert sorted(os.listdir(folder)) == sorted(
         [*expected_files, "not ours", f"{TEMPORARY_PREFIX}writing"]
     )
@@ -220,4 +221,4 @@ def test_cache_dir_follows_xdg_cache_home_and_home(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", "nowhere")
     with pytest.raises(OSError, match="no home folder"):
         cache_dir()
-    assert cache.read("key") is None
+    assert cache.read("key", SMALL) is None

@@ -21,7 +21,7 @@ def test_batch_without_augmentation_matches_torchvision(
 ) -> None:
     samples = torch.tensor([5, 0, 599])
     batch, labels = small_data.train.batch(
-        samples, normalization_table(name, np.empty(0, np.uint8))
+        samples, normalization_table(name, np.empty((0, 32, 32, 3), np.uint8))
     )
     for row, sample in enumerate(samples):
         image = F.to_tensor(Image.fromarray(small_dataset.train_images[sample]))

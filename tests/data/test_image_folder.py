@@ -8,8 +8,8 @@ from PIL import Image
 
 from src.common.errors import UserError
 from src.data import cifar10, synthetic
-from src.data.dataset import CLASSES
 from src.data.image_folder import load_test
+from src.data.spec import CLASSES
 
 
 @pytest.fixture

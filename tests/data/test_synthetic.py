@@ -2,8 +2,10 @@
 
 import hashlib
 import time
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from src.config import RunConfig
@@ -22,6 +24,17 @@ def test_synthetic_data_has_cifar10_layout_and_is_fast() -> None:
     assert dataset.test_images.shape == (2_000, 32, 32, 3)
     assert np.bincount(dataset.train_labels).tolist() == [1_000] * 10
     assert dataset.last_batch == 2_000
+
+
+def test_stand_in_is_drawn_once_and_read_from_the_cache_then(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    drawn = load("synthetic", "mnist")
+    monkeypatch.setattr(synthetic, "_draw", lambda *_: pytest.fail("drawn again"))
+    kept = load("synthetic", "mnist")
+    assert (kept.digest, kept.spec) == (drawn.digest, drawn.spec)
+    assert np.array_equal(kept.test_images, drawn.test_images)
 
 
 def test_synthetic_data_depends_on_seed_only() -> None:

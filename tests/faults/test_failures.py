@@ -45,7 +45,7 @@ from tests.conftest import RunCommand
 
 @pytest.fixture(autouse=True)
 def _small_dataset(monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset) -> None:
-    monkeypatch.setattr(data, "load", lambda path: small_dataset)
+    monkeypatch.setattr(data, "load", lambda path, name: small_dataset)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from src.config import CHECKPOINT_KINDS, RunConfig
-from src.data.dataset import CLASSES
+from src.data.spec import CLASSES
 from src.report.table import TEST_ACCURACY
 from src.runs.run_folder import RunFolder
 from src.sweep import grid

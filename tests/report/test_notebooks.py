@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from traitlets.config import Config
 
 from src.common.paths import CSV_FILE, ROOT
-from src.data.dataset import CLASSES
+from src.data.spec import CLASSES
 from src.report import table
 from src.report.run_analysis.run_selection import best_runs
 from src.report.statistics import wilson_interval

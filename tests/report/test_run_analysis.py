@@ -1,6 +1,5 @@
 """Analyses of runs compared with numpy and scikit-learn, and their commands."""
 
-import functools
 import json
 import re
 import shutil
@@ -16,7 +15,7 @@ from src.common.errors import UserError
 from src.config import RunConfig, model_types
 from src.cpu.whole_map import count_parameters
 from src.data import synthetic
-from src.data.dataset import CLASSES
+from src.data.spec import CLASSES
 from src.models import create
 from src.report.__main__ import main
 from src.report.run_analysis import (
@@ -33,13 +32,6 @@ from src.runs.run_folder import RunFolder, all_runs
 from tests.conftest import RunCommand
 
 ExpectBadInput = Callable[..., str]
-_generate = functools.cache(synthetic.generate)
-
-
-@pytest.fixture(autouse=True)
-def cached_synthetic_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Generate the synthetic data set only once."""
-    monkeypatch.setattr(synthetic, "generate", _generate)
 
 
 def random_predictions(count: int = 500, features: int = 8) -> Predictions:
@@ -57,14 +49,14 @@ def random_predictions(count: int = 500, features: int = 8) -> Predictions:
 
 def test_confusion_matrix_matches_scikit_learn() -> None:
     found = random_predictions()
-    matrix = confusion_matrix.confusion_matrix(found.labels, found.predictions)
+    matrix = confusion_matrix.confusion_matrix(found)
     for true in range(10):
         for guess in range(10):
             both = (found.labels == true) & (found.predictions == guess)
             assert matrix[true, guess] == both.sum()
     reference = metrics.confusion_matrix(found.labels, found.predictions, labels=range(10))
     assert np.array_equal(matrix, reference)
-    results = confusion_matrix.class_results(matrix)
+    results = confusion_matrix.class_results(matrix, CLASSES)
     recall, support = metrics.precision_recall_fscore_support(found.labels, found.predictions)[1::2]
     assert [one.accuracy for one in results] == pytest.approx(recall)
     assert [one.images for one in results] == support.tolist()
@@ -82,8 +74,8 @@ def test_confusion_matrix_matches_scikit_learn() -> None:
 
 
 def test_class_without_images_has_no_accuracy() -> None:
-    labels = np.array([0, 0, 1])
-    results = confusion_matrix.class_results(confusion_matrix.confusion_matrix(labels, labels))
+    matrix = np.diag([2, 1, *[0] * 8])
+    results = confusion_matrix.class_results(matrix, CLASSES)
     assert results[5].accuracy is None
     assert confusion_matrix.worst_first(results)[-1].accuracy is None
     assert re.search(r"dog +0 +0 +- +-", confusion_matrix.as_text(results, 3))
@@ -95,7 +87,7 @@ def test_mistakes_are_sorted_by_confidence() -> None:
     wrong = np.flatnonzero(found.labels != found.predictions)
     best = sorted(wrong, key=lambda place: -found.probabilities[place].max())[:20]
     assert places.tolist() == best
-    tiles = mistakes.predicted_images(found, np.zeros((500, 32, 32, 3), np.uint8), places)
+    tiles = mistakes.predicted_images(found, np.zeros((500, 32, 32, 3), np.uint8), CLASSES, places)
     assert not any(tile.is_correct for tile in tiles)
     assert tiles[0].confidence == pytest.approx(found.probabilities[wrong].max())
     assert "\N{BALLOT X} true: " in tiles[0].title
@@ -298,8 +290,8 @@ def test_recomputed_features_match_stored_predictions(trained: Path, tmp_path: P
     for run in all_runs(trained):
         saved, dataset = of_run(run.path).on("cpu"), synthetic.generate()
         images = DeviceImages.put(dataset.test_pixels, dataset.test_labels, torch.device("cpu"))
-        table = table_of(saved.config, dataset)
-        evaluation = evaluate_saved(saved, images, torch.arange(300), table)
+        table = table_of(saved.config, dataset.spec, dataset)
+        evaluation = evaluate_saved(saved, images, torch.arange(300), table, dataset.spec)
         found = predictions.from_evaluation(dataset.test_labels[:300], evaluation)
         stored = predictions.read(run)
         assert np.array_equal(found.predictions, stored.predictions)

@@ -10,7 +10,7 @@ import pytest
 from src import runs
 from src.common.errors import UserError
 from src.config import CHECKPOINT_KINDS, RunConfig
-from src.data.dataset import CLASSES
+from src.data.spec import CLASSES
 from src.runs.aggregate import OUR_COLUMNS, PUBLISHED_COLUMNS, collect, unfinished, write_csv
 from src.runs.run_folder import RunFolder, State
 from src.sweep import grid

@@ -35,7 +35,7 @@ def native_bfloat16(monkeypatch: pytest.MonkeyPatch) -> Bfloat16:
     def let(native: bool) -> None:
         monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: native)
 
-        def measure(config: object, device: object, allowed: list) -> dict:
+        def measure(config: object, device: object, allowed: list, spec: object) -> dict:
             return {one: 1.0 if one.precision == "bfloat16" else 2.0 for one in allowed}
 
         monkeypatch.setattr(precision, "measure", measure)

@@ -152,9 +152,9 @@ def test_group_rights_need_setgid_write_and_umask(tmp_path: Path) -> None:
 
 
 def test_missing_and_damaged_data_are_named(tmp_path: Path) -> None:
-    assert data_check("synthetic").level is Level.OK
-    assert data_check(str(tmp_path / "none")).level is Level.WARNING
-    assert data_check(str(tmp_path)).level is Level.WRONG
+    assert data_check("synthetic", "cifar10").level is Level.OK
+    assert data_check(str(tmp_path / "none"), "cifar10").level is Level.WARNING
+    assert data_check(str(tmp_path), "cifar10").level is Level.WRONG
 
 
 @pytest.mark.parametrize(

@@ -8,30 +8,29 @@ import pytest
 import torch
 
 from src.config import RunConfig
-from src.sweep import estimate, grid
-from src.sweep.estimate import TrainingSpeed, cost, kind, one_of_each_kind
+from src.data.sizes import images_of
+from src.sweep import estimate, grid, measured_speeds
+from src.sweep.cost import Cost, TrainingSpeed, cost, kind, one_of_each_kind, seconds, share_with
 from src.sweep.pruner import SuccessiveHalving
 from tests.conftest import RunCommand
 
 SPEED = TrainingSpeed(images_per_second=1000, slots=4, parameters=1_000_000, features=64)
 
 
-def costs(configs: list[RunConfig]) -> estimate.Cost:
+def costs(configs: list[RunConfig]) -> Cost:
     return cost(configs, dict.fromkeys(map(kind, configs), SPEED), SuccessiveHalving(5, 3))
 
 
 def test_run_time_is_proportional_to_number_of_images() -> None:
     run = RunConfig(num_epochs=10)
-    assert estimate.images_of(run) == (40_000, 10_000, 10_000)
+    assert images_of(run) == (40_000, 10_000, 10_000)
     passes = 10 * 40_000 + 0.4 * (10 * 10_000 + 3 * 10_000)
-    assert estimate.seconds(run, SPEED) == pytest.approx(passes / 1000)
+    assert seconds(run, SPEED) == pytest.approx(passes / 1000)
     rarely_validated = replace(run, val_freq=5)
-    assert estimate.seconds(rarely_validated, SPEED) == pytest.approx(
-        (passes - 0.4 * 80_000) / 1000
-    )
+    assert seconds(rarely_validated, SPEED) == pytest.approx((passes - 0.4 * 80_000) / 1000)
     short = replace(run, max_images=100, val_split="random", val_size=50)
-    assert estimate.images_of(short) == (100, 50, 100)
-    assert estimate.images_of(replace(run, base_dataset_path="synthetic"))[0] == 8_000
+    assert images_of(short) == (100, 50, 100)
+    assert images_of(replace(run, base_dataset_path="synthetic"))[0] == 8_000
 
 
 def test_cells_with_same_id_are_counted_once() -> None:
@@ -45,18 +44,18 @@ def test_cells_with_same_id_are_counted_once() -> None:
 
 
 def test_pruning_estimate_follows_from_rungs() -> None:
-    assert estimate.share_with(SuccessiveHalving(5, 3), 5) == 1
+    assert share_with(SuccessiveHalving(5, 3), 5) == 1
     share = (5 + (15 - 5) / 3 + (45 - 15) / 9 + (80 - 45) / 27) / 80
-    assert estimate.share_with(SuccessiveHalving(5, 3), 80) == pytest.approx(share)
+    assert share_with(SuccessiveHalving(5, 3), 80) == pytest.approx(share)
     single_run = costs([RunConfig()])
     assert single_run.pruned_device_seconds == pytest.approx(single_run.device_seconds * share)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "limit"), [(10, "00:30:00"), (3600, "01:30:00"), (100_000, "1-11:00:00")]
+    ("device_seconds", "limit"), [(10, "00:30:00"), (3600, "01:30:00"), (100_000, "1-11:00:00")]
 )
-def test_time_limit_has_slurm_format(seconds: float, limit: str) -> None:
-    assert replace(costs([RunConfig()]), device_seconds=seconds).time_limit == limit
+def test_time_limit_has_slurm_format(device_seconds: float, limit: str) -> None:
+    assert replace(costs([RunConfig()]), device_seconds=device_seconds).time_limit == limit
 
 
 def test_measure_trains_model_and_returns_speed(config: RunConfig) -> None:
@@ -71,12 +70,21 @@ def test_estimate_command(command: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(
         "base_dataset_path: synthetic\nmodel_type: cifar10net\nnum_epochs: 1\nmax_images: 1000\n"
     )
-    estimate = ("python", "-m", "src.sweep", "estimate", "--seconds", 1, "--grid")
-    output = command(*estimate, tmp_path / "grid.yaml").stdout
+    runs = tmp_path / "runs"
+    words = ("python", "-m", "src.sweep", "estimate", "--seconds", 1, "--runs", runs, "--grid")
+    output = command(*words, tmp_path / "grid.yaml").stdout
+    assert output.startswith("block 1: 1 cells, 0 of them in an earlier block; 0 aliases")
+    assert "  model_type         cifar10net\n" in output
     assert "--time=00:30:00" in output
     assert "--prune --first-rung 10 --reduction 2" in output
-    output = json.loads(command(*estimate, "run_config/demo_grid.yaml", "--json").stdout)
+    output = json.loads(command(*words, "run_config/demo_grid.yaml", "--json").stdout)
     assert output["all"]["all"]["cells"] == 18
     assert set(output["models"]) == {row[0] for row in output["speeds"]}
+    [block] = output["blocks"]
+    assert (block["cells"], block["repeated"], block["aliases"]) == (18, 0, 0)
+    assert block["axes"]["data_augmentation"] == "False, True"
+    is_gpu = torch.cuda.is_available()
+    kinds = {*(tuple(row[:3]) for row in output["speeds"]), ("cifar10net", 256, False)}
+    assert set(measured_speeds.read(runs, is_gpu=is_gpu)) == kinds, "both grids are kept"
     sets = command("python", "-m", "src.sweep", "estimate", "99", check=2)
     assert sets.stderr.startswith("error: set '99'")

@@ -96,7 +96,7 @@ def sweep(
     long: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset
 ) -> list[RunConfig]:
     """Return four runs, the last two of which hardly learn."""
-    monkeypatch.setattr(data, "load", lambda path: small_dataset)
+    monkeypatch.setattr(data, "load", lambda path, name: small_dataset)
     rates = (0.003, 0.002, 1e-7, 2e-7)
     return [replace(long, num_epochs=4, learning_rate=rate) for rate in rates]
 

@@ -19,10 +19,12 @@ from src.common.errors import UserError
 from src.runs import leases
 from src.runs.run_folder import RunFolder
 from src.slurm import client
-from src.sweep import grid, sets
+from src.sweep import grid, measured_speeds, sets
 from src.sweep.__main__ import main
+from src.sweep.cost import Kind, TrainingSpeed
 from src.sweep.launch import sbatch
 from src.sweep.launch.submit_options import parse
+from src.sweep.measured_speeds import Measurement
 from tests.conftest import RunCommand
 from tests.slurm.squeue import line
 
@@ -282,6 +284,51 @@ def _fail(folder: RunFolder, *, retry: bool) -> None:
     lease.end("failed")
 
 
+def test_edited_grid_trains_what_is_new(
+    grid_file: Path, submit: Submit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cells that the edited grid shares with the first are done, and one is no longer in it."""
+    configs = grid.expand(grid.read(grid_file))
+    for config in configs:
+        folder = RunFolder.of(config, tmp_path / "runs")
+        folder.register(config)
+        files.write_text(folder.path / "result.json", json.dumps(DONE))
+    grid_file.write_text(
+        f"- {{{', '.join(GRID.replace('0.001, ', '').split(chr(10))[1:-1])}}}\n"
+        f"- {{{', '.join(GRID.replace('0.001, ', '0.03, ').split(chr(10))[1:-1])}}}\n"
+    )
+    report = submit("--dry-run")
+    assert column(report, "runs") == [3, 3]
+    assert column(report, "done") == [2, 2]
+    assert column(report, "to_train") == [1, 1]
+    words = ["status", "--grid", str(grid_file), "--runs", str(tmp_path / "runs")]
+    main(words)
+    assert "2 more run folders belong to none of these sets" in capsys.readouterr().out
+
+
+def test_time_auto_is_chosen_from_measured_speeds(
+    submit: Submit, fake_slurm: Path, tmp_path: Path, expect_bad_input: Callable[..., str]
+) -> None:
+    words = ("submit", "--grid", tmp_path / "grid.yaml", "--runs", tmp_path / "runs")
+    error = expect_bad_input(main, *words, "--time", "auto")
+    assert error.count("\n") == 1
+    assert "has no speed of cifar10net (batch 50) on a GPU; on such a node, first:" in error
+    speeds: dict[Kind, TrainingSpeed] = {
+        ("cifar10net", 50, False): TrainingSpeed(1000, 1, 1, 1),
+        ("tinyvgg", 50, False): TrainingSpeed(0.05, 1, 1, 1),
+    }
+    measured_speeds.keep(Measurement("A100", True, speeds), tmp_path / "runs")
+    report = submit("--time", "auto", "--workers", 1)
+    small, large = column(report, "minutes")
+    # 3 runs of one epoch of 100 images, and 0.4 of 100 validation and 3 times 100 test images
+    seconds = 3 * (100 + 0.4 * (100 + 300)) / 0.05
+    assert small == 30
+    assert 0 <= large - (1.25 * seconds + 60) / 60 < 30
+    scripts = {path.stem: path.read_text() for path in fake_slurm.glob("*/*.sh")}
+    assert f"#SBATCH --time={large}\n" in scripts["tinyvgg"]
+    assert "#SBATCH --time=30\n" in scripts["cifar10net"]
+
+
 def test_arrays_are_split_at_max_array_size(submit: Submit, fake_slurm: Path) -> None:
     (fake_slurm / "scontrol").write_text(
         "#!/bin/bash\necho MaxArraySize = 2; echo ClusterName = fake\n"
@@ -375,20 +422,29 @@ def test_killed_submit_does_not_block_the_next(submit: Submit, tmp_path: Path) -
 
 
 def test_submit_with_all_runs_done_is_fast(command: RunCommand, tmp_path: Path) -> None:
-    """With all 864 runs of the reference grid done, submit is fast and does not import torch."""
+    """With all 864 runs of the reference grid done, submit takes less than three imports of pandas.
+
+    On an idle machine it takes one. It does not import torch.
+    """
     runs = tmp_path / "runs"
     for config in grid.expand(dict(grid.REFERENCE)):
         folder = RunFolder.of(config, runs)
         folder.path.mkdir(parents=True, exist_ok=True)
         (folder.path / "result.json").write_text(json.dumps(DONE))
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = command("python", "-X", "importtime", "-m", "src.sweep", "submit", "--runs", runs)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 4, (
-        "takes 1 s on an idle machine"
-    )
-    assert "nothing to submit: no run is left to train" in done.stdout
-    assert "torch" not in done.stderr
+
+    def seconds(*words: object) -> tuple[float, subprocess.CompletedProcess[str]]:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = command("python", *words, fresh=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done
+
+    ratios = []
+    for _ in range(2):  # the better one counts, since other processes disturb both
+        taken, done = seconds("-X", "importtime", "-m", "src.sweep", "submit", "--runs", runs)
+        ratios.append(taken / seconds("-c", "import pandas")[0])
+        assert "nothing to submit: no run is left to train" in done.stdout
+        assert "torch" not in done.stderr
+    assert min(ratios) < 3
     assert not (runs / "submissions").exists()
 
 

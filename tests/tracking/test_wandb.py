@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 1.0
 
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset) -> None:
-    monkeypatch.setattr(data, "load", lambda path: small_dataset)
+    monkeypatch.setattr(data, "load", lambda path, name: small_dataset)
     for name in ("_PATIENCE_SECONDS", "_STOPPED_SECONDS"):  # wandb starts slowly on a busy machine
         monkeypatch.setattr(wandb_process, name, wandb_process._MOST_SECONDS)
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_DIR"):

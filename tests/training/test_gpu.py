@@ -25,7 +25,7 @@ IMITATED = torch.cuda.is_available() and torch.cuda.get_device_name() == fake_cu
 
 @pytest.fixture(scope="module")
 def data() -> DeviceDataset:
-    images = (300, 50) if IMITATED else (3000, 500)  # its steps run on the CPU
+    images = (200, 50) if IMITATED else (3000, 500)  # its steps run on the CPU
     return DeviceDataset.put(synthetic.generate(*images), torch.device("cuda"))
 
 
@@ -53,6 +53,8 @@ def solo_losses(config: RunConfig, data: DeviceDataset) -> list[float]:
 
 def tolerance(config: RunConfig, data: DeviceDataset) -> float:
     """Return a tolerance: twice the difference between two solo runs, at least 0.002."""
+    if IMITATED:  # on a CPU two runs are equal
+        return 0.002
     pairs = zip(solo_losses(config, data), solo_losses(config, data), strict=True)
     return max(0.002, 2 * max(abs(a - b) for a, b in pairs))
 
@@ -112,7 +114,7 @@ def test_stopped_group_resumes_to_solo_results(
                 replace(run, seed=seed), data, TrainerContext(checkpoint_dir=folder)
             ).start()
 
-    steps, enough = iter(range(10_000)), 15 if IMITATED else 60
+    steps, enough = iter(range(10_000)), 9 if IMITATED else 60
 
     def stop() -> bool:
         return next(steps) > enough

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from src.common.errors import UserError
-from src.data.dataset import CLASSES
+from src.data.spec import CLASSES
 from src.training.device import pick_device
 from src.training.early_stopping import EarlyStopping
 from src.training.metrics import Metrics

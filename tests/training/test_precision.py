@@ -36,7 +36,9 @@ def fake_measurement(
     """Fake the measured `seconds`; return the list of models measured so far."""
     measured_models: list[str] = []
 
-    def measure(config: RunConfig, device: object, candidates: list[ComputeFormat]) -> object:
+    def measure(
+        config: RunConfig, device: object, candidates: list[ComputeFormat], spec: object
+    ) -> object:
         measured_models.append(config.model_type)
         return {candidate: seconds.get(candidate, 1.0) for candidate in candidates}
 
@@ -85,7 +87,7 @@ def test_first_of_concurrent_measurements_wins(
     other_process: list[ComputeFormat] = []
 
     def measure(
-        _: RunConfig, __: object, candidates: list[ComputeFormat]
+        _: RunConfig, __: object, candidates: list[ComputeFormat], ___: object
     ) -> dict[ComputeFormat, float]:
         fastest = FLOAT32_CONTIGUOUS
         if not other_process:
@@ -134,7 +136,7 @@ def test_winograd_is_candidate_only_for_wide_models(
     tried: list[list[ComputeFormat]] = []
 
     def measure(
-        _: RunConfig, __: object, candidates: list[ComputeFormat]
+        _: RunConfig, __: object, candidates: list[ComputeFormat], ___: object
     ) -> dict[ComputeFormat, float]:
         tried.append(candidates)
         return {candidate: 0.4 if candidate == best else 1.0 for candidate in candidates}
@@ -305,7 +307,7 @@ def test_backend_settings_are_set_for_a_step_on_a_gpu_and_restored() -> None:
 def test_tf32_is_refused_where_there_is_none(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset
 ) -> None:
-    monkeypatch.setattr(data, "load", lambda path: small_dataset)
+    monkeypatch.setattr(data, "load", lambda path, name: small_dataset)
     with pytest.raises(UserError, match=r"--precision 'tf32': cpu .* has no TF32; expected auto"):
         run_configs([replace(config, precision="tf32")], tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

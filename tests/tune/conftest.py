@@ -22,7 +22,7 @@ def no_signal_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_synthetic(monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset) -> None:
     """Replace every data set by the small synthetic one."""
-    monkeypatch.setattr(data, "load", lambda path: small_dataset)
+    monkeypatch.setattr(data, "load", lambda path, name: small_dataset)
 
 
 @pytest.fixture

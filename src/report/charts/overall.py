@@ -1,15 +1,19 @@
 """The best run of each architecture, as bars with 95 % intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from src.common.errors import UserError
+from src.common.paths import file_name
+from src.data.spec import title_of_data
 from src.report.charts.top_k import RankedRun, draw_accuracy_bars, ranked_run
 from src.report.report_data import ReportData
 from src.report.settings import describe_runs
-from src.report.table import MODEL, column_label, rank, records
+from src.report.table import DATASET, MODEL, cell_text, column_label, rank, records
+
+_TITLE = "The best run of each architecture"
 
 
 def best_of_each(table: pd.DataFrame, column: str) -> list[RankedRun]:
@@ -26,12 +30,28 @@ def best_runs(report: ReportData) -> list[RankedRun]:
     return runs
 
 
-def figure(report: ReportData) -> Figure:
-    """The chart of a report. Raises UserError if no run has a rank."""
-    return draw(best_runs(report), report.rank_column, report.accuracy_note())
+def by_data_set(runs: Sequence[RankedRun]) -> dict[str, list[RankedRun]]:
+    """The runs of each data set, by its name; under '' where the table does not tell it."""
+    groups: dict[str, list[RankedRun]] = {}
+    for run in runs:
+        groups.setdefault(cell_text(run.row.get(DATASET)) or "", []).append(run)
+    return groups
 
 
-def draw(runs: Sequence[RankedRun], rank_column: str, note: str) -> Figure:
+def figures(report: ReportData) -> Iterator[tuple[str, Figure]]:
+    """File name and chart: overall, or overall_<data set> for each of several data sets.
+
+    Raises UserError if no run has a rank.
+    """
+    groups = by_data_set(best_runs(report))
+    for name, runs in groups.items():
+        several = len(groups) > 1
+        title = f"The best run of each architecture on {title_of_data(name)}" if several else _TITLE
+        chart = draw(runs, report.rank_column, report.accuracy_note(), title)
+        yield file_name(f"overall_{name}") if several else "overall", chart
+
+
+def draw(runs: Sequence[RankedRun], rank_column: str, note: str, title: str = _TITLE) -> Figure:
     """The chart. note: the footnote."""
     subtitle = f"each chosen by {column_label(rank_column)}"
-    return draw_accuracy_bars(runs, "The best run of each architecture", subtitle, note)
+    return draw_accuracy_bars(runs, title, subtitle, note)

@@ -7,7 +7,7 @@ was read is cached by path and time of modification.
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,9 @@ from src import data
 from src.common.errors import UserError
 from src.common.paths import HISTORY, PREDICTIONS, shown
 from src.config import SYNTHETIC, RunConfig
-from src.data.dataset import CLASSES, Dataset, ImageArray
+from src.data.dataset import Dataset, ImageArray
+from src.data.pictures import resize
+from src.data.spec import CLASSES
 from src.report import reproduce_command
 from src.report.run_analysis import predictions, tsne
 from src.report.run_analysis.confusion_matrix import (
@@ -35,6 +37,9 @@ from src.runs.run_folder import RunFolder
 _MISTAKES = 12  # images of a run
 _CURVE_POINTS = 120
 _TSNE_IMAGES = 500
+_WORST = 10  # classes
+_MANY_CLASSES = 20  # from there on, the matrix of each of hundreds of runs is too much for a page
+_TILE = 32  # pixels of an image's side on the page
 _CURVES = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 
 
@@ -51,7 +56,7 @@ class SpriteSheet:
         """The position of a tile, which is added unless it is there: test image of a data set."""
         if (source, index) not in self.positions:
             self.positions[source, index] = len(self.tiles)
-            self.tiles.append(image)
+            self.tiles.append(_tile(image))
         return self.positions[source, index]
 
     def png(self) -> str:
@@ -61,13 +66,19 @@ class SpriteSheet:
         from PIL import Image
 
         rows = math.ceil(len(self.tiles) / self.COLUMNS)
-        sheet = np.zeros((rows, self.COLUMNS, 32, 32, 3), np.uint8)
+        sheet = np.zeros((rows, self.COLUMNS, _TILE, _TILE, 3), np.uint8)
         for position, tile in enumerate(self.tiles):
             sheet[divmod(position, self.COLUMNS)] = tile
-        pixels = sheet.swapaxes(1, 2).reshape(rows * 32, self.COLUMNS * 32, 3)
+        pixels = sheet.swapaxes(1, 2).reshape(rows * _TILE, self.COLUMNS * _TILE, 3)
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "PNG", optimize=True)
         return base64.b64encode(file.getvalue()).decode()
+
+
+def _tile(image: ImageArray) -> ImageArray:
+    """An image (S, S, C) as (32, 32, 3)."""
+    small = resize(image[None], _TILE)[0]
+    return np.broadcast_to(small, (_TILE, _TILE, 3))
 
 
 def run_details(run: SelectedRun) -> dict[str, Any]:
@@ -79,20 +90,36 @@ def run_details(run: SelectedRun) -> dict[str, Any]:
         "settings": _settings(run.config),
     }
     details |= _curves(path, _modified(path / HISTORY))
-    return details | _confusion(path, _modified(path / PREDICTIONS))
+    try:
+        classes = run.data.classes
+    except UserError as error:
+        return details | {"no_confusion": str(error)}
+    if classes != CLASSES:
+        details["classes"] = list(classes)
+    return details | _confusion(path, classes, _modified(path / PREDICTIONS), always=False)
+
+
+def large_confusion(run: SelectedRun) -> dict[str, Any]:
+    """The confusion matrix of a run that `run_details` has left out for its size, or nothing."""
+    path, classes = run.folder.path, run.data.classes
+    if len(classes) <= _MANY_CLASSES:
+        return {}
+    return _confusion(path, classes, _modified(path / PREDICTIONS), always=True)
 
 
 def mistakes(run: SelectedRun, images: SpriteSheet) -> list[dict[str, Any]]:
     """The most confident mistakes of a run. Raises UserError if its test images are not here."""
     source = _data_path(run.config)
-    predicted, dataset = predictions.read(run.folder, features=False), _dataset(source)
+    predicted = predictions.read(run.folder, features=False)
+    dataset = _dataset(source, run.config.dataset)
     if not np.array_equal(predicted.labels, dataset.test_labels[: len(predicted.labels)]):
         raise UserError(f"{source!r} holds other test images than the run's")
     indices = most_confident_mistakes(predicted, _MISTAKES)
-    shown_images = predicted_images(predicted, dataset.test_images, indices)
+    classes, tested_on = dataset.spec.classes, dataset.test_images
+    shown_images = predicted_images(predicted, tested_on, classes, indices)
     return [
         {
-            "tile": images.add(source, int(index), image.image),
+            "tile": images.add(f"{source} {run.config.dataset}", int(index), image.image),
             "true": image.true,
             "predicted": image.predicted,
             "confidence": round(image.confidence, 4),
@@ -152,20 +179,27 @@ def _rounded(value: Any) -> float | None:
 
 
 @lru_cache(maxsize=4096)
-def _confusion(path: Path, modified: int) -> dict[str, Any]:
+def _confusion(path: Path, classes: tuple[str, ...], modified: int, always: bool) -> dict[str, Any]:
     del modified
     try:
         predicted = predictions.read(RunFolder(path), features=False)
     except UserError as error:
         return {"no_confusion": str(error)}
-    matrix = confusion_matrix(predicted.labels, predicted.predictions)
-    worst = [as_json(result, 2) for result in worst_first(class_results(matrix))]
+    matrix = confusion_matrix(predicted)
+    if len(matrix) != len(classes):
+        return {
+            "no_confusion": f"{len(matrix)} classes in {PREDICTIONS}, {len(classes)} in the data"
+        }
+    worst = [as_json(one, 2) for one in worst_first(class_results(matrix, classes))[:_WORST]]
+    if len(classes) > _MANY_CLASSES and not always:
+        why = f"Of {len(classes)} classes, matrices are stored for the best runs of each model."
+        return {"no_confusion": why, "worst": worst}
     return {"confusion": matrix.flatten().tolist(), "worst": worst}
 
 
-def worst_by_accuracy(accuracies: Sequence[float]) -> list[dict[str, Any]]:
-    """The classes by accuracy, the lowest first, of a run without predictions."""
-    named = sorted(zip(CLASSES, accuracies, strict=True), key=lambda pair: pair[1])
+def worst_by_accuracy(accuracies: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The worst classes by accuracy, the lowest first, of a run without predictions."""
+    named = sorted(accuracies.items(), key=lambda pair: pair[1])[:_WORST]
     return [{"class": name, "accuracy": accuracy} for name, accuracy in named]
 
 
@@ -186,8 +220,8 @@ def _data_path(config: RunConfig) -> str:
 
 
 @lru_cache(maxsize=2)
-def _dataset(source: str) -> Dataset:
-    return data.load(source)
+def _dataset(source: str, name: str) -> Dataset:
+    return data.load(source, name)
 
 
 def _modified(path: Path) -> int:

@@ -1,6 +1,7 @@
 """Runs as plain values: the table of all runs by column, and rankings, for page and notebooks."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from src.data.dataset import CLASSES
 from src.report.charts.top_k import RankedRun, TopK
 from src.report.settings import HYPERPARAMETERS, Setting
 from src.report.statistics import is_within_noise, wilson_interval
@@ -24,7 +24,7 @@ from src.report.table import (
     records,
 )
 
-_ACCURACY_OF_CLASS = tuple(f"test_per_class_accuracy_{name}_best_val_acc" for name in CLASSES)
+_OF_CLASS = re.compile(r"test_per_class_accuracy_(.+)_best_val_acc")
 _TEST_LOSS = "test_loss_best_val_acc"
 _KINDS = {
     BEST_VAL_ACCURACY: "share",
@@ -111,11 +111,10 @@ def row_keys(table: pd.DataFrame) -> Iterator[str]:
         yield key if counts[key] == 1 else f"{key}~{counts[key]}"
 
 
-def class_accuracies(row: Mapping[Any, Any]) -> list[float] | None:
-    """A row's test accuracy of each class. Returns None if the table lacks any of them."""
-    cells = [row.get(name) for name in _ACCURACY_OF_CLASS]
-    values = [float(cell) for cell in cells if cell is not None and not pd.isna(cell)]
-    return values if len(values) == len(CLASSES) else None
+def class_accuracies(row: Mapping[Any, Any]) -> dict[str, float]:
+    """A row's test accuracy of each class that the table has, by the name of the class."""
+    matches = ((_OF_CLASS.fullmatch(str(name)), value) for name, value in row.items())
+    return {match[1]: float(value) for match, value in matches if match and not pd.isna(value)}
 
 
 def as_json_values(values: Iterable[Any]) -> list[Any]:

@@ -9,16 +9,17 @@ import pandas as pd
 
 from src.common.errors import UserError
 from src.common.progress import ShowProgress, silent
-from src.data.dataset import CLASSES
+from src.data.spec import CLASSES
 from src.report import reproduce_command, table
 from src.report.charts.importance import Importance, importances
 from src.report.charts.main_effects import effects_by_model, left_out_note
-from src.report.charts.overall import best_of_each
+from src.report.charts.overall import best_of_each, by_data_set
 from src.report.charts.top_k import rankings
 from src.report.page.confirmed_view import confirmed_view, several_seeds_view
 from src.report.page.run_details import (
     SpriteSheet,
     embedding,
+    large_confusion,
     mistakes,
     run_details,
     worst_by_accuracy,
@@ -70,9 +71,11 @@ def page_data(
     best, images = _best_rows(report), SpriteSheet()
     details = _details(report, columns["key"], show_progress)
     left_out = _add_images(details, folders, best, images, show_progress)
-    overall = best_of_each_view(best_of_each(report.configurations, report.rank_column))
+    by_data = by_data_set(best_of_each(report.configurations, report.rank_column))
+    overall = best_of_each_view([run for runs in by_data.values() for run in runs])
     core = {
-        "title": "Sweep on CIFAR-10",
+        "title": f"Sweep on {', '.join(table.data_titles(runs)) or 'CIFAR-10'}",
+        "data_sets": len(table.data_titles(runs)),
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         "watch": watch,
         "rank": {"column": report.rank_column, "words": table.column_label(report.rank_column)},
@@ -216,6 +219,7 @@ def _add_images(
         for rank, run_id in enumerate(run_ids):
             run = folders[run_id]
             try:
+                details[run_id] |= large_confusion(run)
                 details[run_id]["mistakes"] = mistakes(run, images)
                 if rank == 0:
                     details[run_id]["plane"] = embedding(run)

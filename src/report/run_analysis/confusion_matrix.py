@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from src.data.dataset import CLASSES
 from src.report.run_analysis.predictions import Integers, Predictions
 from src.report.run_analysis.run_selection import SelectedRun
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+_MANY_CLASSES = 20  # more have no room for numbers
+_INCHES_OF_A_CLASS = 0.125
+_SMALL = 8  # points of the names of many classes
 
 
 @dataclass(frozen=True)
@@ -43,18 +47,19 @@ class ClassResult:
         return self.correct / self.images if self.images else None
 
 
-def confusion_matrix(labels: Integers, predictions: Integers) -> Integers:
-    """(10, 10): number of images by true class (row) and predicted class (column)."""
+def confusion_matrix(predictions: Predictions) -> Integers:
+    """(K, K): number of images by true class (row) and predicted class (column)."""
     # as sklearn.metrics.confusion_matrix, which is a second to import and 3 ms for 10,000 images
-    size = len(CLASSES)
-    counts = np.bincount(labels * size + predictions, minlength=size * size)
+    size = predictions.probabilities.shape[1]
+    places = predictions.labels * size + predictions.predictions
+    counts = np.bincount(places, minlength=size * size)
     matrix: Integers = counts.reshape(size, size).astype(np.int64)
     return matrix
 
 
-def class_results(matrix: Integers) -> list[ClassResult]:
-    """The rows of a confusion matrix (10, 10), in the order of the classes."""
-    return [_class_result(label, row.tolist()) for label, row in enumerate(matrix)]
+def class_results(matrix: Integers, classes: Sequence[str]) -> list[ClassResult]:
+    """The rows of a confusion matrix (K, K), in the order of the K classes."""
+    return [_class_result(label, row.tolist(), classes) for label, row in enumerate(matrix)]
 
 
 def worst_first(results: Sequence[ClassResult]) -> list[ClassResult]:
@@ -62,12 +67,12 @@ def worst_first(results: Sequence[ClassResult]) -> list[ClassResult]:
     return sorted(results, key=lambda result: 2.0 if result.accuracy is None else result.accuracy)
 
 
-def _class_result(label: int, counts: list[int]) -> ClassResult:
+def _class_result(label: int, counts: list[int], classes: Sequence[str]) -> ClassResult:
     images = sum(counts)
     others = [(count, other) for other, count in enumerate(counts) if count and other != label]
     others.sort(key=lambda pair: (-pair[0], pair[1]))
-    confusions = tuple(Confusion(CLASSES[other], count, count / images) for count, other in others)
-    return ClassResult(CLASSES[label], images, counts[label], confusions)
+    confusions = tuple(Confusion(classes[other], count, count / images) for count, other in others)
+    return ClassResult(classes[label], images, counts[label], confusions)
 
 
 def as_json(result: ClassResult, most: int) -> dict[str, Any]:
@@ -111,15 +116,16 @@ def as_text(results: Sequence[ClassResult], most: int) -> str:
 
 def figure(run: SelectedRun, predictions: Predictions) -> "Figure":
     """The confusion matrix of a run."""
-    matrix = confusion_matrix(predictions.labels, predictions.predictions)
+    matrix = confusion_matrix(predictions)
     title = f"{run.title}: what is taken for what"
-    return draw(matrix, title, predictions.summary(run.data_name))
+    return draw(matrix, run.data.classes, title, predictions.summary(run.data_name))
 
 
-def draw(matrix: Integers, title: str, subtitle: str) -> "Figure":
-    """A matrix (10, 10) of numbers of images, rows true and columns predicted.
+def draw(matrix: Integers, classes: Sequence[str], title: str, subtitle: str) -> "Figure":
+    """A matrix (K, K) of numbers of images, rows true and columns predicted.
 
-    Colours are shares of the row, since classes may have different numbers of images.
+    Colours are shares of the row, since classes may have different numbers of images. With more
+    than 20 classes there are no numbers, and the picture grows until each name can be read.
     """
     import seaborn as sns
     from matplotlib.figure import Figure
@@ -129,28 +135,33 @@ def draw(matrix: Integers, title: str, subtitle: str) -> "Figure":
 
     shares = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
     with sns.plotting_context("notebook"):
-        figure = Figure((9, 7.5), layout="constrained")
+        many = len(classes) > _MANY_CLASSES
+        side = max(9.0, _INCHES_OF_A_CLASS * len(classes) + 3) if many else 9.0
+        figure = Figure((side, side - 1.5), layout="constrained")
         axes = figure.subplots()
         sns.heatmap(
             shares,
-            annot=matrix,
+            annot=not many and matrix,
             fmt="d",
             cmap="Blues",
             vmin=0,
             vmax=1,
             square=True,
-            linewidths=0.5,
-            xticklabels=list(CLASSES),
-            yticklabels=list(CLASSES),
+            linewidths=0.1 if many else 0.5,
+            linecolor="0.93" if many else "white",
+            xticklabels=list(classes),
+            yticklabels=list(classes),
             annot_kws={"size": 11},
             cbar_kws={"label": "share of the true class", "shrink": 0.75},
             ax=axes,
         )
     figure.axes[-1].yaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.set(xlabel="predicted class", ylabel="true class")
-    axes.tick_params(axis="x", rotation=45)
+    axes.tick_params(axis="x", rotation=90 if many else 45)
     axes.tick_params(axis="y", rotation=0)
     for label in axes.get_xticklabels():
-        label.set(ha="right", rotation_mode="anchor")
+        label.set(ha="right", va="center" if many else "baseline", rotation_mode="anchor")
+    if many:
+        axes.tick_params(labelsize=_SMALL)
     add_heading(figure, title, subtitle)
     return figure

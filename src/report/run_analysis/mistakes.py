@@ -9,7 +9,7 @@ import numpy as np
 
 from src import data
 from src.common.errors import UserError
-from src.data.dataset import CLASSES, ImageArray
+from src.data.dataset import ImageArray
 from src.report.run_analysis.predictions import Integers, Predictions
 from src.report.run_analysis.run_selection import SelectedRun
 
@@ -22,7 +22,7 @@ _CORRECT, _WRONG = "#1a7f37", "#c0281c"  # green and red; marks in the titles sa
 
 @dataclass(frozen=True)
 class PredictedImage:
-    """An image (32, 32, 3) uint8 and its classes in words."""
+    """An image (S, S, C) uint8 and its classes in words."""
 
     image: ImageArray
     true: str
@@ -43,14 +43,14 @@ class PredictedImage:
 
 
 def predicted_images(
-    predictions: Predictions, images: ImageArray, indices: Integers
+    predictions: Predictions, images: ImageArray, classes: Sequence[str], indices: Integers
 ) -> list[PredictedImage]:
-    """The images (N, 32, 32, 3) at `indices`, in that order."""
+    """The images (N, S, S, C) at `indices`, in that order. classes: their names."""
     return [
         PredictedImage(
             image=images[index],
-            true=CLASSES[predictions.labels[index]],
-            predicted=CLASSES[predictions.predictions[index]],
+            true=classes[predictions.labels[index]],
+            predicted=classes[predictions.predictions[index]],
             confidence=float(predictions.confidence[index]),
         )
         for index in indices
@@ -74,7 +74,7 @@ def figure(run: SelectedRun, predictions: Predictions, count: int, path: str) ->
     Raises UserError if the folder holds other test images than the run's, or if there is no
     mistake.
     """
-    dataset, images = data.load(path), len(predictions.labels)
+    dataset, images = data.load(path, run.config.dataset), len(predictions.labels)
     if not np.array_equal(predictions.labels, dataset.test_labels[:images]):
         raise UserError(
             f"{run.folder.path}: its labels are not those of the test images in "
@@ -84,7 +84,7 @@ def figure(run: SelectedRun, predictions: Predictions, count: int, path: str) ->
     if not len(indices):
         raise UserError(f"{run.folder.path}: no mistake among {images} test images")
     return draw(
-        predicted_images(predictions, dataset.test_images, indices),
+        predicted_images(predictions, dataset.test_images, dataset.spec.classes, indices),
         f"{run.title}: its {len(indices)} most confident mistakes",
         f"{(~predictions.is_correct).sum():,} of {images:,} test images of "
         f"{run.data_name} are misclassified",
@@ -103,7 +103,8 @@ def draw(images: Sequence[PredictedImage], title: str, subtitle: str) -> "Figure
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, image in zip(grid.flat, images, strict=False):
-        axes.imshow(image.image, interpolation="nearest")
+        shades = {"cmap": "gray", "vmin": 0, "vmax": 255} if image.image.shape[2] == 1 else {}
+        axes.imshow(image.image, interpolation="nearest", **shades)
         axes.set_title(image.title, size=9.5, color=_CORRECT if image.is_correct else _WRONG)
         axes.text(
             0.5, -0.03, f"confidence {image.confidence:.1%}", transform=axes.transAxes,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("output_size", "num_params", "mult_adds")
 
 
-def summarize(name: str, options: Mapping[str, object]) -> "ModelStatistics":
+def summarize(name: str, options: Mapping[str, Any]) -> "ModelStatistics":
     """torchinfo's statistics of a registered model for one image.
 
     Weights are random: nothing is downloaded. Multiply-adds are those of layers; products between

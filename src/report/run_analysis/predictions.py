@@ -13,7 +13,7 @@ from src.common import files
 from src.common.errors import UserError
 from src.common.paths import PREDICTIONS
 from src.common.removed_files import why_removed
-from src.data.dataset import CLASSES, LabelArray
+from src.data.dataset import LabelArray
 from src.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _FEATURES = "features"
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of N images: labels and predictions (N,), probabilities (N, 10), features (N, F)."""
+    """Of N images and K classes: labels (N,), predictions, probabilities (N, K), features."""
 
     labels: Integers
     predictions: Integers
@@ -106,15 +106,17 @@ def _arrays(path: Path, *, features: bool) -> dict[str, npt.NDArray[Any]]:
 
 
 def _is_consistent(arrays: dict[str, npt.NDArray[Any]]) -> bool:
-    """Whether shapes fit each other and every class index is one of CLASSES."""
-    count, classes = arrays["labels"].size, len(CLASSES)
-    features = arrays["features"]
+    """Whether shapes fit each other and every class index has a probability."""
+    count, features = arrays["labels"].size, arrays["features"]
+    if arrays["probabilities"].ndim != 2:
+        return False
+    classes = arrays["probabilities"].shape[1]
     return (
         count > 0
         and all(arrays[name].shape == (count,) for name in ("labels", "predictions"))
         and all(arrays[name].min() >= 0 for name in ("labels", "predictions"))
         and all(arrays[name].max() < classes for name in ("labels", "predictions"))
-        and arrays["probabilities"].shape == (count, classes)
+        and len(arrays["probabilities"]) == count
         and features.ndim == 2
         and len(features) == count
     )

@@ -3,14 +3,17 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from src.common.errors import UserError
 from src.common.paths import CONFIG, RUNS_DIR
-from src.config import SYNTHETIC, RunConfig, from_mapping
-from src.report.table import MODEL, architectures, rank, rank_column
+from src.config import RunConfig, from_mapping
+from src.data.spec import DataSpec, title_of_data
+from src.report.table import MODEL, architectures, rank, rank_column, with_groups
 from src.runs.aggregate import collect
+from src.runs.run_data import spec_of
 from src.runs.run_folder import RunFolder
 from src.runs.run_lookup import find
 
@@ -46,7 +49,12 @@ class SelectedRun:
     @property
     def data_name(self) -> str:
         """Its data set, for titles."""
-        return "synthetic data" if self.config.dataset == SYNTHETIC else "CIFAR-10"
+        return title_of_data(self.config.data_name)
+
+    @cached_property
+    def data(self) -> DataSpec:
+        """The classes and the image shape of its data. Raises UserError if they are not known."""
+        return spec_of(self.config, self.folder.result() or self.folder.pruned())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,17 +98,15 @@ def best_runs(
 
     rank_by: as `table.rank_column` takes it. Raises UserError if no run is finished.
     """
-    rows = collect(runs_dir).table
+    rows = with_groups(collect(runs_dir).table)
     if rows.empty:
         raise UserError(f"--runs {str(runs_dir)!r}: no finished run; --run names others")
-    architectures(rows, model)
     ranked = rank(rows, rank_column(rows, rank_by))
-    if model:
-        ranked = ranked[ranked[MODEL] == model]
+    ranked = ranked[ranked[MODEL].isin(architectures(rows, model))]
     best = ranked.groupby(MODEL, sort=False).head(each)
     folders = (
         next(runs_dir.glob(f"{name}/*-{run_id}"))
-        for name, run_id in zip(best[MODEL], best["run_id"], strict=True)
+        for name, run_id in zip(best["Group"], best["run_id"], strict=True)
     )
     return [SelectedRun.at(folder) for folder in folders]
 

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from src.common.errors import UserError
-from src.data.dataset import CLASSES
 from src.report.run_analysis.predictions import Floats, Integers, Predictions
 from src.report.run_analysis.run_selection import SelectedRun
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 PERPLEXITY = 30
 _COMPONENTS = 50  # to which PCA reduces wide features first, as van der Maaten and Hinton do
 _FEWEST_IMAGES = 5
+_MOST_COLORS = 10  # the colours of the palette
 _FEWEST_FOR_A_NAME = 5  # points of a class, for its name to be written among them
 
 
@@ -46,7 +46,7 @@ def balanced_sample(labels: Integers, count: int, seed: int) -> Integers:
     random = np.random.default_rng(seed)
     order = random.permutation(len(labels))
     number = np.empty(len(labels), np.int64)  # of each image among those of its class
-    for label in range(len(CLASSES)):
+    for label in np.unique(labels):
         members = order[labels[order] == label]
         number[members] = np.arange(len(members))
     by_number = order[np.argsort(number[order], kind="stable")]
@@ -86,13 +86,15 @@ def figure(run: SelectedRun, embedding: Embedding, part: str, seed: int) -> "Fig
         f"class; {embedding.is_wrong.mean():.1%} of them are misclassified; "
         f"perplexity {embedding.perplexity:.3g}, seed {seed}"
     )
-    return draw(embedding, f"{run.title}: t-SNE of its penultimate features", subtitle)
+    title = f"{run.title}: t-SNE of its penultimate features"
+    return draw(embedding, run.data.classes, title, subtitle)
 
 
-def draw(embedding: Embedding, title: str, subtitle: str) -> "Figure":
+def draw(embedding: Embedding, classes: Sequence[str], title: str, subtitle: str) -> "Figure":
     """Points coloured by predicted class, wrong predictions ringed.
 
-    The name of a class is written at the median of its points: ten colours are hard to tell apart.
+    The name of a class is written at the median of its points: colours are hard to tell apart.
+    With more than ten classes, colours and names go round, and there is no legend of them.
     """
     import seaborn as sns
     from matplotlib.figure import Figure
@@ -101,7 +103,8 @@ def draw(embedding: Embedding, title: str, subtitle: str) -> "Figure":
     from src.report.charts.figure import add_heading
 
     x, y = embedding.points.T
-    palette = sns.color_palette("colorblind", len(CLASSES))
+    few = len(classes) <= _MOST_COLORS
+    palette = sns.color_palette("colorblind", len(classes))
     aspect = np.clip(np.ptp(y) / np.ptp(x), 0.5, 1.2)
     figure = Figure((9.6, 0.4 + 7.7 * aspect), layout="constrained")
     axes = figure.subplots()
@@ -116,12 +119,12 @@ def draw(embedding: Embedding, title: str, subtitle: str) -> "Figure":
             linewidths=1.1 if wrong else 0.3,
             zorder=2 + wrong,
         )
-    for label, name in enumerate(CLASSES):
+    for label, name in enumerate(classes):
         members = embedding.predictions == label
         if members.sum() >= _FEWEST_FOR_A_NAME:
             middle, height = np.median(embedding.points[members], axis=0)
             axes.text(
-                middle, height, name, size=11, weight="bold",
+                middle, height, name, size=11 if few else 7, weight="bold",
                 ha="center", va="center", zorder=5, color="0.1",
                 path_effects=[withStroke(linewidth=3, foreground="white", alpha=0.85)],
             )  # fmt: skip
@@ -130,18 +133,21 @@ def draw(embedding: Embedding, title: str, subtitle: str) -> "Figure":
     axes.margins(0.03)
     sns.despine(figure)
     figure.legend(
-        handles=_legend(palette), title="predicted class", loc="outside right center", frameon=False
+        handles=_legend(palette, classes if few else ()),
+        title="predicted class" if few else None,
+        loc="outside right center",
+        frameon=False,
     )
     add_heading(figure, title, subtitle)
     return figure
 
 
-def _legend(palette: Sequence[tuple[float, float, float]]) -> "list[Line2D]":
+def _legend(palette: Sequence[tuple[float, float, float]], names: Sequence[str]) -> "list[Line2D]":
     from matplotlib.lines import Line2D
 
     classes = [
         Line2D([], [], marker="o", ls="", ms=7, color=color, label=name)
-        for color, name in zip(palette, CLASSES, strict=True)
+        for color, name in zip(palette, names, strict=False)
     ]
     ring = Line2D(
         [], [], marker="o", ls="", ms=7, mfc="white", mec="black", mew=1.3, label="wrong: ringed"

@@ -109,7 +109,8 @@ def _confirmations(parsed: Namespace) -> list[Confirmation]:
         raise UserError("--margin: it ends a race; expected --race beside it")
     configurations = read_configurations(parsed.runs)
     by_model = _finished_by_model(configurations, parsed)
-    _check_data(parsed.runs, [one for of_model in by_model.values() for one in of_model])
+    for of_model in by_model.values():
+        _check_data(parsed.runs, of_model)
     found = [_planned(parsed, model, of_model) for model, of_model in by_model.items()]
     return [Confirmation(plan, configurations) for plan in found]
 
@@ -117,17 +118,27 @@ def _confirmations(parsed: Namespace) -> list[Confirmation]:
 def _finished_by_model(
     configurations: Mapping[str, Configuration], parsed: Namespace
 ) -> dict[str, list[Configuration]]:
-    """The configurations with a finished run, by architecture. Raises UserError without any."""
+    """The configurations with a finished run, by architecture and data set.
+
+    Raises UserError without any.
+    """
     by_model: dict[str, list[Configuration]] = {}
     for one in configurations.values():
         if one.done():
             by_model.setdefault(one.model, []).append(one)
-    if parsed.model and parsed.model not in by_model:
+    if not parsed.model:
+        if not by_model:
+            raise UserError(f"--runs {str(parsed.runs)!r}: no finished run")
+        return by_model
+    selected = {
+        name: of_model
+        for name, of_model in by_model.items()
+        if parsed.model in (name, of_model[0].config.model_type)
+    }
+    if not selected:
         there = ", ".join(by_model) or "none: no run is finished"
         raise UserError(f"--model {parsed.model!r}: no finished run; expected one of {there}")
-    if not by_model:
-        raise UserError(f"--runs {str(parsed.runs)!r}: no finished run")
-    return {parsed.model: by_model[parsed.model]} if parsed.model else by_model
+    return selected
 
 
 def _check_data(runs_dir: Path, configurations: Sequence[Configuration]) -> None:

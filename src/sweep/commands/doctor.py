@@ -6,9 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from src.cli.arguments import Parser, positive_float
+from src.cli.config_flags import value_of_field
 from src.common.errors import ExitStatus, Stopped
 from src.common.signals import StopSignal
-from src.config import default_dataset_path
+from src.config import RunConfig, default_dataset_path
 from src.sweep.command_options import add_runs_option
 from src.sweep.doctor.checks import Check, Level, checks_table
 from src.sweep.doctor.cluster_checks import slurm_checks
@@ -23,17 +24,18 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parsed = _parser().parse(arguments)
     stop = StopSignal().install()
     resources, runs_dir = parsed_resources(parsed), parsed.runs.resolve()
+    path = parsed.base_dataset_path or default_dataset_path(parsed.dataset)
 
     def checks() -> Iterator[Check]:
         cluster = list(slurm_checks(resources))
         yield from cluster
-        local = [*runs_folder_checks(runs_dir), data_check(parsed.base_dataset_path)]
+        local = [*runs_folder_checks(runs_dir), data_check(path, parsed.dataset)]
         yield from local
         usable = not any(check.level is Level.WRONG for check in (*cluster, *local))
         if usable and parsed.probe:
-            data_path = parsed.base_dataset_path
-            absolute = data_path if data_path == "synthetic" else str(Path(data_path).resolve())
-            yield from probe_checks(resources, runs_dir, absolute, parsed.wait, stop)
+            absolute = path if path == "synthetic" else str(Path(path).resolve())
+            data = absolute, parsed.dataset
+            yield from probe_checks(resources, runs_dir, data, parsed.wait, stop)
 
     found = list(checks())
     if parsed.json:
@@ -57,9 +59,15 @@ def _parser() -> Parser:
     parser.add_argument(
         "-d",
         "--base_dataset_path",
-        default=default_dataset_path(),
         metavar="DIR",
         help="data of the sweep [CIFAR10_DIR, else ./cifar-10]",
+    )
+    parser.add_argument(
+        "--dataset",
+        type=value_of_field("dataset"),
+        default=RunConfig.dataset,
+        metavar="NAME",
+        help="its data set [cifar10]",
     )
     parser.add_argument(
         "--wait",

@@ -5,18 +5,31 @@ from collections.abc import Sequence
 from src.cli.arguments import Parser, positive_int
 from src.cli.config_flags import value_of_field
 from src.common.errors import ExitStatus
-from src.sweep.command_options import add_grid_option, add_sets_options, by_set
+from src.sweep import measured_speeds
+from src.sweep.command_options import (
+    add_grid_option,
+    add_runs_option,
+    add_sets_options,
+    by_set,
+    read_blocks,
+    sets_of_blocks,
+)
+from src.sweep.grid_summary import summarize
 from src.train import add_halving_options, add_slots_option, parsed_halving
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
-    """Measure, and print the cost."""
+    """Measure, keep the speeds, and print the cost."""
     parsed = _parser().parse(arguments)
-    configs_by_set = by_set(parsed)
-    from src.sweep.estimate import report  # torch, which takes seconds
+    blocks = read_blocks(parsed) if parsed.grid else []
+    configs_by_set = sets_of_blocks(blocks) if parsed.grid else by_set(parsed)
+    from src.sweep.estimate import measure_each_kind, report  # torch, which takes seconds
 
-    halving = parsed_halving(parsed)
-    print(report(configs_by_set, parsed.device, parsed.slots, parsed.seconds, halving, parsed.json))
+    configs = [config for runs in configs_by_set.values() for config in runs]
+    measured = measure_each_kind(configs, parsed.device, parsed.slots, parsed.seconds)
+    measured_speeds.keep(measured, parsed.runs)
+    halving, summaries = parsed_halving(parsed), summarize(blocks)
+    print(report(configs_by_set, measured, halving, summaries, parsed.json))
     return ExitStatus.DONE
 
 
@@ -24,10 +37,12 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep estimate",
         description="Estimate the cost of sets or a grid on this device, if every run is "
-        "trained to its last epoch. Each kind of run is measured for some seconds.",
+        "trained to its last epoch. Each kind of run is measured for some seconds. The speeds are "
+        "kept in --runs, where submit --time auto reads them.",
     )
     add_sets_options(parser)
     add_grid_option(parser)
+    add_runs_option(parser)
     parser.add_argument(
         "--device", type=value_of_field("device"), metavar="DEVICE", default="auto", help="[auto]"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from src.cli.arguments import Parser, seconds
 from src.common.errors import ExitStatus, UserError
-from src.common.paths import SETS_DIR
+from src.common.paths import SETS_DIR, shown
 from src.slurm import job_poller
 from src.slurm.job_queue import Job
 from src.sweep import sets
@@ -26,6 +26,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parsed = _parser().parse(arguments)
     if parsed.json and parsed.watch:
         raise UserError("--watch, --json: expected one of them")
+    if parsed.outside:
+        return _print_outside(parsed)
     look = _looking(parsed)
     if parsed.watch:
         return _watch(look, parsed.watch)
@@ -48,6 +50,11 @@ def _parser() -> Parser:
     parser.add_argument(
         "--all", action="store_true", help="all run folders, also those outside of the sets"
     )
+    parser.add_argument(
+        "--outside",
+        action="store_true",
+        help="list the run folders that belong to none of the sets",
+    )
     add_runs_option(parser)
     parser.add_argument(
         "--watch",
@@ -59,6 +66,22 @@ def _parser() -> Parser:
     )
     parser.add_argument("--json", action="store_true", help="machine-readable")
     return parser
+
+
+def _print_outside(parsed: Namespace) -> ExitStatus:
+    """Print the folders outside of the sets. Raises UserError for flags that do not fit."""
+    if parsed.all or parsed.watch:
+        other = "--all" if parsed.all else "--watch"
+        raise UserError(f"--outside, {other}: expected one of them")
+    folders = run_states.outside_of_sets(by_set(parsed), parsed.runs)
+    if parsed.json:
+        rows = [{"folder": str(path), "state": state} for path, state in folders]
+        print(json.dumps(rows, indent=2))
+        return ExitStatus.DONE
+    for path, state in folders:
+        print(f"{state:<11} {shown(path)}")
+    print(f"{len(folders)} run folders belong to none of these sets")
+    return ExitStatus.DONE
 
 
 def _looking(parsed: Namespace) -> Callable[[], Overview]:

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from src.sweep.launch.plan import (
 )
 from src.sweep.launch.plan_output import print_plan
 from src.sweep.launch.submit_options import SubmitOptions, work_arguments
+from src.sweep.launch.time_limits import time_limits, with_limits
 from src.train import train
 
 ALL_MODELS = "all"  # the group of workers that train every architecture
@@ -44,16 +45,17 @@ class Batch:
 
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Plan, print the plan, and carry it out unless it is a dry run."""
-    options = submit_options.parse(arguments)
-    runs_dir, training = options.training.runs_dir, options.training
-    if options.on_slurm and not options.dry_run and not shutil.which("sbatch"):
+    asked = submit_options.parse(arguments)
+    runs_dir, training = asked.training.runs_dir, asked.training
+    if asked.on_slurm and not asked.dry_run and not shutil.which("sbatch"):
         raise UserError("--executor 'slurm': there is no sbatch here; expected local or inline")
     while True:
         latest = submissions.latest(runs_dir)
-        pools = _plan(options)
+        pools = _plan(asked)
         to_start = [pool for pool in pools if pool.workers]
         if to_start and not training.retry_failed:
-            _check_circuit_breaker(options.configs, runs_dir)
+            _check_circuit_breaker(asked.configs, runs_dir)
+        options = _with_time_limits(asked, to_start) if to_start else asked
         folder = paths.submissions_dir(runs_dir) / str(latest + 1)
         has_scripts = to_start and options.executor != "inline"
         batches = list(_batches(options, to_start, folder)) if has_scripts else []
@@ -115,6 +117,16 @@ def _within_job_limit(pools: Sequence[WorkerPool]) -> list[WorkerPool]:
         return list(pools)
     print(f"Slurm admits {most} jobs of ours, now {free} more", file=sys.stderr)
     return distribute_evenly(pools, free)
+
+
+def _with_time_limits(options: SubmitOptions, pools: Sequence[WorkerPool]) -> SubmitOptions:
+    """The options with all time limits; says on stderr which ones --time auto has chosen."""
+    if not (options.on_slurm and options.resources.is_time_auto):
+        return options
+    limits = time_limits(pools, options.resources, options.training.runs_dir)
+    for limit in limits:
+        print(limit.in_words(), file=sys.stderr)
+    return replace(options, resources=with_limits(options.resources, limits))
 
 
 def _batches(options: SubmitOptions, pools: Sequence[WorkerPool], folder: Path) -> Iterator[Batch]:

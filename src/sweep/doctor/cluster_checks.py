@@ -53,14 +53,30 @@ def slurm_checks(resources: Resources) -> Iterator[Check]:
         "controller",
         f"cluster {settings.get('ClusterName', '?')}, Slurm {settings.get('SLURM_VERSION', '?')}",
     )
-    output = client.answer("sinfo", "--noheader", f"--format={_NODES}", quiet=True) or ""
-    yield from partition_checks(parse_nodes(output), resources)
+    yield from partition_checks(_nodes(), resources)
     yield from setting_checks(settings)
     limit = sbatch.most_jobs()
     if limit is None:
         yield ok("number of jobs", "no limit is reported")
     else:
         yield ok("number of jobs", f"at most {limit:,} of yours; submit keeps to that")
+
+
+def longest_minutes(partition: str | None) -> int | None:
+    """The longest time limit in a partition, or in the default one. None if there is none known."""
+    members = _members(_nodes(), partition)
+    seconds = members[0].seconds if members else None
+    return None if seconds is None else seconds // 60
+
+
+def _nodes() -> list[NodeGroup]:
+    output = client.answer("sinfo", "--noheader", f"--format={_NODES}", quiet=True) or ""
+    return parse_nodes(output)
+
+
+def _members(nodes: Sequence[NodeGroup], partition: str | None) -> list[NodeGroup]:
+    """The nodes of a partition, or of the default one."""
+    return [g for g in nodes if g.partition == partition or (partition is None and g.is_default)]
 
 
 def parse_nodes(output: str) -> list[NodeGroup]:
@@ -88,7 +104,7 @@ def partition_checks(nodes: Sequence[NodeGroup], resources: Resources) -> Iterat
     """Checks of the partition that jobs would go to: its nodes, time limit and GPUs."""
     known = ", ".join(dict.fromkeys(group.partition for group in nodes))
     wanted = resources.partition
-    members = [g for g in nodes if g.partition == wanted or (wanted is None and g.is_default)]
+    members = _members(nodes, wanted)
     if not members and wanted is None:
         yield wrong("partition", "there is no default", f"--partition one of: {known or 'none'}")
         return

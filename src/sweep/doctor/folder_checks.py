@@ -68,20 +68,21 @@ def group_check(runs_dir: Path, mode: int) -> Check:
     )
 
 
-def data_check(path: str) -> Check:
+def data_check(path: str, dataset: str) -> Check:
     """Whether the images are there and whole, as a run would read them."""
     if path != SYNTHETIC and not Path(path).expanduser().exists():
         return warning(
             "data",
             f"{path}: not there",
-            "the first run downloads CIFAR-10; nodes without internet cannot: copy it there, or -d",
+            "the first run downloads it if it is built in; nodes without internet cannot: copy it "
+            "there, or -d",
         )
     from src import data
 
     try:
-        found = data.load(path)
+        found = data.load(path, dataset)
     except UserError as error:
-        return wrong("data", str(error), "-d with a folder of CIFAR-10's batches")
+        return wrong("data", str(error), f"-d with the folder of {dataset}")
     return ok("data", f"{path}: {len(found.train_labels):,} and {len(found.test_labels):,} images")
 
 

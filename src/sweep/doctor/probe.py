@@ -25,11 +25,11 @@ def main(arguments: Sequence[str]) -> None:
     """Report, and report again once the other task was seen and the signal has come."""
     signals: list[int] = []
     signal.signal(signal.SIGUSR1, lambda number, frame: signals.append(number))
-    folder, data_path = Path(arguments[0]), arguments[1]
+    folder, data_path, dataset = Path(arguments[0]), arguments[1], arguments[2]
     task = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
     report: dict[str, Any] = {"task": task, "node": os.environ.get("SLURMD_NODENAME")}
     report |= {"host": socket.gethostname(), "python": sys.version.split()[0]}
-    report |= _environment(data_path)
+    report |= _environment(data_path, dataset)
     path = folder / f"probe-{task}.json"
     files.write_json(path, report)
     other = folder / f"probe-{1 - task}.json"
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     files.write_json(path, report)
 
 
-def _environment(data_path: str) -> dict[str, Any]:
+def _environment(data_path: str, dataset: str) -> dict[str, Any]:
     """What of the environment works: each problem in one line."""
     problems = []
     found: dict[str, Any] = {}
@@ -51,7 +51,7 @@ def _environment(data_path: str) -> dict[str, Any]:
             raise FileNotFoundError(f"{data_path}: not there")  # rather than to download it
         from src import data
 
-        data.load(data_path)
+        data.load(data_path, dataset)
     except Exception as error:  # noqa: BLE001  whatever it is, it is what the job is to find
         problems.append(f"{type(error).__name__}: {' '.join(str(error).split())}")
     return {**found, "problems": problems}

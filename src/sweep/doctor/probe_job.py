@@ -26,20 +26,21 @@ Reports = dict[int, dict[str, Any]]
 def probe_checks(
     resources: Resources,
     runs_dir: Path,
-    data_path: str,
+    data: tuple[str, str],
     patience: float,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Check]:
     """Run two tasks in a folder of the runs folder; all that they leave is removed.
 
-    patience: seconds to wait for both to start and report. stop: asked meanwhile.
+    data: path and name of the data set. patience: seconds to wait for both to start and report.
+    stop: asked meanwhile.
     """
     folder = runs_dir / f"doctor-{uuid4().hex[:8]}"
     job = ""
     try:
         folder.mkdir(parents=True)
         submission_record.prepare(folder)
-        words = ["src.sweep.doctor.probe", str(folder), data_path]
+        words = ["src.sweep.doctor.probe", str(folder), *data]
         array = sbatch.Array("doctor", 1, TASKS)
         script = folder / "doctor.sh"
         files.write_text(script, sbatch.script(array, resources, folder, Path.cwd(), words))

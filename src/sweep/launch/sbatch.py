@@ -49,10 +49,17 @@ class Resources:
     minutes: int = 1440
     minutes_of: Mapping[str, int] = field(default_factory=dict)
     """Time limits for single architectures."""
+    is_time_auto: bool = False
+    """Whether the time limits of the others are to follow from measured speeds."""
     throttle: int | None = None
     """Array tasks that may run at a time."""
     further: Mapping[str, str] = field(default_factory=dict)
     """Options of sbatch by name; an empty value is a bare flag."""
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether each worker asks for a GPU."""
+        return (self.gres or "").startswith("gpu") or any(n.startswith("gpu") for n in self.further)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from src.train import TrainingOptions, add_training_options
 
 EXECUTORS = ("slurm", "local", "inline")
 _DEFAULT_MINUTES = 1440
+_AUTO = "auto"
+_AUTO_MINUTES = 30  # least of --time auto
 _MIN_MINUTES = 5  # Slurm warns a worker up to three minutes before its time limit
 _DEFAULT_WORKERS = {"slurm": 4, "inline": 1}
 
@@ -156,7 +158,8 @@ def add_resource_options(group: "argparse._ArgumentGroup") -> None:
         action="append",
         default=[],
         metavar="[MODEL=]MINUTES",
-        help="time limit, after which a worker is requeued; may be given per architecture [1440]",
+        help="time limit, after which a worker is requeued; may be given per architecture; auto: "
+        "from the speeds that estimate has measured [1440]",
     )
     group.add_argument(
         "--throttle", type=positive_int, metavar="TASKS", help="tasks of an array run at a time"
@@ -174,6 +177,9 @@ def add_resource_options(group: "argparse._ArgumentGroup") -> None:
 def parsed_resources(parsed: argparse.Namespace) -> Resources:
     """The resources that were asked for. Of an option given twice, the last counts."""
     minutes = dict(parsed.time)
+    is_time_auto = minutes.get(None) == _AUTO
+    if is_time_auto:
+        minutes[None] = _AUTO_MINUTES
     return Resources(
         partition=parsed.partition,
         account=parsed.account,
@@ -184,13 +190,16 @@ def parsed_resources(parsed: argparse.Namespace) -> Resources:
         mem=parsed.mem,
         minutes=minutes.pop(None, _DEFAULT_MINUTES),
         minutes_of=minutes,
+        is_time_auto=is_time_auto,
         throttle=parsed.throttle,
         further=dict(parsed.sbatch),
     )
 
 
-def _minutes(text: str) -> tuple[str | None, int]:
-    """Read MINUTES, or MODEL=MINUTES."""
+def _minutes(text: str) -> tuple[str | None, int | str]:
+    """Read MINUTES, MODEL=MINUTES, or auto."""
+    if text == _AUTO:
+        return None, text
     model, equals, minutes = text.rpartition("=")
     if equals and model not in model_types():
         hint = did_you_mean(model, list(model_types()))

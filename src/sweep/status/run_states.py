@@ -10,7 +10,7 @@ from pathlib import Path
 from src.common import files
 from src.common.errors import UserError
 from src.common.paths import CELLS, CONFIG
-from src.config import RunConfig, from_mapping
+from src.config import DATA_PART, RunConfig, from_mapping, group_name
 from src.runs.snapshot import Snapshot, State
 
 _RUN_NAME = re.compile(r"-[0-9a-f]{10}$")
@@ -58,7 +58,7 @@ def of_sets(
             cells.setdefault(config.id, Counter())[name] += 1
     snapshot = [
         SweepRun(
-            config.model_type,
+            config.group,
             run_id,
             config.num_epochs,
             cells[run_id],
@@ -68,6 +68,15 @@ def of_sets(
         for run_id, config in configs.items()
     ]
     return snapshot, len(there)
+
+
+def outside_of_sets(
+    by_set: Mapping[str, Sequence[RunConfig]], runs_dir: Path
+) -> list[tuple[Path, State]]:
+    """The run folders that belong to none of the sets, each with its state."""
+    ids = {config.id for runs in by_set.values() for config in runs}
+    others = [path for path in _folders(runs_dir) if path.name.rpartition("-")[2] not in ids]
+    return [(path, Snapshot(path).state) for path in others]
 
 
 def of_folders(runs_dir: Path) -> list[SweepRun]:
@@ -80,8 +89,10 @@ def _of_folder(path: Path) -> SweepRun | None:
     snapshot = Snapshot(path)
     if CONFIG not in snapshot.names:
         return None
-    run_id = path.name.rpartition("-")[2]
-    return SweepRun(path.parent.name, run_id, _epochs(snapshot), {"": _cells(path)}, snapshot)
+    name, _, run_id = path.name.rpartition("-")
+    data_name = name.partition(DATA_PART)[2] or RunConfig.dataset
+    group = group_name(path.parent.name, data_name)
+    return SweepRun(group, run_id, _epochs(snapshot), {"": _cells(path)}, snapshot)
 
 
 def _epochs(run: Snapshot) -> int | None:

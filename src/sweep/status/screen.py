@@ -134,7 +134,8 @@ def _lines(now: Overview) -> Iterator[str]:
     for group in now.failures:
         yield from _failures(group)
     if now.outside:
-        yield f"{now.outside} more run folders belong to none of these sets; --all shows them"
+        more = f"{now.outside} more run folders belong to none of these sets"
+        yield f"{more}: --outside lists them, --all counts them too"
 
 
 def _speed(speed: Throughput) -> str:

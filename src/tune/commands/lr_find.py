@@ -8,6 +8,7 @@ from src.cli.arguments import Parser, positive_float, positive_int
 from src.cli.config_flags import add_config_flags, config_from
 from src.common.errors import ExitStatus
 from src.common.paths import shown
+from src.train import dataset_at
 from src.tune.output_options import add_out_options
 
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     add_out_options(parser, "the curve goes, as chart and table")
     add_config_flags(parser)
     parsed = parser.parse(arguments)
-    config = config_from(parsed)
+    config = config_from(parsed, dataset_at)
     from src.tune import lr_range_test as finder
 
     curve = finder.measure(config, finder.RateSweep(parsed.start, parsed.end, parsed.steps))

@@ -74,7 +74,7 @@ function drawOverview(target, rows) {
   if (!rows.length) return empty(target, "No run to show.");
   const numberOf = new Map(rows.map((row, place) => [row, place + 1]));
   const traces = [
-    leadTrace(rows, numberOf),
+    ...(data.data_sets > 1 ? [] : [leadTrace(rows, numberOf)]), // none leads over data sets
     ...shownModels(rows).map((model) => pointTrace(model, rows, numberOf)),
     ...leaderTraces(rows, numberOf),
   ];

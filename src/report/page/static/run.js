@@ -12,8 +12,8 @@ async function showRun() {
   target.replaceChildren(
     headOf(row, details), results(row), commandOf(details), ...allSettings(details), classesOf(details), ...mistakesOf(row, details), ...planeOf(row, details));
   byId("run-title").textContent = `One run: ${runLabel(row)}`;
-  if (details.confusion) addPlot("confusion", (where) => drawConfusion(where, details.confusion), (where) => (isTight(where) ? 360 : 430));
-  if (details.plane) addPlot("plane", (where) => drawPlane(where, details.plane), () => 480);
+  if (details.confusion) addPlot("confusion", (where) => drawConfusion(where, details), (where) => confusionHeight(where, details));
+  if (details.plane) addPlot("plane", (where) => drawPlane(where, details), () => 480);
   drawStale();
 }
 
@@ -93,7 +93,8 @@ function classesOf(details) {
     : element("p", { class: "quiet" }, details.no_confusion ?? "The table has no confusion matrices; run folders do."));
   const right = element("figure", { class: "card" }, element("figcaption", {}, element("b", {}, "Worst classes.")));
   right.append(details.worst ? worstTable(details.worst) : element("p", { class: "quiet" }, "Unknown."));
-  return element("div", { class: "two" }, left, right);
+  const wide = details.confusion && classNames(details).length > MANY_CLASSES;
+  return element("div", { class: wide ? "" : "two" }, left, right);
 }
 
 function worstTable(worst) {
@@ -112,19 +113,30 @@ function worstTable(worst) {
 
 const isTight = (target) => target.clientWidth < 460;
 
-function drawConfusion(target, counts) {
-  const names = data.classes;
-  const lines = names.map((_, row) => counts.slice(10 * row, 10 * row + 10));
+const classNames = (details) => details.classes ?? data.classes;
+const MANY_CLASSES = 20; // more have no room for numbers, which the pointer then shows
+
+function confusionHeight(target, details) {
+  if (classNames(details).length > MANY_CLASSES) return Math.min(1000, target.clientWidth);
+  return isTight(target) ? 360 : 430;
+}
+
+function drawConfusion(target, details) {
+  const names = classNames(details);
+  const [size, many] = [names.length, names.length > MANY_CLASSES];
+  const lines = names.map((_, row) => details.confusion.slice(size * row, size * row + size));
+  const ticks = many ? { tickmode: "linear", dtick: Math.ceil(size / (isTight(target) ? 20 : 34)), tickfont: { size: 9 } } : {};
   const shares = lines.map((line) => line.map((value) => value / Math.max(1, line.reduce((a, b) => a + b))));
   plot(cleared(target), [{
-    type: "heatmap", x: names, y: names, z: shares, text: lines, texttemplate: "%{text}", showscale: false, xgap: 1, ygap: 1,
+    type: "heatmap", x: names, y: names, z: shares, text: lines, showscale: false,
+    ...(many ? {} : { texttemplate: "%{text}", xgap: 1, ygap: 1 }),
     textfont: { size: isTight(target) ? 9 : 11 }, zmin: 0, zmax: 1,
     colorscale: [0, 1, 2, 3, 4].map((step) => [step / 4, colour(`map-${step}`)]),
     hovertemplate: "%{y} taken for %{x}: %{text} (%{z:.1%})<extra></extra>",
   }], {
     margin: { l: 76, r: 6, t: 8, b: 76 },
-    xaxis: axis({ title: { text: "predicted" }, tickangle: -45, showgrid: false }),
-    yaxis: axis({ title: { text: "true" }, autorange: "reversed", showgrid: false }),
+    xaxis: axis({ title: { text: "predicted" }, tickangle: many ? -90 : -45, showgrid: false, ...ticks }),
+    yaxis: axis({ title: { text: "true" }, autorange: "reversed", showgrid: false, ...ticks }),
   }, "Confusion matrix");
 }
 
@@ -167,15 +179,16 @@ const CLASS_COLOURS = [
   "#3b76b5", "#d9822b", "#4d9a57", "#c2453f", "#8f6bb8", "#8c6250", "#d678b1", "#8a8a8a", "#a9a12f", "#39a5b8",
 ];
 
-function drawPlane(target, plane) {
-  const traces = data.classes.map((name, label) => {
+function drawPlane(target, details) {
+  const [plane, names] = [details.plane, classNames(details)];
+  const traces = names.map((name, label) => {
     const mine = plane.x.map((_, place) => place).filter((place) => plane.predicted[place] === label);
     const wrong = mine.map((place) => plane.label[place] !== label);
     return {
       type: "scatter", mode: "markers", name, x: mine.map((place) => plane.x[place]), y: mine.map((place) => plane.y[place]),
-      text: mine.map((place) => `a ${data.classes[plane.label[place]]}, predicted ${name}`), hoverinfo: "text",
+      text: mine.map((place) => `a ${names[plane.label[place]]}, predicted ${name}`), hoverinfo: "text",
       marker: {
-        size: 7, color: CLASS_COLOURS[label],
+        size: 7, color: CLASS_COLOURS[label % CLASS_COLOURS.length],
         line: { width: wrong.map((is) => (is ? 1.8 : 0)), color: colour("ink") },
       },
     };
@@ -183,7 +196,7 @@ function drawPlane(target, plane) {
   const bare = { showgrid: false, showticklabels: false, zeroline: false };
   plot(cleared(target), traces, {
     margin: { l: 8, r: 8, t: 8, b: 8 }, xaxis: bare, yaxis: { ...bare, scaleanchor: "x" },
-    showlegend: true, legend: target.clientWidth < 640 ? { orientation: "h" } : {},
+    showlegend: names.length <= MANY_CLASSES, legend: target.clientWidth < 640 ? { orientation: "h" } : {},
   }, "t-SNE of the penultimate features");
 }
 

@@ -1,0 +1,131 @@
+"""The cost of runs: device time, disk space and time limits, from measured speeds."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from src.config import CHECKPOINT_KINDS, IMAGE_SIZE, RunConfig, image_size
+from src.data.sizes import images_of
+from src.sweep.halving import SuccessiveHalving
+
+_MARGIN = 1.25  # of a job's time limit over its expected work
+_START_SECONDS = 60  # of a job, before it trains
+_BYTES_OF_A_PREDICTION = 2 + 2 * 10  # label, prediction, probabilities in float16
+_VALIDATION_SHARE = 0.4  # of a training step's time that a forward pass alone takes, at most
+
+Kind = tuple[str, int, bool]  # what determines the speed: model, batch size, augmentation
+
+
+@dataclass(frozen=True)
+class TrainingSpeed:
+    """The measured speed of a kind of run: images per second of `slots` runs together."""
+
+    images_per_second: float
+    slots: int
+    parameters: int
+    features: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of some grid cells if every run is trained to its last epoch."""
+
+    cells: int
+    trainings: int
+    device_seconds: float
+    pruned_device_seconds: float
+    """Device seconds with successive halving."""
+    undeduplicated_device_seconds: float
+    """Device seconds if every cell were trained, equal ones too."""
+    disk_bytes: int
+    """Bytes of finished runs."""
+    peak_disk_bytes: int
+    """Additional bytes for the resume checkpoints of the runs in training."""
+
+    @property
+    def time_limit(self) -> str:
+        """--time of sbatch for one job with these cells: with a margin, in half hours."""
+        days, halves = divmod(limit_minutes(self.device_seconds) // 30, 48)
+        clock = f"{halves // 2:02}:{halves % 2 * 30:02}:00"
+        return f"{days}-{clock}" if days else clock
+
+
+def limit_minutes(seconds: float) -> int:
+    """Minutes of a job's time limit for so many seconds of work: with a margin, in half hours."""
+    return 30 * math.ceil((seconds * _MARGIN + _START_SECONDS) / 1800)
+
+
+def kind(config: RunConfig) -> Kind:
+    """The kind of a run: its model with @SIZE if images are not 32 x 32, batch and augmentation.
+
+    Runs of one kind take the same time per image, within the little that classes and channels add.
+    """
+    size = image_size(config.dataset)
+    model = config.model_type if size == IMAGE_SIZE else f"{config.model_type}@{size}"
+    return model, config.batch_size, config.data_augmentation
+
+
+def kind_in_words(one: Kind) -> str:
+    """The batch size and augmentation of a kind."""
+    _, batch, augmented = one
+    return f"batch {batch}{', augmented' if augmented else ''}"
+
+
+def cost(
+    configs: Sequence[RunConfig], speeds: Mapping[Kind, TrainingSpeed], halving: SuccessiveHalving
+) -> Cost:
+    """The cost of `configs`, all on one device."""
+    unique = list({config.id: config for config in configs}.values())
+    running = sorted((_resume_bytes(speeds[kind(run)]) for run in unique), reverse=True)
+    widest = max(speeds[kind(run)].slots for run in unique)
+    return Cost(
+        cells=len(configs),
+        trainings=len(unique),
+        device_seconds=sum(seconds(run, speeds[kind(run)]) for run in unique),
+        pruned_device_seconds=sum(
+            seconds(run, speeds[kind(run)]) * share_with(halving, run.num_epochs) for run in unique
+        ),
+        undeduplicated_device_seconds=sum(seconds(run, speeds[kind(run)]) for run in configs),
+        disk_bytes=sum(_kept_bytes(run, speeds[kind(run)]) for run in unique),
+        peak_disk_bytes=sum(running[:widest]),
+    )
+
+
+def seconds(config: RunConfig, speed: TrainingSpeed) -> float:
+    """Device seconds of a run to its last epoch."""
+    train, validation, test = images_of(config)
+    validations = math.ceil(config.num_epochs / config.val_freq)
+    looked_at = validations * validation + len(CHECKPOINT_KINDS) * test
+    images = config.num_epochs * train + _VALIDATION_SHARE * looked_at
+    return images / speed.images_per_second
+
+
+def share_with(halving: SuccessiveHalving, num_epochs: int) -> float:
+    """The mean share of its epochs that a run is trained for, if 1 / reduction pass each rung."""
+    rungs = [*halving.rungs(num_epochs), num_epochs]
+    done, going_on, before = 0.0, 1.0, 0
+    for rung in rungs:
+        done += going_on * (rung - before)
+        going_on, before = going_on / halving.reduction, rung
+    return done / num_epochs
+
+
+def _kept_bytes(config: RunConfig, speed: TrainingSpeed) -> int:
+    kept = {"best": 1, "all": len(CHECKPOINT_KINDS), "none": 0}[config.keep_checkpoints]
+    test = images_of(config)[2]
+    predictions = test * (_BYTES_OF_A_PREDICTION + 2 * speed.features)
+    text = 2_000 * config.num_epochs + 20_000  # history, result, config
+    return kept * 4 * speed.parameters + predictions + text
+
+
+def _resume_bytes(speed: TrainingSpeed) -> int:
+    """Bytes of two checkpoints, each with weights, three moments and two best weights."""
+    return 2 * 6 * 4 * speed.parameters
+
+
+def one_of_each_kind(configs: Sequence[RunConfig]) -> dict[Kind, RunConfig]:
+    """One run of each kind."""
+    kinds: dict[Kind, RunConfig] = {}
+    for config in configs:
+        kinds.setdefault(kind(config), config)
+    return kinds

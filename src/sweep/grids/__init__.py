@@ -1,0 +1,1 @@
+"""Blocks of a grid: their settings, conditions, samples and cells."""

@@ -1,0 +1,96 @@
+"""The time limits of submit --time auto: for each architecture, from measured speeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from src.common.errors import UserError
+from src.common.paths import shown, speeds_file
+from src.config import RunConfig
+from src.sweep import measured_speeds
+from src.sweep.cost import Kind, kind, kind_in_words, limit_minutes, seconds
+from src.sweep.doctor.cluster_checks import longest_minutes
+from src.sweep.launch.plan import WorkerPool
+from src.sweep.launch.sbatch import Resources
+from src.sweep.measured_speeds import KnownSpeed
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """The time limit of the workers of an architecture, and what it follows from."""
+
+    model: str
+    minutes: int
+    is_capped: bool
+    """Whether it is that of the partition, which is shorter."""
+    runs: int
+    workers: int
+    speeds: Mapping[Kind, KnownSpeed]
+
+    def in_words(self) -> str:
+        """One line that tells what was chosen, and from which measured speeds."""
+        cap = ", the partition's limit: workers are requeued" if self.is_capped else ""
+        speeds = " and ".join(
+            f"{of.speed.images_per_second:,.0f} images/s ({kind_in_words(one)}) on {of.device}"
+            for one, of in self.speeds.items()
+        )
+        work = f"{self.runs} runs, {self.workers} workers"
+        return f"--time auto: {self.model} {self.minutes} minutes{cap}; {work}; measured: {speeds}"
+
+
+def time_limits(
+    pools: Sequence[WorkerPool], resources: Resources, runs_dir: Path
+) -> list[TimeLimit]:
+    """A time limit for each pool whose architecture has none yet.
+
+    Raises UserError that says what to do if a speed is not measured.
+    """
+    known = measured_speeds.read(runs_dir, is_gpu=resources.has_gpu)
+    longest = longest_minutes(resources.partition)
+    limits = []
+    for pool in pools:
+        if pool.pending.name not in resources.minutes_of:
+            runs = [cells[0] for cells in pool.pending.todo.values()]
+            speeds = _speeds_of(runs, known, resources.has_gpu, runs_dir)
+            wanted = limit_minutes(_longest_worker(runs, speeds, pool.workers))
+            minutes = min(wanted, longest or wanted)
+            capped = minutes < wanted
+            limits.append(
+                TimeLimit(pool.pending.name, minutes, capped, len(runs), pool.workers, speeds)
+            )
+    return limits
+
+
+def with_limits(resources: Resources, limits: Sequence[TimeLimit]) -> Resources:
+    """The resources with these time limits."""
+    chosen = {limit.model: limit.minutes for limit in limits}
+    return replace(resources, minutes_of={**resources.minutes_of, **chosen})
+
+
+def _speeds_of(
+    runs: Sequence[RunConfig], known: Mapping[Kind, KnownSpeed], has_gpu: bool, runs_dir: Path
+) -> dict[Kind, KnownSpeed]:
+    speeds = {}
+    for one in dict.fromkeys(map(kind, runs)):
+        if one not in known:
+            device = "GPU" if has_gpu else "CPU"
+            raise UserError(
+                f"--time auto: {shown(speeds_file(runs_dir))} has no speed of {one[0]} "
+                f"({kind_in_words(one)}) on a {device}; on such a node, first: "
+                f"python -m src.sweep estimate --runs {shown(runs_dir)}, with the same sets or grid"
+            )
+        speeds[one] = known[one]
+    return speeds
+
+
+def _longest_worker(
+    runs: Sequence[RunConfig], speeds: Mapping[Kind, KnownSpeed], workers: int
+) -> float:
+    """Seconds of the longest of some workers that share a list of runs, at most.
+
+    Work that is handed out run by run lasts at most its W-th part and, of the longest run, the
+    part 1 - 1 / W (Graham 1969). A run lasts longer the more runs train on the device with it.
+    """
+    alone = [seconds(run, speeds[kind(run)].speed) for run in runs]
+    beside = [one * speeds[kind(run)].speed.slots for one, run in zip(alone, runs, strict=True)]
+    return min(sum(alone), sum(alone) / workers + (1 - 1 / workers) * max(beside))
