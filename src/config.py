@@ -12,6 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from src.common import model_options, model_source
 from src.common.errors import InvalidValue, UserError
 from src.common.option_fields import checked, did_you_mean, option
 from src.common.paths import MODELS_PACKAGE
@@ -38,6 +39,8 @@ PRETRAINED = ("resnet18_transfer",)
 
 MODEL_OPTIONS = ("dropout", "hidden_units", "batch_norm", "fc1", "fc2")
 """Fields passed to the architecture if they are set."""
+
+_MAX_MODEL_NAME = 80  # characters: it is part of the names of folders
 
 FIND = "find"
 """In place of a learning rate: a range test chooses it."""
@@ -131,6 +134,7 @@ class RunConfig:
         "architecture",
         short="m",
         choices=model_types,
+        pattern=(model_source.PATTERN, model_source.IN_WORDS),
         group="run",
         metavar="MODEL",
     )
@@ -427,6 +431,19 @@ class RunConfig:
         group="model",
         metavar="UNITS",
     )
+    model_option: str | None = option(
+        None,
+        "option of an architecture of your own, of torchvision or timm; may be repeated",
+        pattern=(model_options.PATTERN, model_options.IN_WORDS),
+        canonical=model_options.canonical,
+        group="model",
+        metavar="NAME=VALUE",
+    )
+    model_digest: str | None = option(
+        None,
+        "digest of the source of an architecture of your own; set by the program",
+        pattern=(r"[0-9a-f]{16}", "16 hexadecimal digits"),
+    )
     initialization: str = option(
         "default",
         "initial weights of convolutions and dense layers: PyTorch's, or He's normal",
@@ -564,6 +581,25 @@ class RunConfig:
             object.__setattr__(self, spec.name, checked(spec, value))
         if self.convolution == "winograd" and not self.cpu_kernels:
             raise InvalidValue("convolution", "winograd", "auto or direct with --no_cpu_kernels")
+        if ":" in self.model_type or self.model_option or self.model_digest:
+            self._check_model()
+
+    def _check_model(self) -> None:
+        """Raise InvalidValue for settings that do not fit the kind of architecture."""
+        if len(self.model_name) > _MAX_MODEL_NAME:
+            raise InvalidValue(
+                "model_type", self.model_type, f"a name of at most {_MAX_MODEL_NAME} characters"
+            )
+        if ":" not in self.model_type and self.model_option:
+            raise InvalidValue(
+                "model_option",
+                self.model_option,
+                f"none with {self.model_type}, whose options are flags",
+            )
+        if self.model_digest and not model_source.code_of(self.model_type):
+            raise InvalidValue("model_digest", self.model_digest, f"none with {self.model_type}")
+        if ":" in self.model_type and self.convolution == "winograd":
+            raise InvalidValue("convolution", "winograd", f"auto or direct with {self.model_type}")
 
     @property
     def data_name(self) -> str:
@@ -576,12 +612,22 @@ class RunConfig:
         return SYNTHETIC if self.dataset == DATASETS[0] else f"{SYNTHETIC}-{self.dataset}"
 
     @property
+    def model_name(self) -> str:
+        """The architecture in tables and folders: of an own one my_nets.SmallNet."""
+        return model_source.model_name(self.model_type)
+
+    @property
+    def replaces_convolutions(self) -> bool:
+        """Whether CPU kernels may stand in for convolutions: not in code of unknown structure."""
+        return self.cpu_kernels and ":" not in self.model_type
+
+    @property
     def group(self) -> str:
         """Runs that may be ranked with each other: of an architecture on one data set.
 
         The architecture alone for CIFAR-10 and its stand-in, else 'MODEL on DATASET'.
         """
-        return group_name(self.model_type, self.data_name)
+        return group_name(self.model_name, self.data_name)
 
     @property
     def data_key(self) -> tuple[str, str]:
@@ -600,10 +646,10 @@ class RunConfig:
         It ends with the data set if that is not CIFAR-10 or its stand-in.
         """
         name = (
-            f"{self.model_type}_aug_{self.data_augmentation}_scheduler_{self.scheduler}"
+            f"{self.model_name}_aug_{self.data_augmentation}_scheduler_{self.scheduler}"
             f"_lr_{self.learning_rate}_wd_{self.weight_decay}_gamma_{self.gamma}"
         )
-        return name if self.group == self.model_type else f"{name}{DATA_PART}{self.data_name}"
+        return name if self.group == self.model_name else f"{name}{DATA_PART}{self.data_name}"
 
     @cached_property
     def id(self) -> str:
@@ -622,12 +668,13 @@ class RunConfig:
 
     def _identifying_fields(self) -> dict[str, Any]:
         run = self.canonical()
-        return {
+        values = {
             spec.name: getattr(run, spec.name)
             for spec in _specs()
             if spec.metadata["changes_result"]
             and (spec.metadata["short"] or getattr(run, spec.name) != spec.default)
         }
+        return {**values, "model_type": self.model_name}  # not the folder of its file
 
     @cached_property
     def cell(self) -> str:
@@ -642,11 +689,12 @@ class RunConfig:
 
         A field that was added later counts only where it differs from its default.
         """
-        return {
+        values = {
             spec.name: getattr(self, spec.name)
             for spec in _specs()
             if spec.metadata["changes_result"] and self._is_written(spec)
         }
+        return {**values, "model_type": self.model_name}
 
     def canonical(self) -> "RunConfig":
         """The same training, with every field that has no effect at its default."""
@@ -687,6 +735,11 @@ def field_names() -> list[str]:
     return [spec.name for spec in _specs()]
 
 
+def given_names() -> list[str]:
+    """Names of the fields that people give; the others are set by the program."""
+    return [name for name in field_names() if name != "model_digest"]
+
+
 @cache
 def _specs() -> "tuple[Field[Any], ...]":
     return fields(RunConfig)
@@ -721,6 +774,13 @@ def default_dataset_path(dataset: object = DATASETS[0]) -> str:
     if name == DATASETS[0]:
         return os.environ.get("CIFAR10_DIR") or RunConfig.base_dataset_path
     return str(Path(os.environ.get("DATASETS_DIR") or ".") / name)
+
+
+def check_given(values: Mapping[str, object], source: str) -> None:
+    """Raise UserError that begins with `source` for a setting that people do not give."""
+    for name in values:
+        if name in field_names() and name not in given_names():
+            raise UserError(f"{source}: {name} is set by the program; expected it left out")
 
 
 def from_mapping(values: Mapping[str, object], source: str) -> RunConfig:

@@ -138,7 +138,7 @@ def _draw(
     sample = mistakes.random_indices(parsed.batch, count, parsed.seed)
     name = parsed.test_path or data_path(saved.config)
     accuracy = f"{report.summary['test_accuracy']:.2%} of {count:,} test images are right"
-    accuracy += f" ({saved.config.model_type}, {saved.weights.name}; images from {name})"
+    accuracy += f" ({saved.config.model_name}, {saved.weights.name}; images from {name})"
     figure = mistakes.draw(
         mistakes.predicted_images(
             report.predictions, pictures.images, pictures.spec.classes, sample

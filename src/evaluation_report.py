@@ -47,7 +47,7 @@ def as_json(saved: SavedModel, report: EvaluationReport) -> str:
     """The results as JSON. A loss that is not finite is null."""
     loss = report.summary["test_loss"]
     numbers: dict[str, Any] = {
-        "model": saved.config.model_type,
+        "model": saved.config.model_name,
         "weights": str(saved.weights),
         "images": len(report.predictions.labels),
         "accuracy": report.summary["test_accuracy"],
@@ -65,7 +65,7 @@ def as_text(saved: SavedModel, report: EvaluationReport) -> str:
     low, high = report.interval
     return "\n".join(
         [
-            f"{saved.config.model_type}, {shown(saved.weights)}, "
+            f"{saved.config.model_name}, {shown(saved.weights)}, "
             f"{len(report.predictions.labels):,} test images",
             f"accuracy                 {report.summary['test_accuracy']:.2%}  "
             f"(95 % Wilson interval {low:.2%} to {high:.2%})",

@@ -118,7 +118,7 @@ def program(saved: SavedModel) -> "ExportedProgram":
     measured = is_measured(config.normalization, spec.channels)
     dataset = load_data(config) if measured else None
     model = models.build(config, spec)
-    load_into(model, read_state(saved.weights), f"{saved.weights}: not of {config.model_type}")
+    load_into(model, read_state(saved.weights), f"{saved.weights}: not of {config.model_name}")
 
     whole = Preprocessed(table_of(config, spec, dataset), model).eval()
     example = torch.zeros(_EXAMPLES, *spec.shape, dtype=torch.uint8)
@@ -140,7 +140,7 @@ def _as_bytes(exported: "ExportedProgram", saved: SavedModel) -> bytes:
 
 def _of_configuration(saved: SavedModel, runs_dir: Path) -> Sequence[Replicate]:
     """The runs that the accuracy of its configuration is reported from: final ones, or all."""
-    configurations = read_configurations(runs_dir, saved.config.model_type)
+    configurations = read_configurations(runs_dir, saved.config.model_name)
     configuration = configurations.get(saved.config.config_id)
     return _reported_runs(configuration, runs_dir) if configuration else ()
 
@@ -151,7 +151,7 @@ def model_card(saved: SavedModel, name: str, replicates: Sequence[Replicate]) ->
     spec = spec_of(config, result)
     shape, kind = ", ".join(map(str, spec.shape)), "grey" if spec.channels == 1 else "RGB"
     versions = ", ".join(f"{key} {value}" for key, value in result.get("versions", {}).items())
-    return f"""# {config.model_type} on {title_of_data(spec.name)}
+    return f"""# {config.model_name} on {title_of_data(spec.name)}
 
 Input: a batch of {kind} images, uint8, (N, {shape}); the normalisation is part of the program.
 Output: logits (N, {len(spec.classes)}), in the order {", ".join(spec.classes)}.

@@ -16,8 +16,10 @@ from typing import Any, Protocol
 
 import torch
 
+from src.cli.named_models import with_digests
 from src.common.errors import Stopped
 from src.common.git import git_commit
+from src.common.model_source import code_of
 from src.common.paths import RUNS_DIR
 from src.config import RunConfig
 from src.data import LoadedData
@@ -100,6 +102,7 @@ def run(
     with the same traceback.
     """
     options = options or RunOptions()
+    configs = _with_named_models(configs)
     git_commit()  # of the code as it is now: it may be edited while this process trains
     policy = RetryPolicy(options.retries, options.retry_failed, options.pruner is not None)
     queue = RunQueue(configs, runs_dir, policy)
@@ -107,16 +110,30 @@ def run(
         raise failure.error()
     try:
         with reporting_unusable_process(runs_dir):
-            data_of = load_data((run.config for run in queue.pending), options.datasets)
+            notes: list[str] = []
+            pending = (run.config for run in queue.pending)
+            data_of = load_data(pending, options.datasets, notes.append)
             queue.register()
             if queue.pending:
                 gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
                 with torch.random.fork_rng(gpus), options.display(len(queue.pending)) as display:
+                    for line in notes:
+                        display.note(line)
                     _train(queue, data_of, display, options, runs_dir)
     except Stopped as stopped:
         stopped.restart = plan_restart(runs_dir, progressed=queue.progressed)
         raise
     return [_outcome(*pair, options) for pair in zip(configs, queue.folders, strict=True)]
+
+
+def _with_named_models(configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """The configs, with digests where they name an own architecture and were made in Python."""
+    return [
+        with_digests([config])[0]
+        if config.model_digest is None and code_of(config.model_type)
+        else config
+        for config in configs
+    ]
 
 
 def _train(

@@ -6,8 +6,10 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
+from src.cli.named_models import with_digests
 from src.common import files
 from src.common.errors import InvalidValue, UserError
+from src.common.model_source import code_of
 from src.common.option_fields import checked, kind_of, shown_choices
 from src.common.paths import CONFIG
 from src.common.paths import weights as weights_file
@@ -17,9 +19,10 @@ from src.config import (
     FIND,
     SEARCH,
     RunConfig,
+    check_given,
     default_dataset_path,
-    field_names,
     from_mapping,
+    given_names,
     read_yaml,
 )
 
@@ -43,7 +46,10 @@ def _add_flag(group: "argparse._ArgumentGroup", spec: "Field[Any]") -> None:
     names = [f"-{short}", long] if short else [long]
     if kind_of(spec) != "bool":
         metavar = spec.metadata["metavar"]
-        group.add_argument(*names, default=argparse.SUPPRESS, metavar=metavar, help=_help(spec))
+        action = _Joined if spec.metadata["canonical"] else "store"
+        group.add_argument(
+            *names, default=argparse.SUPPRESS, metavar=metavar, help=_help(spec), action=action
+        )
         return
     # --help shows the spelling that changes the default
     opposite = f"--no_{spec.name}"
@@ -56,6 +62,20 @@ def _add_flag(group: "argparse._ArgumentGroup", spec: "Field[Any]") -> None:
             default=argparse.SUPPRESS,
             help=_help(spec) if value != bool(spec.default) else argparse.SUPPRESS,
         )
+
+
+class _Joined(argparse.Action):
+    """Joins the values of a flag that is given several times by commas."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest, None)
+        setattr(namespace, self.dest, f"{before},{values}" if before else values)
 
 
 def _help(spec: "Field[Any]") -> str:
@@ -100,9 +120,10 @@ def config_from(
         if settings.get("learning_rate") == FIND:
             del settings["learning_rate"]
     if file:
+        check_given(file, str(parsed.config))
         from_mapping(file, str(parsed.config))  # errors in the file should name the file
     parent = vars(parsed).get("parent_path")  # not every command has --continue
-    inherited = {} if parent is None else _of_parent(parent)
+    inherited = {} if parent is None else _of_parent(parent, {**file, **given})
     settings = {**inherited, **file, **given}
     if "base_dataset_path" in given and "dataset" not in settings and dataset_at:
         name = dataset_at(given["base_dataset_path"])
@@ -112,24 +133,29 @@ def config_from(
 
 def given_settings(parsed: argparse.Namespace) -> dict[str, Any]:
     """The values of the RunConfig flags that were given."""
-    return {name: value for name, value in vars(parsed).items() if name in field_names()}
+    return {name: value for name, value in vars(parsed).items() if name in given_names()}
 
 
 def from_flags(values: Mapping[str, Any]) -> RunConfig:
-    """A RunConfig from the values of flags. Raises UserError that names the flag."""
+    """A RunConfig from the values of flags, which name its architecture.
+
+    Raises UserError that names the flag.
+    """
     try:
         where = default_dataset_path(values.get("dataset", RunConfig.dataset))
-        return RunConfig(**{"base_dataset_path": where, **values})
+        [config] = with_digests([RunConfig(**{"base_dataset_path": where, **values})])
+        return config
     except InvalidValue as error:
         raise UserError(
             f"{_flag(error.name)} {str(error.value)!r}: expected {error.expected}"
         ) from None
 
 
-def _of_parent(path: Path) -> dict[str, Any]:
+def _of_parent(path: Path, given: Mapping[str, object]) -> dict[str, Any]:
     """The settings of a parent run, and the fields that name it and its weights.
 
-    path: its folder, or a weights file in its folder.
+    path: its folder, or a weights file in its folder. given: settings that win over them. Raises
+    UserError if the folder alone names an architecture that would have to be imported.
     """
     weights = path if path.suffix == ".pt" else path / weights_file("best_val_acc")
     settings = files.read_json(weights.parent / CONFIG)
@@ -141,6 +167,12 @@ def _of_parent(path: Path) -> dict[str, Any]:
             "file in a run folder"
         )
     parent = from_mapping(settings, f"--continue {str(path)!r}")
+    if code_of(parent.model_type) and "model_type" not in given:
+        raise UserError(
+            f"--continue {str(path)!r}: its model is code, which is run only if you name it "
+            f"yourself: -m {parent.model_type}"
+        )
+    settings = {name: value for name, value in settings.items() if name in given_names()}
     return {
         **settings,
         "parent": f"{parent.id}/{weights.stem}",

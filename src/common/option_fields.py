@@ -3,7 +3,7 @@
 import math
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, field
 from typing import Any, get_args
 
@@ -32,10 +32,12 @@ def option(
     changes_result: bool = True,
     group: str = "",
     metavar: str = "",
+    canonical: Callable[[object], str | None] | None = None,
 ) -> Any:
     """A field of RunConfig, with its flag, its help and the values it accepts.
 
     pattern: a regular expression of further values beside `choices`, and what help calls them.
+    canonical: makes equal text of values that mean the same; None for one that is not allowed.
     matters_if: other fields, and the values of theirs for which this field can change a result.
     changes_result: False for paths, devices and what is kept or logged. group: the heading under
     which --help lists the flag. metavar: what --help calls its value.
@@ -52,6 +54,7 @@ def option(
             "changes_result": changes_result,
             "group": group,
             "metavar": metavar,
+            "canonical": canonical,
         },
     )
 
@@ -74,7 +77,7 @@ def expectation(spec: "Field[Any]") -> str:
     if kind == "bool":
         return "True, False or none" if _optional(spec) else "True or False"
     if kind == "str":
-        return "text"
+        return " ".join(_further(spec)) or "text"
     noun = "a whole number" if kind == "int" else "a number"
     bounds = [f"{word} {bound:g}" for word, bound in _bounds(spec).items()]
     text = " ".join([noun, " and ".join(bounds)]).strip()
@@ -116,11 +119,13 @@ def checked(spec: "Field[Any]", value: object) -> object:
     """`value` converted to the type of the field. Raises InvalidValue if it is not allowed."""
     if _optional(spec) and value in (None, "none", "None"):
         return None
-    converted = _converted(kind_of(spec), value)
+    canonical = spec.metadata["canonical"]
+    converted = _converted(kind_of(spec), canonical(value) if canonical else value)
     choices = choices_of(spec)
+    is_listed = bool(choices or spec.metadata["pattern"])
     if (
         converted is None
-        or (choices and converted not in choices and not _matches(spec, converted))
+        or (is_listed and converted not in choices and not _matches(spec, converted))
         or not all(_COMPARE[word](converted, bound) for word, bound in _bounds(spec).items())
     ):
         raise InvalidValue(spec.name, value, expectation(spec))

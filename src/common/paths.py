@@ -40,6 +40,7 @@ CLAIM = "claim.json"  # the process that makes it; created once
 SUBMISSION = "submission.json"  # what was submitted; written last
 CODE = "code"
 COMMIT = "commit.txt"  # in a copy of the code: the commit that was copied
+OWN_MODELS = "own_models"  # in a copy of the code: source of architectures that were named
 
 
 def cache_dir() -> Path:

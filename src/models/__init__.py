@@ -5,7 +5,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from src.common import model_options
 from src.common.errors import InvalidValue, UserError
+from src.common.model_source import reference_of
 from src.common.paths import MODELS_PACKAGE
 from src.common.registry import registered
 from src.config import MODEL_OPTIONS, RunConfig, model_types
@@ -31,9 +33,31 @@ def register(name: str) -> Callable[[Builder], Builder]:
 
 
 def options_of(config: RunConfig) -> dict[str, Any]:
-    """The model options that a config sets."""
+    """The model options that a config sets.
+
+    Raises UserError for an option of the architectures of this project that another cannot have.
+    """
     options = {name: getattr(config, name) for name in MODEL_OPTIONS}
-    return {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None}
+    if reference_of(config.model_type) is None:
+        return given
+    for name in given:
+        raise UserError(
+            f"--{name}: only for the architectures of this project; expected "
+            f"--model_option {name}=VALUE with {config.model_type}"
+        )
+    return model_options.parse(config.model_option)
+
+
+def check(config: RunConfig) -> None:
+    """Raise UserError if the architecture of a run is not there, or lacks an option."""
+    reference, options = reference_of(config.model_type), options_of(config)
+    if reference is None:
+        check_options(config.model_type, options)
+    else:
+        from src.models import own_model
+
+        own_model.check(reference, config.model_digest, options)
 
 
 def check_options(name: str, options: Mapping[str, object]) -> None:
@@ -52,7 +76,11 @@ def create(name: str, *, data: DataSpec = CIFAR10, **options: Any) -> "Classifie
     is not registered, an option that the model lacks, or images that it cannot take.
     """
     check_options(name, options)
-    model = _builder(name)(**options, data=data)
+    return _adapted(_builder(name)(**options, data=data), data)
+
+
+def _adapted(model: "Classifier", data: DataSpec) -> "Classifier":
+    """A model with as many images at a time in evaluation as its images are small."""
     if data.size != CIFAR10.size:
         share = (CIFAR10.size / data.size) ** 2  # as many pixels at a time
         model.evaluation_batch = {
@@ -64,9 +92,16 @@ def create(name: str, *, data: DataSpec = CIFAR10, **options: Any) -> "Classifie
 def build(config: RunConfig, data: DataSpec) -> "Classifier":
     """The model of a run for its data, with weights from torch's current random state.
 
-    Raises UserError as `create` does.
+    Raises UserError as `create` does, and if its architecture is code that no person has named in
+    this process.
     """
-    return create(config.model_type, data=data, **options_of(config))
+    reference = reference_of(config.model_type)
+    if reference is None:
+        return create(config.model_type, data=data, **options_of(config))
+    from src.models import own_model
+
+    model = own_model.build(reference, config.model_digest, options_of(config), data)
+    return _adapted(model, data)
 
 
 def _builder(name: str) -> Callable[..., "Classifier"]:

@@ -13,6 +13,8 @@ class Classifier(nn.Module, ABC):
     """Images of 32 x 32 evaluated at a time, by device type; models.build adapts it to other
     sizes. A constant of the architecture and the image size, never of free memory: sums over
     other batches would have other bits after a resume."""
+    has_features = True
+    """Whether `features` are what they are called. If not they are logits, and `head` is idle."""
     head: nn.Module
     backbone: nn.Module
     """The part before the head, in architectures with pretrained weights."""

@@ -85,7 +85,7 @@ def classes(options: AnalysisOptions, *, as_json: bool) -> ExitStatus:
         results = confusion_matrix.worst_first(results)
         rows.append(
             {
-                "model": run.config.model_type,
+                "model": run.config.model_name,
                 "run_id": run.config.id,
                 "images": len(predicted.labels),
                 "accuracy": float(predicted.is_correct.mean()),

@@ -165,6 +165,7 @@ def _described(configs: Sequence[RunConfig]) -> tuple[str, list[str]]:
         {
             **{name: getattr(config, name) for name in further},
             **{column: getattr(config, name) for name, column in _IN_TABLE.items()},
+            MODEL: config.model_name,
         }
         for config in configs
     ]

@@ -104,7 +104,7 @@ def _confirmed_rows(confirmation: Confirmation) -> Iterator[dict[str, Any]]:
         is_winner = winner is not None and one is winner.best
         test = winner.test if winner and is_winner else None
         yield {
-            "model": config.model_type,
+            "model": config.model_name,
             "config_id": one.chosen.config_id,
             "augmentation": config.data_augmentation,
             **{name: getattr(config, name) for name in HYPERPARAMETERS if name != "augmentation"},

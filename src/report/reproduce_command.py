@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from src.common.model_source import type_of_name
 from src.common.option_fields import kind_of
-from src.config import SYNTHETIC, RunConfig
+from src.config import SYNTHETIC, RunConfig, given_names
 from src.report.table import ARCHITECTURE, DATASET, MODEL
 
 _COMMAND = ("python", "src/main.py")
@@ -20,6 +21,7 @@ def from_config(config: RunConfig) -> str:
     for spec in fields(RunConfig):
         value, short = getattr(run, spec.name), spec.metadata["short"]
         matters = spec.metadata["changes_result"] or spec.name == "parent_weights"
+        matters = matters and spec.name in given_names()
         if spec.name != "base_dataset_path" and matters and (short or value != spec.default):
             words += _flag(spec.name, short, kind_of(spec), value)
     return shlex.join(words)
@@ -31,12 +33,13 @@ def from_row(row: Mapping[str, Any]) -> str:
     data_name = str(named.pop(DATASET, SYNTHETIC))
     if not data_name.startswith(SYNTHETIC):
         named["dataset"] = data_name
+    named[MODEL] = type_of_name(str(named[MODEL]))
     values = {_FIELD_OF_COLUMN.get(n, n): value for n, value in named.items() if value is not None}
     if values.get("dataset") == RunConfig.dataset:
         del values["dataset"]
     words = list(_COMMAND)
     for spec in fields(RunConfig):
-        if spec.name in values:
+        if spec.name in values and spec.name in given_names():
             kind, value = kind_of(spec), values[spec.name]
             value = bool(value) if kind == "bool" else int(value) if kind == "int" else value
             words += _flag(spec.name, spec.metadata["short"], kind, value)

@@ -147,8 +147,8 @@ def _cells(folder: RunFolder) -> list[RunConfig]:
 def _row(config: RunConfig, result: dict[str, Any], first: RunConfig) -> dict[str, Any]:
     return {
         **result,
-        "Modelname": config.model_type,
-        "Group": config.model_type,
+        "Modelname": config.model_name,
+        "Group": config.model_name,
         "Full_Modelname": config.name,
         "augmentation": config.data_augmentation,
         "alias_of": None if config is first else first.name,
@@ -176,12 +176,19 @@ def _failed_row(config: RunConfig, failure: FailureClass) -> dict[str, Any]:
     }
 
 
+def _model_order(config: RunConfig) -> tuple[int, str, str]:
+    """Sort key: registered architectures in their order, then others by name and version."""
+    known = model_types()
+    place = known.index(config.model_type) if config.model_type in known else len(known)
+    return place, config.model_name, config.model_digest or ""
+
+
 def _grid_order(config: RunConfig) -> tuple[Any, ...]:
     """Sort key: the order of the reference grid, with falling rates and decays, rising gammas."""
     return (
         config.dataset != RunConfig.dataset,
         config.dataset,
-        model_types().index(config.model_type),
+        *_model_order(config),
         SCHEDULERS.index(config.scheduler),
         config.data_augmentation,
         -config.learning_rate,

@@ -77,7 +77,7 @@ class PrecisionDecisions:
         kind = pick_device(config.device).type
         options = json.dumps(models.options_of(config), sort_keys=True)
         digest = hashlib.sha256(options.encode()).hexdigest()[:10]
-        return precision_decision_file(self.runs_dir, f"{config.model_type}-{kind}-{digest}")
+        return precision_decision_file(self.runs_dir, f"{config.model_name}-{kind}-{digest}")
 
     def _publish(self, config: RunConfig, measured: str) -> str:
         """Make the decision, unless another process is faster: then the one that it made."""
@@ -101,7 +101,7 @@ class PrecisionDecisions:
     def _earlier(self, config: RunConfig, device: torch.device) -> Iterator[str]:
         """The precisions of finished runs from before there were decisions."""
         options = models.options_of(config)
-        for folder in all_runs(self.runs_dir, config.model_type) if self.runs_dir.is_dir() else ():
+        for folder in all_runs(self.runs_dir, config.model_name) if self.runs_dir.is_dir() else ():
             result = folder.result()
             is_here = result and _kind(str(result.get("device"))) == device.type
             if result and is_here and _is_auto_with(folder, options):
@@ -120,6 +120,6 @@ def _kind(name: str) -> str:
 def _is_auto_with(folder: RunFolder, options: dict[str, object]) -> bool:
     try:
         config = from_mapping(folder.config() or {}, str(folder.path))
+        return config.precision == AUTO and models.options_of(config) == options
     except UserError:
         return False
-    return config.precision == AUTO and models.options_of(config) == options

@@ -48,7 +48,7 @@ class SavedModel:
         kind = self.weights.stem
         if self.result is None:
             return kind
-        run = f"{self.config.model_type}-{self.config.id}"
+        run = f"{self.config.model_name}-{self.config.id}"
         return run if kind == CHECKPOINT_KINDS[0] else f"{run}_{kind}"
 
     def on(self, device: str) -> "SavedModel":
@@ -122,7 +122,7 @@ def evaluate_saved(
     config, device = saved.config, device_of(saved)
     compute_format = _compute_format(saved.result, device)
     model = models.build(config, spec)
-    load_into(model, read_state(saved.weights), f"{saved.weights}: not of {config.model_type}")
+    load_into(model, read_state(saved.weights), f"{saved.weights}: not of {config.model_name}")
     model = prepare_model(model, config, device, compute_format, spec)
     work = evaluate(model, images, samples, table.to(device), compute_format, spec.classes)
     return _exhaust(work)

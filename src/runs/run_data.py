@@ -25,7 +25,7 @@ def spec_of(config: RunConfig, result: Mapping[str, Any] | None) -> DataSpec:
     spec = known_spec(config) or from_stored((result or {}).get(DATA_SPEC))
     if spec is None:
         raise UserError(
-            f"{config.model_type} {config.id}: the classes of {config.dataset!r} are not known; "
+            f"{config.model_name} {config.id}: the classes of {config.dataset!r} are not known; "
             f"expected a result with {DATA_SPEC}"
         )
     return spec

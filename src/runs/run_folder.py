@@ -28,7 +28,7 @@ class RunFolder:
     def of(cls, config: RunConfig, runs_dir: Path) -> "RunFolder":
         """The folder of a run. Grid cells with the same id share one."""
         run = config.canonical()
-        return cls(runs_dir / run.model_type / f"{run.name}-{config.id}")
+        return cls(runs_dir / run.model_name / f"{run.name}-{config.id}")
 
     def register(self, config: RunConfig) -> None:
         """Create the folder if it is missing, and record `config` as one of its grid cells."""

@@ -13,6 +13,8 @@ _START_SECONDS = 60  # of a job, before it trains
 _BYTES_OF_A_PREDICTION = 2 + 2 * 10  # label, prediction, probabilities in float16
 _VALIDATION_SHARE = 0.4  # of a training step's time that a forward pass alone takes, at most
 
+_SHOWN_DIGITS = 6  # of the digest of a model
+
 Kind = tuple[str, int, bool]  # what determines the speed: model, batch size, augmentation
 
 
@@ -58,10 +60,16 @@ def limit_minutes(seconds: float) -> int:
 def kind(config: RunConfig) -> Kind:
     """The kind of a run: its model with @SIZE if images are not 32 x 32, batch and augmentation.
 
+    Options and the version of an own model count too.
+
     Runs of one kind take the same time per image, within the little that classes and channels add.
     """
     size = image_size(config.dataset)
-    model = config.model_type if size == IMAGE_SIZE else f"{config.model_type}@{size}"
+    model = config.model_name if size == IMAGE_SIZE else f"{config.model_name}@{size}"
+    if config.model_option:
+        model += f"[{config.model_option}]"
+    if config.model_digest:
+        model += f" ({config.model_digest[:_SHOWN_DIGITS]})"
     return model, config.batch_size, config.data_augmentation
 
 

@@ -54,7 +54,8 @@ def measure(
     first = Trainer(run, data).start()
     with torch.no_grad():
         sample = torch.zeros(1, *data.dataset.spec.shape, device=device)
-        features = first.learner.model.eval().features(sample).shape[1]
+        model = first.learner.model.eval()
+        features = model.features(sample).shape[1] if model.has_features else 0
     parameters = first.learner.parameters
     watched = _MeasuringConcurrency(concurrency_for(slots, device), budget)
 
@@ -65,7 +66,7 @@ def measure(
 
     try:
         for finished in group.train(queue(), concurrency=watched, stop=watched.is_done):
-            raise UserError(f"{run.model_type} cannot be measured: {finished.error}")
+            raise UserError(f"{run.model_name} cannot be measured: {finished.error}")
     except Stopped:
         pass
     return TrainingSpeed(watched.rate, watched.limit, parameters, features)
@@ -132,7 +133,7 @@ def measure_each_kind(
     device = pick_device(device_wanted)
     speeds = {}
     for one, config in show_progress(list(one_of_each_kind(configs).items()), "measuring"):
-        models.check_options(config.model_type, models.options_of(config))
+        models.check(config)
         speeds[one] = measure(config, device, slots, budget)
     return Measurement(device_name(device), device.type == "cuda", speeds)
 
@@ -152,7 +153,7 @@ def report(
     configs = [config for runs in by_set.values() for config in runs]
     by_model: dict[str, list[RunConfig]] = {}
     for config in configs:
-        by_model.setdefault(config.model_type, []).append(config)
+        by_model.setdefault(config.model_name, []).append(config)
     tables = {
         "models": {name: cost(runs, speeds, halving) for name, runs in by_model.items()},
         "sets": {name: cost(runs, speeds, halving) for name, runs in by_set.items()},

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from src.cli.named_models import with_digests
 from src.common.errors import UserError
 from src.common.progress import ShowProgress, silent
 from src.config import RunConfig, from_mapping, load_yaml
@@ -91,10 +92,10 @@ def expand_blocks(
 
 def _configs(block: GridBlock, show_progress: ShowProgress) -> list[RunConfig]:
     data = {"base_dataset_path": RunConfig.base_dataset_path}  # each run resolves its location
-    return [
+    return with_digests(
         from_mapping({**data, **settings}, str(block.place))
         for settings in show_progress(settings_of_cells(block), "combining")
-    ]
+    )
 
 
 def by_set(configs: Sequence[RunConfig], per_file: int | None = None) -> Iterator[list[RunConfig]]:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import optuna
 
 _COMPARABLE = (
-    *("data_name", "max_images", "model_type", "data_augmentation", "num_epochs"),
+    *("data_name", "max_images", "model_name", "data_augmentation", "num_epochs"),
     *("scheduler", "gamma", "step_size", "t_max", "eta_min"),
-    *("pct_start", "div_factor", "final_div_factor", "anneal_strategy"),
+    *("model_digest", "pct_start", "div_factor", "final_div_factor", "anneal_strategy"),
 )
 """Runs are compared only if these are equal: a slow schedule is no disadvantage."""
 
@@ -56,7 +56,7 @@ class SuccessiveHalvingPruner:
     def _peers(self, config: RunConfig) -> Iterator[list[dict[str, Any]]]:
         """The histories of all other runs of the same schedule."""
         ours = schedule(config)
-        for folder in all_runs(self.runs_dir, config.model_type):
+        for folder in all_runs(self.runs_dir, config.model_name):
             if folder.path.name.endswith(f"-{config.id}"):
                 continue
             if folder.path not in self._schedules:

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from src.cli.named_models import with_digests
 from src.common import files
 from src.common.errors import UserError
 from src.common.option_fields import did_you_mean
 from src.common.paths import set_file
-from src.config import RunConfig, field_names, from_mapping
+from src.config import RunConfig, from_mapping, given_names
 
 COLUMNS = (
     "num_epochs",
@@ -23,11 +24,14 @@ COLUMNS = (
 
 
 def line(config: RunConfig) -> str:
-    """Format a run as a line: eight columns, then key=value for fields not at their default."""
+    """Format a run as a line: eight columns, then key=value for fields not at their default.
+
+    The digest of an own architecture is left out: it is that of the source when the set is read.
+    """
     words = [str(getattr(config, name)) for name in COLUMNS]
     for spec in fields(config):
         value = getattr(config, spec.name)
-        if spec.name not in COLUMNS and value != spec.default:
+        if spec.name in given_names() and spec.name not in COLUMNS and value != spec.default:
             if any(character.isspace() or character == "#" for character in str(value)):
                 raise UserError(f"{spec.name} {value!r}: a set file has no room for spaces or '#'")
             words.append(f"{spec.name}={value}")
@@ -46,8 +50,8 @@ def parse(text: str, source: str) -> RunConfig:
             raise UserError(f"{source}: {word!r}: expected key=value after the eight columns")
         if key in values:
             raise UserError(f"{source}: {key} is given twice")
-        if key not in field_names():
-            raise UserError(f"{source}: unknown setting {key!r}{did_you_mean(key, field_names())}")
+        if key not in given_names():
+            raise UserError(f"{source}: unknown setting {key!r}{did_you_mean(key, given_names())}")
         values[key] = value
     return from_mapping(values, source)
 
@@ -68,7 +72,7 @@ def read(path: Path | str) -> list[RunConfig]:
     ]
     if not configs:
         raise UserError(f"{path}: no runs in it")
-    return configs
+    return with_digests(configs)
 
 
 def write(

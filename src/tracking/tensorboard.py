@@ -33,7 +33,7 @@ def write_events(selection: RunSelection, out: Path, *, quiet: bool = False) -> 
     if not runs:
         raise UserError(f"--runs {str(runs_dir)!r}: no run has finished an epoch")
     for run in (silent if quiet else show_progress)(runs, "event files"):
-        _write(run, out / FOLDER / run.config.model_type / run.folder.path.name)
+        _write(run, out / FOLDER / run.config.model_name / run.folder.path.name)
     print(shown(out / FOLDER))
     return ExitStatus.DONE
 

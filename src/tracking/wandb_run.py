@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src.common import files, paths
+from src.common.model_source import model_name
 from src.runs.run_folder import RunFolder, State
 
 PROJECT = "cifar10-sweep"
@@ -40,7 +41,7 @@ class WandbRun:
         import wandb
 
         config = folder.config() or {}
-        model = str(config.get("model_type"))
+        model = model_name(str(config.get("model_type")))
         noted = files.read_json(folder.path / paths.WANDB)
         self.id = str(noted["id"]) if noted and "id" in noted else uuid.uuid4().hex[:12]
         self.folder, self.online = folder, mode == "online"

@@ -83,6 +83,9 @@ class _LogTracker(Tracker):
     def resumed(self, epochs: int, steps: int) -> None:
         self.write(_resumed(self.config, epochs, steps))
 
+    def note(self, line: str) -> None:
+        self.write(f"{self.config.name}: {line}")
+
     def step(self, epoch: int, done: int, total: int, running: RunningMetrics) -> None:
         self.images = total
 
@@ -129,7 +132,7 @@ class BarDisplay(SilentDisplay):
         self.bars.stop()
 
     def run(self, config: RunConfig, number: int) -> Tracker:
-        name = f"{config.model_type} {config.scheduler} lr {config.learning_rate:g}"
+        name = f"{config.model_name} {config.scheduler} lr {config.learning_rate:g}"
         name += " aug" if config.data_augmentation else ""
         self.tasks[number] = self.bars.add_task(name, total=None, numbers="")
         return _BarTracker(config, self.bars, self.tasks[number], self.note)
@@ -156,6 +159,9 @@ class _BarTracker(Tracker):
 
     def resumed(self, epochs: int, steps: int) -> None:
         self.write(_resumed(self.config, epochs, steps))
+
+    def note(self, line: str) -> None:
+        self.write(f"{self.config.name}: {line}")
 
     def step(self, epoch: int, done: int, total: int, running: RunningMetrics) -> None:
         now = time.monotonic()

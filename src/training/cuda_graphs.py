@@ -24,14 +24,28 @@ _WARM_UP_CALLS = 2  # before a step is captured: they allocate what the graph th
 _MAX_QUEUED = 4  # steps that the host may be ahead of the device in one slot
 
 
+class CaptureFailed(RuntimeError):
+    """A step does what a captured step may not do."""
+
+
 class GraphRunner:
     """A slot's share of the device: its stream, its random generator, its captured steps."""
 
     def __init__(
-        self, device: torch.device, *, graphs: bool = True, keep_memory: bool = True
+        self,
+        device: torch.device,
+        *,
+        graphs: bool = True,
+        keep_memory: bool = True,
+        on_uncaptured: Callable[[str], object] | None = None,
     ) -> None:
-        """graphs: capture steps on a GPU. keep_memory: keep what a step frees on a CPU."""
+        """graphs: capture steps on a GPU. keep_memory: keep what a step frees on a CPU.
+
+        on_uncaptured: called with the reason if a step cannot be captured; all steps are then
+        launched one kernel at a time. None: that is an error.
+        """
         self.device = device
+        self._on_uncaptured = on_uncaptured
         self.concurrent = device.type == "cuda"
         self._stream: torch.cuda.Stream | None = None
         if self.concurrent:
@@ -69,7 +83,13 @@ class GraphRunner:
         """
         key = (name, size)
         if key not in self._graphs and self._graphs_wanted and self._calls[key] >= _WARM_UP_CALLS:
-            self._graphs[key] = self._captured(step, size)
+            try:
+                self._graphs[key] = self._captured(step, size)
+            except CaptureFailed as failed:
+                if self._on_uncaptured is None:
+                    raise
+                self._give_graphs_up()
+                self._on_uncaptured(str(failed.__cause__))
         if key in self._graphs:
             self._graphs[key].replay()
         else:
@@ -90,6 +110,19 @@ class GraphRunner:
         if self._stream is not None:
             self._stream.synchronize()
 
+    def _give_graphs_up(self) -> None:
+        """Launch all further steps without graphs, with the random state that the graphs had."""
+        assert self._stream is not None
+        self._stream.synchronize()
+        self._graphs_wanted = False
+        self._graphs.clear()
+        # a generator whose capture has failed takes no draws outside of a capture any more
+        seed = self._generator.initial_seed()
+        self._generator = torch.Generator(self.device)
+        default = torch.cuda.default_generators[torch.cuda.current_device()]
+        default.graphsafe_set_state(self._generator)
+        torch.cuda.manual_seed(seed)
+
     def _captured(self, step: Callable[[int], None], size: int) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         try:
@@ -101,7 +134,7 @@ class GraphRunner:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise RuntimeError(
+            raise CaptureFailed(
                 f"a step cannot be captured as a CUDA graph (try --no_cuda_graphs): {error}"
             ) from error
         return graph

@@ -16,7 +16,10 @@ from src.training.precision import ComputeFormat
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics, and of N images the logits (N, classes) and features (N, F), on the device."""
+    """Metrics, and of N images the logits (N, classes) and features (N, F), on the device.
+
+    F is 0 for models without features.
+    """
 
     sums: MetricTotals
     logits: Tensor
@@ -46,7 +49,7 @@ def evaluate(
             yield None
         logit, feature = evaluate_batch(model, images, part, table, compute_format, metrics)
         logits.append(logit)
-        features.append(feature)
+        features.append(feature if model.has_features else feature[:, :0])
     reading = metrics.read()
     while not reading.ready():
         yield WAITING

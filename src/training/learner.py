@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.dropout import _DropoutNd
 
+from src.common.model_source import reference_of
 from src.config import RunConfig
 from src.cpu.whole_map import count_parameters, decay_dead_taps
 from src.data.augmentation import SHUFFLE, Augmentation, hashed
@@ -74,7 +75,10 @@ class Learner:
         self.parameters = count_parameters(self.model)
         self.ema = ExponentialMovingAverage(self.model) if config.ema else None
         self._use_model(self.model)
-        self._has_dropout = any(isinstance(module, _DropoutNd) for module in self.model.modules())
+        # code of unknown structure may draw without such a module
+        self._draws = reference_of(config.model_type) is not None or any(
+            isinstance(module, _DropoutNd) for module in self.model.modules()
+        )
         self.rate = rate_tensor(device)
         self.optimizer = build_optimizer(config, self.model, self.rate)
         # float16 underflows without a loss scale; the other formats have the range of float32
@@ -141,7 +145,7 @@ class Learner:
     def train_batch(self, epoch: int, step: int) -> None:
         """Do one training step. Steps must follow each other, starting as in `start_epoch`."""
         first, last = self.bounds[step]
-        if self._has_dropout:
+        if self._draws:
             torch.manual_seed(step_seed(self.config.seed, epoch, step))
         with self.compute_format.backend_settings(self.data.device):
             self.graph_runner.run_step("train", self._train_step, last - first)

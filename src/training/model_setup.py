@@ -44,7 +44,7 @@ def prepare_model(
 
     Dead taps stay out of the optimizer only if it would do nothing to them but decay them.
     """
-    if config.cpu_kernels:
+    if config.replaces_convolutions:
         decoupled = config.optimizer == "adamw" or config.weight_decay == 0
         model = replace_convolutions(
             model, data.shape, dead_taps=decoupled, winograd=compute_format.winograd

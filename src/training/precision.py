@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from src import models
 from src.common import files
 from src.common.errors import UserError
+from src.common.model_source import reference_of
 from src.common.paths import cache_dir, compute_format_file
 from src.config import RunConfig
 from src.cpu.convolutions import replace_convolutions
@@ -194,7 +195,7 @@ def measure(
 
         def step_of(candidate: ComputeFormat, batch: int) -> Callable[[], float]:
             model = deepcopy(plain)
-            if config.cpu_kernels:
+            if config.replaces_convolutions:
                 model = replace_convolutions(model, data.shape, winograd=candidate.winograd)
             step = _step(model.to(device), config, device, candidate, batch, data)
             for _ in range(_WARM_UP_STEPS[device.type]):
@@ -230,7 +231,7 @@ def _candidates(
         formats = ["contiguous", "channels_last"] if _convolves(config, data) else ["contiguous"]
     if config.convolution == "auto":
         ways = ["direct"]
-        on_cpu = device.type == "cpu" and config.cpu_kernels
+        on_cpu = device.type == "cpu" and config.replaces_convolutions
         if on_cpu and _convolves(config, data) and _suits_winograd(config, data):
             ways = ["direct", "winograd"]
     return [
@@ -245,6 +246,9 @@ def _candidates(
 
 def _convolves(config: RunConfig, data: DataSpec) -> bool:
     """Whether the architecture has convolutions."""
+    if reference_of(config.model_type):  # code that may not work on the meta device
+        with torch.random.fork_rng([]):
+            return _has(models.build(config, data), nn.Conv2d)
     with torch.device("meta"):
         return _has(models.build(config, data), nn.Conv2d)
 
@@ -277,7 +281,13 @@ def _step(
     images = images.to(memory_format=compute_format.layout)
     labels = torch.arange(batch, device=device) % len(data.classes)
     optimizer = build_optimizer(config, model, rate_tensor(device))
-    runner = GraphRunner(device, graphs=config.cuda_graphs, keep_memory=False)
+    is_unknown = reference_of(config.model_type) is not None
+    runner = GraphRunner(
+        device,
+        graphs=config.cuda_graphs,
+        keep_memory=False,
+        on_uncaptured=(lambda why: optimizer.zero_grad()) if is_unknown else None,
+    )
 
     def train(size: int) -> None:
         with compute_format.autocast(device):
@@ -315,13 +325,14 @@ def _key(
     data: DataSpec = CIFAR10,
 ) -> str:
     asked = [
-        config.model_type,
+        config.model_name,
         models.options_of(config),
         device_name(device),
         torch.__version__,
         [candidate.stored() for candidate in candidates],
         *([] if config.cpu_kernels else ["no CPU kernels"]),
         *([] if data.shape == CIFAR10.shape else [data.shape]),
+        *([config.model_digest] if config.model_digest else []),
     ]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]
 
@@ -333,7 +344,7 @@ def _record(
     fastest: ComputeFormat,
 ) -> dict[str, Any]:
     return {
-        "model_type": config.model_type,
+        "model_type": config.model_name,
         "device": device_name(device),
         "torch": torch.__version__,
         "fastest": fastest.stored(),

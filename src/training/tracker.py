@@ -22,6 +22,9 @@ class Tracker:
     def epoch(self, rows: Sequence[Row]) -> None:
         """An epoch ended: one row for each epoch so far."""
 
+    def note(self, line: str) -> None:
+        """Something that a person should know of the run, in one line."""
+
     def before_save(self) -> None:
         """A resume checkpoint is about to be written. An exception prevents it."""
 
@@ -50,6 +53,10 @@ class Trackers(Tracker):
     def epoch(self, rows: Sequence[Row]) -> None:
         for tracker in self.trackers:
             tracker.epoch(rows)
+
+    def note(self, line: str) -> None:
+        for tracker in self.trackers:
+            tracker.note(line)
 
     def before_save(self) -> None:
         for tracker in self.trackers:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from src.common.background import BackgroundThread
 from src.common.errors import LeaseLost, NonFiniteLoss
+from src.common.model_source import reference_of
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.device_dataset import DeviceDataset
 from src.training import checkpoint
@@ -20,6 +21,7 @@ from src.training.device import device_name
 from src.training.evaluation import Evaluation
 from src.training.learner import Learner
 from src.training.metrics import MetricTotals, PendingMetrics
+from src.training.model_self_test import inexact
 from src.training.precision import ComputeFormat, allowed_precisions, select_compute_format
 from src.training.run_state import PRUNED, BestWeights, RunState, Weights
 from src.training.tracker import Row, Tracker
@@ -27,6 +29,7 @@ from src.training.tracker import Row, Tracker
 T = TypeVar("T")
 
 _CHECKPOINT_FORMAT = 2
+_REASON = 200  # characters of an error of CUDA
 _pruner_thread = BackgroundThread("pruner")
 
 
@@ -121,8 +124,9 @@ class Trainer:
         self.state = RunState.start(self.config.early_stopping_patience)
         graph_runner = GraphRunner(
             self.data.device,
-            graphs=self.config.cuda_graphs,
+            graphs=self.config.cuda_graphs and not inexact(self.config, self.data.dataset.spec),
             keep_memory=self.config.cpu_kernels,
+            on_uncaptured=self._note_uncaptured if reference_of(self.config.model_type) else None,
         )
         with graph_runner.activated():
             saved = self._read_checkpoint()
@@ -137,6 +141,12 @@ class Trainer:
         if resumed:
             self.context.tracker.resumed(self.state.epoch, self.state.step)
         return self
+
+    def _note_uncaptured(self, why: str) -> None:
+        """Say that an architecture of unknown code is trained without CUDA graphs."""
+        self.learner.optimizer.zero_grad()  # what the attempt has left
+        reason = " ".join(why.split())[:_REASON]
+        self.context.tracker.note(f"trains without CUDA graphs, which its model prevents: {reason}")
 
     def stop(self) -> None:
         """Free all memory once pending writes are done. `state` and `trained` stay readable.

@@ -135,7 +135,7 @@ def measure(config: RunConfig, sweep: RateSweep) -> RangeTestCurve:
     Raises UserError if the config cannot work, and Stopped when a signal asks for the end.
     """
     stop = StopSignal().install()
-    models.check_options(config.model_type, models.options_of(config))
+    models.check(config)
     dataset = data.load(*config.data_key)
     check_split(dataset, config)
     resident = DeviceDataset.put(dataset, pick_device(config.device))
@@ -155,7 +155,7 @@ def with_suggested_rate(config: RunConfig, runs_dir: Path, quiet: bool = False) 
     settings always give the same run.
     """
     unrated = replace(config, learning_rate=RunConfig.learning_rate)
-    path = paths.suggested_rate_file(runs_dir, config.model_type, unrated.id)
+    path = paths.suggested_rate_file(runs_dir, config.model_name, unrated.id)
     stored = files.read_json(path)
     if not stored:
         curve = measure(config, RateSweep())

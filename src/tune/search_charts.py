@@ -44,7 +44,7 @@ def draw_curve(curve: RangeTestCurve, config: RunConfig, path: Path) -> list[Pat
     axes.set_ylim(top=min(1.02 * max(curve.losses), max(before) + fall))
     axes.set(xscale="log", xlabel="learning rate", ylabel="smoothed training loss")
     steps = f"{len(curve.rates)} steps of {config.batch_size} images"
-    subtitle = f"{config.model_type} on {config.data_name}, {config.optimizer}; {steps}; "
+    subtitle = f"{config.model_name} on {config.data_name}, {config.optimizer}; {steps}; "
     subtitle += f"steepest descent at {rate:g}"
     return save(_titled(figure, axes, "Learning-rate range test", subtitle), path)
 

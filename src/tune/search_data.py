@@ -70,7 +70,7 @@ def collect(space: SearchSpace, study: "optuna.Study") -> SearchData:
     base = space.base
     return SearchData(
         study=space.name,
-        what=f"{base.model_type} on {base.data_name}, {base.num_epochs} epochs",
+        what=f"{base.model_name} on {base.data_name}, {base.num_epochs} epochs",
         trials=tuple(ended),
         failed=tuple(failed),
         best_so_far=tuple(accumulate(complete, min)),

@@ -73,7 +73,7 @@ def learning_curves(runs: Sequence[tuple[SelectedRun, History]]) -> LearningCurv
 def describe_configs(configs: Sequence[RunConfig]) -> tuple[str, list[str]]:
     """What configs have in common, and a label of what is different for each, in words."""
     rows = [_as_row(config.canonical()) for config in configs]
-    models = {config.model_type for config in configs}
+    models = {config.model_name for config in configs}
     defaults = {
         spec.name: spec.default
         for spec in fields(RunConfig)
@@ -84,7 +84,7 @@ def describe_configs(configs: Sequence[RunConfig]) -> tuple[str, list[str]]:
     if len(models) == 1:
         return ", ".join(filter(None, (*models, shared))), labels
     return shared, [
-        config.model_type if label == config.model_type else f"{config.model_type}, {label}"
+        config.model_name if label == config.model_name else f"{config.model_name}, {label}"
         for config, label in zip(configs, labels, strict=True)
     ]
 
@@ -93,7 +93,7 @@ def _as_row(config: RunConfig) -> dict[str, Any]:
     """A config under the column names of the table."""
     return {
         **config.as_dict(),
-        MODEL: config.model_type,
+        MODEL: config.model_name,
         "augmentation": config.data_augmentation,
     }
 

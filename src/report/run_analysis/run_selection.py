@@ -39,12 +39,12 @@ class SelectedRun:
     @property
     def title(self) -> str:
         """Architecture and run id."""
-        return f"{self.config.model_type} {self.config.id}"
+        return f"{self.config.model_name} {self.config.id}"
 
     @property
     def stem(self) -> str:
         """Architecture and run id, for file names."""
-        return f"{self.config.model_type}-{self.config.id}"
+        return f"{self.config.model_name}-{self.config.id}"
 
     @property
     def data_name(self) -> str:

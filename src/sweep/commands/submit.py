@@ -88,7 +88,7 @@ def _plan(options: SubmitOptions) -> list[WorkerPool]:
     """How many workers each group gets. Changes nothing."""
     groups: dict[str, list[RunConfig]] = {}
     for config in options.configs:
-        groups.setdefault(config.model_type if options.on_slurm else ALL_MODELS, []).append(config)
+        groups.setdefault(config.model_name if options.on_slurm else ALL_MODELS, []).append(config)
     training = options.training
     there = submissions.workers(training.runs_dir)
     pending = [

@@ -3,15 +3,17 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from itertools import product
 from typing import Any
 
 from src.common.errors import UserError
 from src.common.option_fields import did_you_mean, kind_of
-from src.config import RunConfig, field_names, from_mapping
+from src.config import RunConfig, from_mapping, given_names
 
 MAX_CELLS = 100_000
 _RANGE_KEYS = ("from", "to", "steps", "log")
 _DIGITS = 6  # significant ones, to which numbers inside of a range are rounded
+_OPTIONS = "model_option"
 _SPECS = {spec.name: spec for spec in fields(RunConfig)}
 
 
@@ -72,7 +74,7 @@ def default_of(name: str) -> Any:
 
 def check_name(name: object, place: Place, further: Iterable[str] = ()) -> str:
     """The name of a setting, or of one of the `further` keys. Raises UserError if it is neither."""
-    known = [*field_names(), *further]
+    known = [*given_names(), *further]
     if name not in known:
         raise place.error(f"unknown setting {str(name)!r}{did_you_mean(str(name), known)}")
     return str(name)
@@ -112,6 +114,8 @@ def values_of(name: str, given: object, place: Place) -> list[Any] | ValueRange:
 
     Raises UserError if one is not allowed.
     """
+    if isinstance(given, dict) and name == _OPTIONS:
+        return _combined_options(given, place)
     if isinstance(given, dict):
         return _range(name, given, place.inside(name))
     return listed_values(name, given, place)
@@ -124,6 +128,17 @@ def wanted_values(given: object, place: Place, example: str) -> dict[str, tuple[
         check_name(name, place): tuple(listed_values(str(name), values, place))
         for name, values in wanted.items()
     }
+
+
+def _combined_options(given: Mapping[object, object], place: Place) -> list[Any]:
+    """Every combination of options of an architecture, each with a value or a list of values."""
+    lists = [
+        [(option, value) for value in (values if isinstance(values, list) else [values])]
+        for option, values in given.items()
+    ]
+    if (count := math.prod(map(len, lists))) > MAX_CELLS:
+        raise place.inside(_OPTIONS).error(f"{count} combinations; expected at most {MAX_CELLS}")
+    return listed_values(_OPTIONS, [dict(chosen) for chosen in product(*lists)], place)
 
 
 def _range(name: str, given: Mapping[object, object], place: Place) -> list[Any] | ValueRange:

@@ -62,7 +62,7 @@ def of_sets(
             run_id,
             config.num_epochs,
             cells[run_id],
-            Snapshot(there.pop(run_id, runs_dir / config.model_type / f"-{run_id}")),
+            Snapshot(there.pop(run_id, runs_dir / config.model_name / f"-{run_id}")),
             config,
         )
         for run_id, config in configs.items()

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     curve = finder.measure(config, finder.RateSweep(parsed.start, parsed.end, parsed.steps))
     from src.tune import search_charts
 
-    stem = parsed.config.stem if parsed.config else config.model_type
+    stem = parsed.config.stem if parsed.config else config.model_name
     path = parsed.out / f"{stem}_lr_find"
     drawn = search_charts.draw_curve(curve, config, path)
     finder.save_csv(curve, path.with_suffix(".csv"))

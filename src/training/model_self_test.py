@@ -1,0 +1,152 @@
+"""A short test of an architecture of unknown code: its output, and whether it resumes exactly."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from src import models
+from src.common.model_source import ModelReference, error, reference_of
+from src.config import RunConfig
+from src.data.spec import DataSpec
+from src.models import own_model
+from src.models.classifier import Classifier
+
+_IMAGES = 4  # of the batch: more than one, for batch norm
+_STEPS = 2  # of training, before its state is saved
+_RATE = 0.01
+
+
+def inexact(config: RunConfig, data: DataSpec) -> tuple[str, ...]:
+    """Why a resumed run of this architecture would differ from an undisturbed one, in words.
+
+    Empty if no reason was found, and for architectures of this project, which have tests. Tested
+    once in a process, on the CPU with a few random images. Raises UserError if the model cannot be
+    built, cannot take the images, or does not return a logit for each class.
+    """
+    reference = reference_of(config.model_type)
+    if reference is None:
+        return ()
+    return _inexact(reference, config.model_digest, config.model_option, data)
+
+
+@cache
+def _inexact(
+    reference: ModelReference, digest: str | None, options: str | None, data: DataSpec
+) -> tuple[str, ...]:
+    config = RunConfig(
+        model_type=str(reference), model_digest=digest, model_option=options, dataset="cifar10"
+    )
+    with _own_random_state():
+        model = _built(config, data)
+        images = torch.randn(_IMAGES, *data.shape)
+        labels = torch.arange(_IMAGES) % len(data.classes)
+        _check_output(config, model, images, data)
+        found = []
+        if not _equal(model.state_dict(), _built(config, data).state_dict()):
+            found.append("its initial weights do not follow from torch's random state")
+        _train(model, images, labels)
+        state = deepcopy(model.state_dict())
+        same, other = (_loaded(config, data, state) for _ in range(2))
+        by_model = [_outcome(one, images, labels) for one in (model, same, other)]
+    (_, ours), (seen, theirs), (again, others) = by_model
+    if not _equal(theirs, others):
+        found.append("its output in training does not follow from its state and torch's random one")
+    elif not _equal(ours, theirs):
+        found.append("its state dict does not hold all that its output depends on")
+    if not torch.equal(seen, again):
+        found.append("its output in evaluation is random")
+    return tuple(found)
+
+
+@contextmanager
+def _own_random_state() -> Iterator[None]:
+    """Leave the random states of torch, numpy and Python as they were."""
+    before, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002  that of others
+    with torch.random.fork_rng([]), torch.device("cpu"):
+        yield
+    np.random.set_state(before)  # noqa: NPY002
+    random.setstate(of_python)
+
+
+def _built(config: RunConfig, data: DataSpec) -> Classifier:
+    torch.manual_seed(0)
+    return models.build(config, data)
+
+
+def _loaded(config: RunConfig, data: DataSpec, state: dict[str, Tensor]) -> Classifier:
+    model = _built(config, data)
+    model.load_state_dict(state)
+    return model
+
+
+def _check_output(
+    config: RunConfig, model: Classifier, images: Tensor, data: DataSpec
+) -> None:
+    """Raise UserError unless the model returns (N, classes), in training and in evaluation."""
+    reference = reference_of(config.model_type)
+    assert reference
+    wanted = (len(images), len(data.classes))
+    for is_training in (True, False):
+        try:
+            with torch.no_grad():
+                logits = model.train(is_training)(images)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as raised:  # a person's code may raise anything
+            shape = ", ".join(map(str, data.shape))
+            told = own_model.told(own_model.source_of(reference, config.model_digest), raised)
+            raise error(reference, f"it cannot take images (N, {shape}): {told}") from raised
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if got != wanted or not logits.is_floating_point():
+            raise error(
+                reference,
+                f"it returned {got} for {wanted[0]} images; expected logits {wanted}, one for "
+                "each class",
+            )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise error(reference, "it has no parameters to train")
+    if model.has_features:
+        with torch.no_grad():
+            features = model.features(images)
+            if features.dim() != 2 or not torch.equal(model.head(features), logits):
+                raise error(reference, "its output is not head(features(x)), features (N, F)")
+
+
+def _train(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=_RATE)
+    for step in range(_STEPS):
+        torch.manual_seed(step)
+        cross_entropy(model.train()(images), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def _outcome(
+    model: Classifier, images: Tensor, labels: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits in evaluation, and what a step of training gives: logits, gradients, state dict.
+
+    The random state of the evaluation differs from call to call, that of training does not.
+    """
+    torch.seed()
+    with torch.no_grad():
+        seen = model.eval()(images)
+    torch.manual_seed(_STEPS)
+    logits = model.train()(images)
+    cross_entropy(logits, labels).backward()
+    gradients = {f"gradient of {n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
+    return seen, {"logits": logits.detach(), **gradients, **model.state_dict()}
+
+
+def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(torch.nan_to_num(value), torch.nan_to_num(other[name]))
+        for name, value in one.items()
+    )
