@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 from src.cli.arguments import Parser, positive_int, seed
 from src.cli.config_flags import add_config_flags, from_flags, given_settings
 from src.cli.entry_point import run_main
+from src.cli.named_models import name_model
+from src.common import files
 from src.common.errors import ExitStatus, UserError
-from src.common.paths import REPORT_DIR, shown
+from src.common.model_source import code_of
+from src.common.paths import CONFIG, REPORT_DIR, shown
 from src.config import MODEL_OPTIONS
 
 if TYPE_CHECKING:
@@ -27,7 +30,8 @@ _MOST_PICTURES = 200
 _HELP = """Evaluate saved weights on test images.
 
 PATH is a run folder, a .pt file in one, or a state dict that was trained elsewhere: then
---model_type names its architecture, and layers are matched by their order and shapes.
+--model_type names its architecture, and layers are matched by their order and shapes. A run of
+an architecture of your own needs --model_type too: its code is run only if you name it.
 
 `python -m src.evaluate export` writes a run's model as a file that needs torch alone."""
 
@@ -83,6 +87,8 @@ def _saved(parsed: Namespace) -> "SavedModel":
 
     given = given_settings(parsed)
     del given["seed"]  # of the pictures, not of a run
+    if _is_of_own_model(parsed.model) and "model_type" in given:
+        name_model(given.pop("model_type"))
     if "model_type" not in given:
         others = [f"--{name}" for name in given if name != "device"]
         if others:
@@ -98,6 +104,12 @@ def _saved(parsed: Namespace) -> "SavedModel":
             "expected imagenet, cifar10 or half"
         )
     return SavedModel(config, parsed.model)
+
+
+def _is_of_own_model(path: Path) -> bool:
+    """Whether a path is a run, or weights of one, whose architecture is a person's own code."""
+    values = files.read_json((path if path.is_dir() else path.parent) / CONFIG) or {}
+    return code_of(str(values.get("model_type"))) is not None
 
 
 def _evaluate(saved: "SavedModel", test_path: str | None) -> "tuple[LabelledImages, Evaluation]":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.cli.arguments import Parser
+from src.cli.named_models import add_model_option, name_model
 from src.common import files
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import RUNS_DIR, shown
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         raise UserError(f"--out {str(parsed.out)!r}: expected a name that ends in {_SUFFIX}")
     if not parsed.out.parent.is_dir():
         raise UserError(f"--out {str(parsed.out)!r}: no such folder")
+    if "model_type" in parsed:
+        name_model(parsed.model_type)
     saved = of_run(_run_folder(parsed.run, parsed.runs))
     if saved.result is None:
         raise UserError(f"RUN {parsed.run!r}: not finished; expected a run that is done")
@@ -69,6 +72,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
     )
+    add_model_option(parser)
     return parser
 
 

@@ -157,12 +157,15 @@ def train(
 
     stop = StopSignal().install()  # before torch is imported, which takes seconds
     from src.run import RunOptions, run
+    from src.runs.model_versions import changes
     from src.runs.run_folder import State
     from src.sweep.pruner import SuccessiveHalvingPruner
     from src.tracking.wandb_process import WandbProcess
     from src.training.console import SilentDisplay, log_line, make_display
 
     runs_dir, quiet = options.runs_dir, options.quiet
+    for line in () if quiet else changes(configs, runs_dir):
+        print(line, file=sys.stderr)
     pruner = SuccessiveHalvingPruner(options.halving, runs_dir) if options.prune else None
     sweep = sweep or runs_dir.resolve().name
     log = SilentDisplay().note if quiet else log_line

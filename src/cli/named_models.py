@@ -3,6 +3,7 @@
 Only what went through here may be imported: see `src.common.model_source.name_source`.
 """
 
+import argparse
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -37,3 +38,15 @@ def name_model(model_type: str) -> str | None:
     source = find(reference)
     name_source(source)
     return source.digest
+
+
+def add_model_option(parser: argparse.ArgumentParser) -> None:
+    """Add --model_type to a command that reads run folders; without it no attribute is left."""
+    parser.add_argument(
+        "-m",
+        "--model_type",
+        default=argparse.SUPPRESS,
+        metavar="MODEL",
+        help="FILE.py:NAME or PACKAGE.MODULE:NAME of a run of your own architecture, whose code "
+        "is run only if you name it",
+    )

@@ -6,7 +6,6 @@ Names are `FILE.py:NAME` and `PACKAGE.MODULE:NAME`, whose source is a person's o
 
 import ast
 import hashlib
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

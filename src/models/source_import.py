@@ -57,7 +57,9 @@ class _SourceFinder(MetaPathFinder, ExecutionLoader):
         if not self.source.is_package:
             return self.source.main if fullname == self.top else None
         path = fullname.replace(".", "/")
-        return next((n for n in (f"{path}/__init__.py", f"{path}.py") if n in self.source.files), None)
+        return next(
+            (n for n in (f"{path}/__init__.py", f"{path}.py") if n in self.source.files), None
+        )
 
     def _is_folder(self, fullname: str) -> bool:
         folder = f"{fullname.replace('.', '/')}/"

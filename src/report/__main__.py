@@ -8,6 +8,7 @@ from pathlib import Path
 from src.cli.arguments import Parser, positive_int, seconds, seed
 from src.cli.config_flags import add_config_flags
 from src.cli.entry_point import run_main
+from src.cli.named_models import add_model_option, name_model
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import REPORT_DIR, RUNS_DIR
 from src.config import MODEL_OPTIONS
@@ -68,7 +69,14 @@ def _tsne(parsed: Namespace) -> ExitStatus:
         seed=parsed.seed,
         device=getattr(parsed, "device", "auto"),
     )
+    _name_model(parsed)
     return analysis_commands.tsne(_analysis_options(parsed), of_tsne)
+
+
+def _name_model(parsed: Namespace) -> None:
+    """Allow the code of the architecture that --model_type names to be run."""
+    if "model_type" in parsed:
+        name_model(parsed.model_type)
 
 
 def _tensorboard(parsed: Namespace) -> ExitStatus:
@@ -78,7 +86,9 @@ def _tensorboard(parsed: Namespace) -> ExitStatus:
 
 
 def _summary(parsed: Namespace) -> ExitStatus:
-    options = {name: getattr(parsed, name) for name in MODEL_OPTIONS if hasattr(parsed, name)}
+    _name_model(parsed)
+    names = (*MODEL_OPTIONS, "model_option")
+    options = {name: getattr(parsed, name) for name in names if hasattr(parsed, name)}
     return analysis_commands.summary(_selection(parsed), options, as_json=parsed.json)
 
 
@@ -118,7 +128,7 @@ COMMANDS = {
     "tsne": ReportCommand(
         "t-SNE of the penultimate features of images",
         _tsne,
-        (*_RUN_FLAGS, "sample", "images", "seed", "base_dataset_path", "device"),
+        (*_RUN_FLAGS, "sample", "images", "seed", "base_dataset_path", "device", "model_type"),
     ),
     "tensorboard": ReportCommand(
         "run folders as TensorBoard event files",
@@ -128,7 +138,7 @@ COMMANDS = {
     "summary": ReportCommand(
         "layers, shapes, parameters and multiply-adds of a model",
         _summary,
-        (*_RUN_FLAGS, "json", *MODEL_OPTIONS),
+        (*_RUN_FLAGS, "json", "model_type", "model_option", *MODEL_OPTIONS),
     ),
 }
 
@@ -260,7 +270,8 @@ def _parser() -> Parser:
         help=f"tsne: images, equally many of each class [{analysis_commands.TSNE_IMAGES}]",
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="tsne: of its sample [0]")
-    add_config_flags(parser, ("base_dataset_path", "device", *MODEL_OPTIONS))
+    add_model_option(parser)
+    add_config_flags(parser, ("base_dataset_path", "device", "model_option", *MODEL_OPTIONS))
     return parser
 
 

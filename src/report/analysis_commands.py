@@ -1,6 +1,7 @@
 """Commands that analyse single runs: select runs, compute, draw or print."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from src import models
 from src.cli.config_flags import from_flags
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import REPORT_DIR, shown
+from src.data.spec import CIFAR10
 from src.data.split import split
 from src.report.run_analysis import confusion_matrix, model_summary, predictions
 from src.report.run_analysis.predictions import Predictions
@@ -117,8 +119,12 @@ def tsne(options: AnalysisOptions, of_tsne: TSNEOptions) -> ExitStatus:
 
     def read_sample(run: SelectedRun) -> Predictions:
         if of_tsne.training:
-            return _predict_training_images(run, options.data_path_of(run), of_tsne)
-        return _read_predictions(run)
+            found = _predict_training_images(run, options.data_path_of(run), of_tsne)
+        else:
+            found = _read_predictions(run)
+        if not found.features.shape[1]:
+            raise UserError(f"{run.title}: its model has no penultimate features for t-SNE")
+        return found
 
     for run, predicted in options.read_each(read_sample):
         if not of_tsne.training:
@@ -145,11 +151,19 @@ def summary(
         raise UserError(f"--{next(iter(model_options))}: an option of a model that --model names")
     else:
         configs = [run.config for run in selection.runs()]
-    distinct = {(c.model_type, *models.options_of(c).items()): c for c in configs}
-    summaries = []
+    distinct = {(c.model_type, c.model_digest, *models.options_of(c).items()): c for c in configs}
+    summaries, left_out = [], []
     for config in distinct.values():
-        name, options = config.model_type, models.options_of(config)
-        summaries.append((name, options, model_summary.summarize(name, options)))
+        try:
+            statistics = model_summary.summarize(models.build(config, CIFAR10))
+        except UserError as error:
+            left_out.append(str(error))
+            continue
+        summaries.append((config.model_name, models.options_of(config), statistics))
+    if not summaries:
+        raise UserError("; ".join(left_out))
+    for line in left_out:
+        print(f"left out: {line}", file=sys.stderr)
     if as_json:
         print(json.dumps([model_summary.as_json(*one) for one in summaries], indent=2))
     else:

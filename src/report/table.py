@@ -9,6 +9,7 @@ import pandas as pd
 
 from src.common import files
 from src.common.errors import UserError
+from src.common.model_source import model_name
 from src.common.option_fields import did_you_mean
 from src.config import RunConfig, group_name
 from src.data.spec import title_of_data
@@ -170,6 +171,7 @@ def architectures(table: pd.DataFrame, only: str | None = None) -> list[str]:
     names = list(dict.fromkeys(table[MODEL]))
     if only is None:
         return names
+    only = model_name(only)
     known = table[ARCHITECTURE] if ARCHITECTURE in table else table[MODEL]
     wanted = list(dict.fromkeys(table[MODEL][(known == only) | (table[MODEL] == only)]))
     if not wanted:

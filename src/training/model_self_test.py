@@ -68,10 +68,10 @@ def _inexact(
 @contextmanager
 def _own_random_state() -> Iterator[None]:
     """Leave the random states of torch, numpy and Python as they were."""
-    before, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002  that of others
+    before, of_python = np.random.get_state(), random.getstate()
     with torch.random.fork_rng([]), torch.device("cpu"):
         yield
-    np.random.set_state(before)  # noqa: NPY002
+    np.random.set_state(before)
     random.setstate(of_python)
 
 
@@ -86,9 +86,7 @@ def _loaded(config: RunConfig, data: DataSpec, state: dict[str, Tensor]) -> Clas
     return model
 
 
-def _check_output(
-    config: RunConfig, model: Classifier, images: Tensor, data: DataSpec
-) -> None:
+def _check_output(config: RunConfig, model: Classifier, images: Tensor, data: DataSpec) -> None:
     """Raise UserError unless the model returns (N, classes), in training and in evaluation."""
     reference = reference_of(config.model_type)
     assert reference
@@ -128,9 +126,7 @@ def _train(model: nn.Module, images: Tensor, labels: Tensor) -> None:
         optimizer.zero_grad()
 
 
-def _outcome(
-    model: Classifier, images: Tensor, labels: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
+def _outcome(model: Classifier, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits in evaluation, and what a step of training gives: logits, gradients, state dict.
 
     The random state of the evaluation differs from call to call, that of training does not.
@@ -141,7 +137,9 @@ def _outcome(
     torch.manual_seed(_STEPS)
     logits = model.train()(images)
     cross_entropy(logits, labels).backward()
-    gradients = {f"gradient of {n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
+    gradients = {
+        f"gradient of {n}": p.grad for n, p in model.named_parameters() if p.grad is not None
+    }
     return seen, {"logits": logits.detach(), **gradients, **model.state_dict()}
 
 

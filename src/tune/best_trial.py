@@ -11,7 +11,7 @@ import yaml
 
 from src.common import files
 from src.common.paths import shown
-from src.config import RunConfig
+from src.config import RunConfig, given_names
 from src.runs.run_folder import RunFolder
 from src.tune.study import TrialStudy
 
@@ -96,5 +96,6 @@ def _recipe(config: RunConfig, searched: Mapping[str, object]) -> dict[str, obje
         spec.name: getattr(config, spec.name)
         for spec in fields(config)
         if spec.name not in _MACHINE
+        and spec.name in given_names()
         and (spec.name in searched or getattr(config, spec.name) != spec.default)
     }

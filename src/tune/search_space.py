@@ -3,14 +3,16 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.cli.named_models import name_model
 from src.common.errors import InvalidValue, UserError
+from src.common.model_source import model_name
 from src.common.option_fields import checked, did_you_mean, kind_of
-from src.config import SEARCH, RunConfig, from_mapping, read_yaml
+from src.config import SEARCH, RunConfig, check_given, from_mapping, given_names, read_yaml
 
 if TYPE_CHECKING:
     import optuna
@@ -68,6 +70,8 @@ class SearchSpace:
     dimensions: Mapping[str, Dimension]
     further_seeds: tuple[int, ...] = ()
     """Seeds of a trial beside that of `base`: it is judged by the mean over all of them."""
+    digests: Mapping[str, str | None] = field(default_factory=dict)
+    """Of the source of each of its architectures; None for those that are no person's own."""
 
     @property
     def name(self) -> str:
@@ -78,12 +82,23 @@ class SearchSpace:
         if self.further_seeds:
             fixed["seed"] = [self.base.seed, *self.further_seeds]
         fixed["dataset"] = self.base.data_name
+        fixed.pop("model_digest", None)
+        if own := {model_name(name): digest for name, digest in self.digests.items() if digest}:
+            fixed["model_digests"] = own
         text = json.dumps({**fixed, SEARCH: varied}, sort_keys=True)
         return f"{self.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     def config(self, values: Mapping[str, object]) -> RunConfig:
         """The run with these values of the varied fields."""
-        return from_mapping({**self.base.as_dict(), **values}, self.stem)
+        settings = {**self.base.as_dict(), **values}
+        settings["model_digest"] = self.digests.get(str(settings["model_type"]))
+        return from_mapping(settings, self.stem)
+
+    def models(self) -> list[RunConfig]:
+        """A run of each of its architectures."""
+        varied = self.dimensions.get("model_type")
+        names = varied.examples if varied else (self.base.model_type,)
+        return [self.config({"model_type": name}) for name in names]
 
     def suggest(self, trial: "optuna.Trial") -> RunConfig:
         """The run of a trial. Asking a trial again gives the same values."""
@@ -115,10 +130,14 @@ def read(path: Path, flags: Mapping[str, object]) -> SearchSpace:
                 f"--{name}: {path} searches it; leave out the flag, or take it from there"
             )
     seeds = _take_seeds(file, flags, str(path))
+    check_given(file, str(path))
     from_mapping(file, str(path))  # errors in the file should name the file
     first = {name: dimension.examples[0] for name, dimension in dimensions.items()}
     base = from_mapping({**file, **flags, **first}, "flags")
-    space = SearchSpace(path.stem, base, dimensions, seeds)
+    varied_models = dimensions.get("model_type")
+    names = map(str, varied_models.examples if varied_models else (base.model_type,))
+    digests = {name: name_model(name) for name in names}
+    space = SearchSpace(path.stem, base, dimensions, seeds, digests)
     _require_effect(space, source)
     _require_models(space)
     return space
@@ -143,8 +162,8 @@ def _take_seeds(
 
 
 def _dimension(source: str, name: str, given: object) -> Dimension:
-    if name not in _SPECS:
-        raise UserError(f"{source}: unknown setting {name!r}{did_you_mean(name, list(_SPECS))}")
+    if name not in given_names():
+        raise UserError(f"{source}: unknown setting {name!r}{did_you_mean(name, given_names())}")
     if not _SPECS[name].metadata["changes_result"]:
         raise UserError(f"{source}: {name} cannot change a result")
     try:
@@ -214,6 +233,5 @@ def _require_models(space: SearchSpace) -> None:
     """Raise UserError if an architecture lacks an option that is set or searched."""
     from src import models
 
-    model = space.dimensions.get("model_type")
-    for name in model.examples if model else (space.base.model_type,):
-        models.check_options(str(name), models.options_of(space.base))
+    for config in space.models():
+        models.check(config)

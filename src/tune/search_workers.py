@@ -77,7 +77,7 @@ def prepare(job: SearchJob, workers: int, resources: Resources, words: Sequence[
     """
     jobs = job.search().folder / "jobs"  # create the study before the workers race to do it
     folder = _next(jobs)
-    submission_record.prepare(folder)
+    submission_record.prepare(folder, job.space.models())
     text = sbatch.script(array(workers), resources, folder, Path.cwd(), ["src.tune", *words])
     files.write_text(folder / f"{_NAME}.sh", text)
     return folder / f"{_NAME}.sh"

@@ -200,13 +200,13 @@ def test_model_summary_mult_adds_match_flop_counter(name: str) -> None:
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         create(name).eval()(torch.zeros(1, 3, 32, 32))
-    total = model_summary.summarize(name, {}).total_mult_adds
+    total = model_summary.summarize(create(name)).total_mult_adds
     assert total == pytest.approx(counter.get_total_flops() / 2, rel=0.01)
 
 
 @pytest.mark.parametrize("name", [name for name in model_types() if name != "vit"])
 def test_model_summary_counts_all_parameters(name: str) -> None:
-    found = model_summary.summarize(name, {})
+    found = model_summary.summarize(create(name))
     assert found.total_params == count_parameters(create(name))
     assert f"Total params: {found.total_params:,}" in model_summary.as_text(name, {}, found)
 

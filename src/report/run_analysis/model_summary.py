@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from src import models
+from src.models.classifier import Classifier
 
 if TYPE_CHECKING:
     from torchinfo import ModelStatistics
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 _COLUMNS = ("output_size", "num_params", "mult_adds")
 
 
-def summarize(name: str, options: Mapping[str, Any]) -> "ModelStatistics":
-    """torchinfo's statistics of a registered model for one image.
+def summarize(model: Classifier) -> "ModelStatistics":
+    """torchinfo's statistics of a model for one image of CIFAR-10.
 
-    Weights are random: nothing is downloaded. Multiply-adds are those of layers; products between
-    activations, as in attention, are not counted. Raises UserError for an unknown name or option.
+    Multiply-adds are those of layers; products between activations, as in attention, are not
+    counted.
     """
     import torchinfo
 
     statistics = torchinfo.summary(
-        models.create(name, **options),
+        model,
         input_size=(1, 3, 32, 32),
         col_names=_COLUMNS,
         col_width=20,

@@ -1,12 +1,15 @@
 """python -m src.sweep confirm: train the best configurations again, with fresh seeds."""
 
 import json
+import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from src.cli.arguments import Parser, non_negative_float, non_negative_int, positive_int
+from src.cli.named_models import name_model
 from src.common.errors import ExitStatus, UserError
+from src.common.model_source import code_of
 from src.common.paths import confirmation_sets_dir, shown
 from src.comparison import confirmation_plan as plans
 from src.comparison.configurations import Configuration, read_configurations
@@ -124,9 +127,12 @@ def _finished_by_model(
     """
     by_model: dict[str, list[Configuration]] = {}
     for one in configurations.values():
-        if one.done():
+        if one.done() and _is_current(one, parsed.model):
             by_model.setdefault(one.model, []).append(one)
     if not parsed.model:
+        left_out = _own_models(configurations, by_model)
+        for name in left_out:
+            print(f"left out: --model {name} confirms runs of this code", file=sys.stderr)
         if not by_model:
             raise UserError(f"--runs {str(parsed.runs)!r}: no finished run")
         return by_model
@@ -137,8 +143,29 @@ def _finished_by_model(
     }
     if not selected:
         there = ", ".join(by_model) or "none: no run is finished"
+        there += "".join(f", {name}" for name in _own_models(configurations, by_model))
         raise UserError(f"--model {parsed.model!r}: no finished run; expected one of {there}")
     return selected
+
+
+def _own_models(
+    configurations: Mapping[str, Configuration], by_model: Mapping[str, object]
+) -> list[str]:
+    """The architectures of own code that have a finished run, and were not selected."""
+    left = (one for one in configurations.values() if one.model not in by_model and one.done())
+    names = dict.fromkeys(one.config.model_type for one in left)
+    return [name for name in names if code_of(name)]
+
+
+def _is_current(configuration: Configuration, named: str | None) -> bool:
+    """Whether a configuration can be trained: its own code only as it is now, and if it is named.
+
+    Run folders name code too, which is run only if the person of this command names it as well.
+    """
+    model = configuration.config.model_type
+    if code_of(model) is None:
+        return True
+    return named == model and name_model(named) == configuration.config.model_digest
 
 
 def _check_data(runs_dir: Path, configurations: Sequence[Configuration]) -> None:

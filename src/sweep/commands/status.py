@@ -1,6 +1,7 @@
 """Show the status of a sweep, from its run folders and one call of squeue."""
 
 import json
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from src.cli.arguments import Parser, seconds
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import SETS_DIR, shown
+from src.runs.model_versions import changes
 from src.slurm import job_poller
 from src.slurm.job_queue import Job
 from src.sweep import sets
@@ -98,6 +100,8 @@ def _looking(parsed: Namespace) -> Callable[[], Overview]:
 
         return look_at_all
     configs_by_set = by_set(parsed)
+    for line in changes([config for runs in configs_by_set.values() for config in runs], runs_dir):
+        print(line, file=sys.stderr)
 
     def look() -> Overview:
         queued = _jobs()

@@ -15,6 +15,7 @@ from src.common.git import git_commit
 from src.common.signals import StopSignal
 from src.config import RunConfig
 from src.faults.circuit_breaker import find_repeated_failure
+from src.runs.model_versions import changes
 from src.runs.run_folder import RunFolder
 from src.slurm import client, job_queue
 from src.sweep.launch import local_workers, sbatch, submit_options
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     runs_dir, training = asked.training.runs_dir, asked.training
     if asked.on_slurm and not asked.dry_run and not shutil.which("sbatch"):
         raise UserError("--executor 'slurm': there is no sbatch here; expected local or inline")
+    for line in changes(asked.configs, runs_dir):
+        print(line, file=sys.stderr)
     while True:
         latest = submissions.latest(runs_dir)
         pools = _plan(asked)

@@ -8,7 +8,7 @@ submit at once, the second sees what the first has submitted.
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from src.common import files, paths, processes
 from src.common.errors import UserError
 from src.common.git import git_commit
+from src.common.model_source import ModelSource, code_of, copy_place, error, find
 from src.config import RunConfig
 from src.slurm import client, job_queue
 from src.sweep import sets
@@ -52,16 +53,22 @@ def claim(runs_dir: Path, number: int) -> bool:
 def fill(folder: Path, runs: Sequence[Sequence[RunConfig]], scripts: Mapping[str, str]) -> None:
     """Write what the workers need: set files, a copy of the code, scripts, a folder for logs."""
     sets.write(runs, folder / "sets")
-    prepare(folder)
+    prepare(folder, [config for configs in runs for config in configs])
     for label, text in scripts.items():
         files.write_text(folder / f"{label}.sh", text)
 
 
-def prepare(folder: Path) -> None:
-    """Copy the code into a folder, and make its folder for logs."""
+def prepare(folder: Path, configs: Iterable[RunConfig] = ()) -> None:
+    """Copy the code into a folder, with the source of own architectures; make a folder for logs.
+
+    Raises UserError if such a source has changed since the configs were read.
+    """
     (folder / "logs").mkdir(exist_ok=True)
     code = folder / paths.CODE
     _copy_code(code)
+    for model_type, digest in dict.fromkeys((c.model_type, c.model_digest) for c in configs):
+        if reference := code_of(model_type):
+            _copy_model(find(reference), digest, code)
     files.write_text(code / paths.COMMIT, f"{git_commit() or ''}\n")
 
 
@@ -73,6 +80,16 @@ def _copy_code(folder: Path) -> None:
             copy = folder / source.relative_to(paths.ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
+
+
+def _copy_model(source: ModelSource, digest: str | None, code: Path) -> None:
+    """Copy the source of an own architecture to where `find` looks in a copy of the code."""
+    if source.digest != digest:
+        raise error(source.reference, "it was edited while it was submitted; submit it again")
+    for name, content in source.files.items():
+        copy = code / copy_place(source.reference) / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(content)
 
 
 def close(folder: Path, record: Mapping[str, Any]) -> None:

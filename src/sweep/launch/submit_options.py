@@ -1,12 +1,14 @@
 """The flags of `python -m src.sweep submit`."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from src.cli.arguments import Parser, positive_int
 from src.common.gpus import visible_gpus
+from src.common.model_source import model_name
 from src.common.option_fields import did_you_mean
 from src.config import RunConfig, model_types
 from src.runs.run_folder import DEFAULT_RETRIES
@@ -201,9 +203,9 @@ def _minutes(text: str) -> tuple[str | None, int | str]:
     if text == _AUTO:
         return None, text
     model, equals, minutes = text.rpartition("=")
-    if equals and model not in model_types():
+    if equals and model not in model_types() and not re.search(r"[.:]", model):
         hint = did_you_mean(model, list(model_types()))
         raise argparse.ArgumentTypeError(f"{text!r}: unknown architecture {model!r}{hint}")
     if positive_int(minutes) < _MIN_MINUTES:
         raise argparse.ArgumentTypeError(f"{text!r}: expected {_MIN_MINUTES} minutes or more")
-    return (model if equals else None), int(minutes)
+    return (model_name(model) if equals else None), int(minutes)
