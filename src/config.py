@@ -581,7 +581,7 @@ class RunConfig:
             object.__setattr__(self, spec.name, checked(spec, value))
         if self.convolution == "winograd" and not self.cpu_kernels:
             raise InvalidValue("convolution", "winograd", "auto or direct with --no_cpu_kernels")
-        if ":" in self.model_type or self.model_option or self.model_digest:
+        if ":" in self.model_type or self.model_digest:
             self._check_model()
 
     def _check_model(self) -> None:
@@ -589,12 +589,6 @@ class RunConfig:
         if len(self.model_name) > _MAX_MODEL_NAME:
             raise InvalidValue(
                 "model_type", self.model_type, f"a name of at most {_MAX_MODEL_NAME} characters"
-            )
-        if ":" not in self.model_type and self.model_option:
-            raise InvalidValue(
-                "model_option",
-                self.model_option,
-                f"none with {self.model_type}, whose options are flags",
             )
         if self.model_digest and not model_source.code_of(self.model_type):
             raise InvalidValue("model_digest", self.model_digest, f"none with {self.model_type}")

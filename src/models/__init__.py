@@ -35,11 +35,16 @@ def register(name: str) -> Callable[[Builder], Builder]:
 def options_of(config: RunConfig) -> dict[str, Any]:
     """The model options that a config sets.
 
-    Raises UserError for an option of the architectures of this project that another cannot have.
+    Raises UserError if they are given in the way of another kind of architecture.
     """
     options = {name: getattr(config, name) for name in MODEL_OPTIONS}
     given = {name: value for name, value in options.items() if value is not None}
     if reference_of(config.model_type) is None:
+        if config.model_option:
+            raise UserError(
+                f"--model_option {config.model_option!r}: the options of {config.model_type} are "
+                f"flags of their own; expected --{config.model_option}"
+            )
         return given
     for name in given:
         raise UserError(

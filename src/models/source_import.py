@@ -2,12 +2,14 @@
 
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import ExecutionLoader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import spec_from_loader
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -69,8 +71,8 @@ class _SourceFinder(MetaPathFinder, ExecutionLoader):
 def imported(source: ModelSource) -> Any:
     """The class or function that a source is named for.
 
-    Raises UserError, with file and line, if the code raises while it is imported, and if another
-    package of this name is imported already.
+    Raises UserError, with file and line, if the code raises while it is imported, and if its name
+    is that of an installed package, which it would hide.
     """
     finder = _installed(source)
     try:
@@ -103,13 +105,19 @@ def _installed(source: ModelSource) -> _SourceFinder:
             if finder.source.digest == source.digest and finder.main == wanted.main:
                 return finder
             _remove(finder)
-    if wanted.top in sys.modules:
+    if wanted.top in sys.modules or (source.is_package and _is_installed(source, wanted.top)):
         raise error(
             source.reference,
-            f"a package {wanted.top} of another place is imported already; rename yours",
+            f"{wanted.top} is also the name of an installed package; rename yours",
         )
     sys.meta_path.insert(0, wanted)
     return wanted
+
+
+def _is_installed(source: ModelSource, top: str) -> bool:
+    """Whether another package of this name is part of Python or was installed into it."""
+    folders = [place for place in sysconfig.get_paths().values() if Path(place) != source.root]
+    return PathFinder.find_spec(top, folders) is not None
 
 
 def _remove(finder: _SourceFinder) -> None:
