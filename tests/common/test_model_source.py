@@ -72,16 +72,9 @@ def test_model_names_are_safe_file_names(name: str, shown: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "my_nets.py",
-        "my_nets.py:",
-        ":Net",
-        "a b.py:Net",
-        "a.py:Net()",
-        "x:y:z",
-        "a/b:Net",
-        "a.py:N\n",
-    ]
-    + ["timm:hf-hub:someone/model", "timm:../x", f"{'a' * 80}.py:Net"],
+        *("my_nets.py", "my_nets.py:", ":Net", "a b.py:Net", "a.py:Net()", "x:y:z", "a/b:Net"),
+        *("a.py:N\n", "timm:hf-hub:someone/model", "timm:../x", f"{'a' * 80}.py:Net"),
+    ],
 )
 def test_names_of_no_architecture_are_rejected(name: str) -> None:
     with pytest.raises(InvalidValue, match="model_type"):

@@ -155,7 +155,7 @@ def test_source_that_nobody_named_is_not_imported(
     monkeypatch.setattr(model_source, "_named", {})
     config = RunConfig(model_type="evil.py:Net", model_digest="0" * 16)
     for call in (lambda: models.build(config, CIFAR10), lambda: models.check(config)):
-        with pytest.raises(UserError, match="run only if you name it yourself: -m evil.py:Net"):
+        with pytest.raises(UserError, match=r"run only if you name it yourself: -m evil\.py:Net"):
             call()
     named = own_run("evil.py:Net")
     with pytest.raises(UserError, match=r"evil\.py is not as it was when this run was trained"):
@@ -169,7 +169,7 @@ def test_torchvision_models_are_built_without_weights(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *a, **k: pytest.fail("asked"))
     model = build("torchvision:squeezenet1_1", GREY, model_option="dropout=0.2")
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
-    assert "no such model; did you mean squeezenet1_0" in refusal("torchvision:squeezenet1_2")
+    assert "no such model; did you mean squeezenet1_1" in refusal("torchvision:squeezenet1_2")
     for name in ("get_model", "ResNet", "raft_small", "fcn_resnet50"):
         assert "torchvision has no such model" in refusal(f"torchvision:{name}")
     assert "TypeError" in refusal("torchvision:squeezenet1_1", model_option="nothing=1")
