@@ -214,6 +214,9 @@ class _Generator:
     def graphsafe_set_state(self, other: "_Generator") -> None:
         pass
 
+    def initial_seed(self) -> int:
+        return torch.initial_seed()
+
 
 @contextmanager
 def graph(
@@ -253,6 +256,7 @@ def imitated() -> Iterator[None]:
             "default_stream": lambda device=None: stream,
             "current_stream": lambda device=None: stream,
             "stream": lambda stream: ExitStack(),
+            "manual_seed": lambda seed: None,
             "manual_seed_all": lambda seed: None,
             "get_rng_state": lambda device=None: torch.get_rng_state(),
             "set_rng_state": lambda state, device=None: None,

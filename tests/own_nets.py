@@ -46,7 +46,7 @@ class Featured(Classifier):
         return self.body(x)
 """
 
-FAST = {
+FAST: dict[str, Any] = {
     **{"base_dataset_path": "synthetic", "num_epochs": 2, "batch_size": 25, "max_images": 100},
     **{"learning_rate": 0.01, "precision": "float32", "memory_format": "contiguous"},
     **{"convolution": "direct", "device": "cpu"},

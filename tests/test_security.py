@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import io
+import json
 import os
 import pickle
 import re
@@ -18,21 +19,30 @@ import pandas as pd
 import pytest
 import torch
 
-from src.common.errors import InvalidValue, UserError
+from src import evaluate, models
+from src.cli.named_models import with_digests
+from src.common import model_source
+from src.common.errors import ExitStatus, InvalidValue, UserError
 from src.common.paths import CIFAR10_FOLDER, RESUME, ROOT, file_name
 from src.config import RunConfig, from_mapping, read_yaml
 from src.data import cifar10
 from src.data.device_dataset import DeviceDataset
 from src.main import main
+from src.models import source_import
 from src.models.state_dicts import read_state
+from src.report import commands
 from src.report.__main__ import main as report
+from src.run import run
+from src.runs import load
 from src.runs.run_folder import RunFolder
 from src.sweep import grid, job_logs, sets
+from src.sweep.__main__ import main as sweep
 from src.sweep.commands import submit, work
 from src.sweep.launch import sbatch
 from src.training import checkpoint
 from src.training.trainer import Trainer, TrainerContext
 from src.tune.commands import search
+from tests import own_nets
 from tests.conftest import RunCommand
 
 CPU = torch.device("cpu")
@@ -128,6 +138,136 @@ def test_yaml_with_python_tags_is_rejected(
     assert "not valid YAML" in expect_bad_input(main, "--config", path)
     assert "not valid YAML" in expect_bad_input(search.main, "--config", path)
     assert os.listdir(tmp_path) == ["evil.yaml"]
+
+
+# architectures that run folders, checkpoints and tables of others name
+
+EVIL_NET = """
+from pathlib import Path
+from torch import nn
+
+Path({marker!r}).touch()
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(3072, 10))
+"""
+
+
+@pytest.fixture(scope="module")
+def evil_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a run of evil.py, whose import creates the file pwned; return the folder of both."""
+    folder = tmp_path_factory.mktemp("evil")
+    own_nets.write(folder, EVIL_NET.format(marker=str(folder / "pwned")), "evil.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        configs = [own_nets.own_run("evil.py:Net", num_epochs=1, seed=seed) for seed in range(2)]
+        assert {outcome.state for outcome in run(configs, folder / "runs")} == {"done"}
+        report(["aggregate", "--runs", "runs", "--csv", "table.csv"])
+    return folder
+
+
+@pytest.fixture
+def evil_here(evil_runs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Make that folder the current one, as for a person who has named nothing; fail if it ran."""
+    monkeypatch.chdir(evil_runs)
+    monkeypatch.setattr(model_source, "_named", {})
+    for finder in list(sys.meta_path):
+        if type(finder).__name__ == "_SourceFinder":
+            source_import._remove(finder)  # type: ignore[arg-type]
+    (evil_runs / "pwned").unlink(missing_ok=True)
+    yield evil_runs
+    assert not (evil_runs / "pwned").exists()
+
+
+_READING = {
+    "aggregate": "report aggregate --runs runs --csv out.csv",
+    "page": "report page --watch 600 --runs runs --csv out.csv --out out",
+    "table": "report top-k table --csv table.csv",
+    "charts": "report overall --csv table.csv --out out",
+    "findings": "report findings --csv table.csv",
+    "curves": "report curves --runs runs --out out",
+    "confusion": "report confusion --runs runs --out out",
+    "classes": "report classes --runs runs",
+    "images": "report images --runs runs --out out",
+    "status": "sweep status --all --runs runs",
+    "logs": "sweep logs RUN --runs runs",
+    "clean": "sweep clean --keep-best 1 --runs runs --dry-run",
+    "retry": "sweep retry --all --runs runs --dry-run",
+    "sync": "sweep sync --runs runs --dry-run",
+}
+_RUNNING = {
+    "evaluate": "evaluate --model RUN",
+    "evaluate weights": "evaluate --model RUN/best_val_acc.pt",
+    "export": "evaluate export RUN --out out.pt2",
+    "summary": "report summary --run RUN",
+    "t-SNE": "report tsne --sample train --run RUN --out out",
+    "continue": "main --continue RUN -e 1 --runs more",
+    "confirm": "sweep confirm --runs runs --seeds 1 -k 1 --submit --executor inline",
+}
+
+
+def _call(line: str, folder: Path) -> ExitStatus:
+    """Call a command in this process, for a run of the folder."""
+    path = next((folder / "runs" / "evil.Net").glob("*/result.json")).parent
+    command, *words = line.replace("RUN", str(path)).split()
+    mains = {"report": report, "sweep": sweep, "evaluate": evaluate.main, "main": main}
+    return mains[command](words)
+
+
+@pytest.mark.parametrize("line", _READING.values(), ids=_READING.keys())
+def test_commands_that_read_runs_do_not_import_their_model(
+    evil_here: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands.time, "sleep", interrupt)
+    assert _call(line, evil_here) == ExitStatus.DONE
+
+
+@pytest.mark.parametrize("line", _RUNNING.values(), ids=_RUNNING.keys())
+def test_commands_that_need_the_model_of_a_run_ask_for_its_name(
+    evil_here: Path, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        _call(line, evil_here)
+    told = f"{caught.value}{capsys.readouterr().err}"
+    assert "evil.py:Net" in told, "it says what to name"
+
+
+def test_model_of_a_run_is_imported_only_from_where_a_person_says(
+    evil_here: Path, tmp_path: Path
+) -> None:
+    """A run folder that names another file, or another version, does not decide what is run."""
+    path = next((evil_here / "runs" / "evil.Net").glob("*/result.json")).parent
+    own_nets.write(tmp_path, "from torch import nn\nclass Net(nn.Module): pass\n", "evil.py")
+    words = ["--model", str(path), "-m"]
+    for other in ("cnn", "torchvision:resnet18"):
+        with pytest.raises(UserError, match=r"-m evil\.py:Net"):
+            evaluate.main([*words, other])
+    with pytest.raises(UserError, match="not as it was when this run was trained"):
+        evaluate.main([*words, f"{tmp_path}/evil.py:Net"])
+
+
+def test_python_that_loads_runs_does_not_import_their_model(evil_here: Path) -> None:
+    assert len(load(evil_here / "runs")) == 2
+    path = next((evil_here / "runs" / "evil.Net").glob("*/config.json"))
+    config = from_mapping(json.loads(path.read_text()), "config.json")
+    [outcome] = run([config], evil_here / "runs")
+    assert outcome.state == "done", "it is not imported to find that out"
+    with pytest.raises(UserError, match="only if you name it yourself"):
+        run([replace(config, seed=77)], evil_here / "runs")
+    assert len(load(evil_here / "runs")) == 2
+
+
+def test_library_names_give_no_other_attribute_and_no_download() -> None:
+    for name in ("torchvision:get_model_weights", "torchvision:_api", "torchvision.os:system"):
+        with pytest.raises(UserError):
+            models.check(with_digests([RunConfig(model_type=name)])[0])
+    for name in ("timm:hf_hub:a/b", "timm:hf-hub:a/b", "timm:local-dir:/x", "timm:/x"):
+        with pytest.raises(InvalidValue):
+            RunConfig(model_type=name)
 
 
 # static checks of the code

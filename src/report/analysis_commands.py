@@ -123,7 +123,7 @@ def tsne(options: AnalysisOptions, of_tsne: TSNEOptions) -> ExitStatus:
         else:
             found = _read_predictions(run)
         if not found.features.shape[1]:
-            raise UserError(f"{run.title}: its model has no penultimate features for t-SNE")
+            raise UserError(f"{run.title}: {tsne.NO_FEATURES}")
         return found
 
     for run, predicted in options.read_each(read_sample):

@@ -89,7 +89,7 @@ class GraphRunner:
                 if self._on_uncaptured is None:
                     raise
                 self._give_graphs_up()
-                self._on_uncaptured(str(failed.__cause__))
+                self._on_uncaptured(str(_first_of(failed)))
         if key in self._graphs:
             self._graphs[key].replay()
         else:
@@ -138,3 +138,10 @@ class GraphRunner:
                 f"a step cannot be captured as a CUDA graph (try --no_cuda_graphs): {error}"
             ) from error
         return graph
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """What an error began with: the end of a capture raises too, after what made it fail."""
+    while before := error.__cause__ or error.__context__:
+        error = before
+    return error

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def source(name: str) -> ModelSource:
     return find(reference)
 
 
-def own(**settings: object) -> RunConfig:
+def own(**settings: Any) -> RunConfig:
     [config] = with_digests([RunConfig(**{"model_type": "my_nets.py:Net", **settings})])
     return config
 
@@ -168,18 +169,19 @@ def test_order_and_spelling_of_options_do_not_change_the_id(here: Path) -> None:
 @pytest.mark.parametrize(
     "given", ["width", "width=", "=3", "a=1,a=2", "a=1;b=2", "a= 1", {}, [], 3]
 )
-def test_values_that_are_no_options_are_rejected(given: object) -> None:
+def test_values_that_are_no_options_are_rejected(given: Any) -> None:
     assert canonical(given) is None
     with pytest.raises(InvalidValue, match="model_option"):
         RunConfig(model_type="my_nets.py:Net", model_option=given)
 
 
 def test_settings_that_do_not_fit_the_architecture_are_rejected() -> None:
-    for settings, message in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"model_digest": "0" * 16}, "none with resnet"),
         ({"model_type": "torchvision:alexnet", "model_digest": "0" * 16}, "none with torchvision"),
         ({"model_type": "a.py:Net", "convolution": "winograd"}, "auto or direct with a.py:Net"),
-    ):
+    ]
+    for settings, message in cases:
         with pytest.raises(InvalidValue, match=message):
             RunConfig(**settings)
 

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from src import main
 from src.common import files
 from src.common.errors import ExitStatus
 from src.common.paths import ROOT
-from tests import fake_cuda
+from src.training.cuda_graphs import GraphRunner
+from tests import fake_cuda, own_nets
 
 
 def test_imitation_raises_what_a_gpu_raises() -> None:
@@ -63,6 +65,42 @@ def test_run_on_imitation_leaves_complete_result(
     result = files.read_json(path) or {}
     assert result["device"] == fake_cuda.NAME
     assert result["epochs_run"] == 2
+
+
+@pytest.mark.parametrize("is_capturable", [True, False])
+def test_own_model_that_cannot_be_captured_trains_uncaptured_with_a_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_capturable: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = own_nets.SMALL.replace("SmallNet", "Net")
+    if not is_capturable:
+        text = text.replace("self.body(x)", "self.body(x) * (1.0 if x.sum().item() else 2.0)")
+    own_nets.write(tmp_path, text)
+    words = ["-d", "synthetic", "-m", "my_nets.py:Net", "-e", "2", "-b", "25", "--ema", "0.9"]
+    words += ["--max_images", "100", "--precision", "float32", "--memory_format", "contiguous"]
+    captured = []
+    capture = GraphRunner._captured
+
+    def counted(
+        runner: GraphRunner, step: Callable[[int], None], size: int
+    ) -> torch.cuda.CUDAGraph:
+        captured.append(capture(runner, step, size))
+        return captured[-1]
+
+    monkeypatch.setattr(GraphRunner, "_captured", counted)
+    with fake_cuda.imitated():
+        status = main.main([*words, "--runs", str(tmp_path), "--wandb", "disabled"])
+    assert status == ExitStatus.DONE
+    [path] = tmp_path.glob("my_nets.Net/*/result.json")
+    assert (files.read_json(path) or {})["epochs_run"] == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "without CUDA graphs" in line]
+    assert len(lines) == (0 if is_capturable else 1)
+    assert bool(captured) == is_capturable
+    if not is_capturable:
+        assert "which its model prevents: operation not permitted" in lines[0]
 
 
 def test_gpu_check_finds_no_fault_on_imitation(

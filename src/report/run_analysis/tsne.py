@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
+NO_FEATURES = "t-SNE: the model has no penultimate features"
 PERPLEXITY = 30
 _COMPONENTS = 50  # to which PCA reduces wide features first, as van der Maaten and Hinton do
 _FEWEST_IMAGES = 5
@@ -57,7 +58,7 @@ def embed(predictions: Predictions, seed: int) -> Embedding:
     """t-SNE (van der Maaten and Hinton 2008) of the features.
 
     Perplexity is 30, or a third of the other images if there are fewer than 91. Raises UserError
-    for fewer than five images, and for features that are all equal or not finite.
+    for fewer than five images, and for features that are missing, all equal or not finite.
     """
     from sklearn.decomposition import PCA  # seconds to import
     from sklearn.manifold import TSNE
@@ -66,6 +67,8 @@ def embed(predictions: Predictions, seed: int) -> Embedding:
     features, count = predictions.features, len(predictions.labels)
     if count < _FEWEST_IMAGES:
         raise UserError(f"t-SNE of {count} images: expected at least {_FEWEST_IMAGES}")
+    if not features.shape[1]:
+        raise UserError(NO_FEATURES)
     if not np.isfinite(features).all() or not features.std(axis=0).any():
         raise UserError("t-SNE: the features of the images are all the same, or not finite")
     if features.shape[1] > _COMPONENTS < count:

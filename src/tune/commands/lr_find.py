@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     stem = parsed.config.stem if parsed.config else config.model_name
     path = parsed.out / f"{stem}_lr_find"
     drawn = search_charts.draw_curve(curve, config, path)
-    finder.save_csv(curve, path.with_suffix(".csv"))
+    finder.save_csv(curve, path.with_name(f"{path.name}.csv"))
     if parsed.json:
         print(json.dumps({"learning_rate": curve.suggestion, "steps": len(curve.rates)}))
         return ExitStatus.DONE
