@@ -49,7 +49,11 @@ LONG = [
 INSTRUCTIONS_MODEL = "lenet"
 """Marks the commands of CONTRIBUTING.md that tests/test_contributing.py runs."""
 
-CREATED_BY_INSTRUCTIONS = {"src/models/lenet.py"}
+CREATED_BY_INSTRUCTIONS = {"src/models/lenet.py", "my_nets.py", "my_grid.yaml"}
+
+[OWN_MODEL] = blocks(TEXTS["docs/using.md"], "python")
+[OWN_GRID] = [text for text in blocks(TEXTS["docs/using.md"], "yaml") if "my_nets.py" in text]
+"""The contents of `my_nets.py` and `my_grid.yaml`."""
 
 REPOSITORY_PATH = re.compile(
     r"(src|docs|tests|run_config|benchmarks|slurm_cluster|hyperparameter_sets|notebooks)/.*"
@@ -72,6 +76,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory, batches: Path) -> Path:
             Image.new("RGB", (60, 40), (shade, number, 0)).save(
                 folder / f"my_photos/{name}/{number}.png"
             )
+    (folder / "my_nets.py").write_text(OWN_MODEL)
+    (folder / "my_grid.yaml").write_text(OWN_GRID.replace("500", "100"))
     for path in (folder / "hyperparameter_sets").glob("*.txt"):
         path.write_text(TINY_LINE)
     for name in ("cpu_cifar10net_grid", "resnet9_onecycle"):
@@ -189,6 +195,9 @@ def test_remaining_documented_commands_run(
         line = line.replace("estimate", "estimate --seconds 0.5")
         if line == "python -m src.sweep generate":
             line += " --out reference"
+        if "my_net_runs" in line and "src.evaluate" in line:
+            [path, *_] = (copy / "my_net_runs" / "my_nets.SmallNet").glob("*/result.json")
+            line = line.replace("my_net_runs/my_nets.SmallNet/NAME-ID", str(path.parent))
         if "src.evaluate" in line:
             line = line.replace("saved_models/resnet/NAME-ID", _trained_run(copy))
         # the committed table: that of the copy has only the few runs trained here
@@ -203,7 +212,11 @@ def test_remaining_documented_commands_run(
     assert (copy / "charts" / "overall.png").stat().st_size > 10_000
 
 
-def test_example_grids_make_the_stated_number_of_cells() -> None:
+def test_example_grids_make_the_stated_number_of_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_nets.py").write_text(OWN_MODEL)
     examples = [block for block in blocks(TEXTS["docs/using.md"], "yaml") if "# " in block]
     assert len(examples) >= 7
     assert (ROOT / "run_config" / "blocks_grid.yaml").read_text() in examples

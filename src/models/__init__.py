@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from src.cli.named_models import name_model
 from src.common import model_options
 from src.common.errors import InvalidValue, UserError
 from src.common.model_source import reference_of
@@ -75,11 +76,16 @@ def check_options(name: str, options: Mapping[str, object]) -> None:
 
 
 def create(name: str, *, data: DataSpec = CIFAR10, **options: Any) -> "Classifier":
-    """Build the registered model `name` with weights from torch's current random state.
+    """Build the model `name` with weights from torch's current random state.
 
-    data: the classes and the shape of the images that it is for. Raises UserError for a name that
-    is not registered, an option that the model lacks, or images that it cannot take.
+    name: a registered one, or any other that --model_type takes, whose code is then run. data: the
+    classes and the shape of the images that it is for. Raises UserError for a name that is not
+    known, an option that the model lacks, or images that it cannot take.
     """
+    if reference := reference_of(name):
+        from src.models import own_model
+
+        return _adapted(own_model.build(reference, name_model(name), options, data), data)
     check_options(name, options)
     return _adapted(_builder(name)(**options, data=data), data)
 
