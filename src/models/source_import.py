@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import ExecutionLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import spec_from_loader
+from importlib.util import decode_source, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +25,10 @@ class _SourceFinder(MetaPathFinder, ExecutionLoader):
         if not source.is_package:
             top = f"own_model_{re.sub(r'[^0-9A-Za-z]', '_', top)}_{source.digest}"
         self.top = top
-        self.main = source.reference.module if source.is_package else top
+
+    def module_of(self, source: ModelSource) -> str:
+        """The module of the class or function that an equal source is named for."""
+        return source.reference.module if source.is_package else self.top
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -49,7 +52,7 @@ class _SourceFinder(MetaPathFinder, ExecutionLoader):
     def get_source(self, fullname: str) -> str:
         """The text of a module. Empty for a folder without __init__.py."""
         name = self._file(fullname)
-        return "" if name is None else self.source.files[name].decode()
+        return "" if name is None else decode_source(self.source.files[name])
 
     def is_package(self, fullname: str) -> bool:
         """Whether a module is the folder of others."""
@@ -76,7 +79,7 @@ def imported(source: ModelSource) -> Any:
     """
     finder = _installed(source)
     try:
-        module = import_module(finder.main)
+        module = import_module(finder.module_of(source))
     except (Exception, SystemExit) as raised:  # a person's code may raise anything
         _remove(finder)
         raise error(source.reference, place_and_message(source, raised)) from raised
@@ -102,7 +105,7 @@ def _installed(source: ModelSource) -> _SourceFinder:
     wanted = _SourceFinder(source)
     for finder in ours:
         if finder.top == wanted.top:
-            if finder.source.digest == source.digest and finder.main == wanted.main:
+            if finder.source.digest == source.digest:
                 return finder
             _remove(finder)
     if wanted.top in sys.modules or (source.is_package and _is_installed(source, wanted.top)):

@@ -69,10 +69,12 @@ def _inexact(
 def _own_random_state() -> Iterator[None]:
     """Leave the random states of torch, numpy and Python as they were."""
     before, of_python = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng([]), torch.device("cpu"):
-        yield
-    np.random.set_state(before)
-    random.setstate(of_python)
+    try:
+        with torch.random.fork_rng([]), torch.device("cpu"):
+            yield
+    finally:
+        np.random.set_state(before)
+        random.setstate(of_python)
 
 
 def _built(config: RunConfig, data: DataSpec) -> Classifier:

@@ -188,7 +188,10 @@ def measure(
     candidates: list[ComputeFormat],
     data: DataSpec = CIFAR10,
 ) -> dict[ComputeFormat, float]:
-    """Seconds of a training step of the architecture, for each candidate."""
+    """Seconds of a training step of the architecture, for each candidate.
+
+    Of an architecture that is not of this project, without candidates in which it cannot compute.
+    """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         plain = models.build(config, data)
@@ -206,8 +209,16 @@ def measure(
             first = step_of(candidates[0], batch)
             if first() > _LONG_STEP:
                 break
-        steps = [first, *(step_of(candidate, batch) for candidate in candidates[1:])]
-        return dict(zip(candidates, time_interleaved(steps), strict=True))
+        steps = {candidates[0]: first}
+        for candidate in candidates[1:]:
+            try:
+                steps[candidate] = step_of(candidate, batch)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:  # such as view() on channels_last, in code of unknown structure
+                if reference_of(config.model_type) is None:
+                    raise
+        return dict(zip(steps, time_interleaved(list(steps.values())), strict=True))
 
 
 def time_interleaved(steps: list[Callable[[], float]]) -> list[float]:

@@ -101,6 +101,16 @@ def test_package_imports_its_own_modules_and_is_replaced_when_edited(folder: Pat
     assert not list(folder.rglob("__pycache__"))
 
 
+def test_models_of_one_package_share_its_modules(folder: Path) -> None:
+    own_nets.write(folder, own_nets.SMALL, "own_zoo2/one.py")
+    own_nets.write(
+        folder, "from own_zoo2.one import SmallNet\nOther = SmallNet\n", "own_zoo2/two.py"
+    )
+    first = build("own_zoo2.one:SmallNet")
+    second = build("own_zoo2.two:Other")
+    assert type(first.net) is type(second.net) is type(build("own_zoo2.one:SmallNet").net)
+
+
 def test_package_does_not_replace_an_imported_one(folder: Path) -> None:
     own_nets.write(folder, own_nets.SMALL, "torchvision/nets.py")
     line = refusal("torchvision.nets:SmallNet")

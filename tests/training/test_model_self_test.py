@@ -11,9 +11,13 @@ import torch
 from src.common.errors import UserError
 from src.config import RunConfig
 from src.data.spec import CIFAR10, DataSpec
+from src.training import precision
 from src.training.model_self_test import inexact
+from src.training.precision import ComputeFormat
 from tests import own_nets
 from tests.own_nets import own_run
+
+FORMATS = [ComputeFormat("float32", "contiguous"), ComputeFormat("float32", "channels_last")]
 
 NET = """
 import random
@@ -123,3 +127,18 @@ def test_output_must_be_that_of_the_head(folder: Path) -> None:
         inexact(own_run("my_nets.py:Featured"), CIFAR10)
     own_nets.write(folder, own_nets.CLASSIFIER)
     assert inexact(own_run("my_nets.py:Featured"), CIFAR10) == ()
+
+
+def test_format_in_which_a_model_cannot_compute_is_not_chosen(folder: Path) -> None:
+    """view() fails for tensors in channels_last, in which the measurement tries it."""
+    text = own_nets.SMALL.replace("nn.Flatten(),", "View(),").replace(
+        "class SmallNet",
+        "class View(nn.Module):\n    def forward(self, x):\n        return x.view(len(x), -1)\n\n\n"
+        "class SmallNet",
+    )
+    own_nets.write(folder, text)
+    config = own_run(memory_format="auto", convolution="auto")
+    chosen = precision.select_compute_format(config, torch.device("cpu"))
+    assert (chosen.memory_format, chosen.convolution) == ("contiguous", "direct")
+    seconds = precision.measure(config, torch.device("cpu"), FORMATS)
+    assert list(seconds) == FORMATS[:1]

@@ -144,6 +144,8 @@ def _finished_by_model(
     if not selected:
         there = ", ".join(by_model) or "none: no run is finished"
         there += "".join(f", {name}" for name in _own_models(configurations, by_model))
+        if code_of(parsed.model) and parsed.model in there:
+            raise UserError(f"--model {parsed.model!r}: it was edited since its runs were trained")
         raise UserError(f"--model {parsed.model!r}: no finished run; expected one of {there}")
     return selected
 
