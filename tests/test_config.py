@@ -56,6 +56,7 @@ def test_run_ids_match_golden_ids(config: RunConfig, expected: str) -> None:
         ({"val_split": "last_batch"}, {"val_size": 17, "split_seed": 3}),
         ({}, {"base_dataset_path": "/elsewhere", "device": "cpu", "keep_checkpoints": "all"}),
         ({}, {"checkpoint_minutes": 1}),
+        ({"model_type": "a.py:Net"}, {"weights": "none", "freeze_backbone": False}),
     ],
 )
 def test_fields_that_cannot_matter_do_not_change_the_id(base: dict, ignored: dict) -> None:
@@ -84,6 +85,9 @@ def test_fields_that_cannot_matter_do_not_change_the_id(base: dict, ignored: dic
         ({"batch_norm": False}, {"batch_norm": True}),
         ({}, {"precision": "float32"}),
         ({}, {"base_dataset_path": "synthetic"}),
+        ({"model_type": "a.py:Net"}, {"model_option": "width=3"}),
+        ({"model_type": "a.py:Net"}, {"model_digest": "0" * 16}),
+        ({"model_type": "a.py:Net"}, {"model_type": "b.py:Net"}),
     ],
 )
 def test_fields_that_matter_change_the_id(base: dict, changed: dict) -> None:
