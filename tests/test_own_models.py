@@ -1,19 +1,20 @@
 """An architecture of a person's own goes through every command that a registered one does."""
 
 import json
-import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from src import evaluate
+from src import data, evaluate
+from src.common import model_source
 from src.common.errors import ExitStatus, Stopped
-from src.common.paths import COMMIT, RESUME
+from src.common.paths import RESUME
 from src.config import RunConfig, from_mapping
 from src.main import main
 from src.report import reproduce_command
@@ -25,11 +26,11 @@ from src.run import RunOptions, run
 from src.runs.model_versions import changes
 from src.sweep import sets
 from src.sweep.commands import confirm, estimate, generate, status, submit, work
+from src.sweep.cost import kind
 from src.sweep.launch import submission_record
 from src.tune import search_space
 from src.tune.commands import lr_find, search
 from tests import own_nets
-from tests.conftest import RunCommand
 from tests.own_nets import FAST, own_run
 from tests.report import page_data
 
@@ -42,6 +43,14 @@ FLAGS = [
 QUIET = ["--runs", "runs", "-q", "--wandb", "disabled"]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _generated_once() -> Iterator[None]:
+    """Load each data set only once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", cache(data.load))
+        yield
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a folder with my_nets.py the current one."""
@@ -51,7 +60,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(_generated_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train two runs of an own module and one of an own Classifier beside their source."""
     folder = tmp_path_factory.mktemp("own")
     with pytest.MonkeyPatch.context() as patch:
@@ -215,22 +224,23 @@ def test_sets_of_a_grid_are_trained_with_early_stopping_and_pruning(
 def test_estimate_tells_versions_and_options_apart(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    configs = [own_run(), own_run(model_option="width=6")]
-    sets.write([configs], folder / "sets")
+    config = own_run(model_option="width=6")
+    sets.write([[config]], folder / "sets")
     words = ["--sets", "sets", "--runs", "runs", "--seconds", "1", "--device", "cpu", "--json"]
     assert estimate.main(words) == ExitStatus.DONE
     found = json.loads(capsys.readouterr().out)
-    digest = str(configs[0].model_digest)[:6]
-    names = [f"my_nets.SmallNet ({digest})", f"my_nets.SmallNet[width=6] ({digest})"]
-    assert [row[0] for row in found["speeds"]] == names
-    assert [row[3]["features"] for row in found["speeds"]] == [0, 0]
+    digest = str(config.model_digest)[:6]
+    [[name, *_, speed]] = found["speeds"]
+    assert name == f"my_nets.SmallNet[width=6] ({digest})"
+    assert speed["features"] == 0
+    assert kind(own_run()) == (f"my_nets.SmallNet ({digest})", 25, False)
     assert list(found["models"]) == ["my_nets.SmallNet"]
 
 
 def test_submission_trains_what_was_submitted(
-    folder: Path, command: RunCommand, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its worker finds the copies, whatever the person has done to the files since."""
+    """Its workers find the copies, whatever the person has done to the files since."""
     own_nets.write(folder, own_nets.SMALL, "zoo/nets.py")
     configs = [own_run(num_epochs=1), own_run("zoo.nets:SmallNet", num_epochs=1)]
     submission = folder / "submission"
@@ -238,12 +248,10 @@ def test_submission_trains_what_was_submitted(
     submission_record.fill(submission, [configs], {})
     own_nets.write(folder, "raise SystemError('edited')\n")
     (folder / "zoo" / "nets.py").unlink()
-    code = submission / "code"
-    assert (code / COMMIT).is_file()
-    environment = {**os.environ, "PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
-    words = ("--sets", submission / "sets", *QUIET)
-    done = command("python", "-m", "src.sweep", "work", "1", *words, cwd=folder, env=environment)
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["done", "done"]
+    monkeypatch.setattr(model_source, "ROOT", submission / "code")  # as in a worker
+    monkeypatch.setattr(model_source, "_named", {})
+    assert work.main(["1", "--sets", str(submission / "sets"), *QUIET]) == ExitStatus.DONE
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["done", "done"]
     for config in configs:
         assert list(folder.glob(f"runs/*/*-{config.id}/result.json"))
 
@@ -307,8 +315,8 @@ def test_report_shows_own_models(here: Path, capsys: pytest.CaptureFixture[str])
     ):
         assert report(words) == ExitStatus.DONE, words
     assert list((here / "report").glob("my_nets.SmallNet-*_confusion.png"))
-    data = load_report(TableOptions(csv=here / "table.csv", runs_dir=here / "runs"))
-    page = write_page(data, here / "report", None).read_text()
+    loaded = load_report(TableOptions(csv=here / "table.csv", runs_dir=here / "runs"))
+    page = write_page(loaded, here / "report", None).read_text()
     details = page_data.runs_of(page)
     of_model = [one for one in details.values() if f"-m {MODEL}" in one["command"]]
     assert len(of_model) == 2

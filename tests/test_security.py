@@ -30,8 +30,9 @@ from src.data.device_dataset import DeviceDataset
 from src.main import main
 from src.models import source_import
 from src.models.state_dicts import read_state
-from src.report import commands
 from src.report.__main__ import main as report
+from src.report.page.render import write_page
+from src.report.report_data import TableOptions, load_report
 from src.run import run
 from src.runs import load
 from src.runs.run_folder import RunFolder
@@ -182,14 +183,10 @@ def evil_here(evil_runs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
 _READING = {
     "aggregate": "report aggregate --runs runs --csv out.csv",
-    "page": "report page --watch 600 --runs runs --csv out.csv --out out",
     "table": "report top-k table --csv table.csv",
-    "charts": "report overall --csv table.csv --out out",
     "findings": "report findings --csv table.csv",
-    "curves": "report curves --runs runs --out out",
     "confusion": "report confusion --runs runs --out out",
     "classes": "report classes --runs runs",
-    "images": "report images --runs runs --out out",
     "status": "sweep status --all --runs runs",
     "logs": "sweep logs RUN --runs runs",
     "clean": "sweep clean --keep-best 1 --runs runs --dry-run",
@@ -216,14 +213,13 @@ def _call(line: str, folder: Path) -> ExitStatus:
 
 
 @pytest.mark.parametrize("line", _READING.values(), ids=_READING.keys())
-def test_commands_that_read_runs_do_not_import_their_model(
-    evil_here: Path, monkeypatch: pytest.MonkeyPatch, line: str
-) -> None:
-    def interrupt(seconds: float) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(commands.time, "sleep", interrupt)
+def test_commands_that_read_runs_do_not_import_their_model(evil_here: Path, line: str) -> None:
     assert _call(line, evil_here) == ExitStatus.DONE
+
+
+def test_report_page_does_not_import_the_models_of_its_runs(evil_here: Path) -> None:
+    options = TableOptions(csv=evil_here / "table.csv", runs_dir=evil_here / "runs")
+    assert "evil.Net" in write_page(load_report(options), evil_here / "out").read_text()
 
 
 @pytest.mark.parametrize("line", _RUNNING.values(), ids=_RUNNING.keys())
