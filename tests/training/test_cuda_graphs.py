@@ -17,10 +17,8 @@ from tests.fake_cuda import RecordedGraph
 
 
 class EmulatedGraphRunner(GraphRunner):
-    def __init__(
-        self, device: torch.device, *, graphs: bool = True, keep_memory: bool = True
-    ) -> None:
-        super().__init__(device, graphs=graphs, keep_memory=keep_memory)
+    def __init__(self, device: torch.device, **settings: Any) -> None:
+        super().__init__(device, **settings)
         self._graphs_wanted = True
 
     def _captured(self, step: Callable[[int], None], size: int) -> Any:
