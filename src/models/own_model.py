@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from textwrap import shorten
@@ -34,17 +35,18 @@ class WrappedModule(Classifier):
     """Any module from images to logits, without penultimate features.
 
     Its state dict is that of the module alone: saved weights load into the module itself.
+    channels: those that the module takes; grey images are repeated to as many.
     """
 
     has_features = False
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, channels: int) -> None:
         super().__init__()
-        self.net, self.head = net, nn.Identity()
+        self.net, self.head, self._channels = net, nn.Identity(), channels
 
     def features(self, x: Tensor) -> Tensor:
         """The logits: `head` leaves them as they are."""
-        logits: Tensor = self.net(x)
+        logits: Tensor = self.net(x.expand(-1, self._channels, -1, -1))
         return logits
 
     def state_dict(self, *arguments: Any, **settings: Any) -> Any:
@@ -68,6 +70,8 @@ class _Builder:
     """The names of its options. None: any."""
     required: tuple[str, ...] = ()
     source: ModelSource | None = None
+    channels: int | None = None
+    """Those that it always takes. None: as it asks for them, or as a trial shows."""
 
 
 def check(reference: ModelReference, digest: str | None, options: Mapping[str, object]) -> None:
@@ -108,7 +112,12 @@ def build(
         raise error(reference, f"it cannot be built: {told(builder.source, raised)}") from raised
     if not isinstance(made, nn.Module):
         raise error(reference, f"it gives {type(made).__name__}; expected a torch.nn.Module")
-    model = made if isinstance(made, Classifier) else WrappedModule(made)
+    if isinstance(made, Classifier):
+        model: Classifier = made
+    else:
+        asked = builder.of_data.keys() & {"in_channels", "in_chans", "data"}
+        tried = data.channels if asked or builder.channels else _channels(made, data)
+        model = WrappedModule(made, builder.channels or tried)
     _initialize_lazy(model, data)
     return model
 
@@ -123,6 +132,24 @@ def told(source: ModelSource | None, raised: Exception) -> str:
 def source_of(reference: ModelReference, digest: str | None) -> ModelSource | None:
     """The source of an architecture that a person has named. None for those of libraries."""
     return None if reference.is_library else named_source(reference, digest)
+
+
+def _channels(net: nn.Module, data: DataSpec) -> int:
+    """Those of the data; three for grey images that a module takes only as three channels."""
+    if data.channels == 1 and not _takes(net, 1, data) and _takes(net, 3, data):
+        return 3
+    return data.channels
+
+
+def _takes(net: nn.Module, channels: int, data: DataSpec) -> bool:
+    """Whether a module takes images of so many channels. Leaves the random state as it was."""
+    training = net.training
+    with torch.no_grad(), torch.random.fork_rng([]), suppress(Exception):
+        net.eval()(torch.zeros(1, channels, data.size, data.size))
+        net.train(training)
+        return True
+    net.train(training)
+    return False
 
 
 def _initialize_lazy(model: nn.Module, data: DataSpec) -> None:
@@ -179,7 +206,7 @@ def _of_torchvision(reference: ModelReference) -> _Builder:
     def make(**arguments: Any) -> nn.Module:
         return torchvision.models.get_model(reference.attribute, weights=None, **arguments)
 
-    return _Builder(reference, make, {"num_classes": _OF_DATA["num_classes"]}, None)
+    return _Builder(reference, make, {"num_classes": _OF_DATA["num_classes"]}, None, channels=3)
 
 
 def _of_timm(reference: ModelReference) -> _Builder:

@@ -175,10 +175,20 @@ def test_source_that_nobody_named_is_not_imported(
     assert (folder / "ran").exists(), "a person named it"
 
 
+def test_module_that_wants_three_channels_gets_grey_images_repeated(folder: Path) -> None:
+    model = build("my_nets.py:SmallNet", GREY)
+    grey = torch.rand(2, *GREY.shape)
+    assert torch.equal(model.eval()(grey), model.net(grey.repeat(1, 3, 1, 1)))
+    own_nets.write(folder, own_nets.SMALL.replace("Conv2d(3,", "Conv2d(1,"), "grey_nets.py")
+    one = build("grey_nets.py:SmallNet", GREY)
+    assert one.training
+    assert torch.equal(one.eval()(grey), one.net(grey))
+
+
 def test_torchvision_models_are_built_without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *a, **k: pytest.fail("asked"))
     model = build("torchvision:squeezenet1_1", GREY, model_option="dropout=0.2")
-    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+    assert model(torch.zeros(2, 1, 32, 32)).shape == (2, 3)
     assert "no such model; did you mean squeezenet1_1" in refusal("torchvision:squeezenet1_2")
     for name in ("get_model", "ResNet", "raft_small", "fcn_resnet50"):
         assert "torchvision has no such model" in refusal(f"torchvision:{name}")

@@ -12,6 +12,7 @@ from src.config import RunConfig
 from src.runs import leases
 from src.runs.run_folder import RunFolder
 from src.slurm import job_poller, job_queue
+from tests import own_nets
 from tests.conftest import RunCommand, wait_until
 
 pytestmark = pytest.mark.slurm
@@ -60,6 +61,36 @@ def test_sweep_is_submitted_once_and_survives_requeue(
     last = submit()
     assert (last["done"], last["workers"]) == (3, 0)
     assert [path.name for path in (runs / "submissions").iterdir()] == ["1"]
+
+
+def test_own_models_and_two_data_sets_from_grid_to_page(
+    cluster: Path, command: RunCommand, tmp_path: Path
+) -> None:
+    """The file of the models is gone before the jobs start: they train the submitted copy."""
+    nets = own_nets.write(tmp_path, own_nets.SMALL + "\n\nclass Other(SmallNet):\n    pass\n")
+    settings = {
+        "num_epochs": 1,
+        "batch_size": 50,
+        "max_images": 100,
+        "dataset": ["cifar10", "mnist"],
+    }
+    models = [f"{nets}:SmallNet", f"{nets}:Other"]
+    (tmp_path / "grid.yaml").write_text(json.dumps({**settings, "model_type": models}))
+    sets, runs, csv = tmp_path / "sets", tmp_path / "runs", tmp_path / "runs.csv"
+    sweep, report = ("python", "-m", "src.sweep"), ("python", "-m", "src.report")
+    command(*sweep, "generate", "--grid", tmp_path / "grid.yaml", "--out", sets)
+    options = ("--runs", runs, "-d", "synthetic", "--workers", 1, "--cpus", 1, "--time", 10)
+    command(*sweep, "submit", "--sets", sets, *options)
+    nets.unlink()
+    wait_until(lambda: job_queue.jobs() == {})
+    logs = [path.read_text() for path in runs.glob("submissions/1/logs/*.out")]
+    assert len(list(runs.glob("*/*/result.json"))) == 4, logs
+    command(*report, "aggregate", "--runs", runs, "--csv", csv)
+    command(*report, "page", "--runs", runs, "--csv", csv, "--out", tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    for model in ("my_nets.SmallNet", "my_nets.Other"):
+        assert model in page
+        assert f"{model} on synthetic-mnist" in page
 
 
 def test_lease_of_killed_job_is_taken_over_at_once(
