@@ -192,7 +192,7 @@ def test_remaining_documented_commands_run(
         line = line.replace("-e 3 --max_images 500", "-e 1 --max_images 100")
         line = line.replace("--trials 30", "--trials 2")
         line = line.replace("--images 2000", "--images 200")
-        line = line.replace("estimate", "estimate --seconds 0.5")
+        line = line.replace("estimate", "estimate --seconds 1")
         if line == "python -m src.sweep generate":
             line += " --out reference"
         if "my_net_runs" in line and "src.evaluate" in line:

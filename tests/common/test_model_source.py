@@ -29,6 +29,7 @@ NET = "class Net:\n    pass\n"
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a folder with my_nets.py the current one, with a package beside it."""
+    monkeypatch.delenv("CIFAR10_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_nets.py").write_text(NET)
     package = tmp_path / "zoo" / "nets"
