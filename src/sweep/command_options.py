@@ -4,6 +4,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from src.cli.arguments import Parser
 from src.cli.config_flags import value_of_field
@@ -62,11 +63,18 @@ def selected_runs(parsed: Namespace, *, otherwise_all: bool = False) -> list[Run
 def by_set(parsed: Namespace) -> dict[str, list[RunConfig]]:
     """The runs of the named sets, of all sets, or of --grid, by the number of the set.
 
-    Raises UserError if a set is missing, or there is none.
+    Settings of the command replace those of the sets. Raises UserError if a set is missing, or
+    there is none.
     """
     if getattr(parsed, "grid", None):
-        return sets_of_blocks(read_blocks(parsed))
-    return sets.read_numbered(parsed.sets, parsed.numbers)
+        found = sets_of_blocks(read_blocks(parsed))
+    else:
+        found = sets.read_numbered(parsed.sets, parsed.numbers)
+    overrides = {name: getattr(parsed, name, None) for name in ("base_dataset_path", "device")}
+    given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+    if not given:
+        return found
+    return {name: [replace(config, **given) for config in runs] for name, runs in found.items()}
 
 
 def read_blocks(parsed: Namespace) -> list[ExpandedBlock]:
@@ -82,11 +90,16 @@ def sets_of_blocks(blocks: Sequence[ExpandedBlock]) -> dict[str, list[RunConfig]
     return {str(number): runs for number, runs in enumerate(grid.by_set(configs), 1)}
 
 
-def add_overrides(parser: Parser) -> None:
-    """Add settings that replace those of the sets."""
+def add_data_override(parser: Parser) -> None:
+    """Add -d, which replaces the data folder of the sets."""
     parser.add_argument(
         "-d", "--base_dataset_path", metavar="DIR", help="in place of the sets' own"
     )
+
+
+def add_overrides(parser: Parser) -> None:
+    """Add settings that replace those of the sets."""
+    add_data_override(parser)
     parser.add_argument(
         "--device",
         type=value_of_field("device"),
@@ -96,8 +109,5 @@ def add_overrides(parser: Parser) -> None:
 
 
 def selected_configs(parsed: Namespace) -> list[RunConfig]:
-    """The runs of `by_set` in order, with the overrides applied."""
-    names = ("base_dataset_path", "device")
-    given = {name: value for name in names if (value := getattr(parsed, name)) is not None}
-    configs = (config for members in by_set(parsed).values() for config in members)
-    return [replace(config, **given) if given else config for config in configs]
+    """The runs of `by_set` in order."""
+    return [config for members in by_set(parsed).values() for config in members]

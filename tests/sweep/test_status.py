@@ -363,6 +363,17 @@ def test_watch_refreshes_until_ctrl_c(tmp_path: Path) -> None:
     assert (process.returncode, stderr) == (0, "")
 
 
+def test_data_folder_given_to_work_is_given_to_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Set files leave out where the data is, and runs on a stand-in are runs of their own."""
+    sets.write([[RunConfig(model_type="tinyvgg", num_epochs=4)]], tmp_path / "sets")
+    put(tmp_path / "runs", BASE, accuracy=0.5)
+    words = ("--sets", tmp_path / "sets", "--runs", tmp_path / "runs")
+    for extra, done in (((), 0), (("-d", "synthetic"), 1)):
+        assert status_json(capsys, *words, *extra)["all"]["trainings"]["done"] == done
+
+
 @pytest.fixture
 def four_thousand_runs(tmp_path: Path) -> Path:
     """Write 4,000 run folders, most of them done."""

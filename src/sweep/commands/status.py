@@ -15,7 +15,13 @@ from src.runs.model_versions import changes
 from src.slurm import job_poller
 from src.slurm.job_queue import Job
 from src.sweep import sets
-from src.sweep.command_options import add_grid_option, add_runs_option, add_sets_options, by_set
+from src.sweep.command_options import (
+    add_data_override,
+    add_grid_option,
+    add_runs_option,
+    add_sets_options,
+    by_set,
+)
 from src.sweep.status import run_states, screen
 from src.sweep.status.overview import Overview, overview
 
@@ -49,6 +55,7 @@ def _parser() -> Parser:
     )
     add_sets_options(parser)
     add_grid_option(parser)
+    add_data_override(parser)
     parser.add_argument(
         "--all", action="store_true", help="all run folders, also those outside of the sets"
     )
@@ -89,7 +96,8 @@ def _print_outside(parsed: Namespace) -> ExitStatus:
 def _looking(parsed: Namespace) -> Callable[[], Overview]:
     """A function that reads the current status. Raises UserError for missing sets or runs."""
     runs_dir: Path = parsed.runs
-    selected_runs = parsed.numbers or parsed.grid or parsed.sets != SETS_DIR
+    of_sets = parsed.numbers or parsed.grid or parsed.base_dataset_path
+    selected_runs = of_sets or parsed.sets != SETS_DIR
     if parsed.all and selected_runs:
         raise UserError("--all: it is for run folders whatever their set; expected no sets beside")
     if parsed.all or not (selected_runs or sets.numbered(SETS_DIR)):
