@@ -128,8 +128,8 @@ class ReportData:
         text = f"{len(self.runs) - pruned} finished runs"
         text += f" and {pruned} pruned ones" if pruned else ""
         text += f", {trainings} different trainings"
-        if titles := table.data_titles(self.runs):
-            text += f" on {', '.join(titles)}"
+        if data := table.data_in_words(self.runs):
+            text += f" on {data}"
         text += f", ranked by {table.column_label(self.rank_column)}."
         if missing := self.missing():
             text += f" Not shown: {missing}."

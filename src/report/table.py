@@ -83,6 +83,12 @@ def data_titles(table: pd.DataFrame) -> list[str]:
     return [title_of_data(str(name)) for name in dict.fromkeys(table[DATASET].dropna())]
 
 
+def data_in_words(table: pd.DataFrame) -> str:
+    """The data sets of a table as part of a sentence: CIFAR-10, MNIST and SVHN."""
+    *others, last = data_titles(table) or [""]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
         table = files.retry_if_stale(lambda: pd.read_csv(path))

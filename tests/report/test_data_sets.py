@@ -68,7 +68,8 @@ def test_rankings_never_mix_data_sets(report: ReportData, runs_dir: Path) -> Non
     assert set(charts) == {
         *("overall_synthetic", "overall_synthetic-cifar100", "overall_synthetic-mnist")
     }
-    assert "the stand-in for CIFAR-100" in report.summary()
+    data = "synthetic data, the stand-in for CIFAR-100 and the stand-in for MNIST"
+    assert f"different trainings on {data}, ranked" in report.summary()
 
 
 def test_architecture_is_compared_across_data_sets(report: ReportData) -> None:

@@ -74,7 +74,7 @@ def page_data(
     by_data = by_data_set(best_of_each(report.configurations, report.rank_column))
     overall = best_of_each_view([run for runs in by_data.values() for run in runs])
     core = {
-        "title": f"Sweep on {', '.join(table.data_titles(runs)) or 'CIFAR-10'}",
+        "title": f"Sweep on {table.data_in_words(runs) or 'CIFAR-10'}",
         "data_sets": len(table.data_titles(runs)),
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         "watch": watch,
