@@ -119,13 +119,16 @@ def test_every_field_that_people_give_has_a_group_and_a_metavar() -> None:
 
 
 def test_help_is_fast_and_does_not_import_torch(command: RunCommand) -> None:
-    times = []
-    for _ in range(3):
+    """It takes less time than the import of pandas, which is measured with it on a busy machine."""
+
+    def seconds(*words: str) -> float:
         started = time.perf_counter()
-        completed = command("python", "src/main.py", "--help", fresh=True)
-        times.append(time.perf_counter() - started)
-    assert "--early_stopping_patience" in completed.stdout
-    assert min(times) < 0.5
+        completed = command("python", *words, fresh=True)
+        assert "-c" in words or "--early_stopping_patience" in completed.stdout
+        return time.perf_counter() - started
+
+    pairs = [(seconds("src/main.py", "--help"), seconds("-c", "import pandas")) for _ in range(3)]
+    assert min(taken / yardstick for taken, yardstick in pairs) < 0.7
     code = "import sys; sys.argv = ['x']; import src.main; assert 'torch' not in sys.modules"
     command("python", "-c", code)
 
