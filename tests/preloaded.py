@@ -16,7 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LIBRARIES = ["torchvision", "pandas", "matplotlib.pyplot", "seaborn", "optuna", "scipy.stats"]
+LIBRARIES = [
+    *("torchvision", "pandas", "matplotlib.pyplot", "seaborn", "optuna", "scipy.stats"),
+    *("rich.progress", "yaml"),
+]
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(LIBRARIES)
