@@ -2,16 +2,15 @@
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from src import data, evaluate
+from src import evaluate
 from src.common import model_source
 from src.common.errors import ExitStatus, Stopped
 from src.common.paths import RESUME
@@ -43,14 +42,6 @@ FLAGS = [
 QUIET = ["--runs", "runs", "-q", "--wandb", "disabled"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _generated_once() -> Iterator[None]:
-    """Load each data set only once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "load", cache(data.load))
-        yield
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a folder with my_nets.py the current one."""
@@ -60,7 +51,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(_generated_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train two runs of an own module and one of an own Classifier beside their source."""
     folder = tmp_path_factory.mktemp("own")
     with pytest.MonkeyPatch.context() as patch:

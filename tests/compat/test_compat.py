@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from src import data, results
+from src import results
 from src.common.paths import ROOT
 from src.config import RunConfig
 from src.run import RunOptions, run
@@ -35,14 +34,6 @@ TIMES = {"train_seconds", "images_per_second", "attempt"}
 COMPUTE_FORMAT = ("precision", "memory_format", "convolution")
 DIGEST_BYTES = len(b"sha256 ") + 32  # at the end of a resume checkpoint
 SETTINGS = json.loads(next(FIXTURE.glob("runs/*/*/config.json")).read_text())
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _generated_once() -> Iterator[None]:
-    """Load each data set only once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "load", cache(data.load))
-        yield
 
 
 @pytest.fixture
