@@ -28,7 +28,7 @@ IMAGE_SIZE = 32  # images are resized to it, unless @SIZE follows the name of a 
 OTHER_SIZES = (16, 64, 128)
 SPLITS = ("last_batch", "random", "stratified")
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
-CONVOLUTIONS = ("auto", "direct", "winograd")
+CONVOLUTIONS = ("auto", "direct", "winograd", "columns")
 PRECISIONS = ("auto", "bfloat16", "float16", "tf32", "float32")
 DEVICES = ("auto", "cpu", "cuda")
 CHECKPOINTS_KEPT = ("best", "all", "none")
@@ -579,8 +579,9 @@ class RunConfig:
             if value is default or (type(value) is type(default) and value == default):
                 continue  # a default needs no check: thousands of configs are read at once
             object.__setattr__(self, spec.name, checked(spec, value))
-        if self.convolution == "winograd" and not self.cpu_kernels:
-            raise InvalidValue("convolution", "winograd", "auto or direct with --no_cpu_kernels")
+        if self.convolution not in ("auto", "direct") and not self.replaces_convolutions:
+            other = "--no_cpu_kernels" if not self.cpu_kernels else self.model_type
+            raise InvalidValue("convolution", self.convolution, f"auto or direct with {other}")
         if ":" in self.model_type or self.model_digest:
             self._check_model()
 
@@ -592,8 +593,6 @@ class RunConfig:
             )
         if self.model_digest and not model_source.code_of(self.model_type):
             raise InvalidValue("model_digest", self.model_digest, f"none with {self.model_type}")
-        if ":" in self.model_type and self.convolution == "winograd":
-            raise InvalidValue("convolution", "winograd", f"auto or direct with {self.model_type}")
 
     @property
     def data_name(self) -> str:

@@ -68,6 +68,11 @@ def compute_format_file(folder: Path, key: str) -> Path:
     return folder / "arithmetic" / f"{key}.json"
 
 
+def compiled_file(folder: Path, key: str) -> Path:
+    """A kernel compiled for a processor."""
+    return folder / "kernels" / f"{key}.so"
+
+
 def searches_dir(runs_dir: Path) -> Path:
     """Folder of the searches, beside the run folders. No model has this name."""
     return runs_dir / "searches"

@@ -5,8 +5,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from src.cpu import columns, winograd
+from src.cpu.columns import ColumnsConv2d
 from src.cpu.whole_map import WholeMapConv2d, covers_whole_map
-from src.cpu.winograd import WinogradConv2d, suits
+from src.cpu.winograd import WinogradConv2d
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -18,13 +20,14 @@ def replace_convolutions(
     shape: tuple[int, int, int] = (3, 32, 32),
     *,
     dead_taps: bool = True,
-    winograd: bool = False,
+    algorithm: str = "direct",
 ) -> Model:
     """Replace convolutions of `model` in place, for images of a shape (channels, height, width).
 
     Whole-map convolutions become matrix products. dead_taps: also those with taps that only meet
     padding; the optimizer must apply nothing but decoupled weight decay to these (then call
-    `decay_dead_taps`). winograd: convolutions that it suits become WinogradConv2d.
+    `decay_dead_taps`). algorithm: with winograd and columns, convolutions that these suit become
+    WinogradConv2d and ColumnsConv2d.
     """
     for name, (conv, seen, made) in _maps(model, shape).items():
         replacement: nn.Module | None = None
@@ -32,8 +35,10 @@ def replace_convolutions(
             whole = WholeMapConv2d(conv, seen, made)
             if dead_taps or not whole.dead_weights:
                 replacement = whole
-        elif winograd and suits(conv, seen):
+        elif algorithm == "winograd" and winograd.suits(conv, seen):
             replacement = WinogradConv2d(conv)
+        elif algorithm == "columns" and columns.suits(conv, seen):
+            replacement = ColumnsConv2d(conv)
         if replacement is not None:
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, replacement)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 
@@ -44,24 +45,16 @@ class WholeMapConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, I, H, W) to (B, O, P, Q), channels last."""
-        weight: Tensor = self.weight
-        if torch.is_autocast_enabled(x.device.type):  # before it is repeated
-            weight = weight.to(torch.get_autocast_dtype(x.device.type))
+        dtype = self.weight.dtype
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
         top, left = (axis.start for axis in self.live)
-        matrix = torch.cat(
-            [
-                weight[
-                    :,
-                    :,
-                    v.start - top : v.stop - top,
-                    h.start - left : h.stop - left,
-                ]
-                .permute(0, 2, 3, 1)
-                .flatten(1)
-                for v in self.windows[0]
-                for h in self.windows[1]
-            ]
-        )  # (P * Q * O, H * W * I)
+        cuts = [
+            (slice(v.start - top, v.stop - top), slice(h.start - left, h.stop - left))
+            for v in self.windows[0]
+            for h in self.windows[1]
+        ]
+        matrix = _Matrix.apply(self.weight, cuts, dtype)  # (P * Q * O, H * W * I)
         positions = self.out[0] * self.out[1]
         bias = None if self.bias is None else self.bias.repeat(positions)
         y = linear(x.permute(0, 2, 3, 1).flatten(1), matrix, bias)
@@ -90,6 +83,32 @@ class WholeMapConv2d(nn.Module):
             self.rest.copy_(whole)
             state = {**state, name: self._cut(whole)}
         super()._load_from_state_dict(state, prefix, *others)
+
+
+class _Matrix(torch.autograd.Function):
+    """The cuts (O, I, H, W) of a weight as matrices (O, H * W * I) of a type, below each other.
+
+    Cuts overlap: the gradient is their sum, made in place in the type of the weight. Left to
+    autograd, each cut's is first laid into zeros of the size of the weight.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, cuts: list[tuple[slice, slice]], dtype: torch.dtype
+    ) -> Tensor:
+        ctx.shape, ctx.dtype, ctx.cuts = weight.shape, weight.dtype, cuts
+        last = weight.to(dtype).permute(0, 2, 3, 1)  # before it is repeated
+        return torch.cat([last[:, v, h].flatten(1) for v, h in cuts])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        outputs, inputs, height, width = ctx.shape
+        total = torch.zeros(outputs, height, width, inputs, dtype=ctx.dtype, device=grad.device)
+        for part, (v, h) in zip(grad.split(outputs), ctx.cuts, strict=True):
+            cut = total[:, v, h]
+            cut += part.view(cut.shape)
+        return total.permute(0, 3, 1, 2), None, None
 
 
 def decay_dead_taps(model: nn.Module, factor: float) -> None:

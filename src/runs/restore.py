@@ -137,8 +137,10 @@ def _compute_format(result: dict[str, Any] | None, device: torch.device) -> Comp
     """That of the training, or float32 if it is unknown or not native on this device."""
     if result and (result["precision"] == "float32" or has_fast_bfloat16(device)):
         convolution = result.get("convolution", "direct")  # results from before the choice lack it
-        benchmark = result.get("cudnn_benchmark", False)
-        return ComputeFormat(result["precision"], result["memory_format"], convolution, benchmark)
+        kept = ("cudnn_benchmark", "fused_norm")
+        switches = {name: result.get(name, False) for name in kept}
+        parts = (result["precision"], result["memory_format"], convolution)
+        return ComputeFormat(*parts, **switches)
     return FLOAT32_CONTIGUOUS
 
 

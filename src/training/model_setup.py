@@ -8,6 +8,7 @@ import torch
 from src import models
 from src.config import RunConfig
 from src.cpu.convolutions import replace_convolutions
+from src.cpu.fused_norm import fuse_norms
 from src.data.spec import CIFAR10, DataSpec
 from src.models.classifier import Classifier
 from src.training import initial_weights
@@ -47,8 +48,10 @@ def prepare_model(
     if config.replaces_convolutions:
         decoupled = config.optimizer == "adamw" or config.weight_decay == 0
         model = replace_convolutions(
-            model, data.shape, dead_taps=decoupled, winograd=compute_format.winograd
+            model, data.shape, dead_taps=decoupled, algorithm=compute_format.convolution
         )
+    if compute_format.fused_norm:
+        fuse_norms(model)
     return model.to(device, memory_format=compute_format.layout)  # type: ignore[call-overload]
 
 

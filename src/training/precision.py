@@ -21,6 +21,8 @@ from src.common.errors import UserError
 from src.common.model_source import reference_of
 from src.common.paths import cache_dir, compute_format_file
 from src.config import RunConfig
+from src.cpu import fused_norm
+from src.cpu.columns import ColumnsConv2d
 from src.cpu.convolutions import replace_convolutions
 from src.cpu.winograd import WinogradConv2d
 from src.data.spec import CIFAR10, DataSpec
@@ -48,19 +50,21 @@ _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channe
 class ComputeFormat:
     """How a model computes: autocast to `precision`, not for float32 and tf32, and `memory_format`.
 
-    convolution: direct, or winograd for the convolutions that it suits (with channels_last).
-    cudnn_benchmark: whether cuDNN measures its algorithms.
+    convolution: direct, or winograd or columns for the convolutions that these suit (with
+    channels_last).
+    cudnn_benchmark: whether cuDNN measures its algorithms. fused_norm: whether batch norm,
+    activation and max-pool are one operation (with channels_last, on a CPU).
     """
 
     precision: str
     memory_format: str
     convolution: str = "direct"
     cudnn_benchmark: bool = False
+    fused_norm: bool = False
 
     def stored(self) -> dict[str, Any]:
         """The fields for a file; later ones only where they are not at their default."""
-        values = asdict(self)
-        return values if self.cudnn_benchmark else {k: values[k] for k in list(values)[:3]}
+        return {name: value for name, value in asdict(self).items() if value is not False}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -97,11 +101,6 @@ class ComputeFormat:
     def to_memory_format(self, batch: Tensor) -> Tensor:
         """A batch of images in the memory format; features (B, F) as they are."""
         return batch.contiguous(memory_format=self.layout) if batch.dim() == 4 else batch
-
-    @property
-    def winograd(self) -> bool:
-        """Whether to use Winograd's algorithm for the convolutions that it suits."""
-        return self.convolution == "winograd"
 
     @property
     def layout(self) -> torch.memory_format:
@@ -199,7 +198,9 @@ def measure(
         def step_of(candidate: ComputeFormat, batch: int) -> Callable[[], float]:
             model = deepcopy(plain)
             if config.replaces_convolutions:
-                model = replace_convolutions(model, data.shape, winograd=candidate.winograd)
+                model = replace_convolutions(model, data.shape, algorithm=candidate.convolution)
+            if candidate.fused_norm:
+                fused_norm.fuse_norms(model)
             step = _step(model.to(device), config, device, candidate, batch, data)
             for _ in range(_WARM_UP_STEPS[device.type]):
                 step()
@@ -242,17 +243,31 @@ def _candidates(
         formats = ["contiguous", "channels_last"] if _convolves(config, data) else ["contiguous"]
     if config.convolution == "auto":
         ways = ["direct"]
-        on_cpu = device.type == "cpu" and config.replaces_convolutions
-        if on_cpu and _convolves(config, data) and _suits_winograd(config, data):
-            ways = ["direct", "winograd"]
+        if device.type == "cpu" and config.replaces_convolutions and _convolves(config, data):
+            ways += _algorithms(config, data)
+    fuses = device.type == "cpu" and "channels_last" in formats and _fuses_norms(config, data)
     return [
         one
         for one in (
-            ComputeFormat(*parts, cudnn_benchmark=config.cudnn_benchmark and device.type == "cuda")
+            ComputeFormat(
+                *parts,
+                cudnn_benchmark=config.cudnn_benchmark and device.type == "cuda",
+                fused_norm=fuses and parts[1] == "channels_last",
+            )
             for parts in product(precisions, formats, ways)
         )
-        if not one.winograd or one.memory_format == "channels_last" or config.convolution != "auto"
+        if config.convolution != "auto" or _is_sensible(one)
     ]
+
+
+def _is_sensible(candidate: ComputeFormat) -> bool:
+    """Whether a candidate may be the fastest: columns computes in bfloat16, winograd in float32."""
+    if candidate.convolution == "direct":
+        return True
+    of_columns = candidate.convolution == "columns"
+    return candidate.memory_format == "channels_last" and of_columns == (
+        candidate.precision == "bfloat16"
+    )
 
 
 def _convolves(config: RunConfig, data: DataSpec) -> bool:
@@ -264,14 +279,31 @@ def _convolves(config: RunConfig, data: DataSpec) -> bool:
         return _has(models.build(config, data), nn.Conv2d)
 
 
-def _suits_winograd(config: RunConfig, data: DataSpec) -> bool:
-    """Whether Winograd's algorithm suits some convolutions of the architecture.
+def _fuses_norms(config: RunConfig, data: DataSpec) -> bool:
+    """Whether the architecture has batch norms that can be fused on this machine.
+
+    They are wherever they can be: of all that was measured, none is faster without.
+    """
+    if not config.replaces_convolutions or config.compile:
+        return False
+    with torch.device("meta"):
+        norms = [one for one in models.build(config, data).modules() if fused_norm.suits(one)]
+    return bool(norms) and fused_norm.is_available()
+
+
+def _algorithms(config: RunConfig, data: DataSpec) -> list[str]:
+    """The algorithms, other than direct, that suit some convolutions of the architecture.
 
     Their input sizes are needed, and so a real model: on the meta device arithmetic imports sympy.
     """
+    kinds = {"winograd": WinogradConv2d, "columns": ColumnsConv2d}
     with torch.random.fork_rng([]):
-        model = models.build(config, data)
-    return _has(replace_convolutions(model, data.shape, winograd=True), WinogradConv2d)
+        plain = models.build(config, data)
+
+    def replaced(algorithm: str) -> nn.Module:
+        return replace_convolutions(deepcopy(plain), data.shape, algorithm=algorithm)
+
+    return [name for name, kind in kinds.items() if _has(replaced(name), kind)]
 
 
 def _has(model: nn.Module, kind: type[nn.Module]) -> bool:

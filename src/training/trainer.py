@@ -332,6 +332,7 @@ class Trainer:
             "memory_format": compute_format.memory_format,
             "convolution": compute_format.convolution,
             **({"cudnn_benchmark": True} if compute_format.cudnn_benchmark else {}),
+            **({"fused_norm": True} if compute_format.fused_norm else {}),
             **last,
         }
 
@@ -369,11 +370,14 @@ class Trainer:
         # once the run has ended the model only serves for evaluations, of whatever weights
         ended = self.state.best.get("terminal")
         learner = self.learner.state()
+        arithmetic = self.compute_format.stored()
+        fused = arithmetic.pop("fused_norm", False)  # by name, since older code counts the others
         return {
             "format": _CHECKPOINT_FORMAT,
             "id": self.config.id,
             "device": device_name(self.data.device),
-            "arithmetic": list(self.compute_format.stored().values()),
+            "arithmetic": list(arithmetic.values()),
+            **({"fused_norm": True} if fused else {}),
             "learner": {**learner, "model": ended.weights} if ended else learner,
             **self.state.save(),
         }
@@ -389,7 +393,8 @@ class Trainer:
     def _choose_compute_format(self, saved: dict[str, Any] | None) -> ComputeFormat:
         """That of the checkpoint if it was written on such a device, else what the config asks."""
         if saved and saved["device"] == device_name(self.data.device):
-            return ComputeFormat(*saved["arithmetic"])
+            kept = ComputeFormat(*saved["arithmetic"])
+            return replace(kept, fused_norm=saved.get("fused_norm", False))
         device, spec = self.data.device, self.data.dataset.spec
         chosen = select_compute_format(self.config, device, spec)
         decided = self.context.decide_precision(chosen.precision)

@@ -66,15 +66,19 @@ def test_custom_kernels_match_pytorch_losses(config: RunConfig, small_data: Devi
     assert run.id != replace(run, cpu_kernels=False).id
 
 
-def test_no_cpu_kernels_excludes_winograd(
-    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("algorithm", "dtype"), [("winograd", "float32"), ("columns", "bfloat16")])
+def test_no_cpu_kernels_excludes_own_algorithms(
+    config: RunConfig, algorithm: str, dtype: str
 ) -> None:
-    run = replace(config, model_type="cnn", precision="float32")
-    assert any(one.winograd for one in precision._candidates(run, CPU))
+    run = replace(config, model_type="cnn", precision=dtype)
+    [one] = [one for one in precision._candidates(run, CPU) if one.convolution != "direct"]
+    assert one == ComputeFormat(dtype, "channels_last", algorithm, fused_norm=True)
     disabled = replace(run, cpu_kernels=False)
-    assert not any(one.winograd for one in precision._candidates(disabled, CPU))
+    assert {(one.convolution, one.fused_norm) for one in precision._candidates(disabled, CPU)} == {
+        ("direct", False)
+    }
     with pytest.raises(InvalidValue, match="auto or direct with --no_cpu_kernels"):
-        replace(disabled, convolution="winograd")
+        replace(disabled, convolution=algorithm)
     formats = [ComputeFormat("float32", "contiguous")]
     assert precision._key(run, CPU, formats) != precision._key(disabled, CPU, formats)
 

@@ -119,7 +119,7 @@ def test_suits_accepts_only_supported_convolutions(
 def test_number_of_replaced_convolutions_per_model(name: str, count: int) -> None:
     torch.manual_seed(0)
     plain = models.create(name)
-    ours = replace_convolutions(copy.deepcopy(plain), winograd=True)
+    ours = replace_convolutions(copy.deepcopy(plain), algorithm="winograd")
     assert sum(isinstance(module, WinogradConv2d) for module in ours.modules()) == count
     expected, state = plain.state_dict(), ours.state_dict()
     assert list(expected) == list(state)
@@ -232,7 +232,8 @@ class Step:
 
     def errors(self, *, winograd: bool, dtype: torch.dtype = torch.float32) -> dict[str, float]:
         """Return the relative error of the logits and of each gradient."""
-        model = replace_convolutions(copy.deepcopy(self.model), winograd=winograd)
+        algorithm = "winograd" if winograd else "direct"
+        model = replace_convolutions(copy.deepcopy(self.model), algorithm=algorithm)
         count = sum(isinstance(module, WinogradConv2d) for module in model.modules())
         assert count == (REPLACED if winograd else 0)
         results = self._outputs_and_gradients(model, self.images, dtype)

@@ -1,0 +1,93 @@
+"""3x3 convolutions in bfloat16 on a CPU whose weight gradient is a matrix product of columns.
+
+On maps of at most 8x8 with 128 channels or more the library's weight gradient runs at a third of
+the speed of its matrix products. Here every position's nine neighbours are laid out as one row of a
+matrix (im2col), as many rows at a time as stay in the processor's cache, and multiplied with the
+gradient of the output. The parts are added up in float32. Forward, and for the gradient of the
+input, it is the library's convolution.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import conv2d, pad
+
+_LEAST_CHANNELS = 128
+_LARGEST_MAP = 64  # positions
+_COLUMNS = 5_000_000  # elements laid out at a time, 10 MB: benchmarks/LOG.md
+
+
+class ColumnsConv2d(nn.Module):
+    """A convolution of (B, I, H, W) to (B, O, H, W), channels last, for which `suits` is true.
+
+    It has the parameters of the convolution that it is made of, and makes no second derivatives.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight, conv.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, I, H, W) to (B, O, H, W), in the dtype of autocast if that is on."""
+        kind, dtype = x.device.type, x.dtype
+        if torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)
+        with torch.autocast(kind, enabled=False):
+            y: Tensor = _Convolution.apply(x.to(dtype), self.weight, self.bias)
+            return y
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        weight = weight.to(x.dtype)
+        ctx.save_for_backward(x, weight)
+        return conv2d(x, weight, None if bias is None else bias.to(x.dtype), padding=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        of_x = of_weight = of_bias = None
+        if ctx.needs_input_grad[0]:
+            sides, wanted = [1, 1], [True, False, False]
+            of_x = torch.ops.aten.convolution_backward(
+                *(grad, x, weight, None, sides, sides, sides, False, [0, 0], 1, wanted)
+            )[0]
+        if ctx.needs_input_grad[1]:
+            of_weight = _weight_gradient(x, grad)
+        if ctx.needs_input_grad[2]:
+            of_bias = grad.sum((0, 2, 3), dtype=torch.float32)
+        return of_x, of_weight, of_bias
+
+
+def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    """The gradient (O, I, 3, 3), float32, for inputs (B, I, H, W) and that of the outputs."""
+    _, inputs, height, width = x.shape
+    outputs = grad.shape[1]
+    total = torch.zeros(outputs, 9 * inputs)
+    images = max(1, _COLUMNS // (9 * inputs * height * width))
+    for seen, above in zip(x.split(images), grad.split(images), strict=True):
+        padded = pad(seen.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        image, row, pixel, _ = padded.stride()
+        # three pixels side by side are one stretch of memory
+        shape, steps = (len(seen), height, width, 3, 3 * inputs), (image, row, pixel, row, 1)
+        columns = padded.as_strided(shape, steps).reshape(-1, 9 * inputs)
+        rows = above.permute(0, 2, 3, 1).reshape(-1, outputs)
+        total += rows.t().contiguous() @ columns
+    return total.view(outputs, 3, 3, inputs).permute(0, 3, 1, 2)
+
+
+def suits(conv: nn.Conv2d, seen: tuple[int, int]) -> bool:
+    """Whether this is possible and faster; seen: (height, width) of the input."""
+    return (
+        conv.kernel_size == (3, 3)
+        and conv.stride == conv.dilation == conv.padding == (1, 1)
+        and conv.groups == 1
+        and conv.padding_mode == "zeros"
+        and min(conv.in_channels, conv.out_channels) >= _LEAST_CHANNELS
+        and seen[0] * seen[1] <= _LARGEST_MAP
+    )
