@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -136,9 +135,7 @@ def _measure_model(
     say(f"{model}: building the arms")
     arms = build_arms(model, dataset, data)
     compute_formats = {
-        name: ", ".join(["", *astuple(arm.compute_format)]).replace("_", " ")
-        for name, arm in arms.items()
-        if isinstance(arm, Ours)
+        name: f", {arm.compute_format}" for name, arm in arms.items() if isinstance(arm, Ours)
     }
     try:
         timings = alternate(

@@ -317,7 +317,7 @@ def _eager(config: RunConfig) -> RunConfig:
 
 
 def _named(compute_format: precision.ComputeFormat) -> str:
-    return " ".join(map(str, list(compute_format.stored().values())[:3])).replace("_", " ")
+    return str(compute_format).replace(", ", " ")
 
 
 def driver_version() -> str | None:

@@ -66,6 +66,11 @@ class ComputeFormat:
         """The fields for a file; later ones only where they are not at their default."""
         return {name: value for name, value in asdict(self).items() if value is not False}
 
+    def __str__(self) -> str:
+        """In words: bfloat16, channels last, direct, fused norm."""
+        parts = [name if value is True else value for name, value in self.stored().items()]
+        return ", ".join(parts).replace("_", " ")
+
     @property
     def dtype(self) -> torch.dtype:
         """The autocast type."""

@@ -10,9 +10,13 @@ import pytest
 import torch
 
 from benchmarks import accuracy, cpu, gpu, probe, processes
-from benchmarks.measure import Duration, Interval
+from benchmarks.measure import Arm, Duration, Interval
+from benchmarks.ours import Ours
+from benchmarks.workload import run_config
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import ROOT
+from src.data.dataset import Dataset
+from src.data.device_dataset import DeviceDataset
 from tests.conftest import RunCommand
 
 TINY = ["--models", "cifar10net", "--images", "1000"]
@@ -105,14 +109,21 @@ def test_train_together_raises_error_of_ended_process() -> None:
 def test_cpu_command_measures_throughput_and_augmentation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        cpu, "build_arms", lambda *_: {cpu.CONVENTIONAL: FixedSpeedArm(5), "x": FixedSpeedArm(15)}
-    )
+    def build_arms(model: str, dataset: Dataset, data: DeviceDataset) -> dict[str, Arm]:
+        settings = {"precision": "float32", "memory_format": "channels_last"}
+        ours = Ours([run_config(model, 20, **settings, cpu_kernels=False)], data)
+        fixed: dict[str, Arm] = {cpu.CONVENTIONAL: FixedSpeedArm(5), "x": FixedSpeedArm(15)}
+        return {**fixed, cpu.OURS_FLOAT32: ours}
+
+    monkeypatch.setattr(cpu, "build_arms", build_arms)
     words = ["--rounds", "2", "--seconds", "0.05", "--parts", "throughput", "augmentation"]
     assert cpu.main([*words, *TINY, "--out", str(tmp_path)]) == ExitStatus.DONE
     value = written_results(tmp_path)
     rates = {row["arm"]: row["images/s"] for row in value["measurements"] if "arm" in row}
     assert (rates[cpu.CONVENTIONAL], rates["x"]) == (5, 15)
+    assert rates[cpu.OURS_FLOAT32] > 5
+    [trained] = [row for row in value["measurements"] if row.get("arm") == cpu.OURS_FLOAT32]
+    assert trained["note"].endswith(" steps, float32, channels last, direct")
     ours = next(row for row in value["measurements"] if row.get("how", "").startswith("ours"))
     assert ours["ratio"] > 1
     assert value["machine"]["threads"] == torch.get_num_threads()
