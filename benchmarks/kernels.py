@@ -22,12 +22,13 @@ from src.cpu.allocator import keep_freed_memory
 from src.cpu.columns import ColumnsConv2d
 from src.cpu.convolutions import replace_convolutions
 from src.cpu.fused_norm import FusedNorm, fuse_norms
+from src.cpu.pointwise import PointwiseConv2d
 from src.cpu.whole_map import WholeMapConv2d
 from src.cpu.winograd import WinogradConv2d
 from src.training.device import has_fast_bfloat16
 
 CPU = torch.device("cpu")
-KERNELS = (FusedNorm, ColumnsConv2d, WholeMapConv2d, WinogradConv2d)
+KERNELS = (FusedNorm, ColumnsConv2d, WholeMapConv2d, PointwiseConv2d, WinogradConv2d)
 COLUMNS = ("model", "layer", "kernel", "input", "PyTorch ms", "ours ms", "x PyTorch")
 
 

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,7 +65,7 @@ def _is_private(library: Path) -> bool:
 
 
 def _compile(source: Path, target: Path) -> None:
-    """Write `target` in one piece. Raises OSError or SubprocessError."""
+    """Write `target` in one piece, unless it is there. Raises OSError or SubprocessError."""
     command = compiler()
     if command is None:
         raise FileNotFoundError("no C++ compiler")
@@ -74,4 +75,8 @@ def _compile(source: Path, target: Path) -> None:
         words = [command, *_FLAGS, str(source), "-o", str(made)]
         subprocess.run(words, check=True, capture_output=True, timeout=_SECONDS)
         made.chmod(0o600)
-        made.replace(target)
+        # not replaced if another process was first: over NFS, that takes it from those that run it
+        with suppress(FileExistsError):
+            os.link(made, target)
+        if not _is_private(target):
+            made.replace(target)

@@ -5,8 +5,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from src.cpu import columns, winograd
+from src.cpu import columns, pointwise, winograd
 from src.cpu.columns import ColumnsConv2d
+from src.cpu.pointwise import PointwiseConv2d
 from src.cpu.whole_map import WholeMapConv2d, covers_whole_map
 from src.cpu.winograd import WinogradConv2d
 
@@ -24,7 +25,7 @@ def replace_convolutions(
 ) -> Model:
     """Replace convolutions of `model` in place, for images of a shape (channels, height, width).
 
-    Whole-map convolutions become matrix products. dead_taps: also those with taps that only meet
+    Whole-map convolutions, and 1x1 ones of small maps, become matrix products. dead_taps: also those with taps that only meet
     padding; the optimizer must apply nothing but decoupled weight decay to these (then call
     `decay_dead_taps`). algorithm: with winograd and columns, convolutions that these suit become
     WinogradConv2d and ColumnsConv2d.
@@ -35,6 +36,8 @@ def replace_convolutions(
             whole = WholeMapConv2d(conv, seen, made)
             if dead_taps or not whole.dead_weights:
                 replacement = whole
+        elif pointwise.suits(conv, seen):
+            replacement = PointwiseConv2d(conv)
         elif algorithm == "winograd" and winograd.suits(conv, seen):
             replacement = WinogradConv2d(conv)
         elif algorithm == "columns" and columns.suits(conv, seen):

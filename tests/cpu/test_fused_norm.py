@@ -222,6 +222,16 @@ def test_kernels_are_compiled_once(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert library.stat().st_mtime_ns == written
 
 
+def test_library_of_a_faster_process_is_kept(folder: Path) -> None:
+    assert fused_norm.is_available()
+    [library] = folder.iterdir()
+    inode = library.stat().st_ino
+    source = Path(compiler.__file__).with_name("fused_norm.cpp")
+    compiler._compile(source, library)
+    assert library.stat().st_ino == inode
+    assert [one.name for one in folder.iterdir()] == [library.name]
+
+
 def test_library_that_others_can_write_is_not_loaded(folder: Path) -> None:
     assert fused_norm.is_available()
     [library] = folder.iterdir()
