@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.record import RESULTS, Record
-from benchmarks.workload import known_models
+from benchmarks.workload import known_models, run_config
 from src import models
 from src.cli.arguments import Parser, positive_int
 from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus
-from src.config import RunConfig
 from src.cpu.allocator import keep_freed_memory
 from src.cpu.columns import ColumnsConv2d
 from src.cpu.convolutions import replace_convolutions
@@ -25,6 +24,7 @@ from src.cpu.fused_norm import FusedNorm, fuse_norms
 from src.cpu.pointwise import PointwiseConv2d
 from src.cpu.whole_map import WholeMapConv2d
 from src.cpu.winograd import WinogradConv2d
+from src.data.spec import CIFAR10
 from src.training.device import has_fast_bfloat16
 
 CPU = torch.device("cpu")
@@ -68,12 +68,11 @@ def _replaced_layers(
 ) -> Iterator[tuple[str, nn.Module, Callable[[Tensor], Tensor], tuple[int, ...]]]:
     """Every layer that is replaced, what PyTorch does instead, and the shape of its input."""
     algorithm = "columns" if dtype == torch.bfloat16 else "winograd"
-    settings = {"batch_norm": True} if name == "tinyvgg" else {}
-    config = RunConfig(model_type=name, **settings)
+    config = run_config(name, batch)
     torch.manual_seed(0)
-    plain = models.build(config)
+    plain = models.build(config, CIFAR10)
     torch.manual_seed(0)
-    ours = fuse_norms(replace_convolutions(models.build(config), algorithm=algorithm))
+    ours = fuse_norms(replace_convolutions(models.build(config, CIFAR10), algorithm=algorithm))
     shapes: dict[str, tuple[int, ...]] = {}
 
     def note(layer: str, module: nn.Module, seen: Any, made: Tensor) -> None:

@@ -25,10 +25,10 @@ def replace_convolutions(
 ) -> Model:
     """Replace convolutions of `model` in place, for images of a shape (channels, height, width).
 
-    Whole-map convolutions, and 1x1 ones of small maps, become matrix products. dead_taps: also those with taps that only meet
-    padding; the optimizer must apply nothing but decoupled weight decay to these (then call
-    `decay_dead_taps`). algorithm: with winograd and columns, convolutions that these suit become
-    WinogradConv2d and ColumnsConv2d.
+    Whole-map convolutions, and 1x1 ones of small maps, become matrix products. dead_taps: also
+    those with taps that only meet padding; the optimizer must apply nothing but decoupled weight
+    decay to these (then call `decay_dead_taps`). algorithm: with winograd and columns, convolutions
+    that these suit become WinogradConv2d and ColumnsConv2d.
     """
     for name, (conv, seen, made) in _maps(model, shape).items():
         replacement: nn.Module | None = None

@@ -4,10 +4,8 @@ For the shortcuts of resnet's last stages the library's convolution takes two to
 as the same matrix product. The function is the same.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
-
 
 _LARGEST_MAP = 16  # positions; on larger ones the product is no faster
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import accuracy, cpu, gpu, probe, processes
+from benchmarks import accuracy, cpu, gpu, kernels, probe, processes
 from benchmarks.measure import Arm, Duration, Interval
 from benchmarks.ours import Ours
 from benchmarks.workload import run_config
@@ -127,6 +127,19 @@ def test_cpu_command_measures_throughput_and_augmentation(
     ours = next(row for row in value["measurements"] if row.get("how", "").startswith("ours"))
     assert ours["ratio"] > 1
     assert value["machine"]["threads"] == torch.get_num_threads()
+
+
+def test_kernels_command_measures_every_replaced_layer(tmp_path: Path) -> None:
+    words = ["--models", "resnet", "--batch", "4", "--rounds", "1", "--out", str(tmp_path)]
+    assert kernels.main(words) == ExitStatus.DONE
+    rows = written_results(tmp_path)["measurements"]
+    kinds = [row["kernel"] for row in rows]
+    assert kinds.count("WholeMapConv2d") == 7
+    assert kinds.count("PointwiseConv2d") == 2
+    assert kinds.count("FusedNorm") == 20
+    assert all(row["PyTorch ms"] > 0 < row["ours ms"] for row in rows)
+    [first] = [row for row in rows if row["layer"] == "stem.1"]
+    assert first["input"] == "4x64x16x16"
 
 
 class FixedSpeedArm:
