@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import flags, lightning_arm
 from benchmarks.conventional import Conventional, ImageDataset
+from benchmarks.cost import THROUGHPUT, TITLE, cost, draw
 from benchmarks.measure import (
     Arm,
     Duration,
@@ -30,7 +31,7 @@ from benchmarks.workload import BATCHES, images, known_models, run_config
 from src.cli.arguments import Parser, positive_float, positive_int
 from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus, UserError
-from src.common.paths import ROOT
+from src.common.paths import ROOT, shown
 from src.data.augmentation import Augmentation
 from src.data.dataset import Dataset
 from src.data.device_dataset import DeviceDataset, normalization_table
@@ -96,6 +97,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     finally:
         record.write()
         record.print_path()
+    if {THROUGHPUT, TITLE} & {table.title for table in record.tables}:
+        say(shown(draw(json.loads(record.path.read_text()), record.path.with_suffix(".png"))))
     failed = any(row.get("failure") for row in record.measurements)
     return ExitStatus.SOME_RUNS_FAILED if failed else ExitStatus.DONE
 
@@ -107,7 +110,7 @@ def say(line: str) -> None:
 
 def throughput(record: Record, parsed: Any) -> None:
     """Measure images/s of every arm on every model, with augmentation."""
-    table = record.table("Training with augmentation", _COLUMNS, _NOTES)
+    table = record.table(THROUGHPUT, _COLUMNS, _NOTES)
     ceilings = {dtype: ceiling(CPU, dtype) for dtype in {torch.float32, fast_dtype(CPU)}}
     for dtype, rate in ceilings.items():
         table.notes.append(f"ceiling in {_name(dtype)}: {rate:,.0f} GFLOP/s")
@@ -341,6 +344,7 @@ _PARTS: dict[str, Callable[[Record, Any], None]] = {
     "augmentation": augmentation,
     "startup": startup,
     "memory": memory,
+    "cost": cost,
 }
 _PARTS_HELP = f"{' | '.join(_PARTS)} [all]"
 

@@ -11,6 +11,7 @@ import torch
 
 from src.common.paths import ROOT
 from src.config import RunConfig
+from src.cpu import fused_norm
 from src.training.precision import ComputeFormat, select_compute_format
 from tests import bfloat16_plugin
 
@@ -59,4 +60,5 @@ def test_auto_precision_is_bfloat16_with_plugin(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with bfloat16_plugin.forced_bfloat16():
         compute_format = select_compute_format(config, torch.device("cpu"))
-    assert compute_format == ComputeFormat("bfloat16", "channels_last")
+    fuses = fused_norm.is_available()
+    assert compute_format == ComputeFormat("bfloat16", "channels_last", fused_norm=fuses)

@@ -11,6 +11,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from src.data.device_dataset import DeviceDataset
 from src.main import main
 from src.models import source_import
 from src.models.state_dicts import read_state
+from src.report.__main__ import COMMANDS
 from src.report.__main__ import main as report
 from src.report.page.render import write_page
 from src.report.report_data import TableOptions, load_report
@@ -187,6 +189,9 @@ _READING = {
     "findings": "report findings --csv table.csv",
     "confusion": "report confusion --runs runs --out out",
     "classes": "report classes --runs runs",
+    "curves": "report curves --runs runs --out out",
+    "images": "report images --runs runs --out out -d synthetic",
+    "tensorboard": "report tensorboard --runs runs --out out",
     "status": "sweep status --all --runs runs",
     "logs": "sweep logs RUN --runs runs",
     "clean": "sweep clean --keep-best 1 --runs runs --dry-run",
@@ -215,6 +220,25 @@ def _call(line: str, folder: Path) -> ExitStatus:
 @pytest.mark.parametrize("line", _READING.values(), ids=_READING.keys())
 def test_commands_that_read_runs_do_not_import_their_model(evil_here: Path, line: str) -> None:
     assert _call(line, evil_here) == ExitStatus.DONE
+
+
+_PAGE = ("", "page")
+_CHARTS = [name for name, one in COMMANDS.items() if "csv" in one.flags and name not in _PAGE]
+
+
+@pytest.mark.parametrize("name", _CHARTS)
+def test_charts_and_tables_do_not_import_the_models_of_their_runs(
+    evil_here: Path, name: str
+) -> None:
+    with suppress(UserError):  # a chart that two runs are too few for
+        report([*name.split(), "--runs", "runs", "--csv", "table.csv", "--out", "out"])
+
+
+def test_every_report_command_is_tested_with_models_of_others() -> None:
+    lines = [*_READING.values(), *_RUNNING.values()]
+    others = [name for name in COMMANDS if name not in (*_PAGE, *_CHARTS)]
+    assert [name for name in others if not any(f"report {name} " in line for line in lines)] == []
+    assert len(_CHARTS) > 10
 
 
 def test_report_page_does_not_import_the_models_of_its_runs(evil_here: Path) -> None:

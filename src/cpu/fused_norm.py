@@ -79,6 +79,7 @@ class FusedNorm(nn.BatchNorm2d):
         return (
             x.device.type == "cpu"
             and x.dtype in _DTYPES
+            and self.weight.dtype == torch.float32
             and x.is_contiguous(memory_format=_LAST)
             and batch * height * width > 1
             and not (self.pools and (height % 2 or width % 2))

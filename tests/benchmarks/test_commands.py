@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
-from benchmarks import accuracy, cpu, gpu, kernels, probe, processes
+from benchmarks import accuracy, cost, cpu, gpu, kernels, probe, processes
 from benchmarks.measure import Arm, Duration, Interval
 from benchmarks.ours import Ours
 from benchmarks.workload import run_config
@@ -127,6 +128,47 @@ def test_cpu_command_measures_throughput_and_augmentation(
     ours = next(row for row in value["measurements"] if row.get("how", "").startswith("ours"))
     assert ours["ratio"] > 1
     assert value["machine"]["threads"] == torch.get_num_threads()
+
+
+@pytest.mark.usefixtures("quick")
+def test_cost_is_measured_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "_BATCHES", (16, 32))
+    monkeypatch.setattr(cost, "_CHANNELS", (4, 8))
+    monkeypatch.setattr(cost, "_COUNTS", (1, 2))
+    words = ["--models", "cifar10net", "tinyvgg", "--rounds", "1", "--seconds", "0.05"]
+    words += ["--images", "1000", "--parts", "cost", "--out", str(tmp_path)]
+    assert cpu.main(words) == ExitStatus.DONE
+    rows = written_results(tmp_path)["measurements"]
+    values = [(row["model"], row["with"], row["value"]) for row in rows]
+    assert values[:2] == [("cifar10net", "batch", 16), ("cifar10net", "batch", 32)]
+    assert values[4:] == [("cifar10net", "runs in a process", count) for count in (1, 2)]
+    small, large = (value for _, what, value in values if what == "GFLOP an image")
+    assert 0 < small < large
+    [picture] = tmp_path.glob("*.png")
+    assert colours_of(picture) > 50
+
+
+def test_picture_of_committed_results_is_drawn_again(tmp_path: Path) -> None:
+    [*results] = cpu.RESULTS.glob("cpu-*.json")
+    assert results
+    for path in results:
+        copy = tmp_path / path.name
+        copy.write_text(path.read_text())
+        assert cost.main([str(copy)]) == ExitStatus.DONE
+        assert colours_of(copy.with_suffix(".png")) > 50
+
+
+def test_picture_needs_results(tmp_path: Path, expect_bad_input: Callable[..., str]) -> None:
+    for text in ("[]", "{", '{"measurements": []}'):
+        (tmp_path / "cpu.json").write_text(text)
+        error = expect_bad_input(cost.main, tmp_path / "cpu.json")
+        assert "cpu.json: expected a JSON file of make bench" in error
+
+
+def colours_of(picture: Path) -> int:
+    """Return the number of different colours of a picture."""
+    with Image.open(picture) as image:
+        return len(image.convert("RGB").getcolors(2**24) or [])
 
 
 def test_kernels_command_measures_every_replaced_layer(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_results_do_not_depend_on_number_of_threads() -> None:
         assert all(torch.equal(found[0][key], value) for key, value in other.items())
 
 
-@pytest.mark.parametrize("case", ["contiguous", "odd side", "float64", "one value"])
+@pytest.mark.parametrize("case", ["contiguous", "odd side", "float64", "bfloat16", "one value"])
 def test_other_maps_go_through_pytorch(case: str) -> None:
     plain = block_of("relu, pool")
     fused = fuse_norms(copy.deepcopy(plain))
@@ -163,10 +163,11 @@ def test_other_maps_go_through_pytorch(case: str) -> None:
         "contiguous": maps().contiguous(),
         "odd side": maps(size=7),
         "float64": maps(torch.float64),
+        "bfloat16": maps(torch.bfloat16),
         "one value": maps(size=1)[:1],
     }[case]
-    if case == "float64":
-        plain, fused = plain.double(), fused.double()
+    if case in ("float64", "bfloat16"):  # the parameters too
+        plain, fused = plain.to(x.dtype), fused.to(x.dtype)
     if case == "one value":
         with pytest.raises(ValueError, match="more than 1 value"):
             fused(x)

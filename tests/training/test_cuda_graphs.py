@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from src.config import RunConfig
+from src.cpu import fused_norm
 from src.data import color_jitter
 from src.data.device_dataset import DeviceDataset
 from src.training import trainer as trainer_module
@@ -55,9 +56,9 @@ def test_replayed_steps_train_bitwise_as_eager_steps(
     """Epoch, batch, learning rate and dropout mask may change between replays."""
     run = replace(config, data_augmentation=True, num_epochs=3, batch_size=10, max_images=75)
     run = replace(run, **settings)
-    monkeypatch.setattr(
-        color_jitter, "_turned_where", color_jitter._turned_everywhere
-    )  # as on a GPU
+    # as on a GPU
+    monkeypatch.setattr(color_jitter, "_turned_where", color_jitter._turned_everywhere)
+    monkeypatch.setattr(fused_norm, "is_available", lambda: False)
     plain = trained(run, small_data)
     monkeypatch.setattr(trainer_module, "GraphRunner", EmulatedGraphRunner)
     replayed = trained(run, small_data)

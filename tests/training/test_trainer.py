@@ -246,7 +246,7 @@ def test_compiled_step_gives_identical_result(
     """Use dynamo's capture with the eager backend, since compiling takes a minute."""
     whole = torch.compile
     monkeypatch.setattr(torch, "compile", lambda model: whole(model, backend="eager"))
-    run = replace(config, max_images=100, num_epochs=1)
+    run = replace(config, max_images=100, num_epochs=1, memory_format="contiguous")
     assert_same(
         finish(Trainer(replace(run, compile=True), small_data).start()),
         finish(Trainer(run, small_data).start()),
