@@ -42,7 +42,7 @@ sweep: $(VENV)/.installed  ## the set files of the reference grid, all trained h
 report: $(VENV)/.installed  ## clean_runs.csv, the charts and the page, from saved_models
 	$(BIN)/python -m src.report
 
-bench: $(VENV)/.installed-dev  ## speed, start-up and memory on this CPU, in benchmarks/results; ten idle minutes
+bench: $(VENV)/.installed-dev  ## speed, start-up and memory on this CPU, in benchmarks/results; a quarter of an idle hour
 	$(BIN)/python -m benchmarks.cpu
 
 reproduce: $(VENV)/.installed-dev  ## train every recipe, write docs/reproduction.md; ONLY="NAME ..."; continues where it stopped

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.measure import Arm, Duration, alternate, flops_per_image
 from benchmarks.ours import Ours
@@ -132,7 +133,7 @@ def _draw_arms(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
                 xytext=(0, 2),
                 textcoords="offset points",
                 ha="center",
-                fontsize=7.5,
+                fontsize=7,
             )
     axes.set_yscale("log")
     axes.margins(y=0.12)
@@ -158,14 +159,17 @@ def _draw_growth(
             half = row["spread"] / 2
             axes.plot([x, x], [y * (1 - half), y * (1 + half)], color=color, linewidth=1.2)
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    if what != _SIZE:
-        ticks = sorted({row["value"] for row in rows})
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ticks = sorted({row["value"] for row in rows})
+    axes.set_xticks(ticks, [f"{tick:.2g}" if what == _SIZE else str(tick) for tick in ticks])
     axes.set_xlabel(what)
     axes.set_ylabel(unit)
+    if what == _RUNS:  # nearly the same for all, which no other scale shows
+        axes.set_ylim(0, 1.25 * max((of(row) for row in rows), default=1))
+    else:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter("{x:,g}")
-    axes.yaxis.set_minor_formatter("")
     if rows:
         axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
