@@ -68,7 +68,7 @@ def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     """The gradient (O, I, 3, 3), float32, for inputs (B, I, H, W) and that of the outputs."""
     _, inputs, height, width = x.shape
     outputs = grad.shape[1]
-    total = torch.zeros(outputs, 9 * inputs)
+    total = grad.new_zeros(outputs, 9 * inputs, dtype=torch.float32)
     images = max(1, _COLUMNS // (9 * inputs * height * width))
     for seen, above in zip(x.split(images), grad.split(images), strict=True):
         padded = pad(seen.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
