@@ -109,15 +109,8 @@ struct Shape {
   Index batch, height, width, channels;
   int threads;
 
-  Index rows() const { return batch * height * width; }
-  // of maps after the pool, whose sides are even
-  Index pooled_rows() const { return rows() / 4; }
-  // the upper left of the four places of which a pooled row is made
-  Index corner(Index pooled) const {
-    Index half = width / 2, line = pooled / half, column = pooled % half;
-    return (line * 2 * width + column * 2) * channels;
-  }
-  // threads for work on `count` rows: few rows are not worth waking them
+  Index positions() const { return batch * height * width; }
+  // threads for work on `count` positions: few of them are not worth waking them
   int threads_for(Index count) const { return count * channels < 16384 ? 1 : threads; }
 };
 
@@ -127,39 +120,181 @@ struct Channels {
   const float *bias;
 };
 
-const Index BLOCK = 256;  // rows whose sums are made in float32
+const Index LANES = 64;   // numbers of which every type fills vectors of 512 bits
+const Index BLOCK = 256;  // strips whose sums are made in float32
 
-// sums (2, C): the two sums that add(row, sums, others) makes of each row.
-template <class Add> void sum_rows(Index rows, const Shape &shape, double *sums, Add add) {
-  Index width = 2 * shape.channels, blocks = (rows + BLOCK - 1) / BLOCK;
-  std::vector<float> parts(size_t(blocks * width));
-#pragma omp parallel for schedule(static) num_threads(shape.threads_for(rows))
-  for (Index block = 0; block < blocks; block++) {
-    float *part = &parts[size_t(block * width)];
-    Index end = block + 1 == blocks ? rows : (block + 1) * BLOCK;
-    for (Index row = block * BLOCK; row < end; row++) add(row, part, part + shape.channels);
+// Calls work(lane) for each of `count` numbers, in loops of a fixed length, which become vectors.
+template <class Work> inline void each_lane(Index count, Work work) {
+  Index lane = 0;
+  for (; lane + LANES <= count; lane += LANES) {
+#pragma omp simd
+    for (Index i = 0; i < LANES; i++) work(lane + i);
   }
-  for (Index i = 0; i < width; i++) sums[i] = 0;
-  for (Index block = 0; block < blocks; block++)
-    for (Index i = 0; i < width; i++) sums[i] += parts[size_t(block * width + i)];
+  for (; lane < count; lane++) work(lane);
 }
 
-// Mean and biased variance. Values are taken from that of the first row, so that nothing cancels.
+// Maps are worked on in strips of positions side by side. Each position is a piece of work, or all of
+// them together if the channels of one do not fill vectors, such as 20.
+struct Strips {
+  Index count, positions, channels;
+  Index lanes;  // of a piece; those of pooled maps are rounded up to whole vectors
+  Index block;  // strips whose sums are made in float32
+  int threads;
+
+  Index size() const { return positions * channels; }
+  bool single() const { return lanes == channels; }
+  Index pieces() const { return single() ? positions : 1; }
+};
+
+Strips strips_of(const Shape &shape) {
+  Index together = LANES;
+  while (together > 1 && shape.channels % (2 * LANES / together) == 0) together /= 2;
+  Index count = (shape.positions() + together - 1) / together, size = together * shape.channels;
+  return {count, together, shape.channels, size, BLOCK, shape.threads_for(shape.positions())};
+}
+
+// Strips of maps after the pool, whose sides are even: lines.
+Strips pooled_strips_of(const Shape &shape) {
+  bool single = shape.channels % LANES == 0;
+  Index pooled = shape.positions() / 4, line = shape.width / 2;
+  Index lanes = single ? shape.channels : (line * shape.channels + LANES - 1) / LANES * LANES;
+  return {pooled / line, line, shape.channels, lanes, BLOCK / 16, shape.threads_for(pooled)};
+}
+
+// Numbers of a strip: where they stand if its pieces fill vectors, else a copy that is filled up.
+template <class T> class Row {
+ public:
+  explicit Row(const Strips &strips)
+      : size(size_t(strips.size())), room(size % LANES ? size_t(strips.lanes) : 0) {}
+  const T *read(const T *source) {
+    if (room.empty()) return source;
+    memcpy(room.data(), source, size * sizeof(T));
+    return room.data();
+  }
+  T *open(T *target) { return room.empty() ? target : room.data(); }
+  void write(T *target) {
+    if (!room.empty()) memcpy(target, room.data(), size * sizeof(T));
+  }
+
+ private:
+  size_t size;
+  std::vector<T> room;
+};
+
+// The numbers before the pool of a line of pooled positions: four rows, upper left to lower right. Those
+// of a position stand where they are, two positions from the next, or are copied side by side.
+template <class T> class Corners {
+ public:
+  T *row[4];
+
+  Corners(const Shape &shape, const Strips &strips)
+      : shape(shape), strips(strips), room(strips.single() ? 0 : size_t(4 * strips.lanes)) {
+    for (int corner = 0; corner < 4; corner++) row[corner] = room.data() + corner * strips.lanes;
+  }
+  void read(const T *x, Index strip) {
+    place(const_cast<T *>(x), strip);
+    if (room.empty()) return;
+    for (Index position = 0; position < strips.positions; position++)
+      for (int corner = 0; corner < 4; corner++)
+        memcpy(row[corner] + position * strips.channels, at(position, corner), bytes());
+  }
+  void open(T *x, Index strip) { place(x, strip); }
+  void write() {
+    if (room.empty()) return;
+    for (Index position = 0; position < strips.positions; position++)
+      for (int corner = 0; corner < 4; corner++)
+        memcpy(at(position, corner), row[corner] + position * strips.channels, bytes());
+  }
+
+ private:
+  const Shape &shape;
+  const Strips &strips;
+  std::vector<T> room;
+  T *upper_left = nullptr;
+
+  void place(T *x, Index strip) {
+    upper_left = x + strip * 2 * shape.width * shape.channels;
+    if (room.empty())
+      for (int corner = 0; corner < 4; corner++) row[corner] = at(0, corner);
+  }
+  T *at(Index position, int corner) const {
+    return upper_left + (corner / 2 * shape.width + 2 * position + corner % 2) * shape.channels;
+  }
+  size_t bytes() const { return size_t(strips.channels) * sizeof(T); }
+};
+
+// `values` of the channels, repeated for each lane of a strip.
+std::vector<float> repeated(const float *values, const Strips &strips) {
+  std::vector<float> lanes(size_t(strips.lanes), 0.f);
+  for (Index lane = 0; lane < strips.lanes; lane++) lanes[size_t(lane)] = values[lane % strips.channels];
+  return lanes;
+}
+
+// Calls work(i, at, c) for the numbers of a strip of pooled positions: its place in the strip, in the rows
+// of Corners, and in those of `repeated`.
+template <class Work> inline void each_piece(const Strips &strips, Work work) {
+  for (Index piece = 0; piece < strips.pieces(); piece++) {
+    Index start = piece * strips.channels;
+    each_lane(strips.lanes, [=](Index lane) { work(start + lane, 2 * start + lane, lane); });
+  }
+}
+
+// Calls work(block, first, end) for the blocks of strips, each of them by one thread.
+template <class Work> void each_block(const Strips &strips, Work work) {
+  Index blocks = (strips.count + strips.block - 1) / strips.block;
+#pragma omp parallel for schedule(static) num_threads(strips.threads)
+  for (Index block = 0; block < blocks; block++) {
+    Index end = block + 1 == blocks ? strips.count : (block + 1) * strips.block;
+    work(block, block * strips.block, end);
+  }
+}
+
+// sums (2, C): the two sums over positions that work(first, end, sums, others) adds up by lanes.
+template <class Work> void sum_blocks(const Strips &strips, double *sums, Work work) {
+  Index width = 2 * strips.lanes, blocks = (strips.count + strips.block - 1) / strips.block;
+  std::vector<float> parts(size_t(blocks * width));
+  each_block(strips, [&](Index block, Index first, Index end) {
+    float *part = &parts[size_t(block * width)];
+    work(first, end, part, part + strips.lanes);
+  });
+  std::vector<double> totals(size_t(width), 0.);
+  for (Index block = 0; block < blocks; block++)
+    for (Index i = 0; i < width; i++) totals[size_t(i)] += parts[size_t(block * width + i)];
+  for (Index c = 0; c < 2 * strips.channels; c++) sums[c] = 0;
+  Index filled = strips.single() ? strips.lanes : strips.size();
+  for (Index lane = 0; lane < filled; lane++) {
+    sums[lane % strips.channels] += totals[size_t(lane)];
+    sums[strips.channels + lane % strips.channels] += totals[size_t(strips.lanes + lane)];
+  }
+}
+
+// Numbers of a strip of maps that are not pooled; the last strip may be shorter.
+Index size_of(Index strip, const Strips &strips, const Shape &shape) {
+  Index rest = shape.positions() * strips.channels - strip * strips.lanes;
+  return rest < strips.lanes ? rest : strips.lanes;
+}
+
+// Mean and biased variance. Values are taken from that of the first position, so that nothing cancels.
 template <class T> void moments(const T *x, const Shape &shape, const Channels &channels) {
-  Index count = shape.channels, rows = shape.rows();
-  std::vector<double> sums(size_t(2 * count));
-  sum_rows(rows, shape, sums.data(), [=](Index row, float *first, float *second) {
-    const T *values = x + row * count;
-#pragma omp simd
-    for (Index c = 0; c < count; c++) {
-      float off = value(values[c]) - value(x[c]);
-      first[c] += off;
-      second[c] += off * off;
+  Strips strips = strips_of(shape);
+  std::vector<float> origins(size_t(shape.channels), 0.f);
+  for (Index c = 0; c < shape.channels; c++) origins[size_t(c)] = value(x[c]);
+  std::vector<float> lanes = repeated(origins.data(), strips);
+  std::vector<double> sums(size_t(2 * shape.channels));
+  const float *origin = lanes.data();
+  sum_blocks(strips, sums.data(), [=](Index begin, Index end, float *first, float *second) {
+    for (Index strip = begin; strip < end; strip++) {
+      const T *values = x + strip * strips.lanes;
+      each_lane(size_of(strip, strips, shape), [=](Index i) {
+        float off = value(values[i]) - origin[i];
+        first[i] += off;
+        second[i] += off * off;
+      });
     }
   });
-  for (Index c = 0; c < count; c++) {
-    double off = sums[size_t(c)] / double(rows);
-    double variance = sums[size_t(count + c)] / double(rows) - off * off;
+  for (Index c = 0; c < shape.channels; c++) {
+    double count = double(shape.positions()), off = sums[size_t(c)] / count;
+    double variance = sums[size_t(shape.channels + c)] / count - off * off;
     channels.mean[c] = float(value(x[c]) + off);
     channels.variance[c] = float(variance < 0 ? 0 : variance);
   }
@@ -167,92 +302,116 @@ template <class T> void moments(const T *x, const Shape &shape, const Channels &
 
 template <class T, Activation A>
 void forward(const T *x, const Shape &shape, const Channels &channels, T *z) {
-  Index count = shape.channels, rows = shape.rows();
-  const float *mean = channels.mean, *scale = channels.scale, *bias = channels.bias;
-#pragma omp parallel for schedule(static) num_threads(shape.threads_for(rows))
-  for (Index row = 0; row < rows; row++) {
-    const T *values = x + row * count;
-    T *results = z + row * count;
-#pragma omp simd
-    for (Index c = 0; c < count; c++)
-      store(results[c], activated<A>((value(values[c]) - mean[c]) * scale[c] + bias[c]));
-  }
+  Strips strips = strips_of(shape);
+  std::vector<float> means = repeated(channels.mean, strips), scales = repeated(channels.scale, strips),
+                     biases = repeated(channels.bias, strips);
+  const float *mean = means.data(), *scale = scales.data(), *bias = biases.data();
+  each_block(strips, [=](Index, Index begin, Index end) {
+    for (Index strip = begin; strip < end; strip++) {
+      const T *values = x + strip * strips.lanes;
+      T *results = z + strip * strips.lanes;
+      each_lane(size_of(strip, strips, shape), [=](Index i) {
+        store(results[i], activated<A>((value(values[i]) - mean[i]) * scale[i] + bias[i]));
+      });
+    }
+  });
 }
 
 // places: which of the four each maximum is, 0 to 3; the first of equal ones, as PyTorch chooses.
 template <class T, Activation A>
 void forward_pooled(const T *x, const Shape &shape, const Channels &channels, T *z, uint8_t *places) {
-  Index count = shape.channels, rows = shape.pooled_rows();
-  const float *mean = channels.mean, *scale = channels.scale, *bias = channels.bias;
-#pragma omp parallel for schedule(static) num_threads(shape.threads_for(rows))
-  for (Index row = 0; row < rows; row++) {
-    const T *x0 = x + shape.corner(row), *x1 = x0 + count, *x2 = x0 + shape.width * count, *x3 = x2 + count;
-    T *results = z + row * count;
-    uint8_t *found = places + row * count;
-#pragma omp simd
-    for (Index c = 0; c < count; c++) {
-      float y0 = rounded<T>(activated<A>((value(x0[c]) - mean[c]) * scale[c] + bias[c]));
-      float y1 = rounded<T>(activated<A>((value(x1[c]) - mean[c]) * scale[c] + bias[c]));
-      float y2 = rounded<T>(activated<A>((value(x2[c]) - mean[c]) * scale[c] + bias[c]));
-      float y3 = rounded<T>(activated<A>((value(x3[c]) - mean[c]) * scale[c] + bias[c]));
-      float most = y0;
-      int place = 0;
-      // NaN is the maximum wherever it stands; written so that the loop can be vectorised
-      place = !(y1 <= most) ? 1 : place;
-      most = !(y1 <= most) ? y1 : most;
-      place = !(y2 <= most) ? 2 : place;
-      most = !(y2 <= most) ? y2 : most;
-      place = !(y3 <= most) ? 3 : place;
-      most = !(y3 <= most) ? y3 : most;
-      most = y0 != y0 ? y0 : most;
-      most = y1 != y1 ? y1 : most;
-      most = y2 != y2 ? y2 : most;
-      store(results[c], most);
-      found[c] = uint8_t(place);
+  Strips strips = pooled_strips_of(shape);
+  std::vector<float> means = repeated(channels.mean, strips), scales = repeated(channels.scale, strips),
+                     biases = repeated(channels.bias, strips);
+  const float *mean = means.data(), *scale = scales.data(), *bias = biases.data();
+  each_block(strips, [=](Index, Index begin, Index end) {
+    Corners<T> corners(shape, strips);
+    Row<T> z_row(strips);
+    Row<uint8_t> place_row(strips);
+    for (Index strip = begin; strip < end; strip++) {
+      Index start = strip * strips.size();
+      corners.read(x, strip);
+      const T *x0 = corners.row[0], *x1 = corners.row[1], *x2 = corners.row[2], *x3 = corners.row[3];
+      T *results = z_row.open(z + start);
+      uint8_t *found = place_row.open(places + start);
+      each_piece(strips, [=](Index i, Index at, Index c) {
+        float y0 = rounded<T>(activated<A>((value(x0[at]) - mean[c]) * scale[c] + bias[c]));
+        float y1 = rounded<T>(activated<A>((value(x1[at]) - mean[c]) * scale[c] + bias[c]));
+        float y2 = rounded<T>(activated<A>((value(x2[at]) - mean[c]) * scale[c] + bias[c]));
+        float y3 = rounded<T>(activated<A>((value(x3[at]) - mean[c]) * scale[c] + bias[c]));
+        float most = y0;
+        int place = 0;
+        // NaN is the maximum wherever it stands; written so that the loop can be vectorised
+        place = !(y1 <= most) ? 1 : place;
+        most = !(y1 <= most) ? y1 : most;
+        place = !(y2 <= most) ? 2 : place;
+        most = !(y2 <= most) ? y2 : most;
+        place = !(y3 <= most) ? 3 : place;
+        most = !(y3 <= most) ? y3 : most;
+        most = y0 != y0 ? y0 : most;
+        most = y1 != y1 ? y1 : most;
+        most = y2 != y2 ? y2 : most;
+        store(results[i], most);
+        found[i] = uint8_t(place);
+      });
+      z_row.write(z + start);
+      place_row.write(places + start);
     }
-  }
+  });
 }
 
 // The gradient of what batch norm gives, into `of_y`, and its sums: alone, and times (x - mean).
 template <class T, Activation A>
 void through_activation(const T *x, const T *of_z, const Shape &shape, const Channels &channels,
                         T *of_y, double *sums) {
-  Index count = shape.channels;
-  const float *mean = channels.mean, *scale = channels.scale, *bias = channels.bias;
-  sum_rows(shape.rows(), shape, sums, [=](Index row, float *first, float *second) {
-    const T *values = x + row * count, *above = of_z + row * count;
-    T *results = of_y + row * count;
-#pragma omp simd
-    for (Index c = 0; c < count; c++) {
-      float off = value(values[c]) - mean[c];
-      float gradient = rounded<T>(value(above[c]) * slope<A>(off * scale[c] + bias[c]));
-      store(results[c], gradient);
-      first[c] += gradient;
-      second[c] += gradient * off;
+  Strips strips = strips_of(shape);
+  std::vector<float> means = repeated(channels.mean, strips), scales = repeated(channels.scale, strips),
+                     biases = repeated(channels.bias, strips);
+  const float *mean = means.data(), *scale = scales.data(), *bias = biases.data();
+  sum_blocks(strips, sums, [=](Index begin, Index end, float *first, float *second) {
+    for (Index strip = begin; strip < end; strip++) {
+      const T *values = x + strip * strips.lanes, *above = of_z + strip * strips.lanes;
+      T *results = of_y + strip * strips.lanes;
+      each_lane(size_of(strip, strips, shape), [=](Index i) {
+        float off = value(values[i]) - mean[i];
+        float gradient = rounded<T>(value(above[i]) * slope<A>(off * scale[i] + bias[i]));
+        store(results[i], gradient);
+        first[i] += gradient;
+        second[i] += gradient * off;
+      });
     }
   });
 }
 
-// The same after a pool: of_z and of_y have a row for four, and `places` says whose it is.
+// The same after a pool: of_z and of_y have a position for four, and `places` says whose it is.
 template <class T, Activation A>
 void through_pool(const T *x, const T *of_z, const uint8_t *places, const Shape &shape,
                   const Channels &channels, T *of_y, double *sums) {
-  Index count = shape.channels;
-  const float *mean = channels.mean, *scale = channels.scale, *bias = channels.bias;
-  sum_rows(shape.pooled_rows(), shape, sums, [=](Index row, float *first, float *second) {
-    const T *x0 = x + shape.corner(row), *x1 = x0 + count, *x2 = x0 + shape.width * count, *x3 = x2 + count;
-    const T *above = of_z + row * count;
-    const uint8_t *found = places + row * count;
-    T *results = of_y + row * count;
-#pragma omp simd
-    for (Index c = 0; c < count; c++) {
-      float v0 = value(x0[c]), v1 = value(x1[c]), v2 = value(x2[c]), v3 = value(x3[c]);
-      int place = found[c];
-      float off = (place == 0 ? v0 : place == 1 ? v1 : place == 2 ? v2 : v3) - mean[c];
-      float gradient = rounded<T>(value(above[c]) * slope<A>(off * scale[c] + bias[c]));
-      store(results[c], gradient);
-      first[c] += gradient;
-      second[c] += gradient * off;
+  Strips strips = pooled_strips_of(shape);
+  std::vector<float> means = repeated(channels.mean, strips), scales = repeated(channels.scale, strips),
+                     biases = repeated(channels.bias, strips);
+  const float *mean = means.data(), *scale = scales.data(), *bias = biases.data();
+  sum_blocks(strips, sums, [=](Index begin, Index end, float *first, float *second) {
+    Corners<T> corners(shape, strips);
+    Row<T> z_row(strips), y_row(strips);
+    Row<uint8_t> place_row(strips);
+    for (Index strip = begin; strip < end; strip++) {
+      Index start = strip * strips.size();
+      corners.read(x, strip);
+      const T *x0 = corners.row[0], *x1 = corners.row[1], *x2 = corners.row[2], *x3 = corners.row[3];
+      const T *above = z_row.read(of_z + start);
+      const uint8_t *found = place_row.read(places + start);
+      T *results = y_row.open(of_y + start);
+      each_piece(strips, [=](Index i, Index at, Index c) {
+        float v0 = value(x0[at]), v1 = value(x1[at]), v2 = value(x2[at]), v3 = value(x3[at]);
+        int place = found[i];
+        float off = (place == 0 ? v0 : place == 1 ? v1 : place == 2 ? v2 : v3) - mean[c];
+        float gradient = rounded<T>(value(above[i]) * slope<A>(off * scale[c] + bias[c]));
+        store(results[i], gradient);
+        first[c] += gradient;
+        second[c] += gradient * off;
+      });
+      y_row.write(of_y + start);
     }
   });
 }
@@ -260,41 +419,53 @@ void through_pool(const T *x, const T *of_z, const uint8_t *places, const Shape 
 // The gradient of x is of_y * scale + (x - mean) * tilt + shift, Ioffe & Szegedy 2015, section 3.
 // of_y may be of_x.
 template <class T>
-void through_norm(const T *x, const T *of_y, const Shape &shape, const float *mean, const float *scale,
-                  const float *tilt, const float *shift, T *of_x) {
-  Index count = shape.channels, rows = shape.rows();
-#pragma omp parallel for schedule(static) num_threads(shape.threads_for(rows))
-  for (Index row = 0; row < rows; row++) {
-    const T *values = x + row * count, *above = of_y + row * count;
-    T *results = of_x + row * count;
-#pragma omp simd
-    for (Index c = 0; c < count; c++)
-      store(results[c], value(above[c]) * scale[c] + (value(values[c]) - mean[c]) * tilt[c] + shift[c]);
-  }
+void through_norm(const T *x, const T *of_y, const Shape &shape, const Channels &channels,
+                  const float *tilts, const float *shifts, T *of_x) {
+  Strips strips = strips_of(shape);
+  std::vector<float> means = repeated(channels.mean, strips), scales = repeated(channels.scale, strips),
+                     tilts_ = repeated(tilts, strips), shifts_ = repeated(shifts, strips);
+  const float *mean = means.data(), *scale = scales.data(), *tilt = tilts_.data(), *shift = shifts_.data();
+  each_block(strips, [=](Index, Index begin, Index end) {
+    for (Index strip = begin; strip < end; strip++) {
+      const T *values = x + strip * strips.lanes, *above = of_y + strip * strips.lanes;
+      T *results = of_x + strip * strips.lanes;
+      each_lane(size_of(strip, strips, shape), [=](Index i) {
+        store(results[i], value(above[i]) * scale[i] + (value(values[i]) - mean[i]) * tilt[i] + shift[i]);
+      });
+    }
+  });
 }
 
 // The same with of_y of pooled maps.
 template <class T>
 void through_norm_pooled(const T *x, const T *of_y, const uint8_t *places, const Shape &shape,
-                         const float *mean, const float *scale, const float *tilt, const float *shift,
-                         T *of_x) {
-  Index count = shape.channels, rows = shape.pooled_rows();
-#pragma omp parallel for schedule(static) num_threads(shape.threads_for(rows))
-  for (Index row = 0; row < rows; row++) {
-    const T *above = of_y + row * count;
-    const uint8_t *found = places + row * count;
-    for (int place = 0; place < 4; place++) {
-      Index at = shape.corner(row) + ((place / 2) * shape.width + place % 2) * count;
-      const T *values = x + at;
-      T *results = of_x + at;
-#pragma omp simd
-      for (Index c = 0; c < count; c++) {
-        float gradient = value(above[c]) * scale[c];
-        gradient = found[c] == place ? gradient : 0.f;
-        store(results[c], gradient + (value(values[c]) - mean[c]) * tilt[c] + shift[c]);
+                         const Channels &channels, const float *tilts, const float *shifts, T *of_x) {
+  Strips strips = pooled_strips_of(shape);
+  std::vector<float> means = repeated(channels.mean, strips), scales = repeated(channels.scale, strips),
+                     tilts_ = repeated(tilts, strips), shifts_ = repeated(shifts, strips);
+  const float *mean = means.data(), *scale = scales.data(), *tilt = tilts_.data(), *shift = shifts_.data();
+  each_block(strips, [=](Index, Index begin, Index end) {
+    Corners<T> seen(shape, strips), made(shape, strips);
+    Row<T> y_row(strips);
+    Row<uint8_t> place_row(strips);
+    for (Index strip = begin; strip < end; strip++) {
+      Index start = strip * strips.size();
+      const T *above = y_row.read(of_y + start);
+      const uint8_t *found = place_row.read(places + start);
+      seen.read(x, strip);
+      made.open(of_x, strip);
+      for (int place = 0; place < 4; place++) {
+        const T *values = seen.row[place];
+        T *results = made.row[place];
+        each_piece(strips, [=](Index i, Index at, Index c) {
+          float gradient = value(above[i]) * scale[c];
+          gradient = found[i] == place ? gradient : 0.f;
+          store(results[at], gradient + (value(values[at]) - mean[c]) * tilt[c] + shift[c]);
+        });
       }
+      made.write();
     }
-  }
+  });
 }
 
 template <class T, Activation A>
@@ -316,18 +487,17 @@ void run_backward(const void *x, const void *of_z, const uint8_t *places, const 
     through_activation<T, A>((const T *)x, (const T *)of_z, shape, channels, (T *)of_y, sums.data());
   std::vector<float> tilt(size_t(count), 0.f), shift(size_t(count), 0.f);
   for (Index c = 0; c < count; c++) {
-    double inverse = channels.inverse[c], rows = double(shape.rows());
+    double inverse = channels.inverse[c], positions = double(shape.positions());
     of_bias[c] = float(sums[size_t(c)]);
     of_weight[c] = float(sums[size_t(count + c)] * inverse);
-    tilt[size_t(c)] = float(-channels.scale[c] * inverse * inverse * sums[size_t(count + c)] / rows);
-    shift[size_t(c)] = float(-channels.scale[c] * sums[size_t(c)] / rows);
+    tilt[size_t(c)] = float(-channels.scale[c] * inverse * inverse * sums[size_t(count + c)] / positions);
+    shift[size_t(c)] = float(-channels.scale[c] * sums[size_t(c)] / positions);
   }
   if (places)
-    through_norm_pooled((const T *)x, (const T *)of_y, places, shape, channels.mean, channels.scale,
-                        tilt.data(), shift.data(), (T *)of_x);
+    through_norm_pooled((const T *)x, (const T *)of_y, places, shape, channels, tilt.data(), shift.data(),
+                        (T *)of_x);
   else
-    through_norm((const T *)x, (const T *)of_y, shape, channels.mean, channels.scale, tilt.data(),
-                 shift.data(), (T *)of_x);
+    through_norm((const T *)x, (const T *)of_y, shape, channels, tilt.data(), shift.data(), (T *)of_x);
 }
 
 // `moments`: (4, C), mean, variance, 1 / deviation and scale.
