@@ -644,6 +644,11 @@ class RunConfig:
         )
         return name if self.group == self.model_name else f"{name}{DATA_PART}{self.data_name}"
 
+    @property
+    def title(self) -> str:
+        """The name of the run in messages, with a seed other than 0: replicates share the name."""
+        return f"{self.name} seed {self.seed}" if self.seed else self.name
+
     @cached_property
     def id(self) -> str:
         """Ten hex digits that are equal for two runs exactly if they are the same training.

@@ -199,7 +199,7 @@ def train(
 
 
 def _line(outcome: "Outcome") -> str:
-    text = f"{outcome.state:<8} {outcome.config.name}"
+    text = f"{outcome.state:<8} {outcome.config.title}"
     if outcome.state == "pruned" and outcome.result:
         text += f"  after {outcome.result['epochs_run']} of {outcome.config.num_epochs} epochs"
     if outcome.result:

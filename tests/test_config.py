@@ -31,6 +31,12 @@ def test_run_name_has_published_format() -> None:
     assert replace(c, learning_rate=0.00001).name.count("lr_1e-05") == 1
 
 
+def test_messages_tell_replicates_apart() -> None:
+    one = RunConfig(model_type="cnn")
+    assert one.title == one.name
+    assert replace(one, seed=1000).title == f"{one.name} seed 1000"
+
+
 # If one of these ids changes, existing runs are no longer found.
 GOLDEN_IDS = [
     (RunConfig(), "467eb8d1f4"),

@@ -68,7 +68,7 @@ class PrecisionDecisions:
         if decided in allowed_precisions(config, device):
             return None
         return (
-            f"{config.name}: not trained here: precision auto is {decided} in this sweep "
+            f"{config.title}: not trained here: precision auto is {decided} in this sweep "
             f"({shown(self._path(config))}), which {device_name(device)} does not do well; "
             "train it on another node, name a --precision, or allow --mixed"
         )

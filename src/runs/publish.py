@@ -96,7 +96,7 @@ def record_failure(config: RunConfig, folder: RunFolder, lease: Lease, error: Ex
         lease.ensure_held()
     except LeaseLost as lost:
         lease.end("superseded")
-        return f"{config.name}: {lost}"
+        return f"{config.title}: {lost}"
     failure_class = classify(error)
     diverged = failure_class is FailureClass.DIVERGED
     kind = "non-finite loss" if diverged else type(error).__name__
@@ -114,12 +114,12 @@ def record_failure(config: RunConfig, folder: RunFolder, lease: Lease, error: Ex
     if diverged:
         checkpoint.remove(folder.path)
     lease.end("failed", cause=failure_class, kind=kind, message=str(error))
-    return f"{config.name}: FAILED: {kind}: {error}"
+    return f"{config.title}: FAILED: {kind}: {error}"
 
 
 def _summary(config: RunConfig, result: Mapping[str, Any]) -> str:
     return (
-        f"{config.name}: validation accuracy {result['best_val_accuracy']:.2%}, "
+        f"{config.title}: validation accuracy {result['best_val_accuracy']:.2%}, "
         f"test accuracy {result['test_accuracy_best_val_acc']:.2%} "
         f"({result['epochs_run']} epochs, {result['stop_reason']})"
     )

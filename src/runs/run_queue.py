@@ -100,7 +100,7 @@ class RunQueue:
                 self._leased.add(leased)
                 return leased
             if self._is_over(run):
-                self.on_ended(run.number, f"{run.config.name}: ended by another process")
+                self.on_ended(run.number, f"{run.config.title}: ended by another process")
             else:
                 self._held.append(run)
         return None
@@ -127,7 +127,7 @@ class RunQueue:
         """
         if not self._held or self._held == self._held_before:
             for run in self._held:
-                self.on_ended(run.number, f"{run.config.name}: being trained by another process")
+                self.on_ended(run.number, f"{run.config.title}: being trained by another process")
             return False
         self._stalled = leases.wait_for_stalled([run.folder.path for run in self._held], stop)
         self._held_before, self._held = self._held, []

@@ -84,7 +84,7 @@ class _LogTracker(Tracker):
         self.write(_resumed(self.config, epochs, steps))
 
     def note(self, line: str) -> None:
-        self.write(f"{self.config.name}: {line}")
+        self.write(f"{self.config.title}: {line}")
 
     def step(self, epoch: int, done: int, total: int, running: RunningMetrics) -> None:
         self.images = total
@@ -94,7 +94,7 @@ class _LogTracker(Tracker):
         seconds = sum(r["seconds"] for r in rows) / len(rows)
         left = (self.config.num_epochs - len(rows)) * seconds
         parts = [
-            f"{self.prefix} {self.config.name} epoch {row['epoch']}/{self.config.num_epochs}",
+            f"{self.prefix} {self.config.title} epoch {row['epoch']}/{self.config.num_epochs}",
             f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.2%}",
         ]
         if "val_loss" in row:
@@ -134,6 +134,7 @@ class BarDisplay(SilentDisplay):
     def run(self, config: RunConfig, number: int) -> Tracker:
         name = f"{config.model_name} {config.scheduler} lr {config.learning_rate:g}"
         name += " aug" if config.data_augmentation else ""
+        name += f" seed {config.seed}" if config.seed else ""
         self.tasks[number] = self.bars.add_task(name, total=None, numbers="")
         return _BarTracker(config, self.bars, self.tasks[number], self.note)
 
@@ -161,7 +162,7 @@ class _BarTracker(Tracker):
         self.write(_resumed(self.config, epochs, steps))
 
     def note(self, line: str) -> None:
-        self.write(f"{self.config.name}: {line}")
+        self.write(f"{self.config.title}: {line}")
 
     def step(self, epoch: int, done: int, total: int, running: RunningMetrics) -> None:
         now = time.monotonic()
@@ -181,7 +182,7 @@ class _BarTracker(Tracker):
 
 
 def _resumed(config: RunConfig, epochs: int, steps: int) -> str:
-    return f"{config.name}: resumed after {epochs} epochs, {steps} steps"
+    return f"{config.title}: resumed after {epochs} epochs, {steps} steps"
 
 
 def _duration(seconds: float) -> str:

@@ -122,7 +122,7 @@ class TrainingGroup:
     def _put_back(self, trainer: Trainer) -> None:
         self._concurrency.out_of_memory(len(self._open) + 1)
         limit = self._concurrency.limit
-        self._log(f"{trainer.config.name}: out of memory, put back; from now on {limit} at a time")
+        self._log(f"{trainer.config.title}: out of memory, put back; from now on {limit} at a time")
         trainer.stop()
         memory.give_back()
         self._waiting.append(trainer)

@@ -19,6 +19,7 @@ from src.comparison import confirmation_plan as plans
 from src.comparison.configurations import read_configurations
 from src.config import RunConfig
 from src.runs.run_folder import RunFolder
+from src.slurm import job_queue
 from src.sweep import sets
 from src.sweep.__main__ import main
 from tests.conftest import RunCommand, wait_until
@@ -334,11 +335,43 @@ def test_real_sweep_is_confirmed_although_it_is_killed(command: RunCommand, tmp_
     done = command(*sweep, *words, *train_all)
     assert "The winner" in done.stdout
     assert before.items() <= finished(runs).items()  # nothing was trained twice
-    found = read_configurations(runs)
-    seeds = sorted(seed for one in found.values() for seed in one.replicates)
-    assert seeds == [0, 0, 1000, 1000, 1001, 1001, 2000]
+    assert seeds_of(runs) == [0, 0, 1000, 1000, 1001, 1001, 2000]
     [state] = json.loads(command(*sweep, *words, "--json").stdout)
     assert (state["stage"], state["winner"]["seeds"]) == ("confirmed", [2000])
+
+
+@pytest.mark.slurm
+def test_confirmation_is_trained_on_a_cluster(
+    cluster: Path, command: RunCommand, tmp_path: Path
+) -> None:
+    """Called again after the replicates, it submits the final seed; nothing is queued twice."""
+    grid, runs = tmp_path / "grid.yaml", tmp_path / "my runs"
+    grid.write_text(
+        "model_type: cifar10net\nbase_dataset_path: synthetic\nmax_images: 200\nnum_epochs: 1\n"
+        "batch_size: 50\nlearning_rate: [0.001, 0.01]\n"
+    )
+    sweep = ["python", "-m", "src.sweep"]
+    command(*sweep, "submit", "--grid", grid, "--runs", runs, "--executor", "inline", "-q")
+    words = ["confirm", "-k", 2, "--seeds", 2, "--final-seeds", 1, "--runs", runs]
+    asked = ["--submit", "--workers", 2, "--cpus", 1, "--time", 10]
+    first = command(*sweep, *words, *asked)
+    assert "4 trainings are missing now" in first.stdout
+    command(*sweep, *words, *asked)
+    assert len(list((runs / "submissions").iterdir())) == 1, "the workers are queued"
+    wait_until(lambda: job_queue.jobs() == {})
+    assert len(finished(runs)) == 2 + 4
+    assert "The winner" not in command(*sweep, *words, *asked).stdout
+    wait_until(lambda: job_queue.jobs() == {})
+    assert len(finished(runs)) == 2 + 4 + 1
+    done = command(*sweep, *words)
+    assert "The winner" in done.stdout
+    assert seeds_of(runs) == [0, 0, 1000, 1000, 1001, 1001, 2000]
+
+
+def seeds_of(runs: Path) -> list[int]:
+    """Return the seeds of all finished runs."""
+    found = read_configurations(runs)
+    return sorted(seed for one in found.values() for seed in one.replicates)
 
 
 def finished(runs: Path) -> dict[Path, int]:
