@@ -43,6 +43,7 @@ RUNS, EPOCHS = 48, 80
 SEED_DEVIATION = 0.01
 """Standard deviation of the final loss over seeds, in the simulated sweeps."""
 ORDERS = 40
+"""Replays of a family, or of the measured sweep, with each number of workers."""
 WORKERS = (1, 4, 16, 48)
 RUNGS, REDUCTIONS = (1, 2, 3, 5, 10), (2, 3, 4)
 

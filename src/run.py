@@ -22,7 +22,7 @@ from src.common.git import git_commit
 from src.common.model_source import code_of
 from src.common.paths import RUNS_DIR
 from src.config import RunConfig
-from src.data import LoadedData
+from src.data import LoadedData, load_present
 from src.faults.failure_classes import MAY_BE_BUGS, classify
 from src.faults.job_restarts import plan_restart
 from src.faults.node_health import raise_if_process_unusable, reporting_unusable_process
@@ -123,6 +123,7 @@ def run(
     except Stopped as stopped:
         stopped.restart = plan_restart(runs_dir, progressed=queue.progressed)
         raise
+    load_present((config.data_key for config in configs), options.datasets)
     return [_outcome(*pair, options) for pair in zip(configs, queue.folders, strict=True)]
 
 

@@ -1,5 +1,7 @@
 """Data sets: built in, one's own, or stand-ins; splits, augmentation and batches on a device."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from src.common.errors import UserError
@@ -15,6 +17,7 @@ __all__ = [
     "Dataset",
     "LoadedData",
     "load",
+    "load_present",
     "looks_like",
     "recognise",
 ]
@@ -41,6 +44,17 @@ def load(path: str, dataset: str = CIFAR10.name) -> Dataset:
     if name in DATASETS:
         return builtin.load(name, path, size=size, spec_name=dataset)
     return own_data.load(name, path, size=size, spec_name=dataset)
+
+
+def load_present(keys: Iterable[DataKey], datasets: LoadedData) -> None:
+    """Add to `datasets` those of `keys` whose files are here and can be read.
+
+    Nothing is downloaded. Stand-ins are left out: they are the same everywhere.
+    """
+    for key in set(keys) - set(datasets):
+        if key[0] != SYNTHETIC and Path(key[0]).expanduser().exists():
+            with suppress(UserError):
+                datasets[key] = load(*key)
 
 
 def looks_like(path: str) -> str | None:

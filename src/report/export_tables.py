@@ -155,9 +155,13 @@ def _csv(table: pd.DataFrame) -> str:
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    """A pipe table, its columns padded to one width so that it can be read as plain text."""
+    """A pipe table, its columns padded to one width so that it can be read as plain text.
+
+    What is not known is empty.
+    """
     rounded = _rounded(table)
-    rows = [list(map(str, rounded)), *rounded.astype(str).to_numpy().tolist()]
+    texts = rounded.astype(object).where(rounded.notna(), "")
+    rows = [list(map(str, row)) for row in (rounded, *texts.to_numpy())]
     widths = [
         max(len(rows[0][column]) + 2, *(len(row[column]) for row in rows[1:]))
         for column in range(len(rows[0]))
@@ -176,7 +180,7 @@ def _latex(table: pd.DataFrame) -> str:
     styler = (
         _rounded(table)
         .style.hide(axis="index")
-        .format(escape="latex")
+        .format(escape="latex", na_rep="")
         .format_index(escape="latex", axis="columns")
     )
     return styler.to_latex(hrules=True, column_format=alignment)

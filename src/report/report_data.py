@@ -131,9 +131,7 @@ class ReportData:
         if data := table.data_in_words(self.runs):
             text += f" on {data}"
         text += f", ranked by {table.column_label(self.rank_column)}."
-        if missing := self.missing():
-            text += f" Not shown: {missing}."
-        return " ".join([text, *self.mixture_notes()])
+        return " ".join(filter(None, [text, self.missing_note(), *self.mixture_notes()]))
 
     def seeds_note(self, rows: pd.DataFrame) -> str:
         """How many seeds the accuracies are of."""

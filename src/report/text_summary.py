@@ -11,6 +11,7 @@ from src.common import files
 from src.comparison.confirmation import Confirmation
 from src.report.charts.top_k import RankedRun, TopK, rankings
 from src.report.confirmed import confirmed_winner, shared_settings
+from src.report.replicates import DEVIATION
 from src.report.report_data import ReportData
 from src.report.settings import Setting, describe_runs, varied_factors
 from src.report.statistics import is_within_noise, paired_difference
@@ -124,9 +125,13 @@ def _about_best(run: RankedRun, column: str, count: int) -> str:
     settings = describe_runs([run.row])[0].replace("\N{NO-BREAK SPACE}", " ")
     value = first_number(run.row, (BEST_VAL_ACCURACY, "val_accuracy"))
     validation = "" if value is None else f"validation {value:.2%}, "
+    of_seeds = ""
+    if run.seeds > 1:
+        deviation = float(run.row[DEVIATION])
+        of_seeds = f", mean of {run.seeds} seeds that deviate by {100 * deviation:.2f} points"
     return (
         f"{beginning}: {settings}. Its accuracy: {validation}test {run.accuracy:.2%} "
-        f"({run.low:.2%} to {run.high:.2%})."
+        f"({run.low:.2%} to {run.high:.2%}){of_seeds}."
     )
 
 

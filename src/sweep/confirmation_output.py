@@ -39,6 +39,8 @@ def sentences(confirmation: Confirmation) -> Iterator[str]:
                 f"Dropped after {one.seeds} seeds: {one.name}, {100 * one.lead:.2f} points behind "
                 f"{one.leader}."
             )
+        if confirmation.race.is_over:
+            yield f"The race is over: {confirmation.race.outcome}."
     if winner := confirmed_winner(confirmation):
         yield from winner.sentences()
 
@@ -128,6 +130,8 @@ def as_json(confirmation: Confirmation) -> dict[str, Any]:
                 "probability_of_best": one.probability,
                 "verdict": one.verdict,
                 "dropped_after": one.dropped.seeds if one.dropped else None,
+                "behind": one.dropped.leader if one.dropped else None,
+                "behind_by": one.dropped.lead if one.dropped else None,
             }
             for one in confirmation.candidates
         ],

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -28,9 +29,18 @@ def versions(device: torch.device) -> dict[str, str]:
         found["cuda"] = str(torch.version.cuda)
         with suppress(RuntimeError):  # raised for a GPU that this cuDNN no longer supports
             found["cudnn"] = str(torch.backends.cudnn.version())
-        with suppress(OSError, IndexError):
-            found["driver"] = _NVIDIA_DRIVER.read_text().split("Module")[1].split()[0]
+        with suppress(OSError):
+            found.update(driver_version(_NVIDIA_DRIVER.read_text()))
     return found
+
+
+def driver_version(text: str) -> dict[str, str]:
+    """{"driver": version} of the text of NVIDIA's driver; empty if it names none.
+
+    It says "Kernel Module  550.54.14", or "Open Kernel Module for x86_64  580.65.06".
+    """
+    found = re.search(r"Kernel Module\D.*?(\d+\.[\d.]+)", text)
+    return {"driver": found[1]} if found else {}
 
 
 def pick_device(name: str) -> torch.device:

@@ -381,6 +381,9 @@ def _key(
         *([] if config.cpu_kernels else ["no CPU kernels"]),
         *([] if data.shape == CIFAR10.shape else [data.shape]),
         *([config.model_digest] if config.model_digest else []),
+        # the rest of the measured step, where it is not the default
+        *([config.optimizer] if config.optimizer != RunConfig.optimizer else []),
+        *([] if config.cuda_graphs else ["no CUDA graphs"]),
     ]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]
 

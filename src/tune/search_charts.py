@@ -88,9 +88,7 @@ def _importance(numbers: SearchData) -> Figure:
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.set(xlabel="share of the variance", ylabel="")
     complete = sum(not trial.pruned for trial in numbers.trials)
-    subtitle = (
-        f"{numbers.what}; for being among the best of {complete} complete trials, by PED-ANOVA"
-    )
+    subtitle = f"{numbers.what}; between {complete} complete trials, by functional ANOVA"
     return _titled(figure, axes, f"What mattered: {numbers.study}", subtitle)
 
 

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from src.report.charts.importance import fanova_shares
+from src.report.charts.importance import FEWEST_RUNS, fanova_shares
 from src.tune.search_space import Choice, Dimension, SearchSpace
 
 if TYPE_CHECKING:
     import optuna
 
 _APART = 0.05  # the least distance of a tick to an end of its axis
-_ENOUGH = 2  # least number of complete trials for an importance
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,11 @@ def _complete_value(trial: "optuna.trial.FrozenTrial") -> float:
 def importances(study: "optuna.Study") -> dict[str, float] | None:
     """How much of the variance between complete trials each setting explains, as in the report.
 
-    Returns None if there are fewer than two, or all are equally good.
+    Returns None if there are fewer than FEWEST_RUNS, or all are equally good.
     """
-    values = {t.value for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"}
-    return fanova_shares(study) if len(values) >= _ENOUGH else None
+    values = [t.value for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+    is_enough = len(values) >= FEWEST_RUNS and len(set(values)) > 1
+    return fanova_shares(study) if is_enough else None
 
 
 def place(dimension: Dimension, value: object) -> float:

@@ -16,6 +16,7 @@ def test_error_rates_hold(gap: int) -> None:
     assert tally.covered_by_final >= 0.94 * SWEEPS
     assert tally.best_in_set >= 0.94 * SWEEPS
     assert tally.best_in_race >= 0.94 * SWEEPS
+    assert tally.covered_in_race >= 0.94 * SWEEPS
     # simultaneous bounds are wider than those of one mean, but not without limit
     assert fmean(tally.widths) < 1.15 * fmean(tally.final_widths)
     assert tally.saved >= 0

@@ -115,6 +115,8 @@ def test_ranking_says_how_many_seeds_there_are(report: ReportData) -> None:
     assert [run.seeds for run in top.runs] == [6, 4, 4]
     assert "mean of 6 seeds, deviation 0.81 points" in top.runs[0].label
     assert top.noun == "configurations"
+    about = text_summary.sentences(report.configurations, top)[0]
+    assert "mean of 6 seeds that deviate by 0.81 points" in about
     assert "Of several seeds" in report.accuracy_note()
     [best] = overall.best_runs(report)
     assert best.seeds == 6

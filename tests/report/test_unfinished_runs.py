@@ -82,9 +82,11 @@ def test_pairs_count_diverged_runs_of_each_combination(
     [pair] = pairs.pair_means(table, "cnn", BEST, failed)
     by_rate = pair.diverged if "0.1" in pair.diverged.index else pair.diverged.T
     assert by_rate.loc["0.1"].to_dict() == {"cosine": 0, "step": 3}
+    assert int(pair.pruned.to_numpy().sum()) == 1
     texts = pairs._annotations(pair, 100, ".1f").to_numpy().ravel().tolist()
     assert "3 div." in texts
     assert "90.0" in texts
+    assert "72.0\n1 pruned" in texts
 
 
 def test_report_of_folders_knows_failures_and_a_csv_does_not(tmp_path: Path) -> None:
@@ -108,6 +110,9 @@ def test_report_of_folders_knows_failures_and_a_csv_does_not(tmp_path: Path) -> 
         main_effects.effects_by_model(unknown), failures_known=unknown.failed is not None
     )
     assert unknown.missing_note() == "Failures unknown."
+    assert unknown.summary().endswith("Failures unknown.")
+    of_csv = export_tables.effects_table(main_effects.effects_by_model(unknown), BEST)
+    assert of_csv[["diverged", "failed"]].isna().all(axis=None), "not 0"
     assert isinstance(known, ReportData)
     assert known.missing_note() == "Not shown: 1 interrupted, 1 failed."
     assert known.missing("cifar10net") == known.missing()

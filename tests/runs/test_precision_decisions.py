@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from src.common.errors import Stopped
@@ -234,3 +235,23 @@ def test_run_on_other_data_is_not_taken_for_done(
     path.write_text(json.dumps(other))
     old, _ = run([auto, replace(auto, seed=2)], tmp_path)
     assert old.state == State.DONE
+
+
+def test_data_that_has_changed_is_seen_although_all_is_done(
+    auto: RunConfig, tmp_path: Path
+) -> None:
+    """A call that has nothing to train compares too; without the data the run is done."""
+
+    def write_data(brightness: int) -> None:
+        images = np.full((60, 32, 32, 3), brightness, np.uint8)
+        np.savez(tmp_path / "mine.npz", images=images, labels=np.arange(60) % 3)
+
+    write_data(10)
+    mine = replace(auto, base_dataset_path=str(tmp_path / "mine.npz"), dataset="mine")
+    assert [one.state for one in run([mine], tmp_path / "runs")] == [State.DONE]
+    assert [one.state for one in run([mine], tmp_path / "runs")] == [State.DONE]
+    write_data(20)
+    [changed] = run([mine], tmp_path / "runs")
+    assert (changed.state, changed.failure and changed.failure["kind"]) == ("pending", "other data")
+    (tmp_path / "mine.npz").unlink()
+    assert [one.state for one in run([mine], tmp_path / "runs")] == [State.DONE]

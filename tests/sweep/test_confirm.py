@@ -1,6 +1,7 @@
 """python -m src.sweep confirm: the shortlist, fresh and final seeds, races, and bad input."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -143,7 +144,9 @@ def test_sweep_with_several_seeds_is_judged_by_their_mean(confirm: Confirm, tmp_
     assert state["most_missing"] == 6
 
 
-def test_race_drops_configurations_and_trains_less(confirm: Confirm, tmp_path: Path) -> None:
+def test_race_drops_configurations_and_trains_less(
+    confirm: Confirm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     put_sweep(tmp_path)
     words = ["-k", 4, "--seeds", 5, "--final-seeds", 0, "--race"]
     trained = []
@@ -159,6 +162,13 @@ def test_race_drops_configurations_and_trains_less(confirm: Confirm, tmp_path: P
     assert dropped[make(0.003).config_id] == 2
     assert state["winner"]["seeds_are_final"] is False
     assert state["winner"]["config_id"] == make(0.1).config_id
+    [last] = [one for one in state["candidates"] if one["config_id"] == make(0.003).config_id]
+    assert last["behind"] in {one["config_id"] for one in state["candidates"]}
+    assert last["behind_by"] > 0.02
+    main(["confirm", *map(str, words), "--runs", str(tmp_path)])
+    assert re.search(
+        r"The race is over: (one is left|all 5 seeds are used)\.", capsys.readouterr().out
+    )
 
 
 def test_margin_ends_a_race_of_equals(confirm: Confirm, tmp_path: Path) -> None:

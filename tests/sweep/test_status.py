@@ -138,6 +138,7 @@ def test_screen_shows_same_numbers_as_json(
         "Slurm: absent, or no answer: nothing is known of its jobs",
         "wasted: 1.00 device-hours",
         "2 failed: out of memory",
+        "(one seed)",
         "1 more run folders belong to none of these sets",
     ):
         assert text in screen_text
@@ -154,6 +155,7 @@ def test_all_and_set_arguments_select_runs(
     )
     best = all_folders["best"][0]
     assert (best["val_accuracy"], best["seeds"]) == (pytest.approx((0.99 + 0.8) / 2), 2)
+    assert best["val_deviation"] == pytest.approx(0.19 / 2**0.5)
     assert all_folders["sets"] == {}
     one = status_json(capsys, "1", "--sets", sweep[0], "--runs", sweep[1])
     assert sum(one["all"]["trainings"].values()) == 4

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from src.common.errors import UserError
 from src.data.spec import CLASSES
-from src.training.device import pick_device
+from src.training.device import driver_version, pick_device
 from src.training.early_stopping import EarlyStopping
 from src.training.metrics import Metrics
 from src.training.model_setup import batch_bounds
@@ -52,6 +52,18 @@ def test_batch_bounds_cover_epoch_without_single_image_remainder() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: nothing to refuse")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22", "550.54.14"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Re", "580.65.06"),
+        ("something else 1.2", None),
+    ],
+)
+def test_driver_version_is_read(text: str, expected: str | None) -> None:
+    assert driver_version(text).get("driver") == expected
+
+
 def test_missing_gpu_gives_one_line_error() -> None:
     with pytest.raises(UserError, match="no usable GPU"):
         pick_device("cuda")

@@ -21,7 +21,7 @@ from src.common.errors import Stopped, UserError
 from src.common.paths import ROOT
 from src.config import RunConfig
 from src.runs.run_folder import RunFolder, State
-from src.tune import best_trial, search_data
+from src.tune import best_trial, search_charts, search_data
 from src.tune.search_space import Choice, Range, SearchSpace
 from src.tune.study import TrialStudy
 from tests.conftest import wait_until
@@ -240,8 +240,27 @@ def test_search_data_for_charts(space: SearchSpace, tmp_path: Path) -> None:
     assert list(rate.ticks.values()) == ["0.0001", "0.001", "0.01", "0.1", "1"]
     assert list(rate.ticks) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
     assert dense.ticks == {0.0: "8", 1.0: "9"}
+    assert result.importances is None, "too few trials"
+
+
+def test_importance_needs_eight_trials(space: SearchSpace, tmp_path: Path) -> None:
+    search = TrialStudy(space, tmp_path)
+    distributions = {
+        "learning_rate": optuna.distributions.FloatDistribution(1e-4, 1.0, log=True),
+        "fc1": optuna.distributions.CategoricalDistribution((8, 9)),
+    }
+    for number in range(8):
+        assert number == 0 or search_data.collect(space, search.study).importances is None
+        params = {"learning_rate": 10 ** (-number / 2), "fc1": 8 + number % 2}
+        search.study.add_trial(
+            optuna.create_trial(value=number + 1.0, params=params, distributions=distributions)
+        )
+    result = search_data.collect(space, search.study)
     assert result.importances
     assert sum(result.importances.values()) == pytest.approx(1)
+    search_charts.draw(result, "small", tmp_path)
+    assert "by functional ANOVA" in (tmp_path / "small_importance.svg").read_text()
+    assert (tmp_path / "small_importance.png").stat().st_size > 10_000
 
 
 def test_search_command(tune: Tune, small_synthetic: None, tmp_path: Path) -> None:
@@ -257,7 +276,6 @@ def test_search_command(tune: Tune, small_synthetic: None, tmp_path: Path) -> No
     more = tune(*words, *where, "--trials", 3, "-e", 1)
     assert f"{result['study']} continues after 1 of 3 trials" in more.err
     assert "trials:  3 complete" in more.out
-    assert (tmp_path / "out" / "small_importance.png").stat().st_size > 10_000
     text = (tmp_path / "out" / "small_history.svg").read_text()
     assert "cifar10net on synthetic, 1 epochs" in text
     done = tune(*words, *where, "--trials", 3, "-e", 1, "-q")

@@ -1,9 +1,8 @@
 """Main effects: mean and best of the runs with each level of each hyperparameter."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass
 
 import pandas as pd
 import seaborn as sns
@@ -17,7 +16,15 @@ from src.report.report_data import ReportData
 from src.report.settings import Setting, varied_factors
 from src.report.statistics import comparable_runs
 from src.report.table import column_label, is_share, lower_is_better
-from src.report.unfinished_runs import FINISHED, OUTCOME, RANKED, with_unfinished
+from src.report.unfinished_runs import (
+    DIVERGED,
+    FAILED,
+    FINISHED,
+    OUTCOME,
+    PRUNED,
+    RANKED,
+    with_unfinished,
+)
 from src.runs.run_folder import State
 
 FEWEST_RUNS = 4
@@ -29,9 +36,10 @@ PANELS_IN_A_ROW = 3
 class LeftOut:
     """Runs of a level that its mean leaves out."""
 
-    diverged: int = 0
+    diverged: int | None = 0
+    """None if failures are not known, as of a table without its run folders."""
     pruned: int = 0
-    failed: int = 0
+    failed: int | None = 0
     """For another reason, such as memory or a node, which says nothing about the level."""
 
     def __str__(self) -> str:
@@ -67,10 +75,13 @@ def main_effects(
     if len(rows) < FEWEST_RUNS:
         return []
     every = with_unfinished(table, model, column, failed)
-    return [_main_effect(every, column, setting) for setting in varied_factors(every)]
+    is_known = failed is not None
+    return [_main_effect(every, column, setting, is_known) for setting in varied_factors(every)]
 
 
-def _main_effect(every: pd.DataFrame, column: str, setting: Setting) -> MainEffect:
+def _main_effect(
+    every: pd.DataFrame, column: str, setting: Setting, failures_known: bool
+) -> MainEffect:
     codes, levels = pd.Series(setting.codes(every), every.index), range(len(setting.levels))
     finished = every[OUTCOME] == FINISHED
     by_level = every.loc[finished, column].groupby(codes[finished])
@@ -83,13 +94,18 @@ def _main_effect(every: pd.DataFrame, column: str, setting: Setting) -> MainEffe
         best=tuple(_value(best, level) for level in levels),
         runs=tuple(int(sizes.get(level, 0)) for level in levels),
         medians=tuple(_value(medians, level) for level in levels),
-        left_out=tuple(_left_out(every.loc[codes == level, OUTCOME]) for level in levels),
+        left_out=tuple(
+            _left_out(every.loc[codes == level, OUTCOME], failures_known) for level in levels
+        ),
     )
 
 
-def _left_out(outcomes: "pd.Series[str]") -> LeftOut:
-    counts = outcomes.value_counts()
-    return LeftOut(*(int(counts.get(field.name, 0)) for field in fields(LeftOut)))
+def _left_out(outcomes: "pd.Series[str]", failures_known: bool) -> LeftOut:
+    counts = {name: int(count) for name, count in outcomes.value_counts().items()}
+    pruned = counts.get(PRUNED, 0)
+    if not failures_known:
+        return LeftOut(None, pruned, None)
+    return LeftOut(counts.get(DIVERGED, 0), pruned, counts.get(FAILED, 0))
 
 
 def _value(values: "pd.Series[float]", level: int) -> float | None:
@@ -168,23 +184,26 @@ def _draw_panel(
 
 def _with_counts(labels: Sequence[str], effects: Iterable[Sequence[MainEffect]]) -> list[str]:
     """The labels of levels, below each how many runs its mean leaves out."""
-    counts = {label: Counter[str]() for label in labels}
+    counts: dict[str, list[LeftOut]] = {label: [] for label in labels}
     for effect in (effect for of_model in effects for effect in of_model):
         for label, left_out in zip(effect.setting.labels, effect.left_out, strict=True):
-            counts[label].update(asdict(left_out))
-    lines = {label: str(LeftOut(**of)).replace(", ", "\n") for label, of in counts.items()}
+            counts[label].append(left_out)
+    lines = {label: str(total(of)).replace(", ", "\n") for label, of in counts.items()}
     return [f"{label}\n{lines[label]}".strip() for label in labels]
 
 
 def left_out_note(effects: Mapping[str, Sequence[MainEffect]], *, failures_known: bool) -> str:
     """How many runs the means leave out, in words."""
-    totals = Counter[str]()
-    for of_model in effects.values():
-        for left_out in of_model[0].left_out:  # every setting divides the same runs
-            totals.update(asdict(left_out))
-    total = str(LeftOut(**totals))
+    # every setting divides the same runs
+    counts = str(total(one for of_model in effects.values() for one in of_model[0].left_out))
     unknown = "" if failures_known else " Failed runs are not known."
-    return (f"Left out of the means: {total}." if total else "") + unknown
+    return (f"Left out of the means: {counts}." if counts else "") + unknown
+
+
+def total(parts: Iterable[LeftOut]) -> LeftOut:
+    """The sum of counts; those that are not known count as 0."""
+    columns = zip(*(astuple(part) for part in parts), strict=True)
+    return LeftOut(*(sum(count or 0 for count in column) for column in columns))
 
 
 def _legend(effects: Mapping[str, Sequence[MainEffect]], indices: ModelIndices) -> Iterator[Line2D]:

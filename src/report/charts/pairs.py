@@ -16,7 +16,7 @@ from src.report.report_data import ReportData
 from src.report.settings import Setting, varied_factors
 from src.report.statistics import comparable_runs
 from src.report.table import column_label, is_share
-from src.report.unfinished_runs import DIVERGED, FINISHED, OUTCOME, with_unfinished
+from src.report.unfinished_runs import DIVERGED, FINISHED, OUTCOME, PRUNED, with_unfinished
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class PairMeans:
     """Levels of row_setting by levels of column_setting, both as labels; NaN without runs."""
     diverged: pd.DataFrame
     """Numbers of diverged runs, in the same form."""
+    pruned: pd.DataFrame
+    """Numbers of pruned runs, in the same form."""
 
 
 def pair_means(
@@ -46,15 +48,15 @@ def pair_means(
 
 def _means(every: pd.DataFrame, column: str, first: Setting, second: Setting) -> PairMeans:
     keys = [pd.Series(setting.codes(every), every.index) for setting in (first, second)]
-    finished, diverged = every[OUTCOME] == FINISHED, every[OUTCOME] == DIVERGED
-    means = every[column].where(finished).groupby(keys).mean().unstack()
-    counts = diverged.groupby(keys).sum().unstack()
+    means = every[column].where(every[OUTCOME] == FINISHED).groupby(keys).mean()
+    counts = ((every[OUTCOME] == outcome).groupby(keys).sum() for outcome in (DIVERGED, PRUNED))
     tables = []
-    for cells in (means, counts):
-        full = cells.reindex(index=range(len(first.levels)), columns=range(len(second.levels)))
+    for cells in (means, *counts):
+        full = cells.unstack().reindex(range(len(first.levels)), columns=range(len(second.levels)))
         full.index, full.columns = pd.Index(first.labels), pd.Index(second.labels)
         tables.append(full)
-    return PairMeans(first, second, tables[0], tables[1].fillna(0).astype(int))
+    diverged, pruned = (table.fillna(0).astype(int) for table in tables[1:])
+    return PairMeans(first, second, tables[0], diverged, pruned)
 
 
 def figures(report: ReportData) -> Iterator[tuple[str, Figure]]:
@@ -66,15 +68,16 @@ def figures(report: ReportData) -> Iterator[tuple[str, Figure]]:
 
 
 def _annotations(pair: PairMeans, factor: float, number_format: str) -> pd.DataFrame:
-    """The text of each cell: its mean, and how many of its runs have diverged."""
+    """The text of each cell: its mean, and how many of its runs that leaves out."""
 
-    def text(mean: float, diverged: int) -> str:
+    def text(mean: float, diverged: int, pruned: int) -> str:
         mean_text = "" if math.isnan(mean) else format(mean * factor, number_format)
-        return f"{mean_text}\n{diverged} div.".strip() if diverged else mean_text
+        counts = f"{diverged} div." if diverged else "", f"{pruned} pruned" if pruned else ""
+        return "\n".join(filter(None, (mean_text, *counts)))
 
+    tables = (pair.means.to_numpy(float), pair.diverged.to_numpy(), pair.pruned.to_numpy())
     cells = [
-        [text(float(mean), int(diverged)) for mean, diverged in zip(*rows, strict=True)]
-        for rows in zip(pair.means.to_numpy(float), pair.diverged.to_numpy(), strict=True)
+        [text(*cell) for cell in zip(*rows, strict=True)] for rows in zip(*tables, strict=True)
     ]
     return pd.DataFrame(cells, pair.means.index, pair.means.columns)
 

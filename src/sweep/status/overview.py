@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 from src.common import files
 from src.common.paths import CONFIG
@@ -43,6 +44,8 @@ class BestRun:
     val_accuracy: float
     test_accuracy: float
     seeds: int = 1
+    val_deviation: float | None = None
+    """Standard deviation of the validation accuracy over its seeds. None for one seed."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,9 @@ def _mean_run(model: str, runs: Sequence[SweepRun]) -> BestRun:
     best = max(runs, key=lambda run: _validation(run) or 0.0)
     validations = [value for run in runs if (value := _validation(run)) is not None]
     tests = [run.snapshot.result[_TEST] for run in runs if run.snapshot.result]
-    means = sum(validations) / len(runs), sum(tests) / len(runs)
-    return BestRun(model, _name(best), best.run_id, *means, seeds=len(runs))
+    means = fmean(validations), fmean(tests)
+    deviation = stdev(validations) if len(validations) > 1 else None
+    return BestRun(model, _name(best), best.run_id, *means, len(runs), deviation)
 
 
 def _settings_without_seed(run: SweepRun) -> bytes:

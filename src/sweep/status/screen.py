@@ -98,7 +98,10 @@ def _set_column(tallies: Mapping[str, StateCounts]) -> Table:
 def _best(runs: Sequence[BestRun]) -> Table:
     table = Table("best so far", "validation", "test", "run", box=None, padding=(0, 2, 0, 0))
     for run in runs:
-        of_seeds = f" (mean of {run.seeds} seeds)" if run.seeds > 1 else ""
+        of_seeds = " (one seed)"
+        if run.val_deviation is not None:
+            of_seeds = f" (mean of {run.seeds} seeds, validation \N{PLUS-MINUS SIGN} "
+            of_seeds += f"{100 * run.val_deviation:.2f} points)"
         name = Text(f"{run.name}-{run.run_id}{of_seeds}", overflow="fold")
         table.add_row(run.model, f"{run.val_accuracy:.2%}", f"{run.test_accuracy:.2%}", name)
     return table

@@ -62,6 +62,7 @@ def _words(parsed: Namespace) -> list[str]:
 
 def _conclude(job: "SearchJob", why: str | None, parsed: Namespace) -> ExitStatus:
     """Print the best trial, and write its recipe and the charts."""
+    from src.report.charts.importance import FEWEST_RUNS
     from src.tune import best_trial, search_charts, search_data
 
     study = job.search()
@@ -76,7 +77,10 @@ def _conclude(job: "SearchJob", why: str | None, parsed: Namespace) -> ExitStatu
     recipe = best_trial.write_recipe(study, best_found, parsed.out)
     drawn = search_data.collect(study.space, study.study)
     if drawn.importances is None:
-        print("no importance chart: too few trials", file=sys.stderr)
+        print(
+            f"no importance chart: it needs {FEWEST_RUNS} complete trials that differ",
+            file=sys.stderr,
+        )
     search_charts.draw(drawn, study.space.stem, parsed.out)
     print((best_trial.as_json if parsed.json else best_trial.as_text)(best_found, recipe))
     return ExitStatus.SOME_RUNS_FAILED if why else ExitStatus.DONE
