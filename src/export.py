@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         raise UserError(f"RUN {parsed.run!r}: not finished; expected a run that is done")
     if saved.config.model_type in PRETRAINED:
         raise UserError(f"RUN {parsed.run!r}: {saved.config.model_type} cannot be exported")
-    card = model_card(saved, parsed.out.name, _of_configuration(saved, parsed.runs))
+    card = model_card(saved, parsed.out.name, _reported_runs_of(saved, parsed.runs))
     content = _as_bytes(program(saved), saved)
     files.write(parsed.out, lambda file: file.write(content))
     files.write_text(parsed.out.with_suffix(".md"), card)
@@ -142,15 +142,21 @@ def _as_bytes(exported: "ExportedProgram", saved: SavedModel) -> bytes:
     return content.getvalue()
 
 
-def _of_configuration(saved: SavedModel, runs_dir: Path) -> Sequence[Replicate]:
-    """The runs that the accuracy of its configuration is reported from: final ones, or all."""
+def _reported_runs_of(saved: SavedModel, runs_dir: Path) -> tuple[Sequence[Replicate], bool]:
+    """The runs that the accuracy of its configuration is reported from, and if they are final."""
     configurations = read_configurations(runs_dir, saved.config.model_name)
     configuration = configurations.get(saved.config.config_id)
-    return _reported_runs(configuration, runs_dir) if configuration else ()
+    if not configuration:
+        return (), False
+    plan, runs = read_plan(runs_dir, configuration.model), _reported_runs(configuration, runs_dir)
+    return runs, plan is not None and all(run.config.seed in plan.final for run in runs)
 
 
-def model_card(saved: SavedModel, name: str, replicates: Sequence[Replicate]) -> str:
-    """What a user of the file needs to know, as Markdown."""
+def model_card(saved: SavedModel, name: str, reported: tuple[Sequence[Replicate], bool]) -> str:
+    """What a user of the file needs to know, as Markdown.
+
+    reported: the runs of its configuration, and whether their seeds had no part in any choice.
+    """
     config, result = saved.config, saved.result or {}
     spec = spec_of(config, result)
     shape, kind = ", ".join(map(str, spec.shape)), "grey" if spec.channels == 1 else "RGB"
@@ -170,9 +176,10 @@ classes = model(images).argmax(dim=1)
 
 | | |
 |---|---|
-{_table(_facts(result, replicates))}
+{_table(_facts(result, *reported))}
 | trained with seed | {config.seed} |
 | trained on | {result.get("device")}, {result.get("precision")} |
+| data | {_data_in_words(result)} |
 | versions | {versions} |
 | commit | {result.get("git_commit")} |
 
@@ -186,11 +193,18 @@ No licence is claimed for these weights.
 """
 
 
+def _data_in_words(result: dict[str, Any]) -> str:
+    digest = result.get("data_digest")
+    return f"digest {digest} of all images and labels" if digest else "its digest is not known"
+
+
 def _table(facts: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"| {name} | {value} |" for name, value in facts)
 
 
-def _facts(result: dict[str, Any], replicates: Sequence[Replicate]) -> list[tuple[str, str]]:
+def _facts(
+    result: dict[str, Any], replicates: Sequence[Replicate], are_final: bool
+) -> list[tuple[str, str]]:
     accuracy, images = result[TEST_ACCURACY], int(result.get("test_images", TEST_IMAGES))
     low, high = wilson_interval(accuracy, images)
     test = f"{accuracy:.2%} of {images:,} images (95 % interval {low:.2%} to {high:.2%})"
@@ -202,5 +216,8 @@ def _facts(result: dict[str, Any], replicates: Sequence[Replicate]) -> list[tupl
     seeds = seeds_interval(tests, images) if tests else None
     if seeds:
         mean = f"{seeds.mean:.2%} over {len(tests)} seeds ({seeds.low:.2%} to {seeds.high:.2%})"
-        return [*facts, ("test accuracy of the recipe", mean)]
+        used = ", ".join(str(run.config.seed) for run in replicates)
+        used += ", which had no part in any choice" if are_final else ""
+        used += "" if are_final else "; it was chosen by some of them: the mean may be too high"
+        return [*facts, ("test accuracy of the recipe", mean), ("its seeds", used)]
     return [*facts, ("test accuracy of the recipe", "one seed: how much seeds differ is not known")]

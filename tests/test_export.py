@@ -112,6 +112,8 @@ def test_card_says_what_a_user_needs(config: RunConfig, tmp_path: Path) -> None:
     assert f"| trained with seed | {best} |" in card
     tests = [result["test_accuracy_best_val_acc"] for result in results.values()]
     assert f"{np.mean(tests):.2%} over 3 seeds (" in card
+    assert "| its seeds | 0, 1, 2; it was chosen by some of them" in card
+    assert f"| data | digest {results[0]['data_digest']} of all images and labels |" in card
     assert f"{tests[best]:.2%} of 100 images" in card
     assert "python src/main.py -d synthetic" in card
     assert "(N, 3, 32, 32)" in card

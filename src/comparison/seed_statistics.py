@@ -290,7 +290,9 @@ def _draw_between(
     return scales[np.arange(len(errors)), np.minimum(index, scales.shape[1] - 1)]
 
 
-def power_to_tell(lead: float, spread: Spread, seeds: int, count: int) -> float:
+def power_to_tell(
+    lead: float, spread: Spread, seeds: int, count: int, error_rate: float = ERROR_RATE
+) -> float:
     """Probability that a true lead is told with so many seeds of `count` configurations.
 
     By the noncentral t distribution, at Dunnett's bound for all comparisons.
@@ -298,20 +300,29 @@ def power_to_tell(lead: float, spread: Spread, seeds: int, count: int) -> float:
     from scipy import stats
 
     freedom = count * (seeds - 1)
-    critical = dunnett(count - 1, freedom, ERROR_RATE)
+    critical = dunnett(count - 1, freedom, error_rate)
     if spread.deviation == 0:
         return float(lead > 0)
     effect = lead / (spread.deviation * math.sqrt(2 / seeds))
     return float(stats.nct.sf(critical, freedom, effect))
 
 
-def tellable_lead(spread: Spread, seeds: int, count: int, power: float = 0.8) -> float:
+def tellable_lead(
+    spread: Spread,
+    seeds: int,
+    count: int,
+    *,
+    power: float = 0.8,
+    error_rate: float = ERROR_RATE,
+) -> float:
     """The true lead that is told with probability `power`, as of `power_to_tell`."""
     from scipy import optimize
 
     if spread.deviation == 0:
         return 0.0
     unit = Spread(1.0, spread.degrees_of_freedom)
-    return spread.deviation * float(
-        optimize.brentq(lambda lead: power_to_tell(lead, unit, seeds, count) - power, 0.0, 1e3)
-    )
+
+    def missing(lead: float) -> float:
+        return power_to_tell(lead, unit, seeds, count, error_rate) - power
+
+    return spread.deviation * float(optimize.brentq(missing, 0.0, 1e3))

@@ -115,9 +115,12 @@ def _confirmed_rows(confirmation: Confirmation) -> Iterator[dict[str, Any]]:
             "high_95": interval.high if interval else None,
             "probability_of_best": one.probability,
             "verdict": str(one.verdict),
+            "dropped_after": one.dropped.seeds if one.dropped else None,
             "test_accuracy": winner.test_mean if winner and is_winner else None,
             "test_low_95": test.low if test else None,
             "test_high_95": test.high if test else None,
+            "test_seeds": len(winner.runs) if winner and is_winner else None,
+            "test_seeds_are_final": winner.is_final if winner and is_winner else None,
             "selection_bias": winner.selection_bias if winner and is_winner else None,
         }
 

@@ -63,7 +63,7 @@ def _duration(seconds: float) -> str:
 
 def _prospect(confirmation: Confirmation) -> Iterator[str]:
     """With what probability the first is told from the second."""
-    plan = confirmation.plan
+    plan, error_rate = confirmation.plan, confirmation.error_rate
     if len(plan.shortlist) < 2 or plan.seeds < 2:
         return
     lead = plan.shortlist[0].chosen_accuracy - plan.shortlist[1].chosen_accuracy
@@ -71,17 +71,19 @@ def _prospect(confirmation: Confirmation) -> Iterator[str]:
     count = len(plan.shortlist)
     spread = confirmation.known_spread
     if spread is None:
-        deviations = tellable_lead(Spread(1.0, 1), plan.seeds, count)
+        unit = Spread(1.0, 1)
+        deviations = tellable_lead(unit, plan.seeds, count, error_rate=error_rate)
         yield (
             f"{first}. The spread of seeds is not known yet; with {plan.seeds} seeds a lead of "
             f"{deviations:.1f} standard deviations is told in 80 % of cases."
         )
         return
-    power = power_to_tell(lead, spread, plan.seeds, count)
+    power = power_to_tell(lead, spread, plan.seeds, count, error_rate)
+    tellable = tellable_lead(spread, plan.seeds, count, error_rate=error_rate)
     yield (
         f"{first}; one seed's standard deviation is {100 * spread.deviation:.2f} points. If the "
         f"lead is real, {plan.seeds} seeds tell them apart with probability {power:.0%}; a lead of "
-        f"{100 * tellable_lead(spread, plan.seeds, count):.2f} points with 80 %."
+        f"{100 * tellable:.2f} points with 80 %."
     )
 
 

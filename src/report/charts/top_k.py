@@ -70,6 +70,9 @@ def top_k(table: pd.DataFrame, model: str, k: int, column: str) -> TopK:
     rows = table[table[MODEL] == model]
     best = records(rank(rows, column).head(k))
     shared, labels = describe_runs(best)
+    if any(row.get(SEEDS, 1) > 1 for row in best):
+        pairs = zip(labels, best, strict=True)
+        labels = [f"{label}\none seed" if row[SEEDS] == 1 else label for label, row in pairs]
     runs = [ranked_run(row, label) for row, label in zip(best, labels, strict=True)]
     return TopK(model, runs, shared, len(drop_aliases(rows)), column)
 
