@@ -3,21 +3,24 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from src.common.errors import ExitStatus
+from src.common.paths import ROOT
 from src.slurm import client
 from src.sweep.commands import doctor
 from src.sweep.doctor import folder_checks
 from src.sweep.doctor.checks import Check, Level
 from src.sweep.doctor.cluster_checks import parse_nodes, partition_checks, setting_checks
 from src.sweep.doctor.folder_checks import data_check, group_check, runs_folder_checks
-from src.sweep.doctor.probe_job import report_checks
+from src.sweep.doctor.probe_job import in_words, report_checks
 from src.sweep.launch.sbatch import Resources
 
 SINFO = """gpu*|up|1-00:00:00|3|idle|gpu:a100:4(S:0-1)
@@ -175,6 +178,26 @@ def test_reports_of_probe_become_checks(
     assert finding in check.finding
 
 
+def test_job_whose_gpu_torch_does_not_see_is_named() -> None:
+    reports = {task: {**report, "device": "NVIDIA H200"} for task, report in REPORTS.items()}
+    found = {one.name: one for one in report_checks(reports, None, "", has_gpu=True)}
+    assert (found["GPUs of jobs"].level, found["GPUs of jobs"].finding) == (
+        Level.OK,
+        "NVIDIA H200",
+    )
+    without = {**reports, 1: {**reports[1], "gpus": 0}}
+    check = only_bad(report_checks(without, None, "", has_gpu=True))
+    assert (check.level, "torch sees none on n2" in check.finding) == (Level.WARNING, True)
+    assert "GPUs of jobs" not in levels(report_checks(without, None, ""))
+
+
+def test_request_is_told_in_words() -> None:
+    given = Resources(partition="gpu", qos="high", mem="32G", further={"exclusive": ""})
+    expected = "partition gpu, qos high, gpu:1, 4 CPUs, 32G of memory, 1440 minutes, exclusive"
+    assert in_words(given) == expected
+    assert in_words(Resources(gres=None)) == "the default partition, no GPU, 4 CPUs, 1440 minutes"
+
+
 def test_probe_that_waits_or_says_nothing_is_named() -> None:
     assert "Resources" in only_bad(report_checks({}, "Resources", "")).finding
     check = only_bad(report_checks({}, None, "No module named src"))
@@ -211,7 +234,8 @@ def test_healthy_cluster_is_ok(
     status, found = diagnose(capsys, *words)
     assert status == ExitStatus.DONE, found
     bad = {name for name, level in found.items() if level != "ok"}
-    assert bad <= {"file system", "free space", "group rights"}, "one machine, one local disk"
+    expected = {"file system", "free space", "group rights", "GPUs of jobs"}
+    assert bad <= expected, "one machine, one local disk, GPUs that are files"
     for name in (
         "request",
         "probe job",
@@ -224,25 +248,86 @@ def test_healthy_cluster_is_ok(
     assert list((tmp_path / "runs").iterdir()) == [], "nothing is left"
 
 
+BREAKAGES = {
+    "unknown partition": ("partition", "", "", ["--partition", "nowhere"]),
+    "partition down": (
+        "partition",
+        "partitionname=gpu state=down",
+        "partitionname=gpu state=up",
+        [],
+    ),
+    "nodes drained": (
+        "partition",
+        "nodename=n[1-4] state=drain reason=broken",
+        "nodename=n[1-4] state=resume",
+        [],
+    ),
+    "short time limit": (
+        "time limit",
+        "partitionname=gpu maxtime=60",
+        "partitionname=gpu maxtime=infinite",
+        [],
+    ),
+    "no such GPU": ("GPUs", "", "", ["--gres", "gpu:h100:1"]),
+    "no such feature": ("request", "", "", ["--constraint", "no-node-has-this"]),
+    "too much memory": ("request", "", "", ["--mem", "900G"]),
+}
+"""The check that names it, what scontrol updates before and after, and the request."""
+
+
 @pytest.mark.slurm
+@pytest.mark.parametrize("breakage", list(BREAKAGES))
 def test_broken_clusters_are_named(
+    cluster: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], breakage: str
+) -> None:
+    name, before, after, words = BREAKAGES[breakage]
+    update = ["scontrol", "update"]
+    if before:
+        subprocess.run([*update, *before.split()], check=True)
+    try:
+        status, found = diagnose(capsys, "--runs", tmp_path / "runs", *words)
+    finally:
+        if after:
+            subprocess.run([*update, *after.split()], check=True)
+    assert (status, found[name]) == (ExitStatus.SOME_RUNS_FAILED, "wrong"), found
+
+
+@pytest.mark.slurm
+def test_controller_that_does_not_answer_is_named(
     cluster: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    runs = ("--runs", tmp_path / "runs")
-    status, found = diagnose(capsys, *runs, "--partition", "nowhere")
-    assert (status, found["partition"]) == (1, "wrong")
-    subprocess.run(["scontrol", "update", "partitionname=gpu", "state=down"], check=True)
-    try:
-        status, found = diagnose(capsys, *runs)
-        assert (status, found["partition"]) == (1, "wrong")
-    finally:
-        subprocess.run(["scontrol", "update", "partitionname=gpu", "state=up"], check=True)
-    status, found = diagnose(capsys, *runs, "--constraint", "no-node-has-this")
-    assert (status, found["request"]) == (1, "wrong"), "sbatch refuses it"
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "none.conf"))
     client.settings.cache_clear()
-    status, found = diagnose(capsys, *runs)
-    assert (status, found["controller"]) == (1, "wrong")
+    status, found = diagnose(capsys, "--runs", tmp_path / "runs")
+    assert (status, found["controller"]) == (ExitStatus.SOME_RUNS_FAILED, "wrong")
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize(
+    ("folder", "name", "finding"),
+    [
+        ("runs", "probe job", "wrote nothing to the runs folder"),
+        ("data", "environment of jobs", "mine.npz: not there"),
+    ],
+)
+def test_folder_of_the_login_node_alone_is_named(
+    cluster: Path, tmp_path: Path, folder: str, name: str, finding: str
+) -> None:
+    """The command sees a file system that is mounted for it alone; nodes see an empty folder."""
+    place, archive = tmp_path / folder, tmp_path / "mine.npz"
+    place.mkdir()
+    np.savez(archive, images=np.zeros((60, 32, 32, 3), np.uint8), labels=np.arange(60) % 3)
+    data = [place / "mine.npz", "--dataset", "mine"] if folder == "data" else ["synthetic"]
+    words = ["--runs", tmp_path / "runs", "--wait", 10, "--json", "-d", *data]
+    script = f"mount -t tmpfs none {place}; cp {archive} {place}; exec {sys.executable} "
+    script += f"-m src.sweep doctor {' '.join(map(str, words))}"
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", "-ec", script], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == ExitStatus.SOME_RUNS_FAILED, done.stderr
+    [check] = [one for one in json.loads(done.stdout) if one["level"] == "wrong"]
+    assert check["name"] == name
+    assert finding in check["finding"]

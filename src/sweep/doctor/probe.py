@@ -47,6 +47,9 @@ def _environment(data_path: str, dataset: str) -> dict[str, Any]:
         import torch
 
         found = {"torch": torch.__version__, "gpus": torch.cuda.device_count()}
+        from src.training.device import device_name, pick_device
+
+        found["device"] = device_name(pick_device("auto"))  # raises if the job's GPU is unusable
         if data_path != SYNTHETIC and not Path(data_path).exists():
             raise FileNotFoundError(f"{data_path}: not there")  # rather than to download it
         from src import data

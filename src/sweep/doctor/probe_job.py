@@ -47,7 +47,7 @@ def probe_checks(
         if refused := sbatch.refusal(script):
             yield wrong("request", refused, "submit would be refused in the same way")
             return
-        yield ok("request", "Slurm accepts a job as submit would ask for it")
+        yield ok("request", f"Slurm accepts what submit would ask for: {in_words(resources)}")
         short = replace(resources, minutes=_MINUTES, minutes_of={})
         files.write_text(script, sbatch.script(array, short, folder, Path.cwd(), words))
         job = sbatch.sbatch(script)
@@ -56,7 +56,8 @@ def probe_checks(
             reports = _wait_for_reports(folder, patience, stop, _have_seen_others)
             _send_signal(job)
             reports = _wait_for_reports(folder, _SIGNAL_SECONDS, stop, _have_signals)
-        yield from report_checks(reports, _why_waiting(job), _last_lines(folder))
+        waiting, log = _why_waiting(job), _last_lines(folder)
+        yield from report_checks(reports, waiting, log, has_gpu=resources.has_gpu)
     except UserError as error:
         yield wrong("probe job", str(error), "submit would be refused in the same way")
     finally:
@@ -65,10 +66,24 @@ def probe_checks(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def report_checks(reports: Reports, waiting: str | None, log: str) -> Iterator[Check]:
+def in_words(resources: Resources) -> str:
+    """What each worker asks for."""
+    where = f"partition {resources.partition}" if resources.partition else "the default partition"
+    named = ("account", "qos", "constraint")
+    parts = [f"{name} {getattr(resources, name)}" for name in named if getattr(resources, name)]
+    further = [f"{key}={value}" if value else key for key, value in resources.further.items()]
+    amounts = [resources.gres or "no GPU", f"{resources.cpus} CPUs"]
+    amounts += [f"{resources.mem} of memory"] if resources.mem else []
+    return ", ".join([where, *parts, *amounts, f"{resources.minutes} minutes", *further])
+
+
+def report_checks(
+    reports: Reports, waiting: str | None, log: str, *, has_gpu: bool = False
+) -> Iterator[Check]:
     """The checks that follow from the tasks' reports.
 
     waiting: why the job waits, in Slurm's words; None if it does not. log: the end of its output.
+    has_gpu: whether each task has asked for a GPU.
     """
     if not reports and waiting:
         yield warning(
@@ -100,6 +115,8 @@ def report_checks(reports: Reports, waiting: str | None, log: str) -> Iterator[C
         )
     else:
         yield ok("environment of jobs", "torch is imported and the data is read")
+    if has_gpu and not problems:
+        yield _gpus_of_jobs(reports)
     yield _sharing(reports, places)
     if all(report.get("signal") for report in reports.values()):
         yield ok("signals", "SIGUSR1, the warning of a time limit, arrives")
@@ -109,6 +126,20 @@ def report_checks(reports: Reports, waiting: str | None, log: str) -> Iterator[C
             "SIGUSR1 did not arrive: jobs are not warned of their time limit",
             "runs then go on from their last checkpoint, at most --checkpoint_minutes old",
         )
+
+
+def _gpus_of_jobs(reports: Reports) -> Check:
+    """Whether torch sees the GPU that each task was given."""
+    without = [report for report in reports.values() if not report.get("gpus")]
+    if not without:
+        names = dict.fromkeys(str(report.get("device")) for report in reports.values())
+        return ok("GPUs of jobs", ", ".join(names))
+    return warning(
+        "GPUs of jobs",
+        f"torch sees none on {without[0].get('node') or without[0].get('host')}, which has no "
+        "NVIDIA driver",
+        "runs would train on its CPU: another --partition or --constraint, or --gres none",
+    )
 
 
 def _sharing(reports: Reports, places: list[str]) -> Check:
