@@ -15,7 +15,7 @@ import torch
 from src.common import files
 from src.common.git import git_commit
 from src.common.paths import shown
-from src.training.device import device_name, has_fast_bfloat16
+from src.training.device import device_name, has_fast_bfloat16, versions
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -35,6 +35,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "native_bfloat16": has_fast_bfloat16(device),
         "torch": torch.__version__,
         "cuda": torch.version.cuda if gpu else None,
+        "cudnn": versions(device).get("cudnn"),
         "python": platform.python_version(),
         "system": platform.platform(),
         "git_commit": git_commit(),

@@ -24,7 +24,8 @@ from src.cpu import allocator
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 NAME = "imitation of a GPU"
-CAPABILITY = (6, 1)  # neither bfloat16 nor float16 is fast, as on most CPUs
+OLD, NEW = (6, 1), (9, 0)
+"""Compute capabilities: neither bfloat16 nor float16 nor TF32 is fast, as on most CPUs; all are."""
 _TOTAL_BYTES = 16 * 2**30
 _BIG = 10_000  # elements of a tensor that does not fit where memory is limited
 
@@ -232,8 +233,8 @@ def graph(
 
 
 @contextmanager
-def imitated() -> Iterator[None]:
-    """Patch this process so that it has one GPU."""
+def imitated(capability: tuple[int, int] = OLD) -> Iterator[None]:
+    """Patch this process so that it has one GPU of a compute capability."""
     stream = Stream()
     with pytest.MonkeyPatch.context() as patch:
         functions: dict[str, Any] = {
@@ -243,8 +244,8 @@ def imitated() -> Iterator[None]:
             "current_device": lambda: 0,
             "set_device": lambda device: None,
             "get_device_name": lambda device=None: NAME,
-            "get_device_capability": lambda device=None: CAPABILITY,
-            "is_bf16_supported": lambda including_emulation=True: CAPABILITY >= (8, 0),
+            "get_device_capability": lambda device=None: capability,
+            "is_bf16_supported": lambda including_emulation=True: capability >= (8, 0),
             "mem_get_info": lambda device=None: (_TOTAL_BYTES // 2, _TOTAL_BYTES),
             "memory_allocated": lambda device=None: 2**20,
             "memory_reserved": lambda device=None: 2**20,
