@@ -36,10 +36,45 @@ T = TypeVar("T")
 _DAY_SECONDS = 86_400
 FILE_SYSTEM_ERRORS = (errno.EIO, errno.ESTALE, errno.EREMOTEIO)
 """Errors of a file system that does not work at the moment."""
-_FAILING_PAUSES_SECONDS: tuple[float, ...] = (1, 2, 4, 8, 16, 29, 60, 60, 60, 60)
-_waited_in_vain = False
-_STALE_TRIES = 5
-_STALE_PAUSE_SECONDS = 0.1
+
+
+class _Patience:
+    """Calls operations again with growing pauses while the file system fails.
+
+    It may fail for a while when a server restarts, or on a mount with a time limit (soft).
+    """
+
+    def __init__(self, *pauses: float) -> None:
+        self.pauses = pauses  # seconds
+        self._waited_in_vain = False
+
+    def __call__(self, operation: Callable[[], T]) -> T:
+        """The result of `operation`.
+
+        Raises OSError once the pauses are over; from then on at once, until an operation succeeds:
+        a process with 48 runs to save, or thousands of folders to read, must not wait for each.
+        """
+        pauses = iter(() if self._waited_in_vain else self.pauses)
+        while True:
+            try:
+                result = operation()
+            except OSError as error:
+                if error.errno not in FILE_SYSTEM_ERRORS:
+                    raise
+                pause = next(pauses, None)
+                if pause is None:
+                    self._waited_in_vain = True
+                    raise
+                time.sleep(pause)
+            else:
+                self._waited_in_vain = False
+                return result
+
+
+# Each step of writing a file is repeated by itself: after a link(2) that has succeeded, another
+# temporary file could never be linked.
+_waiting = _Patience(1, 2, 4, 8, 16, 29, 60, 60, 60, 60)
+_reading = _Patience(0.1, 0.1, 0.2, 0.4, 0.8, 1.4)
 _UMASK = os.umask(0)  # the umask can only be read by setting it
 os.umask(_UMASK)
 
@@ -189,33 +224,6 @@ def _once(operation: Callable[[], T]) -> T:
     return operation()
 
 
-def _waiting(operation: Callable[[], T]) -> T:
-    """The result of `operation`, called again with growing pauses while the file system fails.
-
-    Raises OSError once the pauses, five minutes in all, are over; from then on at once, until an
-    operation succeeds: a process with 48 runs to save must not wait for each. A server that
-    restarts, or a mount with a time limit (soft), fails for a while. Each step of writing a file
-    is repeated by itself: after a link(2) that has succeeded, another temporary file could never
-    be linked.
-    """
-    global _waited_in_vain
-    pauses = iter(() if _waited_in_vain else _FAILING_PAUSES_SECONDS)
-    while True:
-        try:
-            result = operation()
-        except OSError as error:
-            if error.errno not in FILE_SYSTEM_ERRORS:
-                raise
-            pause = next(pauses, None)
-            if pause is None:
-                _waited_in_vain = True
-                raise
-            time.sleep(pause)
-        else:
-            _waited_in_vain = False
-            return result
-
-
 def _saved(path: Path, save: Callable[[IO[bytes]], object], stack: ExitStack) -> IO[bytes]:
     """A temporary file beside `path` with all that `save` writes, synced; `stack` removes it."""
     with ExitStack() as own:
@@ -287,19 +295,13 @@ def to_json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2) + "\n"
 
 
-def retry_if_stale(read: Callable[[], T]) -> T:
-    """The result of `read`, which opens a file by its path; called again if the handle is stale.
+def retry_read(read: Callable[[], T]) -> T:
+    """The result of `read`, which opens a file by its path; called again if the file system fails.
 
-    Raises OSError, also if the handle still is stale at the last try.
+    So it does for a moment where the file was replaced or its server restarts (ESTALE, EIO). Raises
+    OSError after three seconds.
     """
-    for _ in range(_STALE_TRIES - 1):
-        try:
-            return read()
-        except OSError as error:
-            if error.errno != errno.ESTALE:
-                raise
-        time.sleep(_STALE_PAUSE_SECONDS)
-    return read()
+    return _reading(read)
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -310,7 +312,7 @@ def read_bytes(path: Path | str) -> bytes:
         with open(path, "rb", buffering=0) as file:
             return file.read()
 
-    return retry_if_stale(read)
+    return _reading(read)
 
 
 def read_json(path: Path | str) -> dict[str, Any] | None:
@@ -328,7 +330,7 @@ def names_in(folder: Path | str) -> list[str]:
     `Path.glob` takes a folder that cannot be read for an empty one.
     """
     try:
-        return os.listdir(folder)
+        return _reading(lambda: os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return []
 

@@ -32,7 +32,7 @@ def read_state(path: Path) -> State:
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # about formats that are refused anyway
-            content = files.retry_if_stale(
+            content = files.retry_read(
                 lambda: torch.load(path, map_location="cpu", weights_only=True)
             )
     except OSError as error:

@@ -91,7 +91,7 @@ def data_in_words(table: pd.DataFrame) -> str:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
-        table = files.retry_if_stale(lambda: pd.read_csv(path))
+        table = files.retry_read(lambda: pd.read_csv(path))
     except OSError as error:
         raise UserError(f"--csv {str(path)!r}: {error.strerror}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

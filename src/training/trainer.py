@@ -270,7 +270,7 @@ class Trainer:
         elif state.stopping.exhausted:
             state.stop_reason = "early stopping"
         if state.stop_reason:
-            state.best["terminal"] = BestWeights(state.epoch, self.learner.weights())
+            self._keep_terminal()
         self.context.tracker.epoch(state.rows)
 
     def _ask_pruner(self, should_prune: Callable[[Sequence[Row]], bool]) -> Iterator[object]:
@@ -282,7 +282,7 @@ class Trainer:
         state.pruner_asked = state.epoch
         if answer.result():
             state.stop_reason = PRUNED
-            state.best["terminal"] = BestWeights(state.epoch, self.learner.weights())
+            self._keep_terminal()
         yield None
 
     def _keep_best(self, validation: dict[str, float]) -> None:
@@ -295,6 +295,13 @@ class Trainer:
             now = BestWeights(state.epoch, self.learner.weights())
             state.best |= {kind: now for kind, better in improved.items() if better}
         state.best_val_accuracy = max(state.best_val_accuracy, validation["val_accuracy"])
+
+    def _keep_terminal(self) -> None:
+        """Keep the weights as they are now; those of a best epoch that is this one are the same."""
+        state = self.state
+        same = [kept for kept in state.best.values() if kept.epoch == state.epoch]
+        now = same[0] if same else BestWeights(state.epoch, self.learner.weights())
+        state.best["terminal"] = now
 
     def _test(self) -> Generator[object, None, TrainingResult]:
         """Evaluate the three checkpoints on the test set, equal ones only once."""

@@ -168,7 +168,7 @@ class _Replaced:
 
     def __init__(self, stale: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left, self._open = stale, builtins.open
-        monkeypatch.setattr(files, "_STALE_PAUSE_SECONDS", 0.0)
+        monkeypatch.setattr(files._reading, "pauses", (0.0,) * 6)
         for module in (builtins, io):
             monkeypatch.setattr(module, "open", self)
 
@@ -219,6 +219,40 @@ def test_a_handle_that_stays_stale_is_an_error(
     with pytest.raises(OSError, match="Stale file handle"):
         files.read_json(run_folder / "config.json")
     assert 1000 - opened.left < 10
+
+
+def test_folder_that_cannot_be_listed_for_a_moment_is_listed_again(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount with a time limit says EIO while its server restarts."""
+    listdir, calls = os.listdir, []
+
+    def failing(folder: Path) -> list[str]:
+        calls.append(folder)
+        if len(calls) < 4:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return listdir(folder)
+
+    monkeypatch.setattr(files._reading, "pauses", (0.0,) * 6)
+    monkeypatch.setattr(os, "listdir", failing)
+    assert files.names_in(run_folder / "attempts") == ["1.json"]
+    assert len(calls) == 4
+
+
+def test_after_waiting_in_vain_nothing_waits_until_something_succeeds(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of folders are read for a status."""
+    monkeypatch.setattr(files._reading, "pauses", (0.0,) * 6)
+    opened = _Replaced(1000, monkeypatch)
+    for expected in (7, 8):
+        with pytest.raises(OSError, match="Stale file handle"):
+            files.read_json(run_folder / "config.json")
+        assert 1000 - opened.left == expected
+    opened.left = 0
+    assert files.read_json(run_folder / "config.json")
+    opened.left = 3
+    assert files.read_json(run_folder / "config.json")
 
 
 def test_other_errors_are_raised_at_once(run_folder: Path) -> None:

@@ -300,7 +300,7 @@ def test_failing_file_system_is_waited_for(
             raise OSError(number, os.strerror(number))
         fsync(descriptor)
 
-    monkeypatch.setattr(files, "_FAILING_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(files._waiting, "pauses", (0.0, 0.0))
     monkeypatch.setattr(os, "fsync", failing)
     [outcome] = run([tiny], runs_dir=tmp_path)
     assert next(calls) > 15

@@ -195,6 +195,14 @@ def test_early_stopping_keeps_best_and_terminal_checkpoints(
         assert trained.numbers[f"test_accuracy_{kind}"] == pytest.approx(accuracy)
 
 
+def test_weights_of_one_epoch_are_kept_once(config: RunConfig, small_data: DeviceDataset) -> None:
+    """A checkpoint, which holds each tensor once, is then a third as large."""
+    trainer = Trainer(replace(config, num_epochs=1), small_data).start()
+    finish(trainer)
+    best = trainer.state.best
+    assert best["terminal"] is best["best_val_acc"] is best["best_val_loss"]
+
+
 def test_non_finite_loss_raises(config: RunConfig, small_data: DeviceDataset) -> None:
     trainer = Trainer(replace(config, learning_rate=1e30, precision="float32"), small_data).start()
     with pytest.raises(NonFiniteLoss, match=r"loss became (nan|inf) in epoch 1"):

@@ -80,7 +80,7 @@ def read(folder: RunFolder, *, features: bool = True) -> Predictions:
     """
     path = folder.path / PREDICTIONS
     try:
-        arrays = files.retry_if_stale(lambda: _arrays(path, features=features))
+        arrays = files.retry_read(lambda: _arrays(path, features=features))
     except FileNotFoundError:
         why = why_removed(path) or f"the run is {folder.state()}"
         raise UserError(f"{folder.path}: no {PREDICTIONS} ({why})") from None
