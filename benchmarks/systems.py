@@ -24,8 +24,17 @@ class System:
     """Whether it takes longer than an hour on two CPU cores."""
     seeds: int = 1
     """Runs that the table asks for; --seeds overrides it."""
-    not_run: str = "not yet run"
-    """What the table says as long as there is no result."""
+    takes: str = ""
+    """How long it takes on two CPU cores with native bfloat16."""
+    needs: str = ""
+    """What it needs beside CIFAR-10."""
+
+    @property
+    def not_run(self) -> str:
+        """What the table says as long as there is no result."""
+        words = [f"needs {self.needs}"] if self.needs else []
+        words += [f"takes {self.takes} on two CPU cores with native bfloat16"] if self.takes else []
+        return f"not run: {', '.join([*words, f'`make reproduce ONLY={self.recipe}`'])}"
 
     def seeds_or(self, asked: int | None) -> range:
         """Return the seeds to train."""
@@ -45,29 +54,25 @@ def _test(accuracy: float) -> dict[str, float]:
     return {"test_accuracy_best_val_acc": accuracy}
 
 
-VIT = (
-    "not run: about two days on two CPU cores with native bfloat16 (20 images/s): "
-    "`make reproduce ONLY=sweep_vit`"
-)
-TRANSFER = (
-    "not run: its ImageNet weights are downloaded; then about an hour on two CPU cores: "
-    "`make reproduce ONLY=resnet18_transfer`"
-)
-
 SYSTEMS = (
-    System("sweep_cnn", _test(0.8697)),
+    System("sweep_cnn", _test(0.8697), takes="about three hours"),
     System("sweep_resnet", _test(0.8422)),
-    System("sweep_vit", _test(0.8350), not_run=VIT),
+    System("sweep_vit", _test(0.8350), takes="about two days"),
     System("tinyvgg_run_1", _val(0.74), needs_gpu=False),
     System("tinyvgg_run_2", _val(0.77), needs_gpu=False),
     System("tinyvgg_run_3", {**_val(0.81), **_test(0.83)}, needs_gpu=False, seeds=3),
     System("tinyvgg_run_4", _val(0.79), needs_gpu=False),
-    System("resnet9_onecycle", {"train_accuracy": 0.9801, **_test(0.9272)}),
+    System("resnet9_onecycle", {"train_accuracy": 0.9801, **_test(0.9272)}, takes="about an hour"),
     System("cifar10net", {}, needs_gpu=False),
     System("cifar10net_7", {}, needs_gpu=False),
     System("cifar10net_optim", _test(0.739), needs_gpu=False, seeds=3),
     System("cifar10net_optim_augmented", {}, needs_gpu=False),
     System("cifar10net_search", {"val_loss": 0.849}, needs_gpu=False),
-    System("resnet18_transfer", _val(0.80), not_run=TRANSFER),
-    System("vgg6", _val(0.81)),
+    System(
+        "resnet18_transfer",
+        _val(0.80),
+        needs="ImageNet weights, which it downloads",
+        takes="about an hour",
+    ),
+    System("vgg6", _val(0.81), takes="about two hours"),
 )
