@@ -185,8 +185,8 @@ def test_remaining_documented_commands_run(
         if "--watch" in line:  # endless; see tests/sweep/test_status.py
             continue
         if "--sets my_sets" in line:
-            for path in (copy / "my_sets").iterdir():
-                path.write_text(TINY_LINE)
+            for number, path in enumerate(sorted((copy / "my_sets").iterdir()), 1):
+                path.write_text(TINY_LINE.replace(" 0.001 ", f" 0.00{number} "))
         if "--model resnet" in line:
             line = line.replace("resnet", "cifar10net")
         line = line.replace("-e 3 --max_images 500", "-e 1 --max_images 100")
@@ -206,6 +206,9 @@ def test_remaining_documented_commands_run(
             line = line.replace("RUN", next((copy / "my_runs").glob("cifar10net/*")).name)
         completed = command(*shlex.split(line), cwd=copy, env=environment)
         assert completed.stdout
+        if "confirm" in line and "--submit" in line:
+            assert "The winner" in completed.stdout
+            assert len(list((copy / "my_runs" / "cifar10net").iterdir())) >= 3 * (1 + 3) + 3
         done.append(line)
     assert len(done) > 12
     assert len(list((copy / "reference").iterdir())) == 18

@@ -168,7 +168,7 @@ class _Replaced:
 
     def __init__(self, stale: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left, self._open = stale, builtins.open
-        monkeypatch.setattr(files._reading, "pauses", (0.0,) * 6)
+        monkeypatch.setattr(files, "_reading", files._Patience(*(0.0,) * 6))
         for module in (builtins, io):
             monkeypatch.setattr(module, "open", self)
 
@@ -233,7 +233,7 @@ def test_folder_that_cannot_be_listed_for_a_moment_is_listed_again(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return listdir(folder)
 
-    monkeypatch.setattr(files._reading, "pauses", (0.0,) * 6)
+    monkeypatch.setattr(files, "_reading", files._Patience(*(0.0,) * 6))
     monkeypatch.setattr(os, "listdir", failing)
     assert files.names_in(run_folder / "attempts") == ["1.json"]
     assert len(calls) == 4
@@ -243,7 +243,6 @@ def test_after_waiting_in_vain_nothing_waits_until_something_succeeds(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thousands of folders are read for a status."""
-    monkeypatch.setattr(files._reading, "pauses", (0.0,) * 6)
     opened = _Replaced(1000, monkeypatch)
     for expected in (7, 8):
         with pytest.raises(OSError, match="Stale file handle"):
