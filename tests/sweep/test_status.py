@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from src.common import files
 from src.common.errors import ExitStatus
-from src.common.paths import ROOT
+from src.common.paths import ROOT, precision_decision_file
 from src.config import RunConfig
 from src.runs.run_folder import RunFolder
 from src.runs.snapshot import Snapshot, State
@@ -146,6 +147,20 @@ def test_screen_shows_same_numbers_as_json(
     assert re.search(r"^vit +4 +2 +unknown +unknown", screen_text, re.MULTILINE)
 
 
+def test_status_says_what_precision_auto_means(
+    sweep: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A node that cannot do it leaves the runs: they stay pending."""
+    record = {"precision": "bfloat16", "model_type": "vit", "device": "NVIDIA H200"}
+    precision_decision_file(sweep[1], "any").parent.mkdir()
+    files.write_json(precision_decision_file(sweep[1], "vit-cuda-1"), record)
+    files.write_text(precision_decision_file(sweep[1], "vit-cuda-2"), "{")
+    words = ("--sets", sweep[0], "--runs", sweep[1])
+    assert status_json(capsys, *words)["precisions"] == {"vit on NVIDIA H200": "bfloat16"}
+    status.main(list(map(str, words)))
+    assert "precision auto: bfloat16 for vit on NVIDIA H200" in capsys.readouterr().out
+
+
 def test_all_and_set_arguments_select_runs(
     sweep: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,6 +171,8 @@ def test_all_and_set_arguments_select_runs(
     best = all_folders["best"][0]
     assert (best["val_accuracy"], best["seeds"]) == (pytest.approx((0.99 + 0.8) / 2), 2)
     assert best["val_deviation"] == pytest.approx(0.19 / 2**0.5)
+    each = status_json(capsys, "--all", "--each-run", "--runs", sweep[1])["best"][0]
+    assert (each["val_accuracy"], each["seeds"]) == (0.99, 1)
     assert all_folders["sets"] == {}
     one = status_json(capsys, "1", "--sets", sweep[0], "--runs", sweep[1])
     assert sum(one["all"]["trainings"].values()) == 4

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from src.cli.arguments import Parser, seconds
 from src.common.errors import ExitStatus, UserError
@@ -23,7 +24,7 @@ from src.sweep.command_options import (
     by_set,
 )
 from src.sweep.status import run_states, screen
-from src.sweep.status.overview import Overview, overview
+from src.sweep.status.overview import Overview, decided_precisions, overview
 
 _REDRAW_SECONDS = 5.0
 _SLURM_SECONDS = 5.0  # timeout of squeue: a screen without its answer is better than none
@@ -64,6 +65,9 @@ def _parser() -> Parser:
         action="store_true",
         help="list the run folders that belong to none of the sets",
     )
+    parser.add_argument(
+        "--each_run", action="store_true", help="the best are single runs, not means over seeds"
+    )
     add_runs_option(parser)
     parser.add_argument(
         "--watch",
@@ -96,6 +100,10 @@ def _print_outside(parsed: Namespace) -> ExitStatus:
 def _looking(parsed: Namespace) -> Callable[[], Overview]:
     """A function that reads the current status. Raises UserError for missing sets or runs."""
     runs_dir: Path = parsed.runs
+
+    def options() -> dict[str, Any]:
+        return {"each_run": parsed.each_run, "precisions": decided_precisions(runs_dir)}
+
     of_sets = parsed.numbers or parsed.grid or parsed.base_dataset_path
     selected_runs = of_sets or parsed.sets != SETS_DIR
     if parsed.all and selected_runs:
@@ -104,7 +112,7 @@ def _looking(parsed: Namespace) -> Callable[[], Overview]:
 
         def look_at_all() -> Overview:
             queued = _jobs()
-            return overview(run_states.of_folders(runs_dir), queued)
+            return overview(run_states.of_folders(runs_dir), queued, **options())
 
         return look_at_all
     configs_by_set = by_set(parsed)
@@ -114,7 +122,7 @@ def _looking(parsed: Namespace) -> Callable[[], Overview]:
     def look() -> Overview:
         queued = _jobs()
         found, outside = run_states.of_sets(configs_by_set, runs_dir)
-        return overview(found, queued, outside)
+        return overview(found, queued, outside, **options())
 
     return look
 

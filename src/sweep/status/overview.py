@@ -4,11 +4,12 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean, stdev
 
 from src.common import files
-from src.common.paths import CONFIG
+from src.common.paths import CONFIG, precision_decision_file
 from src.data.sizes import images_of
 from src.runs import leases
 from src.runs.snapshot import State
@@ -92,18 +93,39 @@ class Overview:
     """Device time whose work was lost, as defined in device_time.py."""
     outside: int
     """Number of run folders that belong to none of the sets."""
+    precisions: dict[str, str] = field(default_factory=dict)
+    """What precision auto means here, by architecture and the device that decided it."""
+
+
+def decided_precisions(runs_dir: Path) -> dict[str, str]:
+    """What precision auto means in a runs folder, as in `Overview`."""
+    folder = precision_decision_file(runs_dir, "any").parent
+    records = [files.read_json(folder / name) or {} for name in sorted(files.names_in(folder))]
+    return {
+        f"{one['model_type']} on {one['device']}": str(one["precision"])
+        for one in records
+        if one.keys() >= {"model_type", "device", "precision"}
+    }
 
 
 def overview(
-    trainings: Sequence[SweepRun], queued: Mapping[str, Job] | None, outside: int = 0
+    trainings: Sequence[SweepRun],
+    queued: Mapping[str, Job] | None,
+    outside: int = 0,
+    *,
+    each_run: bool = False,
+    precisions: Mapping[str, str] | None = None,
 ) -> Overview:
-    """Summarise `trainings`. queued: from `job_queue.jobs`."""
+    """Summarise `trainings`.
+
+    queued: from `job_queue.jobs`. each_run: the best are single runs, not means over seeds.
+    """
     by_model: dict[str, list[SweepRun]] = {}
     for run in trainings:
         by_model.setdefault(run.model, []).append(run)
     names = dict.fromkeys(name for run in trainings for name in run.cells if name)
     speed, still = _speed(trainings), remaining_work(trainings)
-    best = (_best(model, members) for model, members in by_model.items())
+    best = (_best(model, members, each_run) for model, members in by_model.items())
     return Overview(
         all=_tally(trainings, _all_cells),
         models={model: _tally(members, _all_cells) for model, members in by_model.items()},
@@ -116,6 +138,7 @@ def overview(
         queue=None if queued is None else _queued(queued),
         wasted_device_hours=wasted_seconds([run.snapshot for run in trainings]) / 3600,
         outside=outside,
+        precisions=dict(precisions or {}),
     )
 
 
@@ -136,9 +159,10 @@ def _cells_of(name: str) -> Callable[[SweepRun], int]:
     return lambda training: training.cells.get(name, 0)
 
 
-def _best(model: str, members: Iterable[SweepRun]) -> BestRun | None:
+def _best(model: str, members: Iterable[SweepRun], each_run: bool) -> BestRun | None:
     finished = [run for run in members if _validation(run) is not None]
-    configurations = (_mean_run(model, runs) for runs in _by_configuration(finished))
+    groups = [[run] for run in finished] if each_run else _by_configuration(finished)
+    configurations = (_mean_run(model, runs) for runs in groups)
     return max(configurations, key=lambda run: run.val_accuracy, default=None)
 
 

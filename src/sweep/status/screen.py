@@ -134,6 +134,9 @@ def _lines(now: Overview) -> Iterator[str]:
         f"wasted: {now.wasted_device_hours:,.2f} device-hours, in attempts that failed, "
         "were killed or were taken over"
     )
+    if now.left and now.precisions:
+        decided = ", ".join(f"{precision} for {what}" for what, precision in now.precisions.items())
+        yield f"precision auto: {decided}; nodes that cannot do it leave these runs to others"
     for group in now.failures:
         yield from _failures(group)
     if now.outside:
