@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +45,6 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     saved = of_run(_run_folder(parsed.run, parsed.runs))
     if saved.result is None:
         raise UserError(f"RUN {parsed.run!r}: not finished; expected a run that is done")
-    if saved.config.model_type in PRETRAINED:
-        raise UserError(f"RUN {parsed.run!r}: {saved.config.model_type} cannot be exported")
     card = model_card(saved, parsed.out.name, _reported_runs_of(saved, parsed.runs))
     content = _as_bytes(program(saved), saved)
     files.write(parsed.out, lambda file: file.write(content))
@@ -121,6 +120,8 @@ def program(saved: SavedModel) -> "ExportedProgram":
     spec = spec_of(config, saved.result)
     measured = is_measured(config.normalization, spec.channels)
     dataset = load_data(config) if measured else None
+    if config.model_type in PRETRAINED:
+        config = replace(config, weights="none")  # which would be downloaded, and overwritten here
     model = models.build(config, spec)
     load_into(model, read_state(saved.weights), f"{saved.weights}: not of {config.model_name}")
 

@@ -48,6 +48,10 @@ SMALL: dict[str, Any] = {
 CASES: dict[str, dict[str, Any]] = {
     "cifar10net": {"normalization": "measured", "ema": 0.9},
     "resnet": {"normalization": "cifar10", "memory_format": "channels_last"},
+    "resnet18_transfer": {
+        **{"weights": "none", "freeze_backbone": False, "max_images": 20},
+        **{"memory_format": "channels_last", "convolution": "direct"},
+    },
 }
 
 
@@ -75,13 +79,26 @@ def test_program_predicts_as_the_run_without_the_project(model: str, tmp_path: P
     folder = trained(tmp_path / "runs", model, **CASES[model])
     out = tmp_path / "model.pt2"
     assert main(["export", str(folder.path), "--out", str(out)]) == 0
-    images = synthetic.generate().test_images[:60].transpose(0, 3, 1, 2).copy()
+    count = CASES[model].get("max_images", SMALL["max_images"])
+    images = synthetic.generate().test_images[:count].transpose(0, 3, 1, 2).copy()
     logits, classes = load_elsewhere(out, images, tmp_path)
     assert classes == list(CLASSES)
     expected = own_logits(folder)
     # kernels and batches differ in the last bits of float32
     assert np.abs(logits - expected).max() < 1e-4 * max(1.0, np.abs(expected).max())
     assert np.ptp(expected, axis=1).min() > 1e-3  # no constant output
+
+
+def test_grey_images_of_other_classes_are_exported(tmp_path: Path) -> None:
+    folder = trained(tmp_path / "runs", "cifar10net_3", dataset="mnist", num_epochs=1)
+    out = tmp_path / "model.pt2"
+    assert main(["export", str(folder.path), "--out", str(out)]) == 0
+    images = np.random.default_rng(0).integers(0, 256, (3, 1, 32, 32), np.uint8)
+    logits, classes = load_elsewhere(out, images, tmp_path)
+    assert logits.shape == (3, 10)
+    assert np.ptp(logits) > 0
+    assert classes == list("0123456789")
+    assert "a batch of grey images, uint8, (N, 1, 32, 32)" in out.with_suffix(".md").read_text()
 
 
 def own_logits(folder: RunFolder) -> np.ndarray:

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 
 class Preprocessed(nn.Module):
-    """RGB images (B, 3, 32, 32) uint8 to logits (B, 10).
+    """RGB or grey images (B, C, S, S) uint8 to logits (B, K).
 
-    table: (3, 256) float32, the normalised value of each byte of each channel, as in training.
+    table: (C, 256) float32, the normalised value of each byte of each channel, as in training.
     """
 
     table: Tensor
@@ -18,6 +18,8 @@ class Preprocessed(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        planes = [self.table[channel][images[:, channel].long()] for channel in range(3)]
+        planes = [
+            self.table[channel][images[:, channel].long()] for channel in range(len(self.table))
+        ]
         logits: Tensor = self.model(torch.stack(planes, dim=1))
         return logits
