@@ -19,7 +19,7 @@ GRID = """
 base_dataset_path: synthetic
 model_type: cifar10net
 learning_rate: 0.001
-num_epochs: 12
+num_epochs: 30
 batch_size: 50
 max_images: 2000
 """
