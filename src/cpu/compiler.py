@@ -55,6 +55,14 @@ def _key(source: Path) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:20]
 
 
+@cache
+def kernels_digest() -> str:
+    """A digest of the code in this folder: what was measured with other kernels may not hold."""
+    folder = Path(__file__).parent
+    sources = sorted([*folder.glob("*.py"), *folder.glob("*.cpp")])
+    return hashlib.sha256(b"\0".join(one.read_bytes() for one in sources)).hexdigest()[:20]
+
+
 def _is_private(library: Path) -> bool:
     """Whether a file is there and nobody else may write it: it is about to be run."""
     try:

@@ -23,6 +23,7 @@ from src.common.paths import cache_dir, compute_format_file
 from src.config import RunConfig
 from src.cpu import fused_norm
 from src.cpu.columns import ColumnsConv2d
+from src.cpu.compiler import kernels_digest
 from src.cpu.convolutions import replace_convolutions
 from src.cpu.winograd import WinogradConv2d
 from src.data.spec import CIFAR10, DataSpec
@@ -378,7 +379,7 @@ def _key(
         device_name(device),
         torch.__version__,
         [candidate.stored() for candidate in candidates],
-        *([] if config.cpu_kernels else ["no CPU kernels"]),
+        *(_kernels(device) if config.cpu_kernels else ["no CPU kernels"]),
         *([] if data.shape == CIFAR10.shape else [data.shape]),
         *([config.model_digest] if config.model_digest else []),
         # the rest of the measured step, where it is not the default
@@ -386,6 +387,10 @@ def _key(
         *([] if config.cuda_graphs else ["no CUDA graphs"]),
     ]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _kernels(device: torch.device) -> list[str]:
+    return [kernels_digest()] if device.type == "cpu" else []
 
 
 def _record(

@@ -81,6 +81,19 @@ def test_damaged_cache_file_is_measured_again(
     assert len(measured_models) == 3
 
 
+def test_measured_again_when_the_kernels_change(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A faster kernel may make another candidate the fastest."""
+    measured_models = fake_measurement(monkeypatch, {FAST: 0.4})
+    without = replace(config, cpu_kernels=False)
+    for digest in ("of the old kernels", "of the new kernels"):
+        monkeypatch.setattr(precision, "kernels_digest", lambda digest=digest: digest)
+        for one in (config, without):
+            assert select_compute_format(one, CPU) == FAST
+    assert len(measured_models) == 3  # what uses no kernel, once
+
+
 def test_first_of_concurrent_measurements_wins(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
