@@ -45,8 +45,6 @@ def layout(train: int, test: int, *, size: int = 32, channels: int = 3) -> "np.d
     )
 
 
-CIFAR10_LAYOUT = layout(50_000, 10_000)
-
 _THREADS = 4
 _PIECE = 8 << 20  # bytes that a thread digests at a time
 _ABANDONED_SECONDS = 3600
@@ -82,7 +80,7 @@ def of_files(
     return record if kept is None else kept
 
 
-def empty(kind: "np.dtype[np.void]" = CIFAR10_LAYOUT) -> Record:
+def empty(kind: "np.dtype[np.void]") -> Record:
     """A record to fill."""
     return np.zeros((), kind)
 
@@ -92,12 +90,12 @@ def _digests_of(paths: Iterable[Path]) -> list[bytes]:
     return _in_threads(_file_digest, paths)
 
 
-def key_of(digests: Iterable[bytes], kind: "np.dtype[np.void]" = CIFAR10_LAYOUT) -> str:
+def key_of(digests: Iterable[bytes], kind: "np.dtype[np.void]") -> str:
     """What the record of a layout, made from files with these digests, is kept under."""
     return _combined([_header(kind), *digests]).hex()[:32]
 
 
-def read(key: str, kind: "np.dtype[np.void]" = CIFAR10_LAYOUT) -> Record | None:
+def read(key: str, kind: "np.dtype[np.void]") -> Record | None:
     """The record of a layout kept under `key`, mapped copy-on-write; None where there is none.
 
     A damaged one is removed.

@@ -62,7 +62,6 @@ class WrappedModule(Classifier):
 class _Builder:
     """How a model is built, and which keyword options it takes."""
 
-    reference: ModelReference
     make: Callable[..., Any]
     of_data: Mapping[str, Callable[[DataSpec], object]]
     """Arguments that follow from the data."""
@@ -187,7 +186,6 @@ def _of_callable(reference: ModelReference, found: Any, source: ModelSource) -> 
     others = [p for p in named if p.name not in _OF_DATA]
     takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters)
     return _Builder(
-        reference,
         found,
         {p.name: _OF_DATA[p.name] for p in named if p.name in _OF_DATA},
         None if takes_any else tuple(p.name for p in others),
@@ -206,7 +204,7 @@ def _of_torchvision(reference: ModelReference) -> _Builder:
     def make(**arguments: Any) -> nn.Module:
         return torchvision.models.get_model(reference.attribute, weights=None, **arguments)
 
-    return _Builder(reference, make, {"num_classes": _OF_DATA["num_classes"]}, None, channels=3)
+    return _Builder(make, {"num_classes": _OF_DATA["num_classes"]}, None, channels=3)
 
 
 def _of_timm(reference: ModelReference) -> _Builder:
@@ -223,7 +221,7 @@ def _of_timm(reference: ModelReference) -> _Builder:
         return timm.create_model(reference.attribute, pretrained=False, **arguments)
 
     of_data = {"num_classes": _OF_DATA["num_classes"], "in_chans": _OF_DATA["in_channels"]}
-    return _Builder(reference, make, of_data, None)
+    return _Builder(make, of_data, None)
 
 
 def _check_listed(reference: ModelReference, known: list[str]) -> None:

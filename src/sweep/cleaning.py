@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,20 +90,15 @@ def remove(run: CleanedRun) -> None:
     """Remove the files of a run, and record which weights and predictions they were."""
     for path in run.stale:
         path.unlink(missing_ok=True)
-    recorded = not run.products or _record(run)
+    names, recorded = [path.name for path in run.products], not run.products
+    with suppress(DiskFull):
+        if names:
+            record_removal(run.path, names)
+            recorded = True
     for path in run.products:
         path.unlink(missing_ok=True)
     if not recorded:  # the disk was full, which it is no longer
-        record_removal(run.path, [path.name for path in run.products])
-
-
-def _record(run: CleanedRun) -> bool:
-    """Record the removal. Returns False if the disk is too full for it."""
-    try:
-        record_removal(run.path, [path.name for path in run.products])
-    except DiskFull:
-        return False
-    return True
+        record_removal(run.path, names)
 
 
 def _find(folder: RunFolder) -> _FoundRun:

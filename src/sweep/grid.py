@@ -52,16 +52,13 @@ def read(path: Path) -> Grid:
     raise UserError(f"{path}: expected 'name: value' lines, or a list of blocks of such lines")
 
 
-def expand(
-    grid: Grid, source: str = "grid", show_progress: ShowProgress = silent
-) -> list[RunConfig]:
+def expand(grid: Grid, source: str = "grid") -> list[RunConfig]:
     """Every cell of a grid, each once, in the order of its blocks.
 
     In a block, cells are ordered by model, scheduler, augmentation, rate, decay, gamma, the rest.
-    show_progress: wraps the cells while they are made.
     Raises UserError that begins with `source` and the place in it if something is wrong.
     """
-    blocks = expand_blocks(grid, source, show_progress)
+    blocks = expand_blocks(grid, source)
     return [config for block in blocks for config in block.cells]
 
 
@@ -70,6 +67,7 @@ def expand_blocks(
 ) -> list[ExpandedBlock]:
     """The blocks of a grid, each with its cells, as `expand` orders them.
 
+    show_progress: wraps the cells while they are made.
     Raises UserError that begins with `source` and the place in it if something is wrong.
     """
     place = Place(source)

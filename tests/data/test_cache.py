@@ -61,7 +61,9 @@ def test_second_load_maps_cache_without_decoding(
     first = data.load(str(batches))
     [cached_file] = folder.iterdir()
     decoded = reader._decode(
-        [batches / n for n in (*reader.TRAIN_BATCHES, reader.TEST_BATCH)], cache.CIFAR10_LAYOUT, 32
+        [batches / n for n in (*reader.TRAIN_BATCHES, reader.TEST_BATCH)],
+        cache.layout(50_000, 10_000),
+        32,
     )
     assert np.array_equal(first.train_pixels, decoded["train_pixels"])
     assert np.array_equal(first.test_labels, decoded["test_labels"])

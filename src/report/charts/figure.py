@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import matplotlib
-import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.figure import Figure
 
@@ -62,7 +61,6 @@ def save(figure: Figure, path: Path) -> list[Path]:
         for suffix, metadata in ((".png", {}), (".svg", {"Date": None})):
             written.append(path.with_name(path.name + suffix))
             figure.savefig(written[-1], dpi=150, metadata=metadata)
-    plt.close(figure)  # of callers that made theirs with pyplot
     return written
 
 

@@ -16,11 +16,12 @@ def figure(report: ReportData) -> Figure | None:
     rows = report.shown_runs.dropna(subset=[x, TEST_ACCURACY])
     if x == TEST_ACCURACY or rows.empty:
         return None
-    return draw(rows, report.model_indices, x, TEST_ACCURACY, report.missing_note())
+    return draw(rows, report.model_indices, x, report.missing_note())
 
 
-def draw(rows: pd.DataFrame, indices: ModelIndices, x: str, y: str, note: str) -> Figure:
-    """The rows of a table by two columns of accuracies; pruned runs are crosses."""
+def draw(rows: pd.DataFrame, indices: ModelIndices, x: str, note: str) -> Figure:
+    """The rows of a table by column `x` and their test accuracy; pruned runs are crosses."""
+    y = TEST_ACCURACY
     pruned = is_pruned(rows)
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
         figure = Figure((7.5, 5.4))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2.utils import htmlsafe_json_dumps
 
 from src.common import files
 from src.common.progress import ShowProgress, silent
@@ -76,15 +77,12 @@ def render(data: PageData, summary: str, note: str) -> str:
 
 
 def to_script_json(value: Any) -> str:
-    """JSON for a script element, without < > & and the line separators of Unicode.
+    """JSON for a script element, without < > & and '.
 
     Text such as `</script>` in a run's name would otherwise end the element, and what follows it
     would be markup.
     """
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
+    return htmlsafe_json_dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def to_packed_json(value: Any) -> str:

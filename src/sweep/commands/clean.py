@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.table import Table
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     if parsed.json:
         print(json.dumps(_json(runs, parsed.dry_run), indent=2))
     else:
-        console().print(_table(_models(runs), parsed.dry_run))
+        console().print(_table(runs, parsed.dry_run))
     return ExitStatus.DONE
 
 
@@ -108,20 +108,15 @@ def _json(runs: Sequence[CleanedRun], dry: bool) -> dict[str, object]:
     }
 
 
-def _table(models: dict[str, CleanedModel], dry: bool) -> Table:
+def _table(runs: Sequence[CleanedRun], dry: bool) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     freed = "would be freed" if dry else "freed"
     for name in ("", "runs", "unfinished", "kept", "files", freed):
         table.add_column(name, justify="right" if name else "left")
-    for name, one in models.items():
+    for name, one in _models(runs).items():
         table.add_row(name, *_cells(one))
-    table.add_row("all", *_cells(_total(models.values())))
+    table.add_row("all", *_cells(_sum(runs)))
     return table
-
-
-def _total(models: Iterable[CleanedModel]) -> CleanedModel:
-    listed, names = list(models), [field.name for field in fields(CleanedModel)]
-    return CleanedModel(*(sum(getattr(one, name) for one in listed) for name in names))
 
 
 def _cells(one: CleanedModel) -> list[str]:
