@@ -100,25 +100,29 @@ COMMANDS = {
     "top-k charts": _for_table(
         "a chart of the k best runs of each architecture", commands.top_k_charts
     ),
-    "top-k table": ReportCommand("the same as a table", _top_k_table, (*_TABLE_FLAGS, "json")),
+    "top-k table": ReportCommand(
+        "the k best runs as a table", _top_k_table, (*_TABLE_FLAGS, "json")
+    ),
     "overall": _for_table("a chart of the best run of each architecture", commands.overall),
     "data-sets": _for_table("a chart of each architecture across data sets", commands.data_sets),
     "effects": _for_table("a chart of what each setting does on average", commands.effects),
     "pairs": _for_table("heat maps of every two settings, for each architecture", commands.pairs),
     "importance": _for_table("a chart of how much each setting matters", commands.importance),
     "parallel": _for_table("a chart of all runs across their settings", commands.parallel),
-    "scatter": _for_table("a chart of their validation and test accuracies", commands.scatter),
+    "scatter": _for_table("a chart of validation against test accuracy", commands.scatter),
     "confirmed": _for_table(
         "a chart of each shortlist with fresh seeds, and its winner", commands.confirmed
     ),
     "tables": _for_table(
         "the tables behind all these, as CSV, Markdown and LaTeX", commands.tables
     ),
-    "findings": _for_table("what was shown of each architecture, in sentences", commands.findings),
+    "findings": _for_table(
+        "a text summary of what was found on each architecture", commands.findings
+    ),
     "curves": _for_runs("loss and accuracy over the epochs of runs", analysis_commands.curves, "k"),
     "confusion": _for_runs("which classes are taken for which", analysis_commands.confusion),
     "classes": ReportCommand(
-        "the same as a table, the worst classes first", _classes, (*_RUN_FLAGS, "k", "json")
+        "the accuracy of each class as a table, worst first", _classes, (*_RUN_FLAGS, "k", "json")
     ),
     "images": _for_runs(
         "the most confident mistakes as pictures",
@@ -241,13 +245,15 @@ def _parser() -> Parser:
         type=seconds,
         const=_WATCH_SECONDS,
         metavar="SECONDS",
-        help="page: write it again every so many seconds, until Ctrl-C; open in a browser, it "
-        f"reads itself again [{_WATCH_SECONDS:g}]",
+        help="page: rewrite it at this interval, until Ctrl-C; a browser that shows it reloads "
+        f"it [{_WATCH_SECONDS:g}]",
     )
     parser.add_argument(
         "--sets", type=Path, metavar="DIR", help="page: set files whose cells are counted"
     )
-    parser.add_argument("--grid", type=Path, metavar="FILE", help="page: a YAML grid, instead")
+    parser.add_argument(
+        "--grid", type=Path, metavar="FILE", help="page: or a YAML grid, in place of set files"
+    )
     parser.add_argument("--json", action="store_true", help="a table as JSON on stdout")
     parser.add_argument("-q", "--quiet", action="store_true", help="no notes on stderr")
     parser.add_argument(
