@@ -361,15 +361,15 @@ class RunConfig:
     )
     normalization: str = option(
         "imagenet",
-        "mean and standard deviation to normalise with (half: 0.5 and 0.5; measured: on "
-        "the training split)",
+        "mean and standard deviation to normalise with; half: 0.5 and 0.5; measured: on the "
+        "training split",
         choices=NORMALIZATIONS,
         group="data",
         metavar="NAME",
     )
     val_split: str = option(
         "last_batch",
-        "validation images: data_batch_5, or a share of all training images",
+        "validation images; last_batch: data_batch_5; others: a share of all training images",
         choices=SPLITS,
         group="data",
         metavar="NAME",
@@ -446,7 +446,7 @@ class RunConfig:
     )
     initialization: str = option(
         "default",
-        "initial weights of convolutions and dense layers: PyTorch's, or He's normal",
+        "initial weights of convolutions and dense layers; default: PyTorch's own",
         choices=INITIALIZATIONS,
         group="model",
         metavar="NAME",
@@ -558,7 +558,7 @@ class RunConfig:
     )
     keep_checkpoints: str = option(
         "best",
-        "weights to keep of a finished run: best_val_acc.pt, all three files, or none",
+        "weights to keep of a finished run; best: best_val_acc.pt; all: all three files",
         choices=CHECKPOINTS_KEPT,
         changes_result=False,
         group="output",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.cli.arguments import Parser, positive_int, seconds, seed
-from src.cli.config_flags import add_config_flags
+from src.cli.config_flags import add_flags_of
 from src.cli.entry_point import run_main
 from src.cli.named_models import add_model_option, name_model
 from src.common.errors import ExitStatus, UserError
@@ -277,7 +277,15 @@ def _parser() -> Parser:
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="tsne: of its sample [0]")
     add_model_option(parser)
-    add_config_flags(parser, ("base_dataset_path", "device", "model_option", *MODEL_OPTIONS))
+    add_flags_of(
+        ("base_dataset_path", "device", "model_option", *MODEL_OPTIONS),
+        parser,
+        {
+            "base_dataset_path": "data of the runs, if it is not where they were trained",
+            "device": "tsne: where to compute; auto: a GPU if there is one",
+        },
+        without_default=("base_dataset_path",),
+    )
     return parser
 
 
