@@ -59,7 +59,7 @@ class Tracking(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How `run` trains. Only `mixed` can change a result, which then says so."""
+    """How `run` trains. Only `mixed` and `pruner` can change a result, which then says so."""
 
     slots: int | None = None
     """Runs in training at a time. None: measured on a GPU, one on a CPU."""
