@@ -1,8 +1,8 @@
 """Measure the structure of src/ and write it as a table into docs/architecture.md: `make metrics`.
 
 Per package (a folder of src/, or `src` for its top-level modules): number of modules and lines,
-median and longest function, and the shares of code, docstrings and comments. For all packages:
-duplicate module and class names, import circles, backward imports.
+median and longest function, the shares of code, docstrings and comments, and what it imports. For
+all packages: duplicate module and class names, import circles, backward imports.
 """
 
 import ast
@@ -50,6 +50,11 @@ class Module:
         """The folder of src/ that contains the module, or `src`."""
         parts = self.path.relative_to(ROOT).parts
         return parts[1] if len(parts) > 2 else "src"
+
+    @property
+    def part(self) -> str:
+        """The package, or the name of a file beside the packages, such as `run.py`."""
+        return self.package if self.package != "src" else self.path.name
 
 
 def modules() -> list[Module]:
@@ -153,6 +158,15 @@ def import_graph(src_modules: Sequence[Module]) -> dict[str, set[str]]:
     return graph
 
 
+def imported_parts(src_modules: Sequence[Module]) -> dict[str, list[str]]:
+    """Return for each package, and for each file beside them, those that it imports."""
+    parts = {module.name: module.part for module in src_modules}
+    imported: dict[str, set[str]] = {part: set() for part in parts.values()}
+    for name, targets in import_graph(src_modules).items():
+        imported[parts[name]] |= {parts[target] for target in targets} - {parts[name]}
+    return {part: sorted(targets) for part, targets in imported.items()}
+
+
 def _module_in(dotted: str, known: set[str]) -> str | None:
     """Return the module that an imported name is or belongs to; None if it is not in src/."""
     if dotted in known:
@@ -234,14 +248,18 @@ def table(src_modules: Sequence[Module]) -> str:
     for module in src_modules:
         by_package[module.package].append(module)
     duplicates = [*duplicate_module_names(src_modules), *duplicate_class_names(src_modules)]
+    imported = imported_parts(src_modules)
     circular = [" - ".join(group) for group in circles(import_graph(src_modules))]
     lines = [
-        "| package | modules | lines | median function | longest | code | docstrings | comments |",
-        "|---|---|---|---|---|---|---|---|",
+        "| package | modules | lines | median function | longest | code | docstrings | comments "
+        "| imports |",
+        "|---|---|---|---|---|---|---|---|---|",
         *(
-            _row(f"`{name}/`" if name != "src" else "`src/*.py`", by_package[name])
+            _row(f"`{name}/`", by_package[name], imported[name])
             for name in sorted(by_package)
+            if name != "src"
         ),
+        _row("`src/*.py`", by_package["src"]),
         _row("all", src_modules),
         "",
         f"Duplicate names: {_listed(duplicates)}. "
@@ -251,7 +269,7 @@ def table(src_modules: Sequence[Module]) -> str:
     return "\n".join(lines)
 
 
-def _row(name: str, src_modules: Sequence[Module]) -> str:
+def _row(name: str, src_modules: Sequence[Module], imported: Sequence[str] = ()) -> str:
     kinds: Counter[str] = sum((line_kinds(module) for module in src_modules), Counter())
     total = sum(kinds[kind] for kind in ("code", "docstring", "comment", "blank"))
     lengths = [length for module in src_modules for length in function_lengths(module)]
@@ -263,6 +281,7 @@ def _row(name: str, src_modules: Sequence[Module]) -> str:
         f"{median(lengths):.0f}" if lengths else "",
         str(max(lengths, default="")),
         *(f"{count / max(1, total):.0%}" for count in shares),
+        ", ".join(imported),
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -189,7 +189,7 @@ class RunConfig:
     )
     early_stopping_patience: int = option(
         20,
-        "stop after so many validations in a row without a lower loss",
+        "stop after this many validations in a row without a lower loss",
         short="p",
         minimum=1,
         group="run",
@@ -292,7 +292,7 @@ class RunConfig:
     )
     rotation: float = option(
         15.0,
-        "rotate by up to so many degrees in either direction",
+        "maximum rotation in degrees, in either direction",
         minimum=0,
         maximum=180,
         matters_if=_AUGMENTED,
@@ -301,7 +301,7 @@ class RunConfig:
     )
     crop_padding: int = option(
         4,
-        "pad by so many pixels before a random crop",
+        "black pixels added on each side before a random crop",
         minimum=0,
         maximum=31,
         matters_if=_AUGMENTED,
@@ -361,15 +361,15 @@ class RunConfig:
     )
     normalization: str = option(
         "imagenet",
-        "mean and standard deviation to normalise with (half: 0.5 and 0.5; measured: on "
-        "the training split)",
+        "mean and standard deviation to normalise with; half: 0.5 and 0.5; measured: on the "
+        "training split",
         choices=NORMALIZATIONS,
         group="data",
         metavar="NAME",
     )
     val_split: str = option(
         "last_batch",
-        "validation images: data_batch_5, or a share of all training images",
+        "validation images; last_batch: data_batch_5; others: a share of all training images",
         choices=SPLITS,
         group="data",
         metavar="NAME",
@@ -392,7 +392,7 @@ class RunConfig:
     )
     max_images: int = option(
         0,
-        "use at most so many training, validation and test images each; 0 for all",
+        "maximum number of training, of validation and of test images; 0: no limit",
         minimum=0,
         group="data",
         metavar="IMAGES",
@@ -446,7 +446,7 @@ class RunConfig:
     )
     initialization: str = option(
         "default",
-        "initial weights of convolutions and dense layers: PyTorch's, or He's normal",
+        "initial weights of convolutions and dense layers; default: PyTorch's own",
         choices=INITIALIZATIONS,
         group="model",
         metavar="NAME",
@@ -490,8 +490,8 @@ class RunConfig:
     )
     precision: str = option(
         "auto",
-        "number format of products; auto: the fastest on this device, measured once; tf32: "
-        "float32, but on a GPU products round to TF32, which float32 never does",
+        "number format of matrix products; auto: the fastest on this device, measured once; "
+        "tf32: float32 with products rounded to TF32 on a GPU, which float32 never does",
         choices=PRECISIONS,
         group="arithmetic",
         metavar="TYPE",
@@ -546,8 +546,8 @@ class RunConfig:
     )
     cudnn_benchmark: bool = option(
         False,
-        "on a GPU, measure which convolution algorithms are fastest; may change the last bits from "
-        "start to start",
+        "on a GPU, let cuDNN measure its convolution algorithms; results of two starts may then "
+        "differ in the last bits",
         group="arithmetic",
     )
     cuda_graphs: bool = option(
@@ -558,7 +558,7 @@ class RunConfig:
     )
     keep_checkpoints: str = option(
         "best",
-        "weights to keep of a finished run: best_val_acc.pt, all three files, or none",
+        "weights to keep of a finished run; best: best_val_acc.pt; all: all three files",
         choices=CHECKPOINTS_KEPT,
         changes_result=False,
         group="output",
@@ -606,12 +606,12 @@ class RunConfig:
 
     @property
     def model_name(self) -> str:
-        """The architecture in tables and folders: of an own one my_nets.SmallNet."""
+        """The architecture's name in tables and folders, such as vgg6 or my_nets.SmallNet."""
         return model_source.model_name(self.model_type)
 
     @property
     def replaces_convolutions(self) -> bool:
-        """Whether CPU kernels may stand in for convolutions: not in code of unknown structure."""
+        """Whether CPU kernels may replace convolutions: only in models of src/models."""
         return self.cpu_kernels and ":" not in self.model_type
 
     @property
@@ -624,7 +624,7 @@ class RunConfig:
 
     @property
     def data_key(self) -> tuple[str, str]:
-        """What tells one data set from another on this machine: where it is, and its name."""
+        """Identifies a data set on this machine: its path and its name."""
         return self.base_dataset_path, self.dataset
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.cli.arguments import Parser, positive_int, seed
-from src.cli.config_flags import add_config_flags, from_flags, given_settings
+from src.cli.config_flags import add_flags_of, from_flags, given_settings
 from src.cli.entry_point import run_main
 from src.cli.named_models import name_model
 from src.common import files
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from src.training.evaluation import Evaluation
 
 _ELSEWHERE = ("model_type", *MODEL_OPTIONS, "normalization", "dataset")
+_TEXTS = {
+    "dataset": "data set that they were trained on; NAME: your own",
+    "normalization": "mean and standard deviation that they were trained with; half: 0.5 and 0.5",
+}
 _MOST_PICTURES = 200
 
 _HELP = """Evaluate saved weights on test images.
@@ -77,7 +81,12 @@ def _parser() -> Parser:
         "--out", type=Path, default=REPORT_DIR, metavar="DIR", help="pictures [report]"
     )
     parser.add_argument("--json", action="store_true", help="the numbers as JSON on stdout")
-    add_config_flags(parser, (*_ELSEWHERE, "device"))
+    add_flags_of(["device"], parser, {"device": "where to evaluate; auto: a GPU if there is one"})
+    group = parser.add_argument_group(
+        "weights that were trained elsewhere",
+        "For a run, its config.json tells these; --model_type must name code of your own.",
+    )
+    add_flags_of(_ELSEWHERE, group, _TEXTS, without_default=["model_type"])
     return parser
 
 

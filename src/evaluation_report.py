@@ -20,7 +20,7 @@ class EvaluationReport:
     """The results of weights on test images."""
 
     summary: dict[str, float]
-    """As `Sums.summary` returns it: accuracies from 0 to 1, loss in nats."""
+    """As `MetricTotals.summary` returns it: accuracies from 0 to 1, loss in nats."""
     interval: tuple[float, float]
     """95 % Wilson interval of the accuracy."""
     matrix: Integers

@@ -59,16 +59,16 @@ class Tracking(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How `run` trains. Only `mixed` can change a result, which then says so."""
+    """How `run` trains. Only `mixed` and `pruner` can change a result, which then says so."""
 
     slots: int | None = None
     """Runs in training at a time. None: measured on a GPU, one on a CPU."""
     retries: int | None = None
-    """Leave a run alone once more than so many of its attempts have failed. None: no limit."""
+    """Skip a run of which more than this many attempts have failed. None: no limit."""
     retry_failed: bool = False
     """Train every failed run again, those that diverged too."""
     mixed: bool = False
-    """Train also on a device that cannot do the precision that was decided for the sweep."""
+    """Also train on a device where the precision chosen for the sweep is slow, in another one."""
     pruner: Pruner | None = None
     """Ends runs early. None: runs that were pruned before are trained to their end."""
     tracking: Tracking | None = None
@@ -128,7 +128,7 @@ def run(
 
 
 def _with_named_models(configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """The configs, with digests where they name an own architecture and were made in Python."""
+    """The configs; custom architectures named in Python get the digest of their source."""
     return [
         with_digests([config])[0]
         if config.model_digest is None and code_of(config.model_type)
@@ -211,7 +211,7 @@ def _may_be_a_bug(finished: Finished) -> bool:
 
 
 def _outcome(config: RunConfig, folder: RunFolder, options: RunOptions) -> Outcome:
-    """How a run stands. One on other data than that loaded now is not done, and keeps its files."""
+    """The outcome of a config. A run on other data than that loaded now is pending, and kept."""
     numbers = folder.result() or folder.pruned()
     dataset = options.datasets.get(config.data_key)
     trained_on = (numbers or {}).get("data_digest")

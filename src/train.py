@@ -78,14 +78,14 @@ def add_training_options(parser: argparse.ArgumentParser, *, retries: int | None
         type=non_negative_int,
         default=retries,
         metavar="ATTEMPTS",
-        help="give a run up once more than so many attempts have failed "
+        help="stop retrying a run after more than this many failed attempts "
         f"[{'no limit' if retries is None else retries}]",
     )
     group.add_argument(
         "--mixed",
         action="store_true",
-        help="train also where the precision that this sweep has decided for auto is slow, in "
-        "another one",
+        help="also train on devices where the precision chosen for this sweep is slow, in another "
+        "one",
     )
     add_wandb_option(group)
     group.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
@@ -126,8 +126,8 @@ def add_halving_options(parser: "argparse._ActionsContainer") -> None:
         type=positive_int,
         default=SuccessiveHalving.first_rung,
         metavar="EPOCHS",
-        help="compare runs after so many epochs first, then after --reduction times as many, "
-        f"and so on [{SuccessiveHalving.first_rung}]",
+        help="epoch of the first comparison; each later one comes after --reduction times as many "
+        f"epochs [{SuccessiveHalving.first_rung}]",
     )
     parser.add_argument(
         "--reduction",
@@ -192,7 +192,7 @@ def train(
         return ExitStatus.DONE
     states = ", ".join(f"{number} {state}" for state, number in unfinished.items())
     if set(unfinished) == {State.RUNNING}:  # a job that depends on this one may start
-        print(f"nothing is left to do here: {states} in other processes", file=sys.stderr)
+        print(f"nothing left to train here: {states} in other processes", file=sys.stderr)
         return ExitStatus.DONE
     print(f"{unfinished.total()} of {len(outcomes)} runs are not done: {states}", file=sys.stderr)
     return ExitStatus.SOME_RUNS_FAILED

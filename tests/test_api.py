@@ -5,6 +5,7 @@ import importlib
 import os
 import re
 import runpy
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from src.common.paths import ROOT
+from src.run import RunOptions
 from tests.markdown import blocks
 
 TEXT = (ROOT / "docs" / "api.md").read_text()
@@ -53,6 +55,11 @@ def names_used_by(code: str) -> set[str]:
 def test_listed_name_is_importable_and_has_docstring(name: str) -> None:
     assert callable(import_name(name))
     assert import_name(name).__doc__
+
+
+def test_text_names_every_option_of_run() -> None:
+    text = TEXT.partition("`RunOptions` has ")[2].partition(".")[0]
+    assert re.findall(r"`(\w+)`", text) == [spec.name for spec in fields(RunOptions)]
 
 
 def test_examples_use_exactly_the_listed_names() -> None:

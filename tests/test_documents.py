@@ -1,5 +1,6 @@
 """Every command in the documents runs in a copy of the repository; links and paths exist."""
 
+import inspect
 import os
 import re
 import shlex
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from PIL import Image
 
 from docs import code_metrics
 from src import models
+from src.common import paths
 from src.common.paths import ROOT
 from src.data.spec import CLASSES
 from src.sweep import grid
@@ -341,6 +344,40 @@ def test_metrics_table_has_a_row_for_each_package() -> None:
     for path in (ROOT / "src").glob("*/__init__.py"):
         assert f"| `{path.parent.name}/` |" in table
     assert f"{code_metrics.BEGIN}\n| package |" in text
+
+
+def test_metrics_table_lists_the_imports_of_each_package() -> None:
+    text = code_metrics.DOCUMENT.read_text()
+    rows = dict(re.findall(r"^\| `(\w+)/` .*\| ([\w., ]*) \|$", text, re.MULTILINE))
+    imported = code_metrics.imported_parts(code_metrics.modules())
+    assert rows == {part: ", ".join(imported[part]) for part in rows}, "run `make metrics`"
+    assert set(rows) == {part for part in imported if "." not in part}
+
+
+def test_arrows_between_packages_are_imports() -> None:
+    [graph] = blocks(TEXTS["docs/architecture.md"], "mermaid")
+    imported = code_metrics.imported_parts(code_metrics.modules())
+    files = {name.removesuffix(".py"): name for name in imported}
+    _, *lines = re.sub(r"\[.*?\]", "", graph).splitlines()
+    for line in lines:
+        for sources, targets in pairwise(line.strip().split(" --> ")):
+            for target in targets.split(" & "):
+                drawn = {files[name] for name in sources.split(" & ")}
+                assert drawn <= {*imported[files[target]]}, target
+    assert {*code_metrics.CHAIN} <= {*re.findall(r"\w+", " ".join(lines))}
+
+
+def test_using_names_everything_beside_the_run_folders() -> None:
+    text = TEXTS["docs/using.md"].partition("Beside the run folders")[2]
+    found = {"wandb"}  # its name is that of wandb
+    for function in filter(inspect.isfunction, vars(paths).values()):
+        names = list(inspect.signature(function).parameters)
+        if names[:1] == ["runs_dir"]:
+            path = function(Path(), *(f"<{name}>" for name in names[1:]))
+            found.add(path.parts[0])
+    assert {"searches", "precision", "speeds.json"} < found
+    for name in found:
+        assert f"`{name}" in text, name
 
 
 def test_dependencies_table_lists_every_requirement() -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from src.cli.arguments import Parser
+from src.cli.config_flags import add_config_flags
 from src.common.option_fields import kind_of
 from src.common.paths import ROOT
 from src.config import FIELD_GROUPS, RunConfig, given_names
@@ -110,6 +112,33 @@ def test_help_fits_80_columns(command: RunCommand, words: tuple[str, ...]) -> No
     lines = command("python", *words, "--help", env=environment).stdout.splitlines()
     assert [line for line in lines if len(line) > 80] == []
     assert sum("cifar10net_7" in line for line in lines) <= 1, "the models must be listed only once"
+
+
+def test_help_joins_the_lines_of_a_paragraph_and_keeps_tables() -> None:
+    text = "One line,\nanother line.\n\n  a     the first\n  bc    the second\n\nThe end."
+    parser = Parser(prog="x", description=text)
+    assert (
+        "\n\nOne line, another line.\n\n  a     the first\n  bc    the second\n\nThe end.\n\n"
+        in parser.format_help()
+    )
+
+
+def test_help_puts_choices_into_parentheses() -> None:
+    parser = Parser()
+    add_config_flags(parser)
+    text = " ".join(parser.format_help().split())
+    assert "where to train (auto, cpu, cuda, cuda:N); auto: a GPU if there is one [auto]" in text
+
+
+def test_help_of_evaluate_shows_no_default_of_training(command: RunCommand) -> None:
+    text = " ".join(command("python", "-m", "src.evaluate", "--help").stdout.split())
+    assert "where to train" not in text
+    assert "timm:NAME [resnet]" not in text
+    before, _, elsewhere = text.partition("weights that were trained elsewhere:")
+    for flag in ("--model_type", "--dataset NAME", "--normalization"):
+        assert flag not in before.partition("options:")[2]
+        assert flag in elsewhere
+    assert "where to evaluate (auto, cpu, cuda, cuda:N)" in before
 
 
 def test_every_field_that_people_give_has_a_group_and_a_metavar() -> None:

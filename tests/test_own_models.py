@@ -160,7 +160,7 @@ def test_model_that_would_not_resume_exactly_is_named_and_trained(
     lines = [line for line in capsys.readouterr().err.splitlines() if "resumed will differ" in line]
     assert len(lines) == 1
     assert "my_nets.SmallNet" in lines[0]
-    assert "does not follow from its state and torch's random one" in lines[0]
+    assert "depends on more than its state dict and torch's random state" in lines[0]
 
 
 def test_wrong_output_ends_before_anything_is_written(

@@ -294,7 +294,7 @@ def test_worker_exits_with_success_while_others_train_the_rest(
     finally:
         lease.end("failed")
     output = capsys.readouterr()
-    assert "nothing is left to do here: 1 running in other processes" in output.err
+    assert "nothing left to train here: 1 running in other processes" in output.err
     assert [line.split()[0] for line in output.out.splitlines()] == ["done", "running"]
     folder.write_failure({"cause": "other", "kind": "KeyError", "message": "x", "retry": False})
     assert train([ours, theirs], options) == ExitStatus.SOME_RUNS_FAILED

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -19,13 +20,13 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=28, width=max(60, columns - 2))
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        """Wrap each line of a description; a line that is indented stays so."""
-        lines = []
-        for line in text.splitlines():
+        """Wrap each paragraph of a description; an indented line is one of a table."""
+        filled = []
+        for line in re.sub(r"(?<=\S)\n(?=\S)", " ", text).splitlines():
             lead = indent + " " * (len(line) - len(line.lstrip()))
             wrapped = textwrap.wrap(line, width, initial_indent=indent, subsequent_indent=lead)
-            lines += wrapped or [""]
-        return "\n".join(lines)
+            filled += wrapped or [""]
+        return "\n".join(filled)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.nargs == 0:

@@ -1,9 +1,10 @@
 """Flags for the fields of RunConfig, and a RunConfig from flags, a YAML file and a parent run."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from src.cli.named_models import with_digests
@@ -27,28 +28,40 @@ from src.config import (
 )
 
 
-def add_config_flags(parser: argparse.ArgumentParser, only: Sequence[str] = ()) -> None:
-    """Add a flag for every field of RunConfig, or for those in `only`, grouped as in --help.
-
-    A flag that is not given leaves no attribute in the namespace.
-    """
-    specs = [spec for spec in fields(RunConfig) if not only or spec.name in only]
+def add_config_flags(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every field of RunConfig that people give, grouped as in --help."""
     for title in FIELD_GROUPS:
-        members = [spec for spec in specs if spec.metadata["group"] == title]
-        if members:
-            group = parser.add_argument_group(title)
-            for spec in members:
-                _add_flag(group, spec)
+        members = [spec.name for spec in fields(RunConfig) if spec.metadata["group"] == title]
+        add_flags_of(members, parser.add_argument_group(title))
 
 
-def _add_flag(group: "argparse._ArgumentGroup", spec: "Field[Any]") -> None:
+def add_flags_of(
+    names: Collection[str],
+    group: "argparse._ActionsContainer",
+    texts: Mapping[str, str] = MappingProxyType({}),
+    *,
+    without_default: Collection[str] = (),
+) -> None:
+    """Add flags for some fields of RunConfig to a parser or a group of one.
+
+    A flag that is not given leaves no attribute in the namespace. texts: help by name, where it is
+    not that of training. without_default: the flags that have another default than in training.
+    """
+    specs = {spec.name: spec for spec in fields(RunConfig)}
+    for name in names:
+        text = texts.get(name, specs[name].metadata["help"])
+        text = _help(specs[name], text, has_default=name not in without_default)
+        _add_flag(group, specs[name], text)
+
+
+def _add_flag(group: "argparse._ActionsContainer", spec: "Field[Any]", text: str) -> None:
     short, long = spec.metadata["short"], f"--{spec.name}"
     names = [f"-{short}", long] if short else [long]
     if kind_of(spec) != "bool":
         metavar = spec.metadata["metavar"]
         action = _Joined if spec.metadata["canonical"] else "store"
         group.add_argument(
-            *names, default=argparse.SUPPRESS, metavar=metavar, help=_help(spec), action=action
+            *names, default=argparse.SUPPRESS, metavar=metavar, help=text, action=action
         )
         return
     # --help shows the spelling that changes the default
@@ -60,7 +73,7 @@ def _add_flag(group: "argparse._ArgumentGroup", spec: "Field[Any]") -> None:
             action="store_const",
             const=value,
             default=argparse.SUPPRESS,
-            help=_help(spec) if value != bool(spec.default) else argparse.SUPPRESS,
+            help=text if value != bool(spec.default) else argparse.SUPPRESS,
         )
 
 
@@ -78,16 +91,18 @@ class _Joined(argparse.Action):
         setattr(namespace, self.dest, f"{before},{values}" if before else values)
 
 
-def _help(spec: "Field[Any]") -> str:
-    """The help of a field, with its choices and default."""
-    text = spec.metadata["help"]
+def _help(spec: "Field[Any]", text: str, *, has_default: bool) -> str:
+    """The help of a field, with its choices after the first phrase and its default at the end."""
     if kind_of(spec) == "bool" and spec.default is not None:
-        return str(text)
+        return text
     if choices := shown_choices(spec):
-        text += f": {', '.join(choices)}"
-    default = default_dataset_path() if spec.name == "base_dataset_path" else spec.default
-    shown = "the architecture's own" if default is None else default
-    return f"{text} [{shown}]".replace("%", "%%")
+        what, mark, notes = text.partition("; ")
+        text = f"{what} ({', '.join(choices)}){mark}{notes}"
+    if has_default:
+        default = default_dataset_path() if spec.name == "base_dataset_path" else spec.default
+        shown = "the architecture's own" if default is None else default
+        text += f" [{shown}]"
+    return text.replace("%", "%%")
 
 
 def value_of_field(name: str) -> Callable[[str], Any]:

@@ -40,7 +40,7 @@ def run_main(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)
         status = ExitStatus.SOME_RUNS_FAILED
     except KeyboardInterrupt:
-        print("stopped at once; what was since the last checkpoint is lost", file=sys.stderr)
+        print("stopped at once; progress since the last checkpoint is lost", file=sys.stderr)
         status = 128 + signal.SIGINT
     except OSError as error:
         if error.errno is None:
@@ -53,13 +53,13 @@ def run_main(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
 
 def _how_stopped(stopped: Stopped) -> str:
     if isinstance(stopped, RestartNeeded):
-        return f"{stopped}; runs are left at their last checkpoints, the same command goes on"
-    return "stopped by a signal; everything is saved, the same command goes on"
+        return f"{stopped}; the same command continues its runs from their last checkpoints"
+    return "stopped by a signal; everything is saved; the same command continues"
 
 
 def _reason(error: OSError) -> str:
     if isinstance(error, DiskFull):
-        return f"{error}; make room, and the same command goes on"
+        return f"{error}; free some space, then run the same command again"
     return f"{error.strerror} ({error.filename})" if error.filename else f"{error.strerror}"
 
 

@@ -40,7 +40,7 @@ def name_model(model_type: str) -> str | None:
     return source.digest
 
 
-def add_model_option(parser: argparse.ArgumentParser) -> None:
+def add_model_option(parser: "argparse._ActionsContainer") -> None:
     """Add --model_type to a command that reads run folders; without it no attribute is left."""
     parser.add_argument(
         "-m",

@@ -12,7 +12,7 @@ T = TypeVar("T")
 class BackgroundThread:
     """One thread, started at its first work. A forked process gets one of its own.
 
-    An executor of the parent believes in a thread that the fork does not have, and waits for ever.
+    After a fork, the child would wait for ever for the parent's executor, whose thread it lacks.
     """
 
     def __init__(self, name: str) -> None:

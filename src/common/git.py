@@ -11,8 +11,8 @@ from src.common.paths import COMMIT, ROOT
 def git_commit() -> str | None:
     """The commit of this checkout, marked where files differ from it; None without git.
 
-    As it was when first asked: the code that runs was read then, whatever is pulled later.
-    A copy of the code knows where it was copied from.
+    Read once and cached, since the running code was loaded then. A submission's copy of the
+    code has its commit in a file.
     """
     with suppress(FileNotFoundError):
         return (ROOT / COMMIT).read_text().strip() or None

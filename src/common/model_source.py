@@ -121,7 +121,7 @@ def code_of(model_type: str) -> ModelReference | None:
 
 
 def find(reference: ModelReference) -> ModelSource:
-    """The source of an own architecture, read and checked without executing it.
+    """The source of a custom architecture, read and checked without executing it.
 
     A file is looked for where its path says, a module in the current folder and on Python's path;
     in a copy of the code that was submitted, in that copy first. Raises UserError if it is missing,

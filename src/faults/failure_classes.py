@@ -16,7 +16,7 @@ class FailureClass(StrEnum):
     MEMORY = "out of memory"
     """Tried again beside fewer runs; failed if it was alone."""
     DISK = "no space left"
-    """No run's own fault: the worker stops."""
+    """Not the fault of a run: the worker stops."""
     NODE = "node trouble"
     """Evidence against the node. Tried again in another process, on another node if it repeats."""
     CUDA = "CUDA error"
@@ -72,7 +72,7 @@ def recorded_class(failure: Mapping[str, Any]) -> FailureClass:
 
 
 def affects_every_run(error: Exception) -> bool:
-    """Whether an exception is not the run's own: the next run would meet it as well."""
+    """Whether the next run would fail with the same exception."""
     own = (FailureClass.NODE, FailureClass.CUDA, FailureClass.MEMORY)
     return isinstance(error, UserError | OSError) and classify(error) not in own
 

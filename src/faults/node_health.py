@@ -84,7 +84,7 @@ def raise_if_process_unusable(error: Exception, runs_dir: Path) -> None:
 
 @contextmanager
 def reporting_unusable_process(runs_dir: Path) -> Iterator[None]:
-    """Turn an error that no run is to blame for, and that others would meet too, as above."""
+    """Apply `raise_if_process_unusable` to errors that occur outside of a run."""
     try:
         yield
     except NodeFailure as failure:

@@ -4,23 +4,24 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from src.cli.arguments import Parser, positive_int, seconds, seed
-from src.cli.config_flags import add_config_flags
 from src.cli.entry_point import run_main
-from src.cli.named_models import add_model_option, name_model
+from src.cli.named_models import name_model
 from src.common.errors import ExitStatus, UserError
-from src.common.paths import REPORT_DIR, RUNS_DIR
+from src.common.paths import RUNS_DIR
 from src.config import MODEL_OPTIONS
 from src.report import analysis_commands, commands
-from src.report.report_data import TOP_K, TableOptions
+from src.report.report_data import TableOptions
+from src.report.report_options import (
+    PAGE_FLAGS,
+    RUN_FLAGS,
+    SUMMARY_FLAGS,
+    TABLE_FLAGS,
+    TSNE_FLAGS,
+    parser_of,
+    parser_of_all,
+)
 from src.report.run_analysis.run_selection import RunSelection
-
-_WATCH_SECONDS = 30.0
-_TABLE_FLAGS = ("runs", "csv", "out", "k", "model", "rank_by", "each_run", "quiet")
-_PAGE_FLAGS = (*_TABLE_FLAGS, "sets", "grid", "watch")
-_RUN_FLAGS = ("run", "runs", "out", "model", "rank_by", "quiet")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ReportCommand:
 
 def _for_table(text: str, act: Callable[[TableOptions], ExitStatus]) -> ReportCommand:
     """A command that needs the table and nothing else."""
-    return ReportCommand(text, lambda parsed: act(_table_options(parsed)), _TABLE_FLAGS)
+    return ReportCommand(text, lambda parsed: act(_table_options(parsed)), TABLE_FLAGS)
 
 
 def _chart(name: str, text: str) -> ReportCommand:
@@ -46,7 +47,7 @@ def _for_page(text: str) -> ReportCommand:
         options = commands.PageOptions(sets=parsed.sets, grid=parsed.grid, watch=parsed.watch)
         return commands.page(_table_options(parsed), options)
 
-    return ReportCommand(text, act, _PAGE_FLAGS)
+    return ReportCommand(text, act, PAGE_FLAGS)
 
 
 def _for_runs(
@@ -55,7 +56,7 @@ def _for_runs(
     *further_flags: str,
 ) -> ReportCommand:
     """A command that analyses single runs."""
-    flags = (*_RUN_FLAGS, *further_flags)
+    flags = (*RUN_FLAGS, *further_flags)
     return ReportCommand(text, lambda parsed: act(_analysis_options(parsed)), flags)
 
 
@@ -103,23 +104,27 @@ COMMANDS = {
     "aggregate": _for_table("merge the run folders into one CSV", commands.aggregate),
     "top-k": _chart("top-k", "the same as top-k charts"),
     "top-k charts": _chart("top-k", "a chart of the k best runs of each architecture"),
-    "top-k table": ReportCommand("the same as a table", _top_k_table, (*_TABLE_FLAGS, "json")),
+    "top-k table": ReportCommand(
+        "the k best runs as a table", _top_k_table, (*TABLE_FLAGS, "json")
+    ),
     "overall": _chart("overall", "a chart of the best run of each architecture"),
     "data-sets": _chart("data-sets", "a chart of each architecture across data sets"),
     "effects": _chart("effects", "a chart of what each setting does on average"),
     "pairs": _chart("pairs", "heat maps of every two settings, for each architecture"),
     "importance": _chart("importance", "a chart of how much each setting matters"),
     "parallel": _chart("parallel", "a chart of all runs across their settings"),
-    "scatter": _chart("scatter", "a chart of their validation and test accuracies"),
+    "scatter": _chart("scatter", "a chart of validation against test accuracy"),
     "confirmed": _chart("confirmed", "a chart of each shortlist with fresh seeds, and its winner"),
     "tables": _for_table(
         "the tables behind all these, as CSV, Markdown and LaTeX", commands.tables
     ),
-    "findings": _for_table("what was shown of each architecture, in sentences", commands.findings),
+    "findings": _for_table(
+        "a text summary of what was found on each architecture", commands.findings
+    ),
     "curves": _for_runs("loss and accuracy over the epochs of runs", analysis_commands.curves, "k"),
     "confusion": _for_runs("which classes are taken for which", analysis_commands.confusion),
     "classes": ReportCommand(
-        "the same as a table, the worst classes first", _classes, (*_RUN_FLAGS, "k", "json")
+        "the accuracy of each class as a table, worst first", _classes, (*RUN_FLAGS, "k", "json")
     ),
     "images": _for_runs(
         "the most confident mistakes as pictures",
@@ -127,9 +132,7 @@ COMMANDS = {
         *("k", "base_dataset_path"),
     ),
     "tsne": ReportCommand(
-        "t-SNE of the penultimate features of images",
-        _tsne,
-        (*_RUN_FLAGS, "sample", "images", "seed", "base_dataset_path", "device", "model_type"),
+        "the penultimate features of images in a plane (t-SNE)", _tsne, TSNE_FLAGS
     ),
     "tensorboard": ReportCommand(
         "run folders as TensorBoard event files",
@@ -139,7 +142,7 @@ COMMANDS = {
     "summary": ReportCommand(
         "layers, shapes, parameters and multiply-adds of a model",
         _summary,
-        (*_RUN_FLAGS, "json", "model_type", "model_option", *MODEL_OPTIONS),
+        SUMMARY_FLAGS,
     ),
 }
 
@@ -147,25 +150,36 @@ _HELP = """Reports of a sweep, and analyses of its runs.
 
 {commands}
 
-A file given with --csv is read as it is; otherwise the run folders are aggregated first. From
-curves on, runs are those of --run, or the best of each architecture by validation accuracy (curves:
-the k best)."""
+`python -m src.report REPORT --help` shows the options of each. Without REPORT it is page:"""
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Run a command. Raises UserError if there is no such command, or it has no such flag."""
-    parser = _parser()
+    if asks_for_help := {"-h", "--help"}.intersection(arguments):
+        arguments = [word for word in arguments if word not in asks_for_help]
+    parser = parser_of_all()
     parsed = parser.parse(arguments)
     name = " ".join(parsed.what)
     if name not in COMMANDS:
         known = ", ".join(filter(None, COMMANDS))
         raise UserError(f"unknown report {name!r}: expected {known} or nothing")
     command = COMMANDS[name]
+    if asks_for_help:
+        print(_help(name, command), end="")
+        return ExitStatus.DONE
     given = [key for key, value in vars(parsed).items() if value != parser.get_default(key)]
     for flag in given:
         if flag not in ("what", *command.flags):
             raise UserError(_no_such_flag(flag, name))
     return command.act(parsed)
+
+
+def _help(name: str, command: ReportCommand) -> str:
+    if name:
+        description = f"{command.help[0].upper()}{command.help[1:]}."
+        return parser_of(name, command.flags, description).format_help()
+    lines = "\n".join(f"  {name:<14}{one.help}" for name, one in COMMANDS.items() if name)
+    return parser_of("[REPORT]", command.flags, _HELP.format(commands=lines)).format_help()
 
 
 def _no_such_flag(flag: str, name: str) -> str:
@@ -206,74 +220,6 @@ def _analysis_options(parsed: Namespace) -> analysis_commands.AnalysisOptions:
         data_path=getattr(parsed, "base_dataset_path", None),
         quiet=parsed.quiet,
     )
-
-
-def _parser() -> Parser:
-    lines = "\n".join(
-        f"  {name or '(nothing)':<14}{command.help}" for name, command in COMMANDS.items()
-    )
-    parser = Parser(prog="python -m src.report", description=_HELP.format(commands=lines))
-    parser.add_argument("what", nargs="*", metavar="REPORT", help="one of the above")
-    parser.add_argument("--runs", type=Path, metavar="DIR", help="run folders [saved_models]")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="table [clean_runs.csv]")
-    parser.add_argument(
-        "--out", type=Path, default=REPORT_DIR, metavar="DIR", help="charts and page [report]"
-    )
-    parser.add_argument(
-        "-k",
-        type=positive_int,
-        metavar="N",
-        help=f"runs in a top-k [{TOP_K}], or of each architecture in curves "
-        f"[{analysis_commands.CURVES}]; mistakes shown by images [{analysis_commands.MISTAKES}], "
-        f"and of a class by classes [{analysis_commands.CONFUSIONS}]",
-    )
-    parser.add_argument("--model", metavar="NAME", help="this architecture alone")
-    parser.add_argument(
-        "--rank_by", metavar="COLUMN", help="test_accuracy or any column [best_val_accuracy]"
-    )
-    parser.add_argument(
-        "--each_run",
-        action="store_true",
-        help="rank runs that differ in their seed alone one by one, not by their mean",
-    )
-    parser.add_argument(
-        "--watch",
-        nargs="?",
-        type=seconds,
-        const=_WATCH_SECONDS,
-        metavar="SECONDS",
-        help="page: write it again every so many seconds, until Ctrl-C; open in a browser, it "
-        f"reads itself again [{_WATCH_SECONDS:g}]",
-    )
-    parser.add_argument(
-        "--sets", type=Path, metavar="DIR", help="page: set files whose cells are counted"
-    )
-    parser.add_argument("--grid", type=Path, metavar="FILE", help="page: a YAML grid, instead")
-    parser.add_argument("--json", action="store_true", help="a table as JSON on stdout")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no notes on stderr")
-    parser.add_argument(
-        "--run",
-        action="append",
-        metavar="RUN",
-        help="a run's folder, its name, or at least 4 digits of its id; may be repeated",
-    )
-    parser.add_argument(
-        "--sample",
-        choices=("test", "train"),
-        default="test",
-        help="tsne: test images, or training images sent through the run's weights [test]",
-    )
-    parser.add_argument(
-        "--images",
-        type=positive_int,
-        default=analysis_commands.TSNE_IMAGES,
-        metavar="N",
-        help=f"tsne: images, equally many of each class [{analysis_commands.TSNE_IMAGES}]",
-    )
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="tsne: of its sample [0]")
-    add_model_option(parser)
-    add_config_flags(parser, ("base_dataset_path", "device", "model_option", *MODEL_OPTIONS))
-    return parser
 
 
 if __name__ == "__main__":

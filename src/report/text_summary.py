@@ -166,7 +166,7 @@ def _about_shared_levels(rows: pd.DataFrame, runs: Sequence[RankedRun]) -> Itera
         )
     if likely:
         levels = ", ".join(f"{level} (chance {level.chance:.0%})" for level in likely)
-        yield f"They {'also ' if unlikely else ''}share what may be chance: {levels}."
+        yield f"They {'also ' if unlikely else ''}share these, which may be chance: {levels}."
     if not shared:
         yield f"The {len(runs)} best share no value that other runs lack."
 

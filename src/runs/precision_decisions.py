@@ -26,7 +26,7 @@ AUTO = "auto"
 
 
 class NotTrainedHere(Exception):
-    """This device does not do well what was decided: the run is left to others."""
+    """The sweep's precision is slow on this device: the run is left to other workers."""
 
 
 class PrecisionDecisions:
@@ -47,7 +47,7 @@ class PrecisionDecisions:
         return self._known.get(path)
 
     def decide(self, config: RunConfig, measured: str) -> str:
-        """What was decided for a run, or now what earlier runs had, or else `measured`.
+        """The precision of a run. If none is decided yet, it is that of earlier runs or `measured`.
 
         Raises NotTrainedHere if this device cannot do it.
         """
@@ -60,7 +60,7 @@ class PrecisionDecisions:
         return decided
 
     def refusal(self, config: RunConfig) -> str | None:
-        """Why a run is left alone on this device, in a line. None if nothing speaks against it."""
+        """Why a run is not trained on this device, in one line. None if it can be."""
         decided = None if self.mixed else self.known(config)
         if decided is None:
             return None

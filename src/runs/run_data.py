@@ -1,4 +1,4 @@
-"""What the data of a run tells about it, read without loading the data."""
+"""The classes and image shape of a run's data, without loading the data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ DATA_SPEC = "data_spec"
 
 
 def to_store(config: RunConfig, spec: DataSpec) -> dict[str, Any]:
-    """What the result of a run says about its data: nothing if its name tells everything."""
+    """What a result stores to describe the run's data: nothing for built-in data sets."""
     return {} if known_spec(config) else {DATA_SPEC: spec.stored()}
 
 

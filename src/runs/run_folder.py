@@ -15,7 +15,7 @@ __all__ = ["DEFAULT_RETRIES", "RunFolder", "State", "all_runs"]
 
 
 DEFAULT_RETRIES = 2
-"""Attempts of a failed run after its first, of commands that train sets."""
+"""Default of --retries in commands that train sets: attempts after the first."""
 
 
 class RunFolder:

@@ -20,7 +20,7 @@ class RetryPolicy:
     """Which failed runs are trained again."""
 
     retries: int | None = None
-    """Leave a run alone once more than so many of its attempts have failed. None: no limit."""
+    """Skip a run of which more than this many attempts have failed. None: no limit."""
     retry_failed: bool = False
     """Train every failed run again, those that diverged and those past `retries` too."""
     keep_pruned: bool = False
@@ -122,8 +122,8 @@ class RunQueue:
     def wait_for_others(self, stop: Callable[[], bool]) -> bool:
         """Wait until a run that another process holds can be taken over.
 
-        Returns False if all runs are over, or what is left is in live hands: those that could be
-        taken over at the last wait are all held again.
+        Returns False if all runs are finished, or if live processes hold the rest: the same runs
+        as at the last wait.
         """
         if not self._held or self._held == self._held_before:
             for run in self._held:

@@ -26,7 +26,7 @@ def answer(*command: str, seconds: float | None = None, quiet: bool = False) -> 
 
 
 def this_job() -> str | None:
-    """How Slurm's commands name the job that we are; None where we are none.
+    """The id of the current job as Slurm's commands take it. None outside of a job.
 
     The last task of an array has the array's own job id, which would name all of its tasks.
     """

@@ -93,7 +93,7 @@ def sets_of_blocks(blocks: Sequence[ExpandedBlock]) -> dict[str, list[RunConfig]
 def add_data_override(parser: Parser) -> None:
     """Add -d, which replaces the data folder of the sets."""
     parser.add_argument(
-        "-d", "--base_dataset_path", metavar="DIR", help="in place of the sets' own"
+        "-d", "--base_dataset_path", metavar="DIR", help="data folder, instead of the sets' own"
     )
 
 

@@ -75,14 +75,14 @@ def _prospect(confirmation: Confirmation) -> Iterator[str]:
         deviations = tellable_lead(unit, plan.seeds, count, error_rate=error_rate)
         yield (
             f"{first}. The spread of seeds is not known yet; with {plan.seeds} seeds a lead of "
-            f"{deviations:.1f} standard deviations is told in 80 % of cases."
+            f"{deviations:.1f} standard deviations is detected in 80 % of cases."
         )
         return
     power = power_to_tell(lead, spread, plan.seeds, count, error_rate)
     tellable = tellable_lead(spread, plan.seeds, count, error_rate=error_rate)
     yield (
         f"{first}; one seed's standard deviation is {100 * spread.deviation:.2f} points. If the "
-        f"lead is real, {plan.seeds} seeds tell them apart with probability {power:.0%}; a lead of "
+        f"lead is real, {plan.seeds} seeds detect it with probability {power:.0%}, and a lead of "
         f"{100 * tellable:.2f} points with 80 %."
     )
 

@@ -60,7 +60,7 @@ def limit_minutes(seconds: float) -> int:
 def kind(config: RunConfig) -> Kind:
     """The kind of a run: its model with @SIZE if images are not 32 x 32, batch and augmentation.
 
-    Options and the version of an own model count too.
+    Options and the version of a custom model count too.
 
     Runs of one kind take the same time per image, within the little that classes and channels add.
     """

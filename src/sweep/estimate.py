@@ -198,7 +198,7 @@ def _lines(
     lines += [
         "",
         "Hours are of one such device, if no run stops early.",
-        f"Training equal cells once saves {saved:,.1f} hours; it is taken off already.",
+        f"Training equal cells once saves {saved:,.1f} hours, which are already subtracted.",
         f"--prune {rungs} would save about {pruned:,.1f} more.",
         f"Checkpoints take up to {format_bytes(whole.peak_disk_bytes)} more while runs train.",
         "",

@@ -26,7 +26,7 @@ COLUMNS = (
 def line(config: RunConfig) -> str:
     """Format a run as a line: eight columns, then key=value for fields not at their default.
 
-    The digest of an own architecture is left out: it is that of the source when the set is read.
+    The digest of a custom architecture is left out: it is that of the source when the set is read.
     """
     words = [str(getattr(config, name)) for name in COLUMNS]
     for spec in fields(config):

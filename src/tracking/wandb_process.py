@@ -70,7 +70,7 @@ class WandbProcess:
         if not self._ends(self._process, patience):
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._log(f"wandb: gave no answer and was left behind; {_LATER}")
+            self._log(f"wandb: did not answer and was killed; {_LATER}")
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_LEAST_SECONDS)
         for thread in self._threads:

@@ -18,7 +18,7 @@ import torch
 from src.cpu.allocator import keep_freed_memory
 
 WAITING = object()
-"""What the work of a slot yields where it can do nothing until the device is done."""
+"""Yielded by the work of a slot while it waits for the device."""
 
 _WARM_UP_CALLS = 2  # before a step is captured: they allocate what the graph then writes to
 _MAX_QUEUED = 4  # steps that the host may be ahead of the device in one slot
@@ -116,7 +116,7 @@ class GraphRunner:
         self._stream.synchronize()
         self._graphs_wanted = False
         self._graphs.clear()
-        # a generator whose capture has failed takes no draws outside of a capture any more
+        # after a failed capture, a generator cannot draw outside of captures any more
         seed = self._generator.initial_seed()
         self._generator = torch.Generator(self.device)
         default = torch.cuda.default_generators[torch.cuda.current_device()]

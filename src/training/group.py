@@ -95,7 +95,7 @@ class TrainingGroup:
             if finished or stop() or trainer not in self._open:
                 break
         if self._open and all(trainer.waiting for trainer in self._open):
-            time.sleep(_IDLE_SECONDS)  # rather than to keep a core busy with asking
+            time.sleep(_IDLE_SECONDS)  # instead of busy-waiting
         images = sum(trainer.images_trained for trainer in self._open)
         self._concurrency.record(self._images_of_closed + images, len(self._open))
 

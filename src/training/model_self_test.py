@@ -57,7 +57,9 @@ def _inexact(
         by_model = [_outcome(one, images, labels) for one in (model, same, other)]
     (_, ours), (seen, theirs), (again, others) = by_model
     if not _equal(theirs, others):
-        found.append("its output in training does not follow from its state and torch's random one")
+        found.append(
+            "its training output depends on more than its state dict and torch's random state"
+        )
     elif not _equal(ours, theirs):
         found.append("its state dict does not hold all that its output depends on")
     if not torch.equal(seen, again):

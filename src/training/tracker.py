@@ -32,7 +32,7 @@ class Tracker:
         """Return once every epoch so far is on the disk. Raises what has failed meanwhile."""
 
     def cause_of(self, error: Exception) -> Exception:
-        """What an error in training came of: `error` itself, unless more is known."""
+        """The cause of an error in training: `error` itself unless another one is known."""
         return error
 
 

@@ -46,7 +46,7 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class TrainerContext:
-    """What a trainer is given beside its run: where to save, whom to tell, when to stop early."""
+    """What a trainer needs besides its config: checkpoint folder, tracker and callbacks."""
 
     checkpoint_dir: Path | None = None
     """Where the resume checkpoint is written and read. None: the run cannot be resumed."""
@@ -297,7 +297,7 @@ class Trainer:
         state.best_val_accuracy = max(state.best_val_accuracy, validation["val_accuracy"])
 
     def _keep_terminal(self) -> None:
-        """Keep the weights as they are now; those of a best epoch that is this one are the same."""
+        """Keep the current weights, sharing the copy of a best epoch if that is this one."""
         state = self.state
         same = [kept for kept in state.best.values() if kept.epoch == state.epoch]
         now = same[0] if same else BestWeights(state.epoch, self.learner.weights())

@@ -78,7 +78,7 @@ def write_recipe(search: TrialStudy, best_found: Mapping[str, Any], out: Path) -
         out / f"{search.space.stem}_best.yaml",
     )
     count = sum(best_found["trials"].values())
-    data = " -d synthetic" if config.dataset == "synthetic" else ""
+    data = " -d synthetic" if config.is_synthetic else ""
     out.mkdir(parents=True, exist_ok=True)
     files.write_text(
         path,

@@ -116,7 +116,7 @@ def _parallel(numbers: SearchData) -> Figure:
     handles = [Line2D([], [], color=c, ls=style, label=n) for n, (c, style) in styles.items()]
     figure.legend(handles=handles, loc="outside lower right", ncols=2, frameon=False)
     subtitle = f"{numbers.what}; a line a trial, the darker the lower its loss; {_counted(numbers)}"
-    return _titled(figure, axes, f"Settings and what came of them: {numbers.study}", subtitle)
+    return _titled(figure, axes, f"Settings and loss of each trial: {numbers.study}", subtitle)
 
 
 def _stroke(trial: Trial, numbers: SearchData, losses: list[float]) -> dict[str, Any]:

@@ -223,7 +223,7 @@ def test_full_tmpfs_gives_one_line_error_and_keeps_checkpoint(
     [line] = [line for line in completed.stderr.splitlines() if line.startswith("error:")]
     assert f"error: {tmp_path}/runs/cifar10net/" in line
     assert "No space left on device: about 3." in line
-    assert "kB is free there; make room, and the same command goes on" in line
+    assert "kB is free there; free some space, then run the same command again" in line
     assert "Traceback" not in completed.stderr
     assert '"ended": "stopped"' in completed.stdout
     assert ".writing" not in completed.stdout

@@ -92,7 +92,7 @@ def test_retry_readmits_nodes(
     assert retry.main(["--all", "--dry-run", "--runs", str(tmp_path)]) == ExitStatus.DONE
     assert bad_nodes(tmp_path) == ["n7"]
     assert retry.main(["--all", "--runs", str(tmp_path)]) == ExitStatus.DONE
-    assert "node n7: its failures are forgotten" in capsys.readouterr().out
+    assert "node n7: its failure records are deleted" in capsys.readouterr().out
     assert bad_nodes(tmp_path) == []
     assert forget_node_failures(tmp_path) == []
 

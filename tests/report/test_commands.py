@@ -12,8 +12,9 @@ import pytest
 
 from src.common.errors import UserError
 from src.report import report_data
-from src.report.__main__ import main
+from src.report.__main__ import COMMANDS, main
 from src.report.report_data import ReportData
+from src.report.report_options import EVERY_FLAG
 from src.sweep import grid
 from src.sweep.status.page_state import read_sets
 from tests.conftest import RunCommand
@@ -82,6 +83,35 @@ def test_bad_input_gives_one_line_error(
         (("overall", *csv, "--watch"), "-watch: `overall` has no such option, but `page`"),
     ]:
         assert message in expect_bad_input(main, *words)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_the_flags_of_a_command(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*name.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    shown = re.findall(r"^  (?:-\w, )?--?(\w+)", text, re.MULTILINE)
+    assert set(shown) == {"help", *COMMANDS[name].flags}
+    listed = re.findall(r"^  (\w\S*(?: \w+)?)  ", text, re.MULTILINE)
+    assert listed == ([] if name else [other for other in COMMANDS if other])
+
+
+@pytest.mark.parametrize("flag", [flag for flag in EVERY_FLAG if flag != "k"])
+def test_every_flag_is_accepted_by_its_commands_alone(
+    flag: str, expect_bad_input: Callable[..., str]
+) -> None:
+    values = {
+        **{"k": "3", "seed": "7", "images": "5", "sample": "train", "device": "cpu"},
+        **{"batch_norm": None, "each_run": None, "json": None, "quiet": None},
+    }
+    given = [f"--{flag}", *filter(None, [values.get(flag, "9")])]
+    for name, command in COMMANDS.items():
+        if flag not in command.flags:
+            message = expect_bad_input(main, *name.split(), *given)
+            assert message.startswith(f"error: --{flag}: ")
 
 
 def test_read_sets_reads_grid_and_rejects_empty_folder(tmp_path: Path) -> None:

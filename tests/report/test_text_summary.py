@@ -40,7 +40,7 @@ def test_shared_settings_of_best_runs_have_chance_probability() -> None:
     assert "settings looked at: learning rate 0.01 (chance 1.8%)" in text
     assert "scheduler" not in text.partition("chance would seldom")[2]
     with_rare_value = summary_of(runs.assign(scheduler=["step"] * 11 + ["cosine"]), 4)
-    assert "They also share what may be chance: scheduler step" in with_rare_value
+    assert "They also share these, which may be chance: scheduler step" in with_rare_value
     without_shared_value = summary_of(
         table_of_grid(lambda rate, schedule, augmented: 0.5 + (rate + augmented) % 0.11), 3
     )

@@ -247,7 +247,7 @@ def test_costs_and_prospects_are_said_beforehand(
     assert main(["confirm", "--runs", str(tmp_path), "-k", "2"]) == ExitStatus.DONE
     text = " ".join(capsys.readouterr().out.split())
     assert "one seed's standard deviation is 0.14 points" in text
-    assert "5 seeds tell them apart with probability 100%" in text
+    assert "5 seeds detect it with probability 100%" in text
 
 
 def test_two_plans_at_the_same_moment_agree(tmp_path: Path) -> None:

@@ -314,7 +314,7 @@ def test_bad_input_gives_one_line_error(
     assert "expected a number" in expect_bad_input(status.main, "19")
     assert "0.1 or more" in expect_bad_input(status.main, "--watch=0")
     assert "expected one of them" in expect_bad_input(status.main, "--watch", "--json")
-    assert "no sets beside" in expect_bad_input(status.main, "--all", "3")
+    assert "expected no sets with it" in expect_bad_input(status.main, "--all", "3")
 
 
 def test_pending_reasons_and_held_jobs_are_shown(

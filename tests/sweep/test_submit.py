@@ -467,7 +467,7 @@ def test_two_local_workers_train_each_run_once(
     }
     assert len(workers) == 2
     again = command(*words, *local)
-    assert "nothing to submit: no run is left to train; 2 failed for good" in again.stdout
+    assert "nothing to submit: no run is left to train; 2 failed, not retried" in again.stdout
     assert "2 failed" in command(*words, "--executor", "inline").stdout
     inline = command(*words, "--executor", "inline", "--retry-failed", "-q", check=1)
     assert inline.stdout.count("failed ") == 2

@@ -182,7 +182,7 @@ def test_failing_or_hanging_wandb_does_not_affect_results(
         assert "\n" not in "".join(messages)
         assert waited < 10 * PATIENCE_SECONDS, behaviour
         if behaviour.startswith("hang"):
-            assert "gave no answer" in messages[-1]
+            assert "did not answer" in messages[-1]
 
 
 def test_missing_wandb_is_reported_only_if_requested(

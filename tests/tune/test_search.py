@@ -18,7 +18,7 @@ from src import run
 from src.cli.arguments import Parser
 from src.cli.config_flags import add_config_flags, config_from
 from src.common.errors import Stopped, UserError
-from src.common.paths import ROOT
+from src.common.paths import ROOT, shown
 from src.config import RunConfig
 from src.runs.run_folder import RunFolder, State
 from src.tune import best_trial, search_charts, search_data
@@ -194,6 +194,7 @@ def test_best_recipe_reproduces_best_run(space: SearchSpace, tmp_path: Path) -> 
     recipe = best_trial.write_recipe(search, result, tmp_path / "out")
     assert "base_dataset_path" not in yaml.safe_load(recipe.read_text())
     assert recipe.name == "small_best.yaml"
+    assert f"--config {shown(recipe)} -d synthetic\n" in recipe.read_text()
     parsed = Parser()
     parsed.add_argument("--config", type=Path)
     add_config_flags(parsed)

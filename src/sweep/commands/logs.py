@@ -60,7 +60,7 @@ def attempts_table(run: Snapshot) -> Table:
     table.add_column("ended")
     for number, one in enumerate(run.attempts, 1):
         record, newest = one.record, number == len(run.attempts)
-        silently = "may be running" if newest and run.alive else "without a word: killed"
+        silently = "may be running" if newest and run.alive else "no end recorded: killed"
         table.add_row(
             str(record["attempt"]),
             str(record.get("host", "?")),

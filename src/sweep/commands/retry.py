@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         if parsed.run and state != State.FAILED:
             print(f"{shown(run.path)}: left as it is: {state}, not failed")
     for node in [] if parsed.dry_run else forget_node_failures(parsed.runs):
-        print(f"node {node}: its failures are forgotten; jobs that restart may use it again")
+        print(f"node {node}: its failure records are deleted; restarted jobs may use it again")
     would = "would be" if parsed.dry_run else "are"
     print(f"{len(forgotten)} failures {would} forgotten; `work` tries these runs again")
     return ExitStatus.DONE

@@ -75,7 +75,7 @@ def _parser() -> Parser:
         type=seconds,
         const=_REDRAW_SECONDS,
         metavar="SECONDS",
-        help=f"draw it again every so many seconds, until Ctrl-C [{_REDRAW_SECONDS:g}]",
+        help=f"refresh the screen at this interval, until Ctrl-C [{_REDRAW_SECONDS:g}]",
     )
     parser.add_argument("--json", action="store_true", help="machine-readable")
     return parser
@@ -107,7 +107,7 @@ def _looking(parsed: Namespace) -> Callable[[], Overview]:
     of_sets = parsed.numbers or parsed.grid or parsed.base_dataset_path
     selected_runs = of_sets or parsed.sets != SETS_DIR
     if parsed.all and selected_runs:
-        raise UserError("--all: it is for run folders whatever their set; expected no sets beside")
+        raise UserError("--all: it shows every run folder; expected no sets with it")
     if parsed.all or not (selected_runs or sets.numbered(SETS_DIR)):
 
         def look_at_all() -> Overview:

@@ -49,7 +49,9 @@ def _parser() -> Parser:
     )
     add_run_arguments(parser)
     parser.add_argument(
-        "--sweep", metavar="NAME", help="what they are grouped by [the folder's name]"
+        "--sweep",
+        metavar="NAME",
+        help="name of their group in Weights & Biases [the name of --runs]",
     )
     parser.add_argument(
         "--per_minute",

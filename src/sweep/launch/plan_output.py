@@ -96,4 +96,4 @@ def _why_nothing(pools: Sequence[WorkerPool]) -> str:
         if unfinished
         else "no run is left to train"
     )
-    return f"nothing to submit: {why}" + (f"; {given_up} failed for good" if given_up else "")
+    return f"nothing to submit: {why}" + (f"; {given_up} failed, not retried" if given_up else "")

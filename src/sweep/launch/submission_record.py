@@ -38,7 +38,9 @@ def latest(runs_dir: Path) -> int:
             return number
         if time.monotonic() > give_up:
             claim = folder / str(number) / paths.CLAIM
-            raise UserError(f"{paths.shown(claim)}: its submission is not over; remove it if it is")
+            raise UserError(
+                f"{paths.shown(claim)}: submission in progress; remove this file if it is not"
+            )
         time.sleep(_POLL_SECONDS)
 
 
@@ -59,7 +61,7 @@ def fill(folder: Path, runs: Sequence[Sequence[RunConfig]], scripts: Mapping[str
 
 
 def prepare(folder: Path, configs: Iterable[RunConfig] = ()) -> None:
-    """Copy the code into a folder, with the source of own architectures; make a folder for logs.
+    """Copy the code into a folder, with the source of custom architectures; make a folder for logs.
 
     Raises UserError if such a source has changed since the configs were read.
     """
@@ -83,7 +85,7 @@ def _copy_code(folder: Path) -> None:
 
 
 def _copy_model(source: ModelSource, digest: str | None, code: Path) -> None:
-    """Copy the source of an own architecture to where `find` looks in a copy of the code."""
+    """Copy the source of a custom architecture to where `find` looks in a copy of the code."""
     if source.digest != digest:
         raise error(source.reference, "it was edited while it was submitted; submit it again")
     for name, content in source.files.items():

@@ -152,7 +152,10 @@ def add_resource_options(group: "argparse._ArgumentGroup") -> None:
         "--cpus", type=positive_int, default=4, metavar="CORES", help="CPU cores per worker [4]"
     )
     group.add_argument(
-        "--mem", type=reader("memory"), metavar="SIZE", help="memory: megabytes, or such as 8G"
+        "--mem",
+        type=reader("memory"),
+        metavar="SIZE",
+        help="memory in megabytes, or with a unit (8G)",
     )
     group.add_argument(
         "--time",
@@ -164,7 +167,10 @@ def add_resource_options(group: "argparse._ArgumentGroup") -> None:
         "from the speeds that estimate has measured [1440]",
     )
     group.add_argument(
-        "--throttle", type=positive_int, metavar="TASKS", help="tasks of an array run at a time"
+        "--throttle",
+        type=positive_int,
+        metavar="TASKS",
+        help="array tasks that may run at the same time",
     )
     group.add_argument(
         "--sbatch",

@@ -129,7 +129,7 @@ def _lines(now: Overview) -> Iterator[str]:
     yield _queue(now.queue)
     if now.queue and now.queue.stranded:
         jobs = ",".join(now.queue.stranded)
-        yield f"    held after a failed launch: scontrol release {jobs}; submit counts them out"
+        yield f"    held after a failed launch: scontrol release {jobs}; submit does not count them"
     yield (
         f"wasted: {now.wasted_device_hours:,.2f} device-hours, in attempts that failed, "
         "were killed or were taken over"

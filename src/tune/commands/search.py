@@ -121,7 +121,7 @@ def _add_worker_options(parser: Parser) -> None:
     parser.add_argument(
         "--executor",
         choices=("local", "slurm"),
-        help="where workers run: here, or as jobs, of which the ids are printed [local]",
+        help="local: processes of this machine; slurm: a job array, whose id is printed [local]",
     )
     parser.add_argument(
         "--workers",
@@ -131,10 +131,17 @@ def _add_worker_options(parser: Parser) -> None:
         help="processes on the same search [1]",
     )
     parser.add_argument(
-        "--partition", type=reader("a name"), metavar="NAME", help="of Slurm [its default]"
+        "--partition",
+        type=reader("a name"),
+        metavar="NAME",
+        help="Slurm partition [Slurm's default]",
     )
     parser.add_argument(
-        "--time", type=positive_int, default=1440, metavar="MINUTES", help="of such a worker [1440]"
+        "--time",
+        type=positive_int,
+        default=1440,
+        metavar="MINUTES",
+        help="time limit of a Slurm job [1440]",
     )
     parser.add_argument(
         "--gpus",
