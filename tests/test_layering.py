@@ -9,6 +9,7 @@ from docs.code_metrics import Module, imported_names, is_backward
 
 MODULES = code_metrics.modules()
 COMMANDS_AND_TRACKING = ("sweep", "tune", "tracking", "train", "evaluate", "main")
+SLURM_COMMANDS = {"sbatch", "squeue", "sinfo", "sacct", "sacctmgr", "scontrol", "scancel", "srun"}
 LAZY_LIBRARIES = ("wandb", "submitit", "optuna", "plotly")
 each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
 
@@ -47,6 +48,18 @@ def test_src_does_not_import_benchmarks_tests_or_docs(module: Module) -> None:
     assert not [name for name in imported if name.split(".")[0] in ("benchmarks", "tests", "docs")]
 
 
+@each_module
+def test_only_the_slurm_package_names_commands_of_slurm(module: Module) -> None:
+    named = [] if module.package == "slurm" else strings(module.tree) & SLURM_COMMANDS
+    assert not named
+
+
+def strings(tree: ast.AST) -> set[str]:
+    """Return the string literals of a module."""
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return {node.value for node in constants if isinstance(node.value, str)}
+
+
 def test_import_checks_detect_violations() -> None:
     tree = ast.parse(
         "import os\ndef f():\n    import wandb\nif True:\n    import optuna.x\n"
@@ -59,6 +72,8 @@ def test_import_checks_detect_violations() -> None:
     assert is_backward("src.runs.run_folder", "src.run.run")
     assert is_backward("src.training.trainer", "src.sweep.pruner")
     assert not is_backward("src.training.trainer", "src.data.split")
+    call = ast.parse('run(["squeue", "--me"])')
+    assert strings(call) & SLURM_COMMANDS == {"squeue"}
     graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a", "d"}}
     assert code_metrics.circles(graph) == [["b", "c"]]
 

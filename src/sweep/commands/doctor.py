@@ -15,7 +15,7 @@ from src.sweep.doctor.checks import Check, Level, checks_table
 from src.sweep.doctor.cluster_checks import slurm_checks
 from src.sweep.doctor.folder_checks import data_check, runs_folder_checks
 from src.sweep.doctor.probe_job import probe_checks
-from src.sweep.launch.submit_options import add_resource_options, parsed_resources
+from src.sweep.launch.resource_options import add_resource_options, parsed_resources
 from src.sweep.status.screen import console
 
 

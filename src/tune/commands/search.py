@@ -10,7 +10,8 @@ from src.cli.arguments import Parser, non_negative_int, positive_int
 from src.cli.config_flags import add_config_flags, given_settings
 from src.common.errors import ExitStatus
 from src.common.paths import RUNS_DIR
-from src.sweep.launch.sbatch import Resources, reader
+from src.sweep.launch.resource_options import reader
+from src.sweep.launch.sbatch import Resources
 from src.train import add_wandb_option
 from src.tune.output_options import add_out_options
 
