@@ -6,7 +6,7 @@ Flags, set-file lines, YAML files, run names, run ids and checks all derive from
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -798,6 +798,23 @@ def from_mapping(values: Mapping[str, object], source: str) -> RunConfig:
         return RunConfig(**settings)  # type: ignore[arg-type]  # checked by __post_init__
     except InvalidValue as error:
         raise UserError(f"{source}: {error}") from None
+
+
+def with_digests(configs: Iterable[RunConfig]) -> list[RunConfig]:
+    """The configs that a person gives, each with the digest of its architecture's source now.
+
+    Only code that went through here or through `name_model` may be imported. Raises UserError if a
+    source is missing, or is not what it should be.
+    """
+    configs = list(configs)
+    names = dict.fromkeys(config.model_type for config in configs)
+    digests = {name: model_source.name_model(name) for name in names}
+    return [
+        replace(config, model_digest=digest)
+        if (digest := digests[config.model_type]) != config.model_digest
+        else config
+        for config in configs
+    ]
 
 
 def read_yaml(path: Path) -> dict[str, object]:

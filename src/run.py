@@ -16,12 +16,11 @@ from typing import Any, Protocol
 
 import torch
 
-from src.cli.named_models import with_digests
 from src.common.errors import Stopped
 from src.common.git import git_commit
 from src.common.model_source import code_of
 from src.common.paths import RUNS_DIR
-from src.config import RunConfig
+from src.config import RunConfig, with_digests
 from src.data import LoadedData, load_present
 from src.faults.failure_classes import MAY_BE_BUGS, classify
 from src.faults.job_restarts import plan_restart

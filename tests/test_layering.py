@@ -1,13 +1,16 @@
 """Packages import only from earlier ones, without circles; module and class names are unique."""
 
 import ast
+import re
 
 import pytest
 
 from docs import code_metrics
 from docs.code_metrics import Module, imported_names, is_backward
+from src.common.paths import ROOT
 
 MODULES = code_metrics.modules()
+README = ROOT / "README.md"
 COMMANDS_AND_TRACKING = ("sweep", "tune", "tracking", "train", "evaluate", "main")
 SLURM_COMMANDS = {"sbatch", "squeue", "sinfo", "sacct", "sacctmgr", "scontrol", "scancel", "srun"}
 LAZY_LIBRARIES = ("wandb", "submitit", "optuna", "plotly")
@@ -16,6 +19,13 @@ each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: modu
 
 def test_packages_import_only_from_earlier_packages() -> None:
     assert code_metrics.backward_imports(MODULES) == []
+
+
+def test_order_of_imports_has_every_package_and_module() -> None:
+    packages = [module.name.split(".")[1] for module in MODULES if module.name != "src"]
+    assert sorted(code_metrics.CHAIN) == sorted(set(packages))
+    rows = re.findall(r"^\| `src/([^`]+?)(?:/|\.py)` \|", README.read_text(), re.MULTILINE)
+    assert tuple(rows) == code_metrics.CHAIN, "the map in README.md"
 
 
 def test_import_graph_has_no_circles() -> None:
@@ -70,7 +80,10 @@ def test_import_checks_detect_violations() -> None:
     assert is_backward("src.training.trainer", "src.runs.run_folder")
     assert is_backward("src.data.split", "src.models.create")
     assert is_backward("src.runs.run_folder", "src.run.run")
-    assert is_backward("src.training.trainer", "src.sweep.pruner")
+    assert is_backward("src.training.trainer", "src.pruning.pruner")
+    assert is_backward("src.report.commands", "src.sweep.status.page_state")
+    assert is_backward("src.train", "src.sweep.sets")
+    assert not is_backward("src.report.__main__", "src.sweep.status.page_state")
     assert not is_backward("src.training.trainer", "src.data.split")
     call = ast.parse('run(["squeue", "--me"])')
     assert strings(call) & SLURM_COMMANDS == {"squeue"}

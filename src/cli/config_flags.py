@@ -6,7 +6,6 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
-from src.cli.named_models import with_digests
 from src.common import files
 from src.common.errors import InvalidValue, UserError
 from src.common.model_source import code_of
@@ -24,6 +23,7 @@ from src.config import (
     from_mapping,
     given_names,
     read_yaml,
+    with_digests,
 )
 
 

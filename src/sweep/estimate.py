@@ -15,10 +15,10 @@ from src.common.progress import show_progress
 from src.config import IMAGE_SIZE, SYNTHETIC, RunConfig, image_size
 from src.data import synthetic
 from src.data.device_dataset import DeviceDataset
+from src.pruning.halving import SuccessiveHalving
 from src.sweep import grid_summary
 from src.sweep.cost import Cost, TrainingSpeed, cost, kind_in_words, one_of_each_kind
 from src.sweep.grid_summary import BlockSummary
-from src.sweep.halving import SuccessiveHalving
 from src.sweep.measured_speeds import Measurement
 from src.training import group
 from src.training.concurrency import Concurrency, concurrency_for

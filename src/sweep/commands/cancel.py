@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.cli.arguments import Parser
+from src.cli.common_options import add_runs_option
 from src.common import processes
 from src.common.errors import ExitStatus
 from src.runs.leases import Record
@@ -16,7 +17,7 @@ from src.runs.run_folder import all_runs
 from src.runs.snapshot import Snapshot, State
 from src.slurm import client, job_control, job_poller, job_queue
 from src.slurm.job_queue import Job, JobState
-from src.sweep.command_options import add_run_arguments, add_runs_option, selected_runs
+from src.sweep.command_options import add_run_arguments, selected_runs
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any
 from rich.table import Table
 
 from src.cli.arguments import Parser, positive_int
+from src.cli.common_options import add_runs_option
 from src.common.errors import ExitStatus
 from src.common.paths import shown
 from src.runs.run_folder import RunFolder
 from src.runs.run_lookup import find
 from src.runs.snapshot import Snapshot, State
 from src.sweep import job_logs
-from src.sweep.command_options import add_runs_option
 from src.sweep.status.screen import console, duration
 
 _LINES = 20

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from src.cli.arguments import Parser, seconds
+from src.cli.common_options import add_json_option, add_runs_option
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import SETS_DIR, shown
 from src.runs.model_versions import changes
@@ -19,7 +20,6 @@ from src.sweep import sets
 from src.sweep.command_options import (
     add_data_override,
     add_grid_option,
-    add_runs_option,
     add_sets_options,
     by_set,
 )
@@ -77,7 +77,7 @@ def _parser() -> Parser:
         metavar="SECONDS",
         help=f"draw it again every so many seconds, until Ctrl-C [{_REDRAW_SECONDS:g}]",
     )
-    parser.add_argument("--json", action="store_true", help="machine-readable")
+    add_json_option(parser)
     return parser
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.cli.arguments import Parser, positive_int
+from src.cli.common_options import add_json_option
 from src.common.gpus import visible_gpus
 from src.config import RunConfig
 from src.runs.run_folder import DEFAULT_RETRIES
@@ -121,7 +122,7 @@ def _parser() -> Parser:
         help="workers for each architecture, or in total for local [slurm 4, local one a GPU]",
     )
     parser.add_argument("--dry_run", action="store_true", help="show the scripts, submit nothing")
-    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    add_json_option(parser)
     add_training_options(parser, retries=DEFAULT_RETRIES)
     add_resource_options(parser.add_argument_group("what each worker asks of Slurm"))
     return parser
