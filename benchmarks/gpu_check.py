@@ -31,7 +31,7 @@ from src.data.device_dataset import DeviceDataset
 from src.training import precision
 from src.training.concurrency import FixedConcurrency
 from src.training.device import has_fast_bfloat16, has_fast_float16, has_tf32, pick_device
-from src.training.group import train
+from src.training.group import TrainingGroup
 from src.training.trainer import Trainer, TrainerContext
 
 CPU = torch.device("cpu")
@@ -217,7 +217,9 @@ class GpuCheck:
             return Finding("not on a CPU: its memory cannot be limited")
         config = replace(check_config(_SMALL), num_epochs=2)
         data = data_on(_SMALL, self.device)
-        [alone] = train(iter([Trainer(replace(config, seed=1), data)]))
+        with TrainingGroup() as group:
+            alone_queue = iter([Trainer(replace(config, seed=1), data)])
+            [alone] = group.train(lambda: next(alone_queue, None))
         lines: list[str] = []
         first = Trainer(config, data).start()
         for _ in range(5):
@@ -229,7 +231,8 @@ class GpuCheck:
         torch.cuda.set_per_process_memory_fraction(limit, self.device)
         try:
             queue = iter([first, Trainer(replace(config, seed=1), data)])
-            ended = list(train(queue, concurrency=FixedConcurrency(2), log=lines.append))
+            with TrainingGroup(FixedConcurrency(2), lines.append) as group:
+                ended = list(group.train(lambda: next(queue, None)))
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0, self.device)
         failed = [one.error for one in ended if one.error]

@@ -104,5 +104,5 @@ class Ours:
             return enough(self.count.steps - before, time.perf_counter() - started)
 
         while not stop():
-            for finished in self.group.advance(stop):
+            if finished := self.group.advance(stop):
                 raise RuntimeError("a run ended within a measurement") from finished.error

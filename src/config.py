@@ -6,7 +6,7 @@ Flags, set-file lines, YAML files, run names, run ids and checks all derive from
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -815,6 +815,16 @@ def with_digests(configs: Iterable[RunConfig]) -> list[RunConfig]:
         else config
         for config in configs
     ]
+
+
+def with_missing_digests(configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """The same for configs that were made in Python and name an own model without its digest."""
+
+    def lacks_digest(config: RunConfig) -> bool:
+        return config.model_digest is None and model_source.code_of(config.model_type) is not None
+
+    named = iter(with_digests(filter(lacks_digest, configs)))
+    return [next(named) if lacks_digest(config) else config for config in configs]
 
 
 def read_yaml(path: Path) -> dict[str, object]:

@@ -17,7 +17,7 @@ from src.pruning.halving import SuccessiveHalving
 from src.tracking import MODES
 
 if TYPE_CHECKING:
-    from src.run import Outcome
+    from src.runs.outcome import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,6 +108,11 @@ class Trainer:
         return self._started.compute_format
 
     @property
+    def is_started(self) -> bool:
+        """Whether it holds memory on the device: it does between `start` and `stop`."""
+        return self._session is not None
+
+    @property
     def resumed(self) -> bool:
         """Whether the run was continued from a checkpoint."""
         return self._started.resumed
@@ -163,13 +168,10 @@ class Trainer:
     def advance(self) -> bool:
         """Do one unit of work: a training step or a batch of an evaluation. False at the end.
 
-        Starts the trainer if it is not started. On a GPU it may do nothing while the device is
-        busy with queued steps. Raises NonFiniteLoss at the end of an epoch with such a loss.
+        Only between `start` and `stop`. On a GPU it may do nothing while the device is busy with
+        queued steps. Raises NonFiniteLoss at the end of an epoch with such a loss.
         """
-        if self._session is None:
-            self.start()
-            return True
-        session = self._session
+        session = self._started
         self.waiting = session.graph_runner.queue_is_full()
         if self.waiting:
             return True
