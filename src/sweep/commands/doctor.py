@@ -8,6 +8,7 @@ from pathlib import Path
 from src.cli.arguments import Parser, positive_float
 from src.cli.common_options import add_json_option, add_runs_option
 from src.cli.config_flags import value_of_field
+from src.cli.terminal import console
 from src.common.errors import ExitStatus, Stopped
 from src.common.signals import StopSignal
 from src.config import RunConfig, default_dataset_path
@@ -16,7 +17,6 @@ from src.sweep.doctor.cluster_checks import slurm_checks
 from src.sweep.doctor.folder_checks import data_check, runs_folder_checks
 from src.sweep.doctor.probe_job import probe_checks
 from src.sweep.launch.resource_options import add_resource_options, parsed_resources
-from src.sweep.status.screen import console
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:

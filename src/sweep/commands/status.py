@@ -11,6 +11,7 @@ from typing import Any
 
 from src.cli.arguments import Parser, seconds
 from src.cli.common_options import add_json_option, add_runs_option
+from src.cli.terminal import console
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import SETS_DIR, shown
 from src.runs.model_versions import changes
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     if parsed.json:
         print(json.dumps(asdict(now), indent=2))
     else:
-        screen.console().print(screen.render(now))
+        console().print(screen.render(now))
     return ExitStatus.DONE
 
 
@@ -135,7 +136,7 @@ def _watch(look: Callable[[], Overview], seconds: float) -> ExitStatus:
     from rich.live import Live
 
     try:
-        with Live(console=screen.console(), auto_refresh=False) as live:
+        with Live(console=console(), auto_refresh=False) as live:
             while True:
                 live.update(screen.render(look()), refresh=True)
                 time.sleep(seconds)
