@@ -25,10 +25,10 @@ from src.data.spec import DataSpec
 from src.data.split import split
 from src.models.state_dicts import load_into, read_state
 from src.runs.run_folder import RunFolder
+from src.training.compute_format import FLOAT32_CONTIGUOUS, ComputeFormat
 from src.training.device import has_fast_bfloat16, pick_device
 from src.training.evaluation import Evaluation, evaluate
 from src.training.model_setup import prepare_model
-from src.training.precision import FLOAT32_CONTIGUOUS, ComputeFormat
 
 T = TypeVar("T")
 
