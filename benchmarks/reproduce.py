@@ -25,7 +25,8 @@ from src.common.errors import ExitStatus, UserError
 from src.common.option_fields import did_you_mean
 from src.common.paths import ROOT, RUNS_DIR, shown
 from src.common.signals import StopSignal
-from src.config import SEARCH, SYNTHETIC, RunConfig, default_dataset_path, from_mapping, read_yaml
+from src.common.yaml_files import read_yaml
+from src.config import SEARCH, SYNTHETIC, RunConfig, default_dataset_path, from_mapping
 
 RECIPES = ROOT / "run_config"
 DOCUMENT = ROOT / "docs" / "reproduction.md"

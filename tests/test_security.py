@@ -24,7 +24,8 @@ from src import evaluate, models
 from src.common import model_source
 from src.common.errors import ExitStatus, InvalidValue, UserError
 from src.common.paths import CIFAR10_FOLDER, RESUME, ROOT, file_name
-from src.config import RunConfig, from_mapping, read_yaml, with_digests
+from src.common.yaml_files import read_yaml
+from src.config import RunConfig, from_mapping, with_digests
 from src.data import cifar10
 from src.data.device_dataset import DeviceDataset
 from src.main import main

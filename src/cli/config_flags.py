@@ -13,6 +13,7 @@ from src.common.option_fields import checked, kind_of, shown_choices
 from src.common.paths import CONFIG
 from src.common.paths import weights as weights_file
 from src.common.removed_files import why_removed
+from src.common.yaml_files import read_yaml
 from src.config import (
     FIELD_GROUPS,
     FIND,
@@ -22,7 +23,6 @@ from src.config import (
     default_dataset_path,
     from_mapping,
     given_names,
-    read_yaml,
     with_digests,
 )
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from src.common.errors import InvalidValue, UserError
 from src.common.model_source import model_name, name_model
 from src.common.option_fields import checked, did_you_mean, kind_of
-from src.config import SEARCH, RunConfig, check_given, from_mapping, given_names, read_yaml
+from src.common.yaml_files import read_yaml
+from src.config import SEARCH, RunConfig, check_given, from_mapping, given_names
 
 if TYPE_CHECKING:
     import optuna
