@@ -15,7 +15,7 @@ from src.common.errors import ExitStatus, UserError
 from src.common.model_source import name_model
 from src.common.paths import shown
 from src.comparison.accuracy_interval import seeds_interval
-from src.comparison.configurations import Configuration, Replicate, read_configurations
+from src.comparison.configurations import Configuration, Replicate, read_configurations, tests
 from src.comparison.confirmation_plan import read_plan
 from src.config import PRETRAINED
 from src.data.device_dataset import is_measured
@@ -212,10 +212,12 @@ def _facts(
         ("validation accuracy", f"{result['best_val_accuracy']:.2%}"),
         ("test accuracy of these weights", test),
     ]
-    tests = [run.test for run in replicates if run.test is not None]
-    seeds = seeds_interval(tests, images) if tests else None
+    accuracies = tests(replicates)
+    seeds = seeds_interval(accuracies, images) if accuracies else None
     if seeds:
-        mean = f"{seeds.mean:.2%} over {len(tests)} seeds ({seeds.low:.2%} to {seeds.high:.2%})"
+        mean = (
+            f"{seeds.mean:.2%} over {len(accuracies)} seeds ({seeds.low:.2%} to {seeds.high:.2%})"
+        )
         used = ", ".join(str(run.config.seed) for run in replicates)
         used += ", which had no part in any choice" if are_final else ""
         used += "" if are_final else "; it was chosen by some of them: the mean may be too high"

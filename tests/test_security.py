@@ -476,7 +476,7 @@ def test_malicious_job_id_finds_no_log(
     (tmp_path / "x-").mkdir()
     (tmp_path / "secret.out").touch()
     monkeypatch.setattr(client, "answer", lambda *arguments, **more: pytest.fail("asked"))
-    assert job_logs.find(job) is None
+    assert job_logs.find(job, Path()) is None
 
 
 # secrets and permissions

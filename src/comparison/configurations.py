@@ -1,8 +1,8 @@
 """Configurations: runs that differ in their seed alone."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +66,24 @@ class Configuration:
         found = (self.replicates[seed] for seed in wanted if seed in self.replicates)
         return [one for one in found if one.validation is not None and one.test is not None]
 
-    def with_seed(self, seed: int) -> RunConfig:
-        """The run of this configuration with a seed."""
-        return replace(self.config, seed=seed)
+
+def validations(runs: Iterable[Replicate]) -> list[float]:
+    """The best validation accuracies of the runs that have one."""
+    return [run.validation for run in runs if run.validation is not None]
 
 
-def read_configurations(
-    runs_dir: Path, model: str = "*", retries: int = DEFAULT_RETRIES
-) -> dict[str, Configuration]:
+def tests(runs: Iterable[Replicate]) -> list[float]:
+    """The test accuracies of the runs that have one."""
+    return [run.test for run in runs if run.test is not None]
+
+
+def read_configurations(runs_dir: Path, model: str = "*") -> dict[str, Configuration]:
     """Every configuration under `runs_dir`, or those of an architecture, by id.
 
     Runs on synthetic data are left out where there are runs on real data, as in the table.
-    retries: a run that failed more often is given up. Raises UserError if `runs_dir` is missing.
+    Raises UserError if `runs_dir` is missing.
     """
-    replicates = list(_replicates(runs_dir, model, retries))
+    replicates = list(_replicates(runs_dir, model))
     real = [one for one in replicates if not one.config.is_synthetic]
     by_id: dict[str, dict[int, Replicate]] = {}
     for one in real or replicates:
@@ -90,7 +94,7 @@ def read_configurations(
     }
 
 
-def _replicates(runs_dir: Path, model: str, retries: int) -> Iterator[Replicate]:
+def _replicates(runs_dir: Path, model: str) -> Iterator[Replicate]:
     for folder in all_runs(runs_dir, model):
         try:
             config = from_mapping(folder.config() or {}, str(folder.path))
@@ -106,7 +110,7 @@ def _replicates(runs_dir: Path, model: str, retries: int) -> Iterator[Replicate]
             state=now.state,
             result=now.result or {},
             has_diverged=failure is not None and recorded_class(failure) == FailureClass.DIVERGED,
-            is_given_up=failure is not None and folder.is_given_up(retries),
+            is_given_up=failure is not None and folder.is_given_up(DEFAULT_RETRIES),
         )
 
 

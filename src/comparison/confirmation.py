@@ -1,11 +1,12 @@
 """How far the confirmation of an architecture's winner has come, derived from its run folders."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
+from statistics import fmean
 
-from src.comparison.configurations import Configuration, Replicate
+from src.comparison.configurations import Configuration, Replicate, tests, validations
 from src.comparison.confirmation_plan import ConfirmationPlan, Shortlisted
 from src.comparison.race import Dropped, Race, error_rate_of_round, run_race
 from src.comparison.seed_statistics import (
@@ -62,8 +63,8 @@ class Candidate:
     @property
     def mean(self) -> float | None:
         """Its mean validation accuracy over fresh seeds. None without any."""
-        values = _validations(self.replicates)
-        return sum(values) / len(values) if values else None
+        values = validations(self.replicates)
+        return fmean(values) if values else None
 
 
 class Confirmation:
@@ -72,10 +73,9 @@ class Confirmation:
     def __init__(self, plan: ConfirmationPlan, configurations: Mapping[str, Configuration]) -> None:
         self.plan = plan
         self._others = [one for one in configurations.values() if one.model == plan.model]
-        self._replicates: dict[str, Mapping[int, Replicate]] = {
-            one.config_id: configurations[one.config_id].replicates
-            if one.config_id in configurations
-            else {}
+        self._shortlist: dict[str, Configuration] = {
+            one.config_id: configurations.get(one.config_id)
+            or Configuration(one.config_id, one.config, {})
             for one in plan.shortlist
         }
 
@@ -97,7 +97,7 @@ class Confirmation:
             return run_race(results, plan.seeds, plan.margin, exhausted=exhausted, same_seeds=same)
         waiting = tuple(name for name in results if name not in exhausted)
         compared = [name for name in results if results[name]]
-        ranked = sorted(compared, key=lambda name: -_mean(results[name]))
+        ranked = sorted(compared, key=lambda name: -fmean(results[name]))
         outcome = "" if waiting or not compared else f"all {plan.seeds} seeds are used"
         return Race(tuple(ranked), (), plan.seeds, plan.seeds, waiting, outcome)
 
@@ -218,40 +218,40 @@ class Confirmation:
     @property
     def final(self) -> list[Replicate]:
         """The finished runs of the winner with final seeds."""
-        return self._done(self.winner, self.plan.final) if self.winner else []
+        return self._shortlist[self.winner].done(self.plan.final) if self.winner else []
 
     def final_interval(self) -> Interval | None:
         """The interval of the winner's mean validation accuracy over its final seeds."""
-        values = _validations(self.final)
+        values = validations(self.final)
         return mean_interval(values, self.validation_spread) if values else None
 
     @property
     def final_diverged(self) -> int:
         """Number of final seeds that have diverged."""
-        of_seed = self._replicates[self.winner] if self.winner else {}
+        of_seed = self._shortlist[self.winner].replicates if self.winner else {}
         return sum(of_seed[seed].has_diverged for seed in self.plan.final if seed in of_seed)
 
     @property
     def known_spread(self) -> Spread | None:
         """The spread of validation accuracies over all configurations of the architecture."""
-        return pooled_spread([_validations(one.done()) for one in self._others])
+        return pooled_spread([validations(one.done()) for one in self._others])
 
     @property
     def seconds_per_run(self) -> float | None:
         """Mean training time of the shortlisted configurations' runs. None if unknown."""
-        runs = (run for of_seed in self._replicates.values() for run in of_seed.values())
+        runs = (run for one in self._shortlist.values() for run in one.replicates.values())
         seconds = [run.seconds for run in runs if run.seconds]
-        return _mean(seconds) if seconds else None
+        return fmean(seconds) if seconds else None
 
     @property
     def validation_spread(self) -> Spread | None:
         """The spread of validation accuracies between seeds, over shortlist and final runs."""
-        return self._spread(_validations)
+        return self._spread(validations)
 
     @property
     def test_spread(self) -> Spread | None:
         """The spread of test accuracies between seeds, over shortlist and final runs."""
-        return self._spread(_tests)
+        return self._spread(tests)
 
     def _spread(self, values: Callable[[Sequence[Replicate]], list[float]]) -> Spread | None:
         groups = [values(self._done(name)) for name in self._stable] + [values(self.final)]
@@ -266,8 +266,8 @@ class Confirmation:
         if self.winner is None:
             return None
         [chosen] = [one for one in self.plan.shortlist if one.config_id == self.winner]
-        values = _validations(self.final) or self._results(self.winner)
-        return chosen.chosen_accuracy - _mean(values)
+        values = validations(self.final) or self._results(self.winner)
+        return chosen.chosen_accuracy - fmean(values)
 
     @cached_property
     def _stable(self) -> list[str]:
@@ -284,21 +284,18 @@ class Confirmation:
         return any(run.is_given_up for name in self._stable for run in self._fresh(name))
 
     def _fresh(self, name: str) -> Iterator[Replicate]:
-        of_seed = self._replicates[name]
+        of_seed = self._shortlist[name].replicates
         return (of_seed[seed] for seed in self.plan.fresh if seed in of_seed)
 
-    def _done(self, name: str, seeds: Sequence[int] | None = None) -> list[Replicate]:
-        of_seed = self._replicates[name]
-        wanted = self.plan.fresh if seeds is None else seeds
-        found = (of_seed[seed] for seed in wanted if seed in of_seed)
-        return [run for run in found if run.validation is not None and run.test is not None]
+    def _done(self, name: str) -> list[Replicate]:
+        return self._shortlist[name].done(self.plan.fresh)
 
     def _results(self, name: str) -> list[float]:
-        return _validations(self._done(name))
+        return validations(self._done(name))
 
     def _missing(self, name: str, count: int) -> list[int]:
         """The fresh seeds to train next, so that the configuration has `count` results."""
-        of_seed, missing, done = self._replicates[name], list[int](), 0
+        of_seed, missing, done = self._shortlist[name].replicates, list[int](), 0
         for seed in self.plan.fresh:
             run = of_seed.get(seed)
             if run and run.validation is not None:
@@ -310,7 +307,7 @@ class Confirmation:
     def _missing_final(self) -> list[RunConfig]:
         if self.winner is None:
             return []
-        of_seed = self._replicates[self.winner]
+        of_seed = self._shortlist[self.winner].replicates
         return [
             self._config(self.winner, seed)
             for seed in self.plan.final
@@ -319,16 +316,4 @@ class Confirmation:
 
     def _config(self, name: str, seed: int) -> RunConfig:
         [chosen] = [one for one in self.plan.shortlist if one.config_id == name]
-        return Configuration(name, chosen.config, {}).with_seed(seed)
-
-
-def _validations(runs: Sequence[Replicate]) -> list[float]:
-    return [run.validation for run in runs if run.validation is not None]
-
-
-def _tests(runs: Sequence[Replicate]) -> list[float]:
-    return [run.test for run in runs if run.test is not None]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+        return replace(chosen.config, seed=seed)

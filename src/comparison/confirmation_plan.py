@@ -7,12 +7,13 @@ once, with link(2): of two commands that write at the same time, the second one 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from src.common import files
 from src.common.errors import UserError
 from src.common.paths import confirmations_dir, shown
-from src.comparison.configurations import Configuration
+from src.comparison.configurations import Configuration, validations
 from src.config import RunConfig, from_mapping
 
 FIRST_SEED = 1000
@@ -87,10 +88,9 @@ def shortlist(
     found = []
     for one in configurations:
         seeds = [s for s in sorted(one.replicates) if plan is None or plan.is_selection_seed(s)]
-        values = [run.validation for run in one.done(seeds) if run.validation is not None]
+        values = validations(one.done(seeds))
         if values:
-            mean = sum(values) / len(values)
-            found.append(Shortlisted(one.id, one.config.stored(), mean, len(values)))
+            found.append(Shortlisted(one.id, one.config.stored(), fmean(values), len(values)))
     return sorted(found, key=lambda one: (-one.chosen_accuracy, one.config_id))[:k]
 
 

@@ -78,6 +78,7 @@ def run_race(
     if not results or seeds < 1:
         raise ValueError("a race needs a configuration and a seed")
     remaining, dropped, done = list(results), list[Dropped](), 0
+    error_rate, outcome = error_rate_of_round(seeds), f"all {seeds} seeds are used"
     for number in rounds(seeds) or (1,):
         missing = [
             name for name in remaining if len(results[name]) < number and name not in exhausted
@@ -90,13 +91,26 @@ def run_race(
         # dropped configurations still tell how much seeds differ, and count as comparisons
         seen |= {one.name: results[one.name][: one.seeds] for one in dropped}
         of_seeds = SeedResults(list(seen.values()), same_seeds=same_seeds and not dropped)
-        verdict = _Round(list(seen), of_seeds, remaining, error_rate_of_round(seeds), margin)
-        dropped += verdict.dropped(number)
-        remaining = verdict.kept
-        if verdict.outcome:
+        index = {name: position for position, name in enumerate(seen)}
+        leader = max(remaining, key=lambda name: of_seeds.means[index[name]])
+        behind = [
+            name for name in remaining if of_seeds.is_behind(index[name], index[leader], error_rate)
+        ]
+        dropped += [
+            Dropped(name, number, of_seeds.lead(index[leader], index[name]), leader)
+            for name in behind
+        ]
+        remaining = [name for name in remaining if name not in behind]
+        if len(remaining) == 1:
+            outcome = "one is left"
             break
-    ranked, outcome = _by_mean(remaining, results, done), verdict.outcome
-    return Race(ranked, tuple(dropped), done, done, (), outcome or f"all {seeds} seeds are used")
+        others = [name for name in remaining if name != leader]
+        if margin and all(
+            of_seeds.upper_lead(index[leader], index[name], error_rate) < margin for name in others
+        ):
+            outcome = f"those left are equal within {100 * margin:g} points"
+            break
+    return Race(_by_mean(remaining, results, done), tuple(dropped), done, done, (), outcome)
 
 
 def _by_mean(
@@ -105,56 +119,3 @@ def _by_mean(
     if not seeds:
         return tuple(names)
     return tuple(sorted(names, key=lambda name: -fmean(results[name][:seeds])))
-
-
-class _Round:
-    """The comparison after a round."""
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        seen: SeedResults,
-        remaining: Sequence[str],
-        error_rate: float,
-        margin: float,
-    ) -> None:
-        self.names, self.seen = list(names), seen
-        self.remaining, self.error_rate, self.margin = list(remaining), error_rate, margin
-        indices = [self.names.index(name) for name in remaining]
-        self.leader = max(indices, key=lambda index: self.seen.means[index])
-        self.kept = [
-            name
-            for name in remaining
-            if not self.seen.is_behind(self.names.index(name), self.leader, error_rate)
-        ]
-
-    def dropped(self, seeds: int) -> list[Dropped]:
-        """The configurations that drop out of this round."""
-        return [
-            Dropped(
-                name,
-                seeds,
-                self.seen.lead(self.leader, self.names.index(name)),
-                self.names[self.leader],
-            )
-            for name in self.remaining
-            if name not in self.kept
-        ]
-
-    @property
-    def outcome(self) -> str:
-        """Why the race is over after this round. Empty if it is not."""
-        if len(self.kept) == 1:
-            return "one is left"
-        if self.margin and self._are_equal():
-            return f"those left are equal within {100 * self.margin:g} points"
-        return ""
-
-    def _are_equal(self) -> bool:
-        """Whether no two of those left differ by more than the margin, beyond doubt."""
-        indices = [self.names.index(name) for name in self.kept]
-        return all(
-            self.seen.upper_lead(self.leader, other, self.error_rate) < self.margin
-            for other in indices
-            if other != self.leader
-        )

@@ -16,6 +16,7 @@ __all__ = [
     "DataSpec",
     "Dataset",
     "LoadedData",
+    "is_here",
     "load",
     "load_present",
     "looks_like",
@@ -46,13 +47,18 @@ def load(path: str, dataset: str = CIFAR10.name) -> Dataset:
     return own_data.load(name, path, size=size, spec_name=dataset)
 
 
+def is_here(path: str) -> bool:
+    """Whether there is something at a data path; stand-ins are everywhere."""
+    return path == SYNTHETIC or Path(path).expanduser().exists()
+
+
 def load_present(keys: Iterable[DataKey], datasets: LoadedData) -> None:
     """Add to `datasets` those of `keys` whose files are here and can be read.
 
     Nothing is downloaded. Stand-ins are left out: they are the same everywhere.
     """
     for key in set(keys) - set(datasets):
-        if key[0] != SYNTHETIC and Path(key[0]).expanduser().exists():
+        if key[0] != SYNTHETIC and is_here(key[0]):
             with suppress(UserError):
                 datasets[key] = load(*key)
 
@@ -69,8 +75,7 @@ def recognise(path: str) -> str | None:
     None for CIFAR-10, a stand-in, and if nothing is there. Raises UserError that suggests a name
     if a person's own data is there.
     """
-    there = path != SYNTHETIC and Path(path).expanduser().exists()
-    if not there or cifar10.folder_of(path):
+    if path == SYNTHETIC or not is_here(path) or cifar10.folder_of(path):
         return None
     if (found := looks_like(path)) or not (kind := own_data.kind_of(path)):
         return found

@@ -59,14 +59,14 @@ class _Source:
     parts: Mapping[str, _Part]
     """By name: train, and val and test where they are given."""
 
-    def counts(self) -> tuple[int, int]:
-        """Number of training images, those of val included, and of test images."""
+    def counts(self) -> tuple[int, int, int]:
+        """Number of training images, those of val included; of test images; of those of val."""
         count = {name: len(part.labels) for name, part in self.parts.items()}
-        train, test = count["train"], count.get("test", 0)
+        train, test, val = count["train"], count.get("test", 0), count.get("val", 0)
         if not test:
             test = train // 5
             train -= test
-        return train + count.get("val", 0), test
+        return train + val, test, val
 
 
 def find(name: str, path: str) -> Path:
@@ -99,8 +99,11 @@ def suggested_name(path: str) -> str:
     return name if name[:1].isalpha() else f"data_{name}".rstrip("_")
 
 
-def counts(name: str, path: str) -> tuple[int, int]:
-    """Number of training and of test images, without reading any. Raises UserError."""
+def counts(name: str, path: str) -> tuple[int, int, int]:
+    """Number of training and of test images, and of those of val among the former.
+
+    No image is read. Raises UserError.
+    """
     return _source(find(name, path)).counts()
 
 
@@ -110,7 +113,7 @@ def load(name: str, path: str, *, size: int, spec_name: str) -> Dataset:
     Images are grey if all pictures are. The training images are in a fixed random order.
     """
     source = _source(find(name, path))
-    train, test = source.counts()
+    train, test, val = source.counts()
     if train < _MIN_TRAIN or test < 1:
         raise UserError(f"{source.path}: {train} training and {test} test images; expected more")
     kinds = [cache.layout(train, test, size=size, channels=channels) for channels in (3, 1)]
@@ -118,7 +121,6 @@ def load(name: str, path: str, *, size: int, spec_name: str) -> Dataset:
     record = cache.of_files(files, kinds, lambda: _decode(source, size), names)
     pixel_bytes = record["train_pixels"].shape[-1]
     spec = DataSpec(spec_name, source.classes, 3 if pixel_bytes == 4 else 1, size)
-    val = len(source.parts["val"].labels) if "val" in source.parts else 0
     return Dataset.of_record(record, spec, val)
 
 
@@ -300,7 +302,7 @@ def _array(path: Path, arrays: Any, name: str) -> npt.NDArray[Any]:
 
 def _decode(source: _Source, size: int) -> cache.Record:
     """All images in the order that `load` says."""
-    train, test = source.counts()
+    train, test, _ = source.counts()
     images = {part: _images_of(source, part, size) for part in source.parts}
     channels = max(images[part].shape[3] for part in images)
     record = cache.empty(cache.layout(train, test, size=size, channels=channels))

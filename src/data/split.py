@@ -33,15 +33,21 @@ def check_split(dataset: Dataset, config: RunConfig) -> None:
         raise UserError("--max_images 1: expected 0 for all, or at least 2 to normalise a batch")
 
 
+def validation_size(config: RunConfig, count: int, last_batch: int) -> int:
+    """Number of validation images of `count` training images. last_batch: 0 if there is none."""
+    return (last_batch or count // 5) if config.val_split == "last_batch" else config.val_size
+
+
 def _validation(dataset: Dataset, config: RunConfig) -> LabelArray:
     count = len(dataset.train_labels)
+    size = validation_size(config, count, dataset.last_batch)
     if config.val_split == "last_batch":
         if dataset.last_batch:
-            return np.arange(count - dataset.last_batch, count)
-        return stratified(dataset.train_labels, count // 5, seed=0)
+            return np.arange(count - size, count)
+        return stratified(dataset.train_labels, size, seed=0)
     if config.val_split == "stratified":
-        return stratified(dataset.train_labels, config.val_size, config.split_seed)
-    return np.random.default_rng(config.split_seed).permutation(count)[: config.val_size]
+        return stratified(dataset.train_labels, size, config.split_seed)
+    return np.random.default_rng(config.split_seed).permutation(count)[:size]
 
 
 def stratified(labels: LabelArray, size: int, seed: int) -> LabelArray:

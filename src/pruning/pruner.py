@@ -73,8 +73,16 @@ class SuccessiveHalvingPruner:
         version = (file.st_ino, file.st_mtime_ns)
         known = self._histories.get(folder.path)
         if known is None or known[0] != version:
-            known = self._histories[folder.path] = (version, folder.history())
+            known = self._histories[folder.path] = (version, _readable_history(folder))
         return known[1]
+
+
+def _readable_history(folder: RunFolder) -> list[dict[str, Any]]:
+    """A history; empty if it is damaged, which must not stop other runs."""
+    try:
+        return folder.history()
+    except ValueError:
+        return []
 
 
 def _replay(study: "optuna.Study", rows: Sequence[dict[str, Any]]) -> bool:

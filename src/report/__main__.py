@@ -3,6 +3,7 @@
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from src.cli.arguments import Parser, positive_int, seconds, seed
@@ -35,6 +36,10 @@ class ReportCommand:
 def _for_table(text: str, act: Callable[[TableOptions], ExitStatus]) -> ReportCommand:
     """A command that needs the table and nothing else."""
     return ReportCommand(text, lambda parsed: act(_table_options(parsed)), _TABLE_FLAGS)
+
+
+def _chart(name: str, text: str) -> ReportCommand:
+    return _for_table(text, partial(commands.chart, name=name))
 
 
 def _for_page(text: str) -> ReportCommand:
@@ -111,21 +116,17 @@ COMMANDS = {
     "": _for_page("the same as page"),
     "page": _for_page("aggregate, then every chart and table, and the page"),
     "aggregate": _for_table("merge the run folders into one CSV", commands.aggregate),
-    "top-k": _for_table("the same as top-k charts", commands.top_k_charts),
-    "top-k charts": _for_table(
-        "a chart of the k best runs of each architecture", commands.top_k_charts
-    ),
+    "top-k": _chart("top-k", "the same as top-k charts"),
+    "top-k charts": _chart("top-k", "a chart of the k best runs of each architecture"),
     "top-k table": ReportCommand("the same as a table", _top_k_table, (*_TABLE_FLAGS, "json")),
-    "overall": _for_table("a chart of the best run of each architecture", commands.overall),
-    "data-sets": _for_table("a chart of each architecture across data sets", commands.data_sets),
-    "effects": _for_table("a chart of what each setting does on average", commands.effects),
-    "pairs": _for_table("heat maps of every two settings, for each architecture", commands.pairs),
-    "importance": _for_table("a chart of how much each setting matters", commands.importance),
-    "parallel": _for_table("a chart of all runs across their settings", commands.parallel),
-    "scatter": _for_table("a chart of their validation and test accuracies", commands.scatter),
-    "confirmed": _for_table(
-        "a chart of each shortlist with fresh seeds, and its winner", commands.confirmed
-    ),
+    "overall": _chart("overall", "a chart of the best run of each architecture"),
+    "data-sets": _chart("data-sets", "a chart of each architecture across data sets"),
+    "effects": _chart("effects", "a chart of what each setting does on average"),
+    "pairs": _chart("pairs", "heat maps of every two settings, for each architecture"),
+    "importance": _chart("importance", "a chart of how much each setting matters"),
+    "parallel": _chart("parallel", "a chart of all runs across their settings"),
+    "scatter": _chart("scatter", "a chart of their validation and test accuracies"),
+    "confirmed": _chart("confirmed", "a chart of each shortlist with fresh seeds, and its winner"),
     "tables": _for_table(
         "the tables behind all these, as CSV, Markdown and LaTeX", commands.tables
     ),

@@ -3,9 +3,8 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import CSV_FILE, shown
@@ -19,9 +18,11 @@ from src.report.report_data import (
 )
 from src.runs.aggregate import unfinished
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+_NOTHING_TO_DRAW = "no two runs of an architecture can be compared: nothing to draw"
+_WHY_NO_CHART = {
+    "data-sets": "the table has one data set; expected runs on several",
+    "confirmed": "nothing was confirmed: see python -m src.sweep confirm",
+}
 
 StateOf = Callable[[Path], SweepState]
 """The state of the sweep in a folder of run folders."""
@@ -38,11 +39,13 @@ def aggregate(options: TableOptions) -> ExitStatus:
     return ExitStatus.DONE
 
 
-def top_k_charts(options: TableOptions) -> ExitStatus:
-    """A chart of the k best runs for each architecture."""
-    from src.report.charts import top_k
+def chart(options: TableOptions, *, name: str) -> ExitStatus:
+    """Write one of the charts in `all_charts.CHARTS`. Raises UserError if there is none to draw."""
+    from src.report.charts.all_charts import CHARTS
+    from src.report.charts.figure import save_all
 
-    return _save(top_k.figures(load_report(options)), options)
+    paths = save_all(CHARTS[name](load_report(options)), options.out)
+    return _print_paths(paths, _WHY_NO_CHART.get(name, _NOTHING_TO_DRAW))
 
 
 def top_k_table(options: TableOptions, *, as_json: bool) -> ExitStatus:
@@ -59,68 +62,6 @@ def top_k_table(options: TableOptions, *, as_json: bool) -> ExitStatus:
     if missing := report.missing():
         options.note(f"not in it: {missing}")
     return ExitStatus.DONE
-
-
-def overall(options: TableOptions) -> ExitStatus:
-    """A chart of the best run of each architecture."""
-    from src.report.charts import overall
-
-    return _save(overall.figures(load_report(options)), options)
-
-
-def data_sets(options: TableOptions) -> ExitStatus:
-    """A chart of each architecture across the data sets of the table."""
-    from src.report.charts import data_sets
-
-    figure = data_sets.figure(load_report(options))
-    if figure is None:
-        raise UserError("the table has one data set; expected runs on several")
-    return _save([("data_sets", figure)], options)
-
-
-def effects(options: TableOptions) -> ExitStatus:
-    """A chart of main effects."""
-    from src.report.charts import main_effects
-
-    return _save([("effects", main_effects.figure(load_report(options)))], options)
-
-
-def pairs(options: TableOptions) -> ExitStatus:
-    """Heat maps of every two settings for each architecture."""
-    from src.report.charts import pairs
-
-    return _save(pairs.figures(load_report(options)), options)
-
-
-def importance(options: TableOptions) -> ExitStatus:
-    """A chart of the importance of settings."""
-    from src.report.charts import importance
-
-    return _save([("importance", importance.figure(load_report(options)))], options)
-
-
-def parallel(options: TableOptions) -> ExitStatus:
-    """A chart of parallel coordinates."""
-    from src.report.charts import parallel_coordinates
-
-    return _save([("parallel", parallel_coordinates.figure(load_report(options)))], options)
-
-
-def scatter(options: TableOptions) -> ExitStatus:
-    """A chart of validation and test accuracies."""
-    from src.report.charts import scatter
-
-    return _save([("scatter", scatter.figure(load_report(options)))], options)
-
-
-def confirmed(options: TableOptions) -> ExitStatus:
-    """A chart of each architecture's shortlist with fresh seeds, and its winner."""
-    from src.report.charts import shortlist
-
-    report = load_report(options)
-    if not report.confirmations:
-        raise UserError("nothing was confirmed: see python -m src.sweep confirm")
-    return _save(shortlist.figures(report), options)
 
 
 def tables(options: TableOptions) -> ExitStatus:
@@ -155,32 +96,12 @@ def page(
 def _write_everything(report: ReportData, options: TableOptions, state_of: StateOf) -> list[Path]:
     """Write every chart and table, the text summary and the page; returns their paths."""
     from src.report import export_tables, text_summary
-    from src.report.charts import (
-        data_sets,
-        importance,
-        main_effects,
-        overall,
-        pairs,
-        parallel_coordinates,
-        scatter,
-        shortlist,
-        top_k,
-    )
-    from src.report.charts.figure import save_all
+    from src.report.charts.all_charts import write_charts
 
-    out = options.out
     return [
-        *save_all(overall.figures(report), out),
-        *save_all([("data_sets", data_sets.figure(report))], out),
-        *save_all(top_k.figures(report), out),
-        *save_all([("effects", main_effects.figure(report))], out),
-        *save_all(pairs.figures(report), out),
-        *save_all([("importance", importance.figure(report))], out),
-        *save_all([("parallel", parallel_coordinates.figure(report))], out),
-        *save_all([("scatter", scatter.figure(report))], out),
-        *save_all(shortlist.figures(report), out),
-        *export_tables.write_tables(report, out / "tables"),
-        *text_summary.write(report, out),
+        *write_charts(report, options.out),
+        *export_tables.write_tables(report, options.out / "tables"),
+        *text_summary.write(report, options.out),
         _write_page(report, options, state_of),
     ]
 
@@ -215,15 +136,9 @@ def _write_page(
     return write_page(report, options.out, state, watch=watch, show_progress=options.show_progress)
 
 
-def _save(figures: "Iterable[tuple[str, Figure | None]]", options: TableOptions) -> ExitStatus:
-    from src.report.charts.figure import save_all
-
-    return _print_paths(save_all(figures, options.out))
-
-
-def _print_paths(paths: Sequence[Path]) -> ExitStatus:
+def _print_paths(paths: Sequence[Path], why_none: str = _NOTHING_TO_DRAW) -> ExitStatus:
     for path in paths:
         print(shown(path))
     if not paths:
-        raise UserError("no two runs of an architecture can be compared: nothing to draw")
+        raise UserError(why_none)
     return ExitStatus.DONE

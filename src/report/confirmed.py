@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from src.common.errors import UserError
 from src.comparison.accuracy_interval import accuracy_interval, binomial_error, image_error
-from src.comparison.configurations import Replicate
+from src.comparison.configurations import Replicate, tests
 from src.comparison.confirmation import Candidate, Confirmation, Stage, Verdict
 from src.comparison.seed_statistics import (
     ERROR_RATE,
@@ -20,8 +21,8 @@ from src.comparison.seed_statistics import (
 )
 from src.config import RunConfig
 from src.report.run_analysis import predictions
-from src.report.settings import HYPERPARAMETERS, describe_runs
-from src.report.table import MODEL, TEST_IMAGES
+from src.report.settings import describe_configs
+from src.report.table import TEST_IMAGES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ def confirmed_winner(confirmation: Confirmation) -> ConfirmedWinner | None:
     runs = final or best.replicates
     spread = confirmation.test_spread
     critical = _critical(confirmation, spread, is_final=bool(final))
-    accuracies = [run.test for run in runs if run.test is not None]
+    accuracies = tests(runs)
     return ConfirmedWinner(
         model=confirmation.plan.model,
         best=best,
@@ -116,7 +117,7 @@ def confirmed_winner(confirmation: Confirmation) -> ConfirmedWinner | None:
         is_final=bool(final),
         validation=confirmation.final_interval() if final else best.interval,
         test=accuracy_interval(accuracies, spread, _image_error(runs, accuracies), critical),
-        test_mean=sum(accuracies) / len(accuracies),
+        test_mean=fmean(accuracies),
         final_diverged=confirmation.final_diverged,
         labels={
             one.chosen.config_id: label.replace("\N{NO-BREAK SPACE}", " ")
@@ -144,37 +145,15 @@ def _image_error(runs: Sequence[Replicate], accuracies: Sequence[float]) -> floa
         return image_error(np.stack(right))
     except (UserError, ValueError):  # predictions are removed, or of other images
         images = min(int(run.result.get("test_images", TEST_IMAGES)) for run in runs)
-        return binomial_error(sum(accuracies) / len(accuracies), images)
+        return binomial_error(fmean(accuracies), images)
 
 
 def config_labels(configs: Sequence[RunConfig]) -> list[str]:
     """What is different in each of these runs, in words; their seeds do not count."""
-    return _described(configs)[1]
+    return describe_configs(configs, without=("seed",))[1]
 
 
 def shared_settings(configs: Sequence[RunConfig]) -> str:
     """What these runs have in common, in words."""
-    return _described(configs)[0].replace("\N{NO-BREAK SPACE}", " ")
-
-
-def _described(configs: Sequence[RunConfig]) -> tuple[str, list[str]]:
-    given = [config.given() for config in configs]
-    names = [name for name in dict.fromkeys(n for one in given for n in one) if name != "seed"]
-    further = {name: getattr(RunConfig, name) for name in names if name not in _IN_TABLE}
-    rows = [
-        {
-            **{name: getattr(config, name) for name in further},
-            **{column: getattr(config, name) for name, column in _IN_TABLE.items()},
-            MODEL: config.model_name,
-        }
-        for config in configs
-    ]
-    return describe_runs(rows, further)
-
-
-_IN_TABLE = {
-    "model_type": MODEL,
-    "data_augmentation": "augmentation",
-    **{name: name for name in HYPERPARAMETERS if name != "augmentation"},
-}
-"""Fields of a config that the table has as columns, and the columns' names."""
+    shared, _ = describe_configs(configs, without=("seed",))
+    return shared.replace("\N{NO-BREAK SPACE}", " ")

@@ -71,7 +71,7 @@ class ReportData:
     @cached_property
     def folders(self) -> dict[str, SelectedRun]:
         """The run folders of the table's rows, by run id."""
-        return runs_by_id(self.runs_dir, filter(None, table.text_column(self.runs, "run_id")))
+        return runs_by_id(self.runs_dir, filter(None, table.run_ids(self.runs)))
 
     @cached_property
     def runs_with_settings(self) -> pd.DataFrame:

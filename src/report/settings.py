@@ -1,12 +1,13 @@
 """Hyperparameters of the runs in a table: which of them vary, their values, runs in words."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pandas as pd
 
-from src.report.table import MODEL, text_column
+from src.config import RunConfig
+from src.report.table import MODEL, run_ids
 
 HYPERPARAMETERS = {
     "augmentation": "augmented",
@@ -84,9 +85,9 @@ def varied_factors(rows: pd.DataFrame) -> list[Setting]:
 def add_settings(table: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """The table with a column for every setting in its runs' configs (by run id) that it lacks."""
     names = dict.fromkeys(name for config in configs.values() for name in config)
-    run_ids = text_column(table, "run_id")
+    ids = run_ids(table)
     columns = {
-        name: [configs.get(run_id or "", {}).get(name) for run_id in run_ids]
+        name: [configs.get(run_id or "", {}).get(name) for run_id in ids]
         for name in names
         if name not in table and name not in _NOT_LISTED
     }
@@ -113,6 +114,27 @@ def describe_runs(
     ]
     common = _in_words(rows[0], shared) if rows else ""
     return common, [label or row[MODEL] for label, row in zip(labels, rows, strict=True)]
+
+
+def describe_configs(
+    configs: Sequence[RunConfig], without: Sequence[str] = ()
+) -> tuple[str, list[str]]:
+    """The same of configs, by every field that changes a result, except those in `without`."""
+    rows = [
+        {
+            **config.canonical().as_dict(),
+            MODEL: config.model_name,
+            "augmentation": config.data_augmentation,
+        }
+        for config in configs
+    ]
+    listed = {*HYPERPARAMETERS, "data_augmentation", "model_type", *without}
+    defaults = {
+        field.name: field.default
+        for field in fields(RunConfig)
+        if field.metadata["changes_result"] and field.name not in listed
+    }
+    return describe_runs(rows, defaults)
 
 
 def _in_words(row: dict[str, Any], names: Iterable[str]) -> str:

@@ -202,11 +202,11 @@ def first_number(row: Mapping[str, Any], columns: tuple[str, ...]) -> float | No
     return next((float(v) for v in values if v is not None and not pd.isna(v)), None)
 
 
-def text_column(table: pd.DataFrame, name: str) -> list[str | None]:
-    """A column as text, None for empty cells. All None if there is no such column."""
-    if name not in table:
+def run_ids(table: pd.DataFrame) -> list[str | None]:
+    """The id of each run, None where it is unknown: the published table has no ids."""
+    if "run_id" not in table:
         return [None] * len(table)
-    return [cell_text(value) for value in table[name].tolist()]
+    return [cell_text(value) for value in table["run_id"].tolist()]
 
 
 def cell_text(value: Any) -> str | None:

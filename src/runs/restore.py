@@ -12,13 +12,7 @@ from src import data, models
 from src.common import paths
 from src.common.errors import UserError
 from src.common.removed_files import why_removed
-from src.config import (
-    CHECKPOINT_KINDS,
-    SYNTHETIC,
-    RunConfig,
-    default_dataset_path,
-    from_mapping,
-)
+from src.config import CHECKPOINT_KINDS, RunConfig, default_dataset_path, from_mapping
 from src.data.dataset import Dataset
 from src.data.device_dataset import DeviceImages, is_measured, normalization_table
 from src.data.spec import DataSpec
@@ -83,8 +77,7 @@ def _why_no_weights(folder: RunFolder, values: dict[str, Any]) -> str:
 def data_path(config: RunConfig) -> str:
     """The data path of a run, or the default one if that does not exist on this machine."""
     path = config.base_dataset_path
-    here = path == SYNTHETIC or Path(path).expanduser().exists()
-    return path if here else default_dataset_path(config.dataset)
+    return path if data.is_here(path) else default_dataset_path(config.dataset)
 
 
 def load_data(config: RunConfig, path: str | None = None) -> Dataset:

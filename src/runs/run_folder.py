@@ -86,12 +86,14 @@ class RunFolder:
         return too_often or not failure.get("retry", True)
 
     def history(self) -> list[dict[str, Any]]:
-        """One row per epoch, from history.jsonl."""
+        """One row per epoch, from history.jsonl. Raises ValueError if that is damaged."""
+        path = self.path / paths.HISTORY
         try:
-            lines = files.read_bytes(self.path / paths.HISTORY).decode().splitlines()
+            return [json.loads(line) for line in files.read_bytes(path).decode().splitlines()]
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise ValueError(f"{path}: damaged: {error}") from None
 
     def write_history(
         self, rows: Sequence[dict[str, Any]], before_rename: Callable[[], object] = lambda: None

@@ -4,20 +4,22 @@ import re
 from collections import deque
 from pathlib import Path
 
-from src.common.paths import ROOT
+from src.common.paths import ROOT, submissions_dir
 from src.slurm import job_control
 
 _SUBMITTED_FROM = (Path(), ROOT, ROOT / "slurm_cluster")
 
 
-def find(job: str) -> Path | None:
-    """The log of the job with this SLURM_JOB_ID. Returns None if it is not found.
+def find(job: str, runs_dir: Path) -> Path | None:
+    """The log of a job, or of the task JOB_TASK of an array. Returns None if it is not found.
 
-    Our job scripts write %x-%j.out into the folder of submission; for other jobs Slurm knows it.
+    The job scripts write %x-%j.out into the folder of submission, workers of `submit` into that of
+    their submission under `runs_dir`; for other jobs Slurm knows it.
     """
     if not re.fullmatch(r"\d+(_\d+)?", job):
         return None
-    found = {path for folder in _SUBMITTED_FROM for path in folder.glob(f"*-{job}.out")}
+    folders = [*_SUBMITTED_FROM, *submissions_dir(runs_dir).glob("*/logs")]
+    found = {path for folder in folders for path in folder.glob(f"*-{job}.out")}
     if found:
         return max(found, key=lambda path: path.stat().st_mtime)
     named = job_control.log_file(job)

@@ -1,7 +1,8 @@
 """Write run folders as TensorBoard event files."""
 
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,17 @@ from src.common.errors import ExitStatus, UserError
 from src.common.paths import shown
 from src.common.progress import show_progress, silent
 from src.report.run_analysis.run_selection import RunSelection, SelectedRun, find_runs
-from src.runs.run_folder import all_runs
+from src.runs.run_folder import RunFolder, all_runs
 
 FOLDER = "tensorboard"
 _TEST = ("test_accuracy_best_val_acc", "test_loss_best_val_acc", "best_val_accuracy")
 
 
-def write_events(selection: RunSelection, out: Path, *, quiet: bool = False) -> ExitStatus:
+def write_events(selection: RunSelection, out: Path, *, quiet: bool) -> ExitStatus:
     """Write <out>/tensorboard/<model>/<run>: epochs, settings and results of each run.
 
-    selection: named runs, or all that have finished an epoch. Raises UserError if there is none.
+    selection: named runs, or all that have finished an epoch. Runs that cannot be read are named
+    on stderr. Raises UserError if none is left.
     """
     try:
         import tensorboard  # noqa: F401
@@ -28,14 +30,23 @@ def write_events(selection: RunSelection, out: Path, *, quiet: bool = False) -> 
     if selection.names:
         runs = find_runs(selection.names, runs_dir)
     else:
-        folders = all_runs(runs_dir, selection.model or "*")
-        runs = [SelectedRun.at(run.path) for run in folders if run.history()]
+        runs = list(_with_epochs(all_runs(runs_dir, selection.model or "*"), quiet))
     if not runs:
         raise UserError(f"--runs {str(runs_dir)!r}: no run has finished an epoch")
     for run in (silent if quiet else show_progress)(runs, "event files"):
         _write(run, out / FOLDER / run.config.model_name / run.folder.path.name)
     print(shown(out / FOLDER))
     return ExitStatus.DONE
+
+
+def _with_epochs(folders: Iterable[RunFolder], quiet: bool) -> Iterator[SelectedRun]:
+    for folder in folders:
+        try:
+            if folder.history():
+                yield SelectedRun.at(folder.path)
+        except (UserError, ValueError) as error:
+            if not quiet:
+                print(f"left out: {error}", file=sys.stderr)
 
 
 def _write(run: SelectedRun, folder: Path) -> None:

@@ -69,7 +69,7 @@ def test_folder_of_classes_is_read_with_a_stratified_fifth_as_test(folder: Path)
     seen = shades(made, "train") + shades(made, "test")
     assert sorted(seen) == sorted(60 * label + n for label in range(3) for n in range(10))
     assert made.train_labels.tolist() != sorted(made.train_labels), "classes are mixed"
-    assert own_data.counts("flowers", str(folder)) == (24, 6)
+    assert own_data.counts("flowers", str(folder)) == (24, 6, 0)
     assert data.load(str(folder.parent), "flowers").digest == made.digest, "a folder that holds it"
     training, validation = split(made, RunConfig(base_dataset_path=str(folder), dataset="flowers"))
     assert len(validation) == 24 // 5
@@ -119,6 +119,22 @@ def images(count: int = 30, channels: int = 3) -> np.ndarray:
 LABELS = np.arange(30) % 3
 
 
+def test_pictures_are_listed_once_for_all_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep has thousands of runs, and a folder thousands of pictures."""
+    listed: list[str] = []
+
+    def counts(name: str, path: str) -> tuple[int, int, int]:
+        listed.append(path)
+        return 40, 10, 0
+
+    monkeypatch.setattr(own_data, "counts", counts)
+    for seed in range(3):
+        images_of(RunConfig(base_dataset_path=str(tmp_path), dataset="mine", seed=seed))
+    assert listed == [str(tmp_path)]
+
+
 def npz(tmp_path: Path, **arrays: Any) -> str:
     np.savez(tmp_path / "mine.npz", **arrays)
     return str(tmp_path / "mine.npz")
@@ -157,7 +173,10 @@ def test_npz_is_read(
     made = data.load(path, "mine")
     assert made.spec.classes == classes
     assert (len(made.train_labels), len(made.test_labels)) == counts
-    assert own_data.counts("mine", path) == counts
+    assert own_data.counts("mine", path) == (*counts, made.last_batch)
+    config = RunConfig(base_dataset_path=path, dataset="mine")
+    parts = [len(part) for part in split(made, config)]
+    assert images_of(config) == (*parts, len(made.test_labels))
     assert data.load(str(tmp_path), "mine").digest == made.digest, "mine.npz in the folder"
     given = arrays["images" if "images" in arrays else "train_images"]
     assert made.spec.channels == (1 if given.ndim == 3 else 3)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from src import data
+from src.common.paths import HISTORY
 from src.config import RunConfig
 from src.data.dataset import Dataset
 from src.pruning.pruner import SuccessiveHalving, SuccessiveHalvingPruner
@@ -60,6 +61,17 @@ def test_worse_half_is_pruned_at_rung(long: RunConfig, tmp_path: Path) -> None:
     )  # no other run has reached this rung
     write_competitor(replace(long, seed=9), tmp_path, [9.0, 1.0, 0.9, 0.8])
     assert pruner.should_prune(long, rows([9.0, 1.1, 1.1, 1.1]))
+
+
+def test_damaged_history_of_another_run_does_not_count(long: RunConfig, tmp_path: Path) -> None:
+    for seed, loss in enumerate([1.0, 1.2, 1.4], 1):
+        write_competitor(replace(long, seed=seed), tmp_path, [3.0, loss])
+    damaged = RunFolder.of(replace(long, seed=4), tmp_path)
+    write_competitor(replace(long, seed=4), tmp_path, [0.1, 0.1])
+    (damaged.path / HISTORY).write_text("{")
+    pruner = SuccessiveHalvingPruner(HALVING, tmp_path)
+    assert not pruner.should_prune(long, rows([9.0, 1.1]))
+    assert pruner.should_prune(long, rows([9.0, 1.5]))
 
 
 def test_first_validation_after_rung_is_compared(long: RunConfig, tmp_path: Path) -> None:

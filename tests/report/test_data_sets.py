@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -74,20 +75,31 @@ def test_rankings_never_mix_data_sets(report: ReportData, runs_dir: Path) -> Non
 
 def test_architecture_is_compared_across_data_sets(report: ReportData) -> None:
     rows = best_by_data_set(report.configurations, report.rank_column)
-    found = {row.name: set(row.best) for row in rows}
+    found = {name: set(best) for name, best in rows.items()}
     assert found == {
         "synthetic": {"cifar10net_3"},
         "synthetic-cifar100": {"cifar10net_3", "cifar10net_2"},
         "synthetic-mnist": {"cifar10net_3"},
     }
     of_table = report.runs[report.runs["dataset"] == "synthetic-mnist"]
-    [mnist] = [row.best["cifar10net_3"] for row in rows if row.name == "synthetic-mnist"]
+    mnist = rows["synthetic-mnist"]["cifar10net_3"]
     best = of_table.sort_values("best_val_accuracy", ascending=False, kind="stable").iloc[0]
     assert mnist.accuracy == best["test_accuracy_best_val_acc"]
     figure = data_sets.figure(report)
     assert figure
     texts = {text.get_text() for text in figure.axes[0].get_yticklabels()}
     assert texts == {"synthetic data", "the stand-in for CIFAR-100", "the stand-in for MNIST"}
+
+
+def test_runs_of_an_unknown_data_set_are_left_out(report: ReportData) -> None:
+    """As in a table to which rows of an older table, without this column, were appended."""
+    older = report.configurations.assign(dataset=np.nan, Modelname="older")
+    both = pd.concat([report.configurations, older], ignore_index=True)
+    rows = best_by_data_set(both, report.rank_column)
+    assert {name: set(best) for name, best in rows.items()} == {
+        name: set(best)
+        for name, best in best_by_data_set(report.configurations, report.rank_column).items()
+    }
 
 
 def test_one_data_set_has_no_such_chart(

@@ -154,7 +154,7 @@ def test_learning_curves_skip_missing_and_nan_values() -> None:
 
 def test_describe_configs_separates_shared_and_differing_settings() -> None:
     def described(*configs: RunConfig) -> tuple[str, list[str]]:
-        shared, labels = learning_curves.describe_configs(configs)
+        shared, labels = learning_curves.describe_with_models(configs)
         return with_plain_spaces(shared), [with_plain_spaces(label) for label in labels]
 
     def with_plain_spaces(text: str) -> str:

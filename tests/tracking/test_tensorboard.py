@@ -1,11 +1,13 @@
 """Export of run folders to TensorBoard."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from src.common.paths import CONFIG, HISTORY
 from src.report.__main__ import main
 from src.runs.run_folder import all_runs
 
@@ -30,6 +32,23 @@ def test_tensorboard_export_has_all_epochs_and_results(trained: Path, tmp_path: 
             assert [value for _, value in logged] == pytest.approx([v for _, v in expected])
         [accuracy] = events.Scalars("test_accuracy_best_val_acc")
         assert accuracy.value == pytest.approx((run.result() or {})["test_accuracy_best_val_acc"])
+
+
+def test_damaged_runs_are_left_out(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(trained, runs)
+    first, second, third = all_runs(runs)
+    (first.path / HISTORY).write_text("{")
+    (second.path / CONFIG).write_text("{}{")
+    main(["tensorboard", "--runs", str(runs), "--out", str(tmp_path)])
+    written = {path.parent.name for path in (tmp_path / "tensorboard").rglob("events.out*")}
+    assert written == {third.path.name}
+    stderr = capsys.readouterr().err
+    assert stderr.count("left out: ") == 2
+    assert first.path.name in stderr
+    assert second.path.name in stderr
 
 
 def test_failed_export_gives_one_line_error(

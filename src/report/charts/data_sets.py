@@ -1,7 +1,6 @@
 """Each architecture across the data sets of a table: its best run on each, with its interval."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import pandas as pd
 import seaborn as sns
@@ -10,22 +9,12 @@ from matplotlib.ticker import PercentFormatter
 
 from src.data.spec import title_of_data
 from src.report.charts.figure import add_heading, line_color, line_marker
-from src.report.charts.overall import best_of_each
+from src.report.charts.overall import best_of_each, by_data_set
 from src.report.charts.top_k import RankedRun
 from src.report.report_data import ReportData
 from src.report.table import ARCHITECTURE, DATASET, MODEL, column_label
 
 _SPREAD = 0.5  # of the architectures of a data set around its line, of the distance of two lines
-
-
-@dataclass(frozen=True)
-class DataSetRow:
-    """The best run of each architecture on one data set."""
-
-    name: str
-    """`RunConfig.data_name`."""
-    best: Mapping[str, RankedRun]
-    """By architecture."""
 
 
 def figure(report: ReportData) -> Figure | None:
@@ -40,27 +29,31 @@ def figure(report: ReportData) -> Figure | None:
     return draw(rows, subtitle, report.accuracy_note())
 
 
-def best_by_data_set(table: pd.DataFrame, column: str) -> list[DataSetRow]:
-    """The best run of each architecture on each data set, in the order of the table."""
+def best_by_data_set(table: pd.DataFrame, column: str) -> dict[str, dict[str, RankedRun]]:
+    """The best run of each architecture on each data set: {data set: {architecture: run}}.
+
+    Data sets are in the order of the table. Runs whose data set is unknown are left out.
+    """
     if DATASET not in table:
-        return []
-    found: dict[str, dict[str, RankedRun]] = {name: {} for name in table[DATASET].dropna().unique()}
-    for run in best_of_each(table, column):
-        architecture = str(run.row.get(ARCHITECTURE, run.row[MODEL]))
-        found[run.row[DATASET]][architecture] = run
-    return [DataSetRow(name, best) for name, best in found.items() if best]
+        return {}
+    groups = by_data_set(best_of_each(table, column))
+    return {
+        name: {str(run.row.get(ARCHITECTURE, run.row[MODEL])): run for run in groups[name]}
+        for name in table[DATASET].dropna().unique()
+        if name in groups
+    }
 
 
-def draw(rows: Sequence[DataSetRow], subtitle: str, note: str) -> Figure:
+def draw(rows: Mapping[str, Mapping[str, RankedRun]], subtitle: str, note: str) -> Figure:
     """A line for each data set, and on it a point with its interval for each architecture."""
-    names = list(dict.fromkeys(name for row in rows for name in row.best))
+    names = list(dict.fromkeys(name for best in rows.values() for name in best))
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
         figure = Figure((9, 1.6 + 0.9 * len(rows)), layout="constrained")
         axes = figure.subplots()
     for index, name in enumerate(names):
         shift = _SPREAD * ((index + 0.5) / len(names) - 0.5)
         mine = [
-            (place + shift, row.best[name]) for place, row in enumerate(rows) if name in row.best
+            (place + shift, best[name]) for place, best in enumerate(rows.values()) if name in best
         ]
         values = [run.accuracy for _, run in mine]
         axes.errorbar(
@@ -80,7 +73,7 @@ def draw(rows: Sequence[DataSetRow], subtitle: str, note: str) -> Figure:
                 f"{run.accuracy:.1%}", (run.high, place), xytext=(5, 0),
                 textcoords="offset points", va="center", size=9, color="0.3",
             )  # fmt: skip
-    axes.set(yticks=range(len(rows)), yticklabels=[title_of_data(row.name) for row in rows])
+    axes.set(yticks=range(len(rows)), yticklabels=[title_of_data(name) for name in rows])
     axes.set(xlabel="test accuracy", xlim=(0, 1.06), ylim=(len(rows) - 0.5, -0.5))
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     figure.legend(loc="outside lower center", ncols=5, frameon=False)

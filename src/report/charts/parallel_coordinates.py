@@ -79,8 +79,10 @@ def _number_axis(
 
 
 def figure(report: ReportData) -> Figure | None:
-    """The chart of a report. Returns None if no setting varies."""
+    """The chart of a report. Returns None if no setting varies, or no run has the ranked value."""
     rows = report.shown_runs.dropna(subset=[report.rank_column])
+    if rows.empty:
+        return None
     axes = parallel_axes(rows, report.rank_column)
     if len(axes) == 1:
         return None

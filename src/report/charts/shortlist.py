@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from src.common.paths import file_name
+from src.comparison.configurations import tests, validations
 from src.comparison.confirmation import Confirmation, Stage, Verdict
 from src.comparison.seed_statistics import Interval
 from src.report.charts.figure import add_heading, line_color, wrapped
@@ -38,15 +40,14 @@ def seed_rows(confirmation: Confirmation) -> list[SeedRow]:
     rows = _candidate_rows(confirmation)
     winner = confirmed_winner(confirmation)
     if winner and winner.is_final:
-        validations = tuple(run.validation for run in winner.runs if run.validation is not None)
-        tests = tuple(run.test for run in winner.runs if run.test is not None)
-        count, mean = len(winner.runs), sum(validations) / len(validations)
+        found = tuple(validations(winner.runs))
+        count = len(winner.runs)
         rows += [
             SeedRow(
                 f"winner, {count} final seeds:\nvalidation",
                 "",
-                validations,
-                mean,
+                found,
+                fmean(found),
                 winner.validation,
                 None,
                 True,
@@ -54,7 +55,7 @@ def seed_rows(confirmation: Confirmation) -> list[SeedRow]:
             SeedRow(
                 f"winner, {count} final seeds:\ntest",
                 "reported",
-                tests,
+                tuple(tests(winner.runs)),
                 winner.test_mean,
                 winner.test,
                 None,
@@ -71,7 +72,7 @@ def _candidate_rows(confirmation: Confirmation) -> list[SeedRow]:
         SeedRow(
             label,
             f"{one.verdict}, {one.probability:.0%}" if one.probability else str(one.verdict),
-            tuple(run.validation for run in one.replicates if run.validation is not None),
+            tuple(validations(one.replicates)),
             one.mean or 0.0,
             one.interval,
             one.chosen.chosen_accuracy,

@@ -18,7 +18,7 @@ import numpy as np
 from src import data
 from src.common.errors import UserError
 from src.common.paths import HISTORY, PREDICTIONS, shown
-from src.config import SYNTHETIC, RunConfig
+from src.config import RunConfig
 from src.data.dataset import Dataset, ImageArray
 from src.data.pictures import resize
 from src.data.spec import CLASSES
@@ -214,7 +214,7 @@ def _data_path(config: RunConfig) -> str:
     from src.runs.restore import data_path
 
     path = data_path(config)
-    if path != SYNTHETIC and not Path(path).expanduser().exists():
+    if not data.is_here(path):
         raise UserError(f"the images are not here: no folder {path!r} (CIFAR10_DIR names another)")
     return path
 

@@ -177,7 +177,7 @@ def _details(
     details: dict[str, Any] = {}
     seen: set[str] = set()
     runs = report.runs_with_settings
-    run_ids = table.text_column(runs, "run_id")
+    run_ids = table.run_ids(runs)
     rows = list(zip(keys, run_ids, table.records(runs), strict=True))
     for key, run_id, row in show_progress(rows, "runs of the page"):
         if run_id and run_id in seen:
@@ -215,7 +215,7 @@ def _add_images(
     """Add mistakes of each architecture's best runs, and t-SNE of the best; returns failures."""
     failures: list[str] = []
     for rows in show_progress(list(best.values()), "mistakes and t-SNE of architectures"):
-        run_ids = [str(i) for i in table.text_column(rows, "run_id") if i in folders]
+        run_ids = [str(i) for i in table.run_ids(rows) if i in folders]
         for rank, run_id in enumerate(run_ids):
             run = folders[run_id]
             try:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import seaborn as sns
@@ -16,8 +16,7 @@ from src.common.paths import HISTORY
 from src.config import RunConfig
 from src.report.charts.figure import add_heading, line_color, line_marker, wrapped
 from src.report.run_analysis.run_selection import SelectedRun, read_each
-from src.report.settings import HYPERPARAMETERS, describe_runs
-from src.report.table import MODEL
+from src.report.settings import describe_configs
 
 Points = list[tuple[int, float]]
 """Epochs, from 1, and the values that were measured after them."""
@@ -64,38 +63,22 @@ def read_history(run: SelectedRun) -> History:
 
 def learning_curves(runs: Sequence[tuple[SelectedRun, History]]) -> LearningCurves:
     """The curves of runs with their histories; labels name only the settings that differ."""
-    shared, labels = describe_configs([run.config for run, _ in runs])
+    shared, labels = describe_with_models([run.config for run, _ in runs])
     curves = [_curve(label, history) for label, (_, history) in zip(labels, runs, strict=True)]
     data_names = sorted({run.data_name for run, _ in runs})
     return LearningCurves(curves, shared, " and ".join(data_names))
 
 
-def describe_configs(configs: Sequence[RunConfig]) -> tuple[str, list[str]]:
-    """What configs have in common, and a label of what is different for each, in words."""
-    rows = [_as_row(config.canonical()) for config in configs]
+def describe_with_models(configs: Sequence[RunConfig]) -> tuple[str, list[str]]:
+    """As `settings.describe_configs`, with the architecture in what is shared, or in each label."""
+    shared, labels = describe_configs(configs)
     models = {config.model_name for config in configs}
-    defaults = {
-        spec.name: spec.default
-        for spec in fields(RunConfig)
-        if spec.metadata["changes_result"]
-        and spec.name not in (*HYPERPARAMETERS, "data_augmentation", "model_type")
-    }
-    shared, labels = describe_runs(rows, defaults)
     if len(models) == 1:
         return ", ".join(filter(None, (*models, shared))), labels
     return shared, [
         config.model_name if label == config.model_name else f"{config.model_name}, {label}"
         for config, label in zip(configs, labels, strict=True)
     ]
-
-
-def _as_row(config: RunConfig) -> dict[str, Any]:
-    """A config under the column names of the table."""
-    return {
-        **config.as_dict(),
-        MODEL: config.model_name,
-        "augmentation": config.data_augmentation,
-    }
 
 
 def _curve(label: str, history: History) -> LearningCurve:

@@ -10,12 +10,11 @@ from src.cli.arguments import Parser, non_negative_float, non_negative_int, posi
 from src.cli.common_options import add_json_option, add_runs_option
 from src.common.errors import ExitStatus, UserError
 from src.common.model_source import code_of, name_model
-from src.common.paths import confirmation_sets_dir, shown
+from src.common.paths import RUNS_DIR, confirmation_sets_dir, shown
 from src.comparison import confirmation_plan as plans
 from src.comparison.configurations import Configuration, read_configurations
 from src.comparison.confirmation import Confirmation
 from src.comparison.confirmation_plan import ConfirmationPlan
-from src.config import RunConfig
 from src.sweep import confirmation_output, sets
 from src.sweep.commands import submit
 from src.sweep.launch import submit_options
@@ -33,9 +32,12 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     own, flags = _split(arguments)
     parsed = _parser().parse(own)
     is_waited_for = flags is not None and _submit_flags(flags).executor != "slurm"
+    status, before = ExitStatus.DONE, set[str]()
     while True:
         confirmations = _confirmations(parsed)
-        missing = [run for one in confirmations for run in one.missing]
+        missing = {run.id for one in confirmations for run in one.missing}
+        if before and before <= missing:  # nothing was trained
+            return status
         if not parsed.dry_run:
             _write_sets(parsed.runs, confirmations)
         _print(parsed, confirmations)
@@ -43,8 +45,9 @@ def main(arguments: Sequence[str]) -> ExitStatus:
             return ExitStatus.DONE
         folder = str(confirmation_sets_dir(parsed.runs))
         status = submit.main(["--sets", folder, "--runs", str(parsed.runs), *flags])
-        if not is_waited_for or not _has_progressed(parsed, missing):
+        if not is_waited_for:
             return status
+        before = missing
 
 
 def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
@@ -141,9 +144,9 @@ def _finished_by_model(
         if parsed.model in (name, of_model[0].config.model_type)
     }
     if not selected:
-        there = ", ".join(by_model) or "none: no run is finished"
-        there += "".join(f", {name}" for name in _own_models(configurations, by_model))
-        if code_of(parsed.model) and parsed.model in there:
+        edited = _own_models(configurations, by_model)
+        there = ", ".join([*by_model, *edited]) or "none: no run is finished"
+        if code_of(parsed.model) and parsed.model in edited:
             raise UserError(f"--model {parsed.model!r}: it was edited since its runs were trained")
         raise UserError(f"--model {parsed.model!r}: no finished run; expected one of {there}")
     return selected
@@ -237,9 +240,7 @@ def _print(parsed: Namespace, confirmations: Sequence[Confirmation]) -> None:
         confirmation_output.print_state(one)
     if any(one.missing for one in confirmations) and not parsed.dry_run:
         folder = shown(confirmation_sets_dir(parsed.runs))
-        runs = (
-            "" if parsed.runs == _parser().get_default("runs") else f" --runs {shown(parsed.runs)}"
-        )
+        runs = "" if parsed.runs == RUNS_DIR else f" --runs {shown(parsed.runs)}"
         print(f"Train them: python -m src.sweep work --sets {folder}{runs}; then confirm again.")
 
 
@@ -255,9 +256,3 @@ def _submit_flags(flags: Sequence[str]) -> Namespace:
         if getattr(given, name) != getattr(defaults, name):
             raise UserError(f"--submit --{name}: the runs are those of the shortlist")
     return given
-
-
-def _has_progressed(parsed: Namespace, missing: Sequence[RunConfig]) -> bool:
-    """Whether a run that was missing no longer is."""
-    still = {run.id for one in _confirmations(parsed) for run in one.missing}
-    return any(run.id not in still for run in missing)

@@ -1,7 +1,7 @@
 """Check a cluster before the first sweep: Slurm, its nodes, the file system and the data."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from src.cli.config_flags import value_of_field
 from src.cli.terminal import console
 from src.common.errors import ExitStatus, Stopped
 from src.common.signals import StopSignal
-from src.config import RunConfig, default_dataset_path
-from src.sweep.doctor.checks import Check, Level, checks_table
+from src.config import SYNTHETIC, RunConfig, default_dataset_path
+from src.sweep.doctor.checks import Level, checks_table
 from src.sweep.doctor.cluster_checks import slurm_checks
 from src.sweep.doctor.folder_checks import data_check, runs_folder_checks
 from src.sweep.doctor.probe_job import probe_checks
@@ -25,19 +25,15 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     stop = StopSignal().install()
     resources, runs_dir = parsed_resources(parsed), parsed.runs.resolve()
     path = parsed.base_dataset_path or default_dataset_path(parsed.dataset)
-
-    def checks() -> Iterator[Check]:
-        cluster = list(slurm_checks(resources))
-        yield from cluster
-        local = [*runs_folder_checks(runs_dir), data_check(path, parsed.dataset)]
-        yield from local
-        usable = not any(check.level is Level.WRONG for check in (*cluster, *local))
-        if usable and parsed.probe:
-            absolute = path if path == "synthetic" else str(Path(path).resolve())
-            data = absolute, parsed.dataset
-            yield from probe_checks(resources, runs_dir, data, parsed.wait, stop)
-
-    found = list(checks())
+    found = [
+        *slurm_checks(resources),
+        *runs_folder_checks(runs_dir),
+        data_check(path, parsed.dataset),
+    ]
+    if parsed.probe and not any(check.level is Level.WRONG for check in found):
+        absolute = path if path == SYNTHETIC else str(Path(path).expanduser().resolve())
+        data = absolute, parsed.dataset
+        found += probe_checks(resources, runs_dir, data, parsed.wait, stop)
     if parsed.json:
         print(json.dumps([asdict(check) for check in found], indent=2))
     else:

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parsed = _parser().parse(arguments)
     run = find(parsed.run, parsed.runs)
     now, rows = Snapshot(run.path), _rows(run)
-    log = _log(now)
+    log = _log(now, parsed.runs)
     print(f"{shown(run.path)}: {now.state}")
     if rows:
         console().print(epochs(rows[-parsed.n :]))
@@ -111,11 +111,14 @@ def _cell(name: str, value: Any) -> str:
     return f"{value:.4f}" if "loss" in name else f"{value:.4g}"
 
 
-def _log(run: Snapshot) -> Path | None:
+def _log(run: Snapshot, runs_dir: Path) -> Path | None:
     """The log of the newest job of a run."""
-    jobs = (attempt.record.get("slurm_job_id") for attempt in reversed(run.attempts))
-    job = next(filter(None, jobs), None)
-    return job_logs.find(job) if job else None
+    for attempt in reversed(run.attempts):
+        # of a task, as submit names its logs, and then as the job scripts do
+        jobs = filter(None, (attempt.record.get(key) for key in ("slurm_job", "slurm_job_id")))
+        if names := list(dict.fromkeys(jobs)):
+            return next(filter(None, (job_logs.find(job, runs_dir) for job in names)), None)
+    return None
 
 
 def _follow(run: RunFolder, more: Callable[[], str]) -> None:

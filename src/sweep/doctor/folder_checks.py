@@ -10,7 +10,6 @@ from uuid import uuid4
 
 from src.common import files
 from src.common.errors import UserError, format_bytes
-from src.config import SYNTHETIC
 from src.sweep.doctor.checks import Check, ok, warning, wrong
 
 _SHARED = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "fuse.ceph", "panfs", "wekafs", "9p")
@@ -70,15 +69,15 @@ def group_check(runs_dir: Path, mode: int) -> Check:
 
 def data_check(path: str, dataset: str) -> Check:
     """Whether the images are there and whole, as a run would read them."""
-    if path != SYNTHETIC and not Path(path).expanduser().exists():
+    from src import data
+
+    if not data.is_here(path):
         return warning(
             "data",
             f"{path}: not there",
             "the first run downloads it if it is built in; nodes without internet cannot: copy it "
             "there, or -d",
         )
-    from src import data
-
     try:
         found = data.load(path, dataset)
     except UserError as error:

@@ -1,6 +1,5 @@
 """The numbers that the status of a sweep shows."""
 
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from src.common import files
-from src.common.paths import CONFIG, precision_decision_file
+from src.common.paths import precision_decision_file
 from src.data.sizes import images_of
 from src.runs import leases
 from src.runs.snapshot import State
@@ -20,7 +19,6 @@ from src.sweep.status.failures import Failures, failures
 from src.sweep.status.run_states import SweepRun
 
 _RECENT_EPOCHS = 5
-_SEED = re.compile(rb'"seed": \d+')
 _TEST = "test_accuracy_best_val_acc"
 
 
@@ -167,18 +165,15 @@ def _best(model: str, members: Iterable[SweepRun], each_run: bool) -> BestRun | 
 
 
 def _by_configuration(finished: Sequence[SweepRun]) -> Iterator[list[SweepRun]]:
-    """Runs that differ in their seed alone.
-
-    Configs are read only of runs with the same name, and compared as text: thousands are.
-    """
+    """Runs that differ in their seed alone. Configs are read only of runs with the same name."""
     by_name: dict[str, list[SweepRun]] = {}
     for run in finished:
         by_name.setdefault(_name(run), []).append(run)
     for runs in by_name.values():
-        by_id: dict[bytes, list[SweepRun]] = {}
+        by_id: dict[str, list[SweepRun]] = {}
         for run in runs:
-            key = _settings_without_seed(run) if len(runs) > 1 else b""
-            by_id.setdefault(key, []).append(run)
+            config = run.config() if len(runs) > 1 else None
+            by_id.setdefault(config.config_id if config else run.run_id, []).append(run)
         yield from by_id.values()
 
 
@@ -189,13 +184,6 @@ def _mean_run(model: str, runs: Sequence[SweepRun]) -> BestRun:
     means = fmean(validations), fmean(tests)
     deviation = stdev(validations) if len(validations) > 1 else None
     return BestRun(model, _name(best), best.run_id, *means, len(runs), deviation)
-
-
-def _settings_without_seed(run: SweepRun) -> bytes:
-    try:
-        return _SEED.sub(b"", files.read_bytes(run.snapshot.path / CONFIG))
-    except OSError:
-        return run.run_id.encode()
 
 
 def _name(run: SweepRun) -> str:
