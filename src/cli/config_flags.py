@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src.common import files
+from src.common.data_names import default_dataset_path
 from src.common.errors import InvalidValue, UserError
 from src.common.model_source import code_of
 from src.common.option_fields import checked, kind_of, shown_choices
@@ -20,7 +21,6 @@ from src.config import (
     SEARCH,
     RunConfig,
     check_given,
-    default_dataset_path,
     from_mapping,
     given_names,
     with_digests,

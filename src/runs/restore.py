@@ -10,9 +10,10 @@ import torch
 
 from src import data, models
 from src.common import paths
+from src.common.data_names import default_dataset_path
 from src.common.errors import UserError
 from src.common.removed_files import why_removed
-from src.config import CHECKPOINT_KINDS, RunConfig, default_dataset_path, from_mapping
+from src.config import CHECKPOINT_KINDS, RunConfig, from_mapping
 from src.data.dataset import Dataset
 from src.data.device_dataset import DeviceImages, is_measured, normalization_table
 from src.data.spec import DataSpec

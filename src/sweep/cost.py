@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from src.config import CHECKPOINT_KINDS, IMAGE_SIZE, RunConfig, image_size
+from src.common.data_names import IMAGE_SIZE, image_size
+from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.sizes import images_of
 from src.pruning.halving import SuccessiveHalving
 

@@ -11,9 +11,10 @@ from itertools import chain, count
 import torch
 
 from src import models
+from src.common.data_names import IMAGE_SIZE, SYNTHETIC, image_size
 from src.common.errors import Stopped, UserError, format_bytes
 from src.common.progress import show_progress
-from src.config import IMAGE_SIZE, SYNTHETIC, RunConfig, image_size
+from src.config import RunConfig
 from src.data import synthetic
 from src.data.device_dataset import DeviceDataset
 from src.pruning.halving import SuccessiveHalving

@@ -9,9 +9,10 @@ from src.cli.arguments import Parser, positive_float
 from src.cli.common_options import add_json_option, add_runs_option
 from src.cli.config_flags import value_of_field
 from src.cli.terminal import console
+from src.common.data_names import SYNTHETIC, default_dataset_path
 from src.common.errors import ExitStatus, Stopped
 from src.common.signals import StopSignal
-from src.config import SYNTHETIC, RunConfig, default_dataset_path
+from src.config import RunConfig
 from src.sweep.doctor.checks import Level, checks_table
 from src.sweep.doctor.cluster_checks import slurm_checks
 from src.sweep.doctor.folder_checks import data_check, runs_folder_checks
