@@ -12,10 +12,11 @@ from typing import Any
 from benchmarks.record import RESULTS, Record
 from src.cli.arguments import Parser, positive_float, positive_int
 from src.cli.entry_point import run_main
+from src.common.data_names import default_dataset_path
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import ROOT
 from src.common.signals import StopSignal
-from src.config import RunConfig, default_dataset_path
+from src.config import RunConfig
 from src.training.device import has_fast_bfloat16, pick_device
 
 ARMS: dict[str, dict[str, Any]] = {

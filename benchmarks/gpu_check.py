@@ -28,10 +28,11 @@ from src.common.errors import ExitStatus
 from src.config import RunConfig, model_types
 from src.data import synthetic
 from src.data.device_dataset import DeviceDataset
-from src.training import precision
+from src.training import precision, step_timing
+from src.training.compute_format import ComputeFormat
 from src.training.concurrency import FixedConcurrency
 from src.training.device import has_fast_bfloat16, has_fast_float16, has_tf32, pick_device
-from src.training.group import train
+from src.training.group import TrainingGroup
 from src.training.trainer import Trainer, TrainerContext
 
 CPU = torch.device("cpu")
@@ -169,7 +170,7 @@ class GpuCheck:
         candidates = precision._candidates(config, self.device)
         if len(candidates) == 1:
             return Finding(f"{_named(candidates[0])}: the only candidate")
-        seconds = precision.measure(config, self.device, candidates)
+        seconds = step_timing.measure(config, self.device, candidates)
         times = ", ".join(f"{_named(c)} {1000 * s:.2f} ms" for c, s in seconds.items())
         return Finding(f"{_named(precision.choose(seconds))}: {times}")
 
@@ -217,7 +218,9 @@ class GpuCheck:
             return Finding("not on a CPU: its memory cannot be limited")
         config = replace(check_config(_SMALL), num_epochs=2)
         data = data_on(_SMALL, self.device)
-        [alone] = train(iter([Trainer(replace(config, seed=1), data)]))
+        with TrainingGroup() as group:
+            alone_queue = iter([Trainer(replace(config, seed=1), data)])
+            [alone] = group.train(lambda: next(alone_queue, None))
         lines: list[str] = []
         first = Trainer(config, data).start()
         for _ in range(5):
@@ -229,7 +232,8 @@ class GpuCheck:
         torch.cuda.set_per_process_memory_fraction(limit, self.device)
         try:
             queue = iter([first, Trainer(replace(config, seed=1), data)])
-            ended = list(train(queue, concurrency=FixedConcurrency(2), log=lines.append))
+            with TrainingGroup(FixedConcurrency(2), lines.append) as group:
+                ended = list(group.train(lambda: next(queue, None)))
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0, self.device)
         failed = [one.error for one in ended if one.error]
@@ -295,7 +299,7 @@ def _images(model: str) -> int:
 
 def losses(trainer: Trainer, steps: int) -> list[float]:
     """The losses of the next steps of a run, up to step `steps` of its epoch. Stops the run."""
-    if trainer._session is None:
+    if not trainer.is_started:
         trainer.start()
     try:
         first = trainer.state.step
@@ -336,7 +340,7 @@ def _eager(config: RunConfig) -> RunConfig:
     return replace(config, cuda_graphs=False)
 
 
-def _named(compute_format: precision.ComputeFormat) -> str:
+def _named(compute_format: ComputeFormat) -> str:
     return str(compute_format).replace(", ", " ")
 
 

@@ -7,9 +7,9 @@ from benchmarks.measure import Duration, Interval, lead_steps, synchronize
 from src.config import RunConfig
 from src.cpu.allocator import keep_freed_memory
 from src.data.device_dataset import DeviceDataset
+from src.training.compute_format import ComputeFormat
 from src.training.concurrency import FixedConcurrency
 from src.training.group import TrainingGroup
-from src.training.precision import ComputeFormat
 from src.training.tracker import RunningMetrics, Tracker
 from src.training.trainer import Trainer, TrainerContext
 
@@ -104,5 +104,5 @@ class Ours:
             return enough(self.count.steps - before, time.perf_counter() - started)
 
         while not stop():
-            for finished in self.group.advance(stop):
+            if finished := self.group.advance(stop):
                 raise RuntimeError("a run ended within a measurement") from finished.error

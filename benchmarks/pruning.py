@@ -28,9 +28,9 @@ from src.common import files
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import ROOT, RUNS_DIR, shown
 from src.config import from_mapping
+from src.pruning.halving import SuccessiveHalving
+from src.pruning.pruner import schedule
 from src.runs.run_folder import all_runs
-from src.sweep.halving import SuccessiveHalving
-from src.sweep.pruner import schedule
 
 Floats = npt.NDArray[np.float64]
 
@@ -73,7 +73,7 @@ class Score:
 
 
 class Halving:
-    """Asynchronous successive halving, as src/sweep/pruner.py has it from Optuna."""
+    """Asynchronous successive halving, as src/pruning/pruner.py has it from Optuna."""
 
     def __init__(self, halving: SuccessiveHalving, epochs: int) -> None:
         self._rungs, self.reduction = halving.rungs(epochs), halving.reduction

@@ -21,11 +21,13 @@ from src import models
 from src.cli.arguments import Parser, positive_int
 from src.cli.entry_point import run_main
 from src.common import files
+from src.common.data_names import SYNTHETIC, default_dataset_path
 from src.common.errors import ExitStatus, UserError
 from src.common.option_fields import did_you_mean
 from src.common.paths import ROOT, RUNS_DIR, shown
 from src.common.signals import StopSignal
-from src.config import SEARCH, SYNTHETIC, RunConfig, default_dataset_path, from_mapping, read_yaml
+from src.common.yaml_files import read_yaml
+from src.config import SEARCH, RunConfig, from_mapping
 
 RECIPES = ROOT / "run_config"
 DOCUMENT = ROOT / "docs" / "reproduction.md"

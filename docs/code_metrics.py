@@ -23,12 +23,11 @@ BEGIN, END = "<!-- metrics: begin -->", "<!-- metrics: end -->"
 
 CHAIN = (
     *("common", "slurm", "faults", "cpu", "config", "cli"),
-    *("data", "models", "training", "runs", "comparison", "report"),
+    *("data", "models", "training", "runs", "pruning", "comparison", "report", "tracking"),
+    *("run", "train", "evaluation_report", "export", "evaluate", "sweep", "tune", "main"),
+    "results",
 )
-"""Packages in the order of data flow. A package imports only from earlier ones."""
-
-ENTRY_POINTS = ("src.report.__main__", "src.report.commands")
-"""Command modules inside the chain, which may import from any package."""
+"""All of src/ in the order of data flow. Each imports only from earlier ones."""
 
 NAMED_BY_FRAMEWORKS = ("__init__", "__main__")
 ONE_PER_COMMAND = ("commands",)
@@ -99,13 +98,11 @@ def _runs_later(node: ast.AST) -> bool:
 
 
 def is_backward(module: str, imported: str) -> bool:
-    """Return whether an import is of a later package, or of one beside the chain."""
+    """Return whether an import is of a later package. `__main__` modules may import any."""
     here, there = _package_of(module), _package_of(imported)
-    if not imported.startswith("src.") or here not in CHAIN or here == there:
+    if not imported.startswith("src.") or here not in CHAIN or module.endswith(".__main__"):
         return False
-    if module in ENTRY_POINTS:
-        return False
-    return there not in CHAIN or CHAIN.index(there) > CHAIN.index(here)
+    return CHAIN.index(there) > CHAIN.index(here)
 
 
 def _package_of(dotted: str) -> str:

@@ -5,27 +5,30 @@ Flags, set-file lines, YAML files, run names, run ids and checks all derive from
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, fields, replace
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 from src.common import model_options, model_source
+from src.common.data_names import (
+    CIFAR10_PATH,
+    DATA_PART,
+    DATASETS,
+    OTHER_SIZES,
+    SYNTHETIC,
+    default_dataset_path,
+    group_name,
+)
 from src.common.errors import InvalidValue, UserError
 from src.common.option_fields import checked, did_you_mean, option
 from src.common.paths import MODELS_PACKAGE
 from src.common.registry import registered
 
-SYNTHETIC = "synthetic"
 SEARCH = "search"  # key of a YAML file that describes a search instead of a run
 SCHEDULERS = ("exponential", "step", "cosine", "onecycle", "none")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 NORMALIZATIONS = ("imagenet", "cifar10", "half", "measured")
-DATASETS = ("cifar10", "cifar100", "svhn", "fashion_mnist", "mnist", "stl10")
-IMAGE_SIZE = 32  # images are resized to it, unless @SIZE follows the name of a data set
-OTHER_SIZES = (16, 64, 128)
 SPLITS = ("last_batch", "random", "stratified")
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 CONVOLUTIONS = ("auto", "direct", "winograd", "columns")
@@ -93,7 +96,7 @@ class RunConfig:
     """One training run. Raises InvalidValue naming a field, its value and what is allowed."""
 
     base_dataset_path: str = option(
-        "./cifar-10",
+        CIFAR10_PATH,
         "folder that is or holds cifar-10-batches-py/; downloaded if missing; 'synthetic': "
         "the built-in stand-in; CIFAR10_DIR sets the default",
         short="d",
@@ -743,37 +746,6 @@ def _specs() -> "tuple[Field[Any], ...]":
     return fields(RunConfig)
 
 
-DATA_PART = "_data_"
-"""In the name of a run, before the name of its data set."""
-
-
-def group_name(model: str, data_name: str) -> str:
-    """The name of `RunConfig.group`, given an architecture and `RunConfig.data_name`."""
-    is_default = data_name in (DATASETS[0], SYNTHETIC)
-    return model if is_default else f"{model} on {data_name}"
-
-
-def base_name(dataset: str) -> str:
-    """The name of a data set without @SIZE."""
-    return dataset.partition("@")[0]
-
-
-def image_size(dataset: str) -> int:
-    """The side of the images of a data set in pixels, given its name with or without @SIZE."""
-    return int(dataset.partition("@")[2] or IMAGE_SIZE)
-
-
-def default_dataset_path(dataset: object = DATASETS[0]) -> str:
-    """The default of -d for a data set: CIFAR10_DIR if it is set; ./NAME for other than CIFAR-10.
-
-    DATASETS_DIR, where it is set, is the folder that holds those others.
-    """
-    name = base_name(str(dataset))
-    if name == DATASETS[0]:
-        return os.environ.get("CIFAR10_DIR") or RunConfig.base_dataset_path
-    return str(Path(os.environ.get("DATASETS_DIR") or ".") / name)
-
-
 def check_given(values: Mapping[str, object], source: str) -> None:
     """Raise UserError that begins with `source` for a setting that people do not give."""
     for name in values:
@@ -800,21 +772,28 @@ def from_mapping(values: Mapping[str, object], source: str) -> RunConfig:
         raise UserError(f"{source}: {error}") from None
 
 
-def read_yaml(path: Path) -> dict[str, object]:
-    """The mapping in a YAML file. Raises UserError if it is missing or is no mapping."""
-    values = load_yaml(path)
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected 'name: value' lines")
-    return {str(name): value for name, value in values.items()}
+def with_digests(configs: Iterable[RunConfig]) -> list[RunConfig]:
+    """The configs that a person gives, each with the digest of its architecture's source now.
+
+    Only code that went through here or through `name_model` may be imported. Raises UserError if a
+    source is missing, or is not what it should be.
+    """
+    configs = list(configs)
+    names = dict.fromkeys(config.model_type for config in configs)
+    digests = {name: model_source.name_model(name) for name in names}
+    return [
+        replace(config, model_digest=digest)
+        if (digest := digests[config.model_type]) != config.model_digest
+        else config
+        for config in configs
+    ]
 
 
-def load_yaml(path: Path) -> object:
-    """The content of a YAML file. Raises UserError if it is missing or not valid."""
-    import yaml  # 30 ms, which flags alone can do without
+def with_missing_digests(configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """The same for configs that were made in Python and name an own model without its digest."""
 
-    try:
-        return yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    def lacks_digest(config: RunConfig) -> bool:
+        return config.model_digest is None and model_source.code_of(config.model_type) is not None
+
+    named = iter(with_digests(filter(lacks_digest, configs)))
+    return [next(named) if lacks_digest(config) else config for config in configs]

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from src.cli.arguments import Parser, positive_int, seed
 from src.cli.config_flags import add_flags_of, from_flags, given_settings
 from src.cli.entry_point import run_main
-from src.cli.named_models import name_model
 from src.common import files
 from src.common.errors import ExitStatus, UserError
-from src.common.model_source import code_of
+from src.common.model_source import code_of, name_model
 from src.common.paths import CONFIG, REPORT_DIR, shown
 from src.config import MODEL_OPTIONS
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.cli.arguments import Parser
-from src.cli.named_models import add_model_option, name_model
+from src.cli.common_options import add_model_option, add_runs_option
 from src.common import files
 from src.common.errors import ExitStatus, UserError
-from src.common.paths import RUNS_DIR, shown
+from src.common.model_source import name_model
+from src.common.paths import shown
 from src.comparison.accuracy_interval import seeds_interval
 from src.comparison.configurations import Configuration, Replicate, read_configurations, tests
 from src.comparison.confirmation_plan import read_plan
@@ -68,9 +69,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help=f"name that ends in {_SUFFIX}"
     )
-    parser.add_argument(
-        "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
-    )
+    add_runs_option(parser)
     add_model_option(parser)
     return parser
 

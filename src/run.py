@@ -12,24 +12,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
-from src.cli.named_models import with_digests
 from src.common.errors import Stopped
 from src.common.git import git_commit
-from src.common.model_source import code_of
 from src.common.paths import RUNS_DIR
-from src.config import RunConfig
+from src.config import RunConfig, with_missing_digests
 from src.data import LoadedData, load_present
 from src.faults.failure_classes import MAY_BE_BUGS, classify
 from src.faults.job_restarts import plan_restart
 from src.faults.node_health import raise_if_process_unusable, reporting_unusable_process
 from src.runs.history import HistoryFile
+from src.runs.outcome import Outcome, outcome
 from src.runs.precision_decisions import NotTrainedHere, PrecisionDecisions
 from src.runs.publish import publish_or_fail
-from src.runs.run_folder import RunFolder, State
+from src.runs.run_folder import RunFolder
 from src.runs.run_queue import LeasedRun, RetryPolicy, RunQueue
 from src.training.concurrency import concurrency_for
 from src.training.console import ProgressDisplay, SilentDisplay
@@ -38,6 +37,8 @@ from src.training.group import Finished, TrainingGroup
 from src.training.preload import DataOf, load_data
 from src.training.tracker import Row, Tracker, Trackers
 from src.training.trainer import Trainer, TrainerContext
+
+__all__ = ["Outcome", "Pruner", "RunOptions", "Tracking", "run"]
 
 
 class Pruner(Protocol):
@@ -80,17 +81,6 @@ class RunOptions:
     """Data sets that are already loaded; `run` adds those that it loads."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: its metrics if it is done or pruned, its failure if it failed."""
-
-    config: RunConfig
-    folder: Path
-    state: State
-    result: dict[str, Any] | None
-    failure: dict[str, Any] | None
-
-
 def run(
     configs: Sequence[RunConfig], runs_dir: Path = RUNS_DIR, options: RunOptions | None = None
 ) -> list[Outcome]:
@@ -102,7 +92,7 @@ def run(
     with the same traceback.
     """
     options = options or RunOptions()
-    configs = _with_named_models(configs)
+    configs = with_missing_digests(configs)
     git_commit()  # of the code as it is now: it may be edited while this process trains
     policy = RetryPolicy(options.retries, options.retry_failed, options.pruner is not None)
     queue = RunQueue(configs, runs_dir, policy)
@@ -124,17 +114,7 @@ def run(
         stopped.restart = plan_restart(runs_dir, progressed=queue.progressed)
         raise
     load_present((config.data_key for config in configs), options.datasets)
-    return [_outcome(*pair, options) for pair in zip(configs, queue.folders, strict=True)]
-
-
-def _with_named_models(configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """The configs; custom architectures named in Python get the digest of their source."""
-    return [
-        with_digests([config])[0]
-        if config.model_digest is None and code_of(config.model_type)
-        else config
-        for config in configs
-    ]
+    return [outcome(*pair, options.datasets) for pair in zip(configs, queue.folders, strict=True)]
 
 
 def _train(
@@ -149,26 +129,26 @@ def _train(
     decisions = PrecisionDecisions(runs_dir, mixed=options.mixed)
     queue.leave_out(decisions.refusal)
     leased_by: dict[Trainer, LeasedRun] = {}
+
+    def take() -> Trainer | None:
+        leased = queue.take()
+        if leased is None:
+            return None
+        trainer = _trainer(leased, data_of, display, options, decisions)
+        leased_by[trainer] = leased
+        return trainer
+
+    wait = partial(queue.wait_for_others, options.stop)
     width = concurrency_for(options.slots, pick_device(queue.pending[0].config.device))
     try:
         with TrainingGroup(width, display.note) as group:
-            while True:
-                if options.stop():
+            for finished in group.train(take, wait=wait, stop=options.stop):
+                leased = leased_by.pop(finished.trainer)
+                display.ended(leased.run.number, _end(leased, finished, options, runs_dir))
+                queue.release(leased)
+                if _may_be_a_bug(finished) and (failure := queue.repeated_failure()):
                     group.save()
-                    raise Stopped
-                while group.has_room() and (leased := queue.take()):
-                    trainer = _trainer(leased, data_of, display, options, decisions)
-                    leased_by[trainer] = leased
-                    group.add(trainer)
-                if not len(group) and not queue.wait_for_others(options.stop):
-                    return
-                for finished in group.advance(options.stop):
-                    leased = leased_by.pop(finished.trainer)
-                    display.ended(leased.run.number, _end(leased, finished, options, runs_dir))
-                    queue.release(leased)
-                    if _may_be_a_bug(finished) and (failure := queue.repeated_failure()):
-                        group.save()
-                        raise failure.error()
+                    raise failure.error()
     finally:
         queue.release_all()
 
@@ -208,16 +188,3 @@ def _end(leased: LeasedRun, finished: Finished, options: RunOptions, runs_dir: P
 
 def _may_be_a_bug(finished: Finished) -> bool:
     return finished.error is not None and classify(finished.error) in MAY_BE_BUGS
-
-
-def _outcome(config: RunConfig, folder: RunFolder, options: RunOptions) -> Outcome:
-    """The outcome of a config. A run on other data than that loaded now is pending, and kept."""
-    numbers = folder.result() or folder.pruned()
-    dataset = options.datasets.get(config.data_key)
-    trained_on = (numbers or {}).get("data_digest")
-    if dataset and trained_on not in (None, dataset.digest):
-        message = f"trained on data {trained_on}, and the data here is {dataset.digest}: move the "
-        message += "folder, or name the data that it was trained on"
-        failure = {"kind": "other data", "message": message}
-        return Outcome(config, folder.path, State.PENDING, None, failure)
-    return Outcome(config, folder.path, folder.state(), numbers, folder.failure())

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.cli.arguments import non_negative_int, positive_int
+from src.cli.common_options import add_runs_option
 from src.common.errors import ExitStatus
 from src.common.paths import RUNS_DIR, shown
 from src.config import RunConfig
-from src.sweep.halving import SuccessiveHalving
+from src.pruning.halving import SuccessiveHalving
 from src.tracking import MODES
 
 if TYPE_CHECKING:
-    from src.run import Outcome
+    from src.runs.outcome import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +67,7 @@ def add_training_options(parser: argparse.ArgumentParser, *, retries: int | None
     itself need one.
     """
     group = parser.add_argument_group("how runs are trained")
-    group.add_argument(
-        "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
-    )
+    add_runs_option(group)
     add_slots_option(group)
     group.add_argument(
         "--retry_failed", action="store_true", help="train failed runs again, diverged ones too"
@@ -156,10 +155,10 @@ def train(
     from src.common.signals import StopSignal
 
     stop = StopSignal().install()  # before torch is imported, which takes seconds
+    from src.pruning.pruner import SuccessiveHalvingPruner
     from src.run import RunOptions, run
     from src.runs.model_versions import changes
     from src.runs.run_folder import State
-    from src.sweep.pruner import SuccessiveHalvingPruner
     from src.tracking.wandb_process import WandbProcess
     from src.training.console import SilentDisplay, log_line, make_display
 

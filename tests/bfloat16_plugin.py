@@ -14,7 +14,7 @@ from src.config import RunConfig
 from src.data.spec import DataSpec
 from src.runs import restore
 from src.training import device, precision
-from src.training.precision import ComputeFormat
+from src.training.compute_format import ComputeFormat
 
 _SECONDS = {"bfloat16": 0.5, "float32": 1.0, "channels_last": 0.9, "contiguous": 1.0}
 _session = ExitStack()

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from src.cli.named_models import with_digests
-from src.config import RunConfig
+from src.config import RunConfig, with_digests
 
 SMALL = '''"""Small networks."""
 

@@ -12,7 +12,8 @@ import torch
 from src.common.paths import ROOT
 from src.config import RunConfig
 from src.cpu import fused_norm
-from src.training.precision import ComputeFormat, select_compute_format
+from src.training.compute_format import ComputeFormat
+from src.training.precision import select_compute_format
 from tests import bfloat16_plugin
 
 TESTS = [

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from src.common.errors import InvalidValue, UserError
 from src.common.option_fields import checked
-from src.config import RunConfig, from_mapping, read_yaml
+from src.common.yaml_files import read_yaml
+from src.config import RunConfig, from_mapping
 
 
 def test_defaults_match_published_values() -> None:

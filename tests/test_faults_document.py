@@ -20,7 +20,7 @@ from src.config import RunConfig
 from src.run import run
 from src.runs import aggregate, leases
 from src.runs.run_folder import RunFolder, State
-from src.slurm import job_poller
+from src.slurm import job_poller, submission
 from src.sweep import sets
 from src.sweep.commands import submit
 from src.sweep.launch import sbatch
@@ -162,16 +162,16 @@ def test_submission_ignores_later_edits_of_set_file(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers read the copy of the set files that was made at submission."""
-    monkeypatch.setattr(sbatch, "sbatch", lambda path: "77")
-    monkeypatch.setattr(sbatch, "largest_array", lambda: 100)
-    monkeypatch.setattr(sbatch, "most_jobs", lambda: None)
+    monkeypatch.setattr(submission, "submit", lambda path: "77")
+    monkeypatch.setattr(submission, "largest_array", lambda: 100)
+    monkeypatch.setattr(submission, "most_jobs", lambda: None)
     monkeypatch.setattr(shutil, "which", lambda name, **_: f"/bin/{name}")
     [path] = sets.write([[config]], tmp_path / "sets")
     arguments = ["--sets", str(path.parent), "--runs", str(tmp_path / "runs")]
     assert submit.main(arguments) == 0
     path.write_text("not a run\n")
-    submission = tmp_path / "runs" / "submissions" / "1"
-    assert sets.read_numbered(submission / "sets", []) == {"1": [config]}
+    folder = tmp_path / "runs" / "submissions" / "1"
+    assert sets.read_numbered(folder / "sets", []) == {"1": [config]}
 
 
 def test_job_script_runs_code_copied_at_submission(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from src.common.errors import UserError
 from src.common.paths import ROOT
-from src.config import from_mapping, read_yaml
+from src.common.yaml_files import read_yaml
+from src.config import from_mapping
 from src.data import cifar10
 from src.report import table
 from src.sweep import grid, sets

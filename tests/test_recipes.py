@@ -9,7 +9,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from src.common.errors import UserError
 from src.common.paths import ROOT
-from src.config import RunConfig, from_mapping, read_yaml
+from src.common.yaml_files import read_yaml
+from src.config import RunConfig, from_mapping
 from src.data.device_dataset import DeviceDataset
 from src.models import create, options_of
 from src.run import run

@@ -21,11 +21,11 @@ import pytest
 import torch
 
 from src import evaluate, models
-from src.cli.named_models import with_digests
 from src.common import model_source
 from src.common.errors import ExitStatus, InvalidValue, UserError
 from src.common.paths import CIFAR10_FOLDER, RESUME, ROOT, file_name
-from src.config import RunConfig, from_mapping, read_yaml
+from src.common.yaml_files import read_yaml
+from src.config import RunConfig, from_mapping, with_digests
 from src.data import cifar10
 from src.data.device_dataset import DeviceDataset
 from src.main import main
@@ -38,6 +38,7 @@ from src.report.report_data import TableOptions, load_report
 from src.run import run
 from src.runs import load
 from src.runs.run_folder import RunFolder
+from src.slurm import client
 from src.sweep import grid, job_logs, sets
 from src.sweep.__main__ import main as sweep
 from src.sweep.commands import submit, work
@@ -474,7 +475,7 @@ def test_malicious_job_id_finds_no_log(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x-").mkdir()
     (tmp_path / "secret.out").touch()
-    monkeypatch.setattr(job_logs.client, "answer", lambda *arguments, **more: pytest.fail("asked"))
+    monkeypatch.setattr(client, "answer", lambda *arguments, **more: pytest.fail("asked"))
     assert job_logs.find(job, Path()) is None
 
 

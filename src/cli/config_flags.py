@@ -7,24 +7,24 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from src.cli.named_models import with_digests
 from src.common import files
+from src.common.data_names import default_dataset_path
 from src.common.errors import InvalidValue, UserError
 from src.common.model_source import code_of
 from src.common.option_fields import checked, kind_of, shown_choices
 from src.common.paths import CONFIG
 from src.common.paths import weights as weights_file
 from src.common.removed_files import why_removed
+from src.common.yaml_files import read_yaml
 from src.config import (
     FIELD_GROUPS,
     FIND,
     SEARCH,
     RunConfig,
     check_given,
-    default_dataset_path,
     from_mapping,
     given_names,
-    read_yaml,
+    with_digests,
 )
 
 

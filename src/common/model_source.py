@@ -160,6 +160,20 @@ def name_source(source: ModelSource) -> None:
     _named.setdefault(source.reference.model_name, {})[source.digest] = source
 
 
+def name_model(model_type: str) -> str | None:
+    """Allow this process to import the source of an architecture, and return its digest.
+
+    None, and nothing to allow, for architectures of this project and of libraries. Raises
+    UserError as `find` does.
+    """
+    reference = code_of(model_type)
+    if reference is None:
+        return None
+    source = find(reference)
+    name_source(source)
+    return source.digest
+
+
 def named_source(reference: ModelReference, digest: str | None) -> ModelSource:
     """The source of this name and digest that a person has named. Raises UserError if none is."""
     known = _named.get(reference.model_name, {})

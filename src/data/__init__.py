@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from src.common.data_names import DATASETS, SYNTHETIC, base_name, image_size
 from src.common.errors import UserError
-from src.config import DATASETS, SYNTHETIC, base_name, image_size
 from src.data import builtin, cifar10, own_data, synthetic
 from src.data.dataset import Dataset
 from src.data.spec import CIFAR10, CLASSES, DataSpec

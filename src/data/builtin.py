@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from src.common.data_names import base_name, image_size
 from src.common.errors import UserError
-from src.config import RunConfig, base_name, image_size
+from src.config import RunConfig
 from src.data import cache, pictures
 from src.data.dataset import Dataset, ImageArray, pack
 from src.data.download import download

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from src.common.data_names import DATASETS, SYNTHETIC, base_name
 from src.common.errors import UserError
 from src.common.paths import CIFAR10_FOLDER, TEST_BATCH
-from src.config import DATASETS, SYNTHETIC, base_name
 from src.data import builtin, cifar10, own_data, pictures, synthetic
 from src.data.dataset import Dataset, ImageArray, LabelArray, packed
 from src.data.spec import CIFAR10, DataSpec

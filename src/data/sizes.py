@@ -2,7 +2,8 @@
 
 from functools import cache
 
-from src.config import DATASETS, RunConfig, base_name
+from src.common.data_names import DATASETS, base_name
+from src.config import RunConfig
 from src.data import own_data, synthetic
 from src.data.builtin import BUILT_IN
 from src.data.split import validation_size

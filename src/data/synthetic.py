@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from src.common.data_names import SYNTHETIC, base_name, image_size
 from src.common.errors import UserError
-from src.config import SYNTHETIC, base_name, image_size
 from src.data import cache
 from src.data.builtin import BUILT_IN
 from src.data.dataset import Dataset, ImageArray, LabelArray, pack

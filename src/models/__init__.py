@@ -5,10 +5,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from src.cli.named_models import name_model
 from src.common import model_options
 from src.common.errors import InvalidValue, UserError
-from src.common.model_source import reference_of
+from src.common.model_source import name_model, reference_of
 from src.common.paths import MODELS_PACKAGE
 from src.common.registry import registered
 from src.config import MODEL_OPTIONS, RunConfig, model_types

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from src.cli.entry_point import run_main
-from src.cli.named_models import name_model
 from src.common.errors import ExitStatus, UserError
+from src.common.model_source import name_model
 from src.common.paths import RUNS_DIR
 from src.config import MODEL_OPTIONS
 from src.report import analysis_commands, commands
@@ -44,10 +44,24 @@ def _chart(name: str, text: str) -> ReportCommand:
 
 def _for_page(text: str) -> ReportCommand:
     def act(parsed: Namespace) -> ExitStatus:
-        options = commands.PageOptions(sets=parsed.sets, grid=parsed.grid, watch=parsed.watch)
-        return commands.page(_table_options(parsed), options)
+        return commands.page(_table_options(parsed), lambda: _read_cells(parsed), parsed.watch)
 
     return ReportCommand(text, act, PAGE_FLAGS)
+
+
+def _read_cells(parsed: Namespace) -> commands.StateOf:
+    """What gives the state of the cells of --sets or --grid, or else of the run folders.
+
+    Raises UserError if these cannot be compared to run folders.
+    """
+    from src.sweep.status.page_state import read_sets, state_of_folders
+
+    if parsed.sets and parsed.grid:
+        raise UserError("--sets, --grid: expected one of them")
+    if (parsed.sets or parsed.grid) and parsed.csv and not parsed.runs:
+        raise UserError("--sets, --grid: with --csv, --runs must name the run folders too")
+    sets = read_sets(parsed.sets, parsed.grid)
+    return lambda runs_dir: state_of_folders(runs_dir, sets)
 
 
 def _for_runs(

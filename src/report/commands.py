@@ -3,13 +3,12 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import CSV_FILE, shown
+from src.report.page.sweep_state import SweepState
 from src.report.report_data import (
     NoFinishedRun,
     ReportData,
@@ -19,24 +18,14 @@ from src.report.report_data import (
 )
 from src.runs.aggregate import unfinished
 
-if TYPE_CHECKING:
-    from src.sweep.status.page_state import Sets
-
 _NOTHING_TO_DRAW = "no two runs of an architecture can be compared: nothing to draw"
 _WHY_NO_CHART = {
     "data-sets": "the table has one data set; expected runs on several",
     "confirmed": "nothing was confirmed: see python -m src.sweep confirm",
 }
 
-
-@dataclass(frozen=True, kw_only=True)
-class PageOptions:
-    """What the page's cells are counted against, and whether it is written again and again."""
-
-    sets: Path | None = None
-    grid: Path | None = None
-    watch: float | None = None
-    """Seconds from one writing to the next. None: it is written once."""
+StateOf = Callable[[Path], SweepState]
+"""The state of the sweep in a folder of run folders."""
 
 
 def aggregate(options: TableOptions) -> ExitStatus:
@@ -90,15 +79,21 @@ def findings(options: TableOptions) -> ExitStatus:
     return ExitStatus.DONE
 
 
-def page(options: TableOptions, page_options: PageOptions) -> ExitStatus:
-    """Every chart and table, the text summary and the page; or, to watch, the page alone."""
-    if page_options.watch is not None:
-        return _watch(options, page_options, page_options.watch)
-    sets = _read_sets(options, page_options)
-    return _print_paths(_write_everything(load_report(options), options, sets))
+def page(
+    options: TableOptions, read_cells: Callable[[], StateOf], watch: float | None = None
+) -> ExitStatus:
+    """Every chart and table, the text summary and the page; or, to watch, the page alone.
+
+    read_cells: reads what the cells of the page are counted against, and raises UserError if it
+    cannot be read. watch: seconds from one writing of the page to the next; None writes it once.
+    """
+    if watch is not None:
+        return _watch(options, read_cells, watch)
+    state_of = read_cells()
+    return _print_paths(_write_everything(load_report(options), options, state_of))
 
 
-def _write_everything(report: ReportData, options: TableOptions, sets: "Sets | None") -> list[Path]:
+def _write_everything(report: ReportData, options: TableOptions, state_of: StateOf) -> list[Path]:
     """Write every chart and table, the text summary and the page; returns their paths."""
     from src.report import export_tables, text_summary
     from src.report.charts.all_charts import write_charts
@@ -107,17 +102,17 @@ def _write_everything(report: ReportData, options: TableOptions, sets: "Sets | N
         *write_charts(report, options.out),
         *export_tables.write_tables(report, options.out / "tables"),
         *text_summary.write(report, options.out),
-        _write_page(report, options, sets),
+        _write_page(report, options, state_of),
     ]
 
 
-def _watch(options: TableOptions, page_options: PageOptions, seconds: float) -> ExitStatus:
+def _watch(options: TableOptions, read_cells: Callable[[], StateOf], seconds: float) -> ExitStatus:
     """Write the page again and again until Ctrl-C, from the first finished run on."""
 
     def write(watch: float | None) -> Path | None:
         try:
-            sets = _read_sets(options, page_options)
-            return _write_page(load_report(options), options, sets, watch)
+            state_of = read_cells()
+            return _write_page(load_report(options), options, state_of, watch)
         except NoFinishedRun:
             return None
 
@@ -133,25 +128,12 @@ def _watch(options: TableOptions, page_options: PageOptions, seconds: float) -> 
 
 
 def _write_page(
-    report: ReportData, options: TableOptions, sets: "Sets | None", watch: float | None = None
+    report: ReportData, options: TableOptions, state_of: StateOf, watch: float | None = None
 ) -> Path:
     from src.report.page.render import write_page
-    from src.sweep.status.page_state import state_of_folders
 
-    state = state_of_folders(report.runs_dir, sets) if report.runs_dir else None
+    state = state_of(report.runs_dir) if report.runs_dir else None
     return write_page(report, options.out, state, watch=watch, show_progress=options.show_progress)
-
-
-def _read_sets(options: TableOptions, page_options: PageOptions) -> "Sets | None":
-    """The runs of --sets or --grid. Raises UserError if they cannot be compared to run folders."""
-    from src.sweep.status.page_state import read_sets
-
-    sets, grid = page_options.sets, page_options.grid
-    if sets and grid:
-        raise UserError("--sets, --grid: expected one of them")
-    if (sets or grid) and options.csv and not options.runs_dir:
-        raise UserError("--sets, --grid: with --csv, --runs must name the run folders too")
-    return read_sets(sets, grid)
 
 
 def _print_paths(paths: Sequence[Path], why_none: str = _NOTHING_TO_DRAW) -> ExitStatus:

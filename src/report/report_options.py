@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from src.cli.arguments import Parser, positive_int, seconds, seed
+from src.cli.common_options import add_model_option
 from src.cli.config_flags import add_flags_of
-from src.cli.named_models import add_model_option
 from src.common.paths import REPORT_DIR
 from src.config import MODEL_OPTIONS
 from src.report.analysis_commands import CONFUSIONS, CURVES, MISTAKES, TSNE_IMAGES

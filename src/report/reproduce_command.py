@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from src.common.data_names import SYNTHETIC
 from src.common.model_source import type_of_name
 from src.common.option_fields import kind_of
-from src.config import SYNTHETIC, RunConfig, given_names
+from src.config import RunConfig, given_names
 from src.report.table import ARCHITECTURE, DATASET, MODEL
 
 _COMMAND = ("python", "src/main.py")

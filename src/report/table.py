@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from src.common import files
+from src.common.data_names import group_name
 from src.common.errors import UserError
 from src.common.model_source import model_name
 from src.common.option_fields import did_you_mean
-from src.config import RunConfig, group_name
+from src.config import RunConfig
 from src.data.spec import title_of_data
 
 MODEL = "Modelname"

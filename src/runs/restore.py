@@ -10,19 +10,20 @@ import torch
 
 from src import data, models
 from src.common import paths
+from src.common.data_names import default_dataset_path
 from src.common.errors import UserError
 from src.common.removed_files import why_removed
-from src.config import CHECKPOINT_KINDS, RunConfig, default_dataset_path, from_mapping
+from src.config import CHECKPOINT_KINDS, RunConfig, from_mapping
 from src.data.dataset import Dataset
 from src.data.device_dataset import DeviceImages, is_measured, normalization_table
 from src.data.spec import DataSpec
 from src.data.split import split
 from src.models.state_dicts import load_into, read_state
 from src.runs.run_folder import RunFolder
+from src.training.compute_format import FLOAT32_CONTIGUOUS, ComputeFormat
 from src.training.device import has_fast_bfloat16, pick_device
 from src.training.evaluation import Evaluation, evaluate
 from src.training.model_setup import prepare_model
-from src.training.precision import FLOAT32_CONTIGUOUS, ComputeFormat
 
 T = TypeVar("T")
 

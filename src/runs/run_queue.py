@@ -59,10 +59,10 @@ class RunQueue:
         configs: Sequence[RunConfig],
         runs_dir: Path,
         policy: RetryPolicy = RetryPolicy(),
-        on_ended: Callable[[int, str], object] = lambda number, line: None,
     ) -> None:
-        """on_ended: receives the number of a run that another process ended, and a line."""
-        self.configs, self.policy, self.on_ended = configs, policy, on_ended
+        self.configs, self.policy = configs, policy
+        self.on_ended: Callable[[int, str], object] = lambda number, line: None
+        """Receives the number of a run that is not trained here after all, and a line about it."""
         self.folders = [RunFolder.of(config, runs_dir) for config in configs]
         self.pending = self._find_pending()
         self._free = deque(self.pending)

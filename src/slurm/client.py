@@ -1,12 +1,31 @@
 """Call Slurm's commands; this job, this node and this cluster."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from functools import cache
 
 ANSWER_SECONDS = 15.0
+
+COMMANDS = ("sbatch", "squeue", "scontrol", "scancel", "sinfo")
+"""Slurm's commands that a sweep needs."""
+
+
+def missing_commands() -> list[str]:
+    """Those of COMMANDS that are not in PATH."""
+    return [name for name in COMMANDS if not shutil.which(name)]
+
+
+def takes_jobs() -> bool:
+    """Whether jobs can be submitted from here: whether sbatch is in PATH."""
+    return shutil.which("sbatch") is not None
+
+
+def shows_jobs() -> bool:
+    """Whether the queue can be asked from here: whether squeue is in PATH."""
+    return shutil.which("squeue") is not None
 
 
 def answer(*command: str, seconds: float | None = None, quiet: bool = False) -> str | None:

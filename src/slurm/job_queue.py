@@ -1,7 +1,6 @@
 """The jobs in Slurm's queue, by one call for all of them: no answer means unknown, not gone."""
 
 import re
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,7 +95,7 @@ def jobs(*, seconds: float | None = None, quiet: bool = False) -> Jobs | None:
     [client.ANSWER_SECONDS]: then nothing is known of any job. quiet: do not print to stderr what
     went wrong.
     """
-    if not shutil.which("squeue"):
+    if not client.shows_jobs():
         return None
     fields = ",".join(f"{name}:{width}|" for name, width in _FIELDS.items())
     words = ("squeue", "--me", "--array", "--noheader", f"--Format={fields}")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from src.common import files, paths
+from src.common.data_names import SYNTHETIC
 from src.common.errors import DiskFull, UserError
 from src.common.removed_files import record_removal
-from src.config import CHECKPOINT_KINDS, SYNTHETIC, RunConfig
+from src.config import CHECKPOINT_KINDS, RunConfig
 from src.runs.run_folder import RunFolder, all_runs
 from src.runs.snapshot import Snapshot, State
 

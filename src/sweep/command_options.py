@@ -9,7 +9,7 @@ from typing import Any
 from src.cli.arguments import Parser
 from src.cli.config_flags import value_of_field
 from src.common.errors import UserError
-from src.common.paths import RUNS_DIR, SETS_DIR
+from src.common.paths import SETS_DIR
 from src.config import RunConfig
 from src.runs.run_folder import RunFolder, all_runs
 from src.runs.run_lookup import find
@@ -28,13 +28,6 @@ def add_sets_options(parser: Parser) -> None:
 def add_grid_option(parser: Parser) -> None:
     """Add --grid, in place of sets."""
     parser.add_argument("--grid", type=Path, metavar="FILE", help="a YAML grid, instead of sets")
-
-
-def add_runs_option(parser: Parser) -> None:
-    """Add --runs."""
-    parser.add_argument(
-        "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
-    )
 
 
 def add_run_arguments(parser: Parser) -> None:

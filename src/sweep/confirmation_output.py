@@ -5,10 +5,10 @@ from typing import Any
 
 from rich.table import Table
 
+from src.cli.terminal import console, decimal_duration, plain_table
 from src.comparison.confirmation import Candidate, Confirmation, Stage
 from src.comparison.seed_statistics import Spread, power_to_tell, tellable_lead
 from src.report.confirmed import config_labels, confirmed_winner
-from src.sweep.status.screen import console
 
 
 def print_state(confirmation: Confirmation) -> None:
@@ -50,15 +50,9 @@ def _cost(confirmation: Confirmation) -> Iterator[str]:
     mean = confirmation.seconds_per_run
     text = f"{missing} trainings are missing now, {most} at most until the end"
     if mean:
-        text += f": {_duration(missing * mean)} and {_duration(most * mean)} of device time"
-        text += f" ({_duration(mean)} each, as measured)"
+        now, until_end, each = map(decimal_duration, (missing * mean, most * mean, mean))
+        text += f": {now} and {until_end} of device time ({each} each, as measured)"
     yield f"{text}."
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= 7200:
-        return f"{seconds / 3600:,.1f} hours"
-    return f"{seconds / 60:,.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
 
 
 def _prospect(confirmation: Confirmation) -> Iterator[str]:
@@ -88,7 +82,7 @@ def _prospect(confirmation: Confirmation) -> Iterator[str]:
 
 
 def _table(confirmation: Confirmation) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = plain_table()
     names = ("configuration", "settings", "chosen with", "seeds", "mean", "95 %", "P(best)", "")
     for name in names:
         table.add_column(name, justify="left" if name in ("configuration", "settings") else "right")

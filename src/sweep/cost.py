@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from src.config import CHECKPOINT_KINDS, IMAGE_SIZE, RunConfig, image_size
+from src.common.data_names import IMAGE_SIZE, image_size
+from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.sizes import images_of
-from src.sweep.halving import SuccessiveHalving
+from src.pruning.halving import SuccessiveHalving
 
 _MARGIN = 1.25  # of a job's time limit over its expected work
 _START_SECONDS = 60  # of a job, before it trains

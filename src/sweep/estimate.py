@@ -2,27 +2,29 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cache
-from itertools import count
+from itertools import chain, count
 
 import torch
 
 from src import models
+from src.common.data_names import IMAGE_SIZE, SYNTHETIC, image_size
 from src.common.errors import Stopped, UserError, format_bytes
 from src.common.progress import show_progress
-from src.config import IMAGE_SIZE, SYNTHETIC, RunConfig, image_size
+from src.config import RunConfig
 from src.data import synthetic
 from src.data.device_dataset import DeviceDataset
+from src.pruning.halving import SuccessiveHalving
 from src.sweep import grid_summary
 from src.sweep.cost import Cost, TrainingSpeed, cost, kind_in_words, one_of_each_kind
 from src.sweep.grid_summary import BlockSummary
-from src.sweep.halving import SuccessiveHalving
 from src.sweep.measured_speeds import Measurement
-from src.training import group
 from src.training.concurrency import Concurrency, concurrency_for
 from src.training.device import device_name, pick_device
+from src.training.group import TrainingGroup
 from src.training.trainer import Trainer
 
 _CPU_BATCH = 16  # to begin with: a vit step of 256 images takes a minute on two cores
@@ -59,16 +61,11 @@ def measure(
     parameters = first.learner.parameters
     watched = _MeasuringConcurrency(concurrency_for(slots, device), budget)
 
-    def queue() -> Iterator[Trainer]:
-        yield first
-        for seed in count(run.seed + 1):
-            yield Trainer(replace(run, seed=seed), data).start()
-
-    try:
-        for finished in group.train(queue(), concurrency=watched, stop=watched.is_done):
+    others = (Trainer(replace(run, seed=seed), data) for seed in count(run.seed + 1))
+    queue = chain([first], others)
+    with TrainingGroup(watched) as group, suppress(Stopped):
+        for finished in group.train(lambda: next(queue), stop=watched.is_done):
             raise UserError(f"{run.model_name} cannot be measured: {finished.error}")
-    except Stopped:
-        pass
     return TrainingSpeed(watched.rate, watched.limit, parameters, features)
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from src.cli.named_models import with_digests
 from src.common.errors import UserError
 from src.common.progress import ShowProgress, silent
-from src.config import RunConfig, from_mapping, load_yaml
+from src.common.yaml_files import load_yaml
+from src.config import RunConfig, from_mapping, with_digests
 from src.sweep.grids.block import KEYS, GridBlock, read_block
 from src.sweep.grids.block_cells import settings_of_cells
 from src.sweep.grids.setting_values import MAX_CELLS, Place

@@ -5,10 +5,9 @@ from collections import deque
 from pathlib import Path
 
 from src.common.paths import ROOT, submissions_dir
-from src.slurm import client
+from src.slurm import job_control
 
 _SUBMITTED_FROM = (Path(), ROOT, ROOT / "slurm_cluster")
-_SECONDS = 5.0  # timeout of scontrol, which may have forgotten the job anyway
 
 
 def find(job: str, runs_dir: Path) -> Path | None:
@@ -23,9 +22,8 @@ def find(job: str, runs_dir: Path) -> Path | None:
     found = {path for folder in folders for path in folder.glob(f"*-{job}.out")}
     if found:
         return max(found, key=lambda path: path.stat().st_mtime)
-    output = client.answer("scontrol", "show", "job", job, seconds=_SECONDS, quiet=True) or ""
-    named = re.search(r"^\s*StdOut=(.+)$", output, re.MULTILINE)
-    return Path(named[1]) if named and Path(named[1]).is_file() else None
+    named = job_control.log_file(job)
+    return named if named and named.is_file() else None
 
 
 def tail(path: Path, lines: int) -> str:

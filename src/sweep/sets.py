@@ -4,12 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from src.cli.named_models import with_digests
 from src.common import files
 from src.common.errors import UserError
 from src.common.option_fields import did_you_mean
 from src.common.paths import set_file
-from src.config import RunConfig, from_mapping, given_names
+from src.config import RunConfig, from_mapping, given_names, with_digests
 
 COLUMNS = (
     "num_epochs",

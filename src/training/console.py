@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
+from src.cli.terminal import clock
 from src.config import RunConfig
 from src.training.tracker import Row, RunningMetrics, Tracker
 
@@ -100,7 +101,7 @@ class _LogTracker(Tracker):
         if "val_loss" in row:
             parts.append(f"val loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.2%}")
         speed = self.images / max(row["seconds"], 1e-9)
-        parts.append(f"{speed:,.0f} images/s, at most {_duration(left)} left")
+        parts.append(f"{speed:,.0f} images/s, at most {clock(left)} left")
         self.write(" | ".join(parts))
 
 
@@ -183,9 +184,3 @@ class _BarTracker(Tracker):
 
 def _resumed(config: RunConfig, epochs: int, steps: int) -> str:
     return f"{config.title}: resumed after {epochs} epochs, {steps} steps"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -9,9 +9,9 @@ from torch.nn.functional import cross_entropy
 
 from src.data.device_dataset import BatchSource
 from src.models.classifier import Classifier
+from src.training.compute_format import ComputeFormat
 from src.training.cuda_graphs import WAITING
 from src.training.metrics import Metrics, MetricTotals
-from src.training.precision import ComputeFormat
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from src.common.paths import cache_dir, features_file
 from src.data.augmentation import Augmentation
 from src.data.device_dataset import DeviceImages
 from src.models.classifier import Classifier
+from src.training.compute_format import ComputeFormat
 from src.training.evaluation import features_of
-from src.training.precision import ComputeFormat
 
 KEPT = 4  # number of files
 

@@ -60,7 +60,7 @@ class TrainingGroup:
         return len(self) < self._concurrency.limit
 
     def add(self, trainer: Trainer) -> None:
-        """Train a run in a free slot. Its memory is taken by the next `advance`."""
+        """Train a run in a free slot. The next `advance` starts it, unless it is started."""
         self._open.append(trainer)
 
     def save(self) -> None:
@@ -75,11 +75,36 @@ class TrainingGroup:
         if errors:
             raise errors[0]
 
-    def advance(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Finished]:
+    def train(
+        self,
+        take: Callable[[], Trainer | None],
+        *,
+        wait: Callable[[], bool] = lambda: False,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Finished]:
+        """Train every run that `take` hands out, yielding each as it ends.
+
+        take: called when a slot is free; None if there is no run now. wait: called when every run
+        has ended; False if there will be no other. Raises Stopped, with every run saved, once
+        stop() is true.
+        """
+        while True:
+            if stop():
+                self.save()
+                raise Stopped
+            while self.has_room() and (trainer := take()):
+                self.add(trainer)
+            if not len(self) and not wait():
+                return
+            if finished := self.advance(stop):
+                yield finished
+
+    def advance(self, stop: Callable[[], bool] = lambda: False) -> Finished | None:
         """Do a unit of work in every slot, until one run ends or stop() is true.
 
-        Yields the run that ended, at most one. Its memory is freed when the iterator goes on.
+        Returns the run that ended, if one did, after freeing its memory.
         """
+        finished = None
         while self._waiting and len(self._open) < self._concurrency.limit:
             self._open.append(self._waiting.popleft())
         for _ in range(len(self._open)):
@@ -87,22 +112,20 @@ class TrainingGroup:
             self._open.rotate(-1)
             finished = self._advance_one(trainer)
             if finished:
-                try:
-                    yield finished
-                finally:
-                    trainer.stop()
-                    return_freed_memory()
+                trainer.stop()
+                return_freed_memory()
             if finished or stop() or trainer not in self._open:
                 break
         if self._open and all(trainer.waiting for trainer in self._open):
             time.sleep(_IDLE_SECONDS)  # instead of busy-waiting
         images = sum(trainer.images_trained for trainer in self._open)
         self._concurrency.record(self._images_of_closed + images, len(self._open))
+        return finished
 
     def _advance_one(self, trainer: Trainer) -> Finished | None:
         """Returns the run if it has ended, and None while it goes on or waits for memory."""
         try:
-            if trainer.advance():
+            if _start_or_advance(trainer):
                 trainer.save_if_due()
                 return None
             error = None
@@ -144,25 +167,9 @@ class TrainingGroup:
         return error
 
 
-def train(
-    queue: Iterator[Trainer],
-    *,
-    concurrency: Concurrency | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    log: Callable[[str], object] = lambda line: None,
-) -> Iterator[Finished]:
-    """Train every run of `queue` in a group, yielding each as it ends.
-
-    A Trainer is taken from the queue when a slot is free for it. Raises Stopped, with every open
-    run saved, once stop() is true.
-    """
-    with TrainingGroup(concurrency, log) as group:
-        while True:
-            if stop():
-                group.save()
-                raise Stopped
-            while group.has_room() and (trainer := next(queue, None)):
-                group.add(trainer)
-            if not len(group):
-                return
-            yield from group.advance(stop)
+def _start_or_advance(trainer: Trainer) -> bool:
+    """Start a run, or do its next unit of work. Returns False at its end."""
+    if trainer.is_started:
+        return trainer.advance()
+    trainer.start()
+    return True

@@ -22,6 +22,7 @@ from src.data.device_dataset import (
 from src.data.split import split
 from src.models.classifier import Classifier
 from src.training import feature_cache
+from src.training.compute_format import ComputeFormat
 from src.training.cuda_graphs import WAITING, GraphRunner
 from src.training.ema import ExponentialMovingAverage, update_share
 from src.training.evaluation import Evaluation, evaluate, evaluate_batch
@@ -30,7 +31,6 @@ from src.training.lr_schedules import learning_rate
 from src.training.metrics import Metrics, MetricTotals
 from src.training.model_setup import batch_bounds, build_model, step_seed
 from src.training.optimizers import build_optimizer, load_state, rate_tensor
-from src.training.precision import ComputeFormat
 from src.training.run_state import Weights
 
 

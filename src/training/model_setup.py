@@ -12,7 +12,7 @@ from src.cpu.fused_norm import fuse_norms
 from src.data.spec import CIFAR10, DataSpec
 from src.models.classifier import Classifier
 from src.training import initial_weights
-from src.training.precision import FLOAT32_CONTIGUOUS, ComputeFormat
+from src.training.compute_format import FLOAT32_CONTIGUOUS, ComputeFormat
 
 
 def build_model(

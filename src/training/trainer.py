@@ -15,20 +15,19 @@ from src.common.errors import LeaseLost, NonFiniteLoss
 from src.common.model_source import reference_of
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.device_dataset import DeviceDataset
-from src.training import checkpoint
+from src.training import checkpoint, run_checkpoint
+from src.training.compute_format import ComputeFormat
 from src.training.cuda_graphs import WAITING, GraphRunner
-from src.training.device import device_name
 from src.training.evaluation import Evaluation
 from src.training.learner import Learner
 from src.training.metrics import MetricTotals, PendingMetrics
 from src.training.model_self_test import inexact
-from src.training.precision import ComputeFormat, allowed_precisions, select_compute_format
+from src.training.precision import allowed_precisions, select_compute_format
 from src.training.run_state import PRUNED, BestWeights, RunState, Weights
 from src.training.tracker import Row, Tracker
 
 T = TypeVar("T")
 
-_CHECKPOINT_FORMAT = 2
 _REASON = 200  # characters of an error of CUDA
 _pruner_thread = BackgroundThread("pruner")
 
@@ -108,6 +107,11 @@ class Trainer:
         return self._started.compute_format
 
     @property
+    def is_started(self) -> bool:
+        """Whether it holds memory on the device: it does between `start` and `stop`."""
+        return self._session is not None
+
+    @property
     def resumed(self) -> bool:
         """Whether the run was continued from a checkpoint."""
         return self._started.resumed
@@ -129,11 +133,13 @@ class Trainer:
             on_uncaptured=self._note_uncaptured if reference_of(self.config.model_type) else None,
         )
         with graph_runner.activated():
-            saved = self._read_checkpoint()
-            compute_format = self._choose_compute_format(saved)
+            folder, device = self.context.checkpoint_dir, self.data.device
+            saved = run_checkpoint.read(folder, self.config, device) if folder else None
+            kept = run_checkpoint.compute_format(saved, device) if saved else None
+            compute_format = kept or self._choose_compute_format()
             learner = Learner(self.config, self.data, graph_runner, compute_format)
             if saved:
-                self._load_checkpoint(saved, learner)
+                self._resume(saved, learner)
         resumed = saved is not None
         self._session = _Session(
             graph_runner, compute_format, learner, self._train(), time.monotonic(), resumed
@@ -163,13 +169,10 @@ class Trainer:
     def advance(self) -> bool:
         """Do one unit of work: a training step or a batch of an evaluation. False at the end.
 
-        Starts the trainer if it is not started. On a GPU it may do nothing while the device is
-        busy with queued steps. Raises NonFiniteLoss at the end of an epoch with such a loss.
+        Only between `start` and `stop`. On a GPU it may do nothing while the device is busy with
+        queued steps. Raises NonFiniteLoss at the end of an epoch with such a loss.
         """
-        if self._session is None:
-            self.start()
-            return True
-        session = self._session
+        session = self._started
         self.waiting = session.graph_runner.queue_is_full()
         if self.waiting:
             return True
@@ -374,34 +377,12 @@ class Trainer:
             yield step
 
     def _checkpoint(self) -> dict[str, Any]:
-        # once the run has ended the model only serves for evaluations, of whatever weights
-        ended = self.state.best.get("terminal")
-        learner = self.learner.state()
-        arithmetic = self.compute_format.stored()
-        fused = arithmetic.pop("fused_norm", False)  # by name, since older code counts the others
-        return {
-            "format": _CHECKPOINT_FORMAT,
-            "id": self.config.id,
-            "device": device_name(self.data.device),
-            "arithmetic": list(arithmetic.values()),
-            **({"fused_norm": True} if fused else {}),
-            "learner": {**learner, "model": ended.weights} if ended else learner,
-            **self.state.save(),
-        }
+        return run_checkpoint.content(
+            self.config, self.data.device, self.compute_format, self.learner, self.state
+        )
 
-    def _read_checkpoint(self) -> dict[str, Any] | None:
-        """The newest whole checkpoint in the folder. None unless it is of this run and format."""
-        folder = self.context.checkpoint_dir
-        saved = checkpoint.load(folder, self.data.device) if folder else None
-        if not saved or saved.get("id") != self.config.id:
-            return None
-        return saved if saved.get("format") == _CHECKPOINT_FORMAT else None
-
-    def _choose_compute_format(self, saved: dict[str, Any] | None) -> ComputeFormat:
-        """That of the checkpoint if it was written on such a device, else what the config asks."""
-        if saved and saved["device"] == device_name(self.data.device):
-            kept = ComputeFormat(*saved["arithmetic"])
-            return replace(kept, fused_norm=saved.get("fused_norm", False))
+    def _choose_compute_format(self) -> ComputeFormat:
+        """What the config asks for; for auto, what the sweep decided if the device can do it."""
         device, spec = self.data.device, self.data.dataset.spec
         chosen = select_compute_format(self.config, device, spec)
         decided = self.context.decide_precision(chosen.precision)
@@ -411,7 +392,8 @@ class Trainer:
             return chosen
         return select_compute_format(replace(self.config, precision=decided), device, spec)
 
-    def _load_checkpoint(self, saved: dict[str, Any], learner: Learner) -> None:
+    def _resume(self, saved: dict[str, Any], learner: Learner) -> None:
+        """Continue from a checkpoint. A run that the pruner would not end now is not pruned."""
         self.state = RunState.load(saved, self.config.early_stopping_patience)
         learner.load(saved["learner"])
         asked = self.context.should_prune

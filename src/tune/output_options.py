@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from src.cli.arguments import Parser
+from src.cli.common_options import add_json_option
 from src.common.paths import REPORT_DIR
 
 
@@ -11,4 +12,4 @@ def add_out_options(parser: Parser, what: str) -> None:
     parser.add_argument(
         "--out", type=Path, default=REPORT_DIR, metavar="DIR", help=f"where {what} [report]"
     )
-    parser.add_argument("--json", action="store_true", help="machine-readable")
+    add_json_option(parser)

@@ -8,11 +8,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.cli.named_models import name_model
 from src.common.errors import InvalidValue, UserError
-from src.common.model_source import model_name
+from src.common.model_source import model_name, name_model
 from src.common.option_fields import checked, did_you_mean, kind_of
-from src.config import SEARCH, RunConfig, check_given, from_mapping, given_names, read_yaml
+from src.common.yaml_files import read_yaml
+from src.config import SEARCH, RunConfig, check_given, from_mapping, given_names
 
 if TYPE_CHECKING:
     import optuna

@@ -1,6 +1,5 @@
 """Workers of a search: this process, local processes, or Slurm jobs."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from src.common.errors import ExitStatus, UserError
 from src.common.gpus import visible_gpus
 from src.common.paths import shown
 from src.common.signals import StopSignal
+from src.slurm import client, submission
 from src.sweep.launch import local_workers, sbatch, submission_record
 from src.sweep.launch.sbatch import Resources
 from src.tracking.wandb_process import WandbProcess
@@ -85,9 +85,9 @@ def prepare(job: SearchJob, workers: int, resources: Resources, words: Sequence[
 
 def submit(script: Path) -> str:
     """Submit the workers of a script to Slurm. Returns the job id. Raises UserError."""
-    if not shutil.which("sbatch"):
+    if not client.takes_jobs():
         raise UserError("--executor 'slurm': there is no sbatch here; expected local")
-    return sbatch.sbatch(script)
+    return submission.submit(script)
 
 
 def run_here(script: Path, workers: int) -> str | None:

@@ -11,10 +11,10 @@ import pytest
 from benchmarks import pruning
 from benchmarks.pruning import Halving, Hyperband, Median, Sweep, replay, score
 from src.config import RunConfig
-from src.sweep.halving import SuccessiveHalving
-from src.sweep.pruner import SuccessiveHalvingPruner
-from tests.sweep.test_pruner import rows as history_rows
-from tests.sweep.test_pruner import write_competitor
+from src.pruning.halving import SuccessiveHalving
+from src.pruning.pruner import SuccessiveHalvingPruner
+from tests.pruning.test_pruner import rows as history_rows
+from tests.pruning.test_pruner import write_competitor
 
 
 def sweep_of(losses: list[list[float]]) -> Sweep:

@@ -10,7 +10,7 @@ from benchmarks import reproduce
 from benchmarks.systems import SYSTEMS
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import ROOT
-from src.config import read_yaml
+from src.common.yaml_files import read_yaml
 
 SHORT = {"num_epochs": 2, "max_images": 100, "val_size": 100, "batch_size": 25}
 

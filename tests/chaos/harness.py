@@ -151,14 +151,14 @@ def _run_forked(work: Work, started_pipe: int, log: Path) -> None:
         os.dup2(out, 2)
         faulthandler.register(_PRINT_STACKS, file=out)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-        advance = Trainer.advance
+        start = Trainer.start
 
-        def advance_first_time(self: Trainer) -> bool:
-            Trainer.advance = advance  # type: ignore[method-assign]
+        def start_first_time(self: Trainer) -> Trainer:
+            Trainer.start = start  # type: ignore[method-assign]
             os.write(started_pipe, b"x")
-            return advance(self)
+            return start(self)
 
-        Trainer.advance = advance_first_time  # type: ignore[method-assign]
+        Trainer.start = start_first_time  # type: ignore[method-assign]
         work()
         status = 0
     except SystemExit as end:

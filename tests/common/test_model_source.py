@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from src.cli.named_models import with_digests
 from src.common.errors import InvalidValue, UserError
 from src.common.model_options import canonical, parse
 from src.common.model_source import (
@@ -19,7 +18,7 @@ from src.common.model_source import (
     type_of_name,
 )
 from src.common.paths import file_name
-from src.config import RunConfig, from_mapping
+from src.config import RunConfig, from_mapping, with_digests
 from src.main import main
 from src.sweep import grid, sets
 

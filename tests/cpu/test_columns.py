@@ -13,7 +13,7 @@ from src.cpu import columns
 from src.cpu.columns import ColumnsConv2d, suits
 from src.cpu.convolutions import replace_convolutions
 from src.training import precision
-from src.training.precision import ComputeFormat
+from src.training.compute_format import ComputeFormat
 
 CPU = torch.device("cpu")
 CHANNELS_LAST = torch.channels_last

@@ -16,8 +16,8 @@ from src.cpu.fused_norm import FusedNorm, fuse_norms
 from src.data.device_dataset import DeviceDataset
 from src.run import run
 from src.runs import restore
-from src.training import precision
-from src.training.precision import ComputeFormat
+from src.training import precision, run_checkpoint
+from src.training.compute_format import ComputeFormat
 from src.training.trainer import Trainer, TrainerContext
 from tests.conftest import skip_or_fail
 
@@ -290,10 +290,10 @@ def test_run_records_it_and_resumes_bitwise(
     config: RunConfig, small_data: DeviceDataset, tmp_path: Path
 ) -> None:
     one = replace(config, precision="float32", memory_format="channels_last", convolution="direct")
-    whole = Trainer(one, small_data)
+    whole = Trainer(one, small_data).start()
     while whole.advance():
         pass
-    stopped = Trainer(one, small_data, TrainerContext(checkpoint_dir=tmp_path))
+    stopped = Trainer(one, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     while stopped.state.step < 2:
         stopped.advance()
     stopped.save()
@@ -316,10 +316,10 @@ def test_checkpoint_from_before_it_goes_on_without(
     one = replace(one, convolution="direct", max_images=200)
     trainer = Trainer(one, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     saved = trainer._checkpoint()
-    assert trainer._choose_compute_format(saved) == FUSED
+    assert run_checkpoint.compute_format(saved, CPU) == FUSED
     assert saved.pop("fused_norm")
     assert saved["arithmetic"] == ["float32", "channels_last", "direct"]
-    assert trainer._choose_compute_format(saved) == replace(FUSED, fused_norm=False)
+    assert run_checkpoint.compute_format(saved, CPU) == replace(FUSED, fused_norm=False)
     trainer.stop()
 
 

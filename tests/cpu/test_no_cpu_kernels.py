@@ -17,7 +17,7 @@ from src.cpu.whole_map import WholeMapConv2d
 from src.cpu.winograd import WinogradConv2d
 from src.data.device_dataset import DeviceDataset
 from src.training import cuda_graphs, precision
-from src.training.precision import ComputeFormat
+from src.training.compute_format import ComputeFormat
 from src.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -58,7 +58,7 @@ def test_custom_kernels_match_pytorch_losses(config: RunConfig, small_data: Devi
     run = replace(run, precision="float32", memory_format="contiguous")
     losses = []
     for one in (run, replace(run, cpu_kernels=False)):
-        trainer = Trainer(one, small_data)
+        trainer = Trainer(one, small_data).start()
         while trainer.advance():
             pass
         losses.append(trainer.state.rows[0]["train_loss"])

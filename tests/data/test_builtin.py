@@ -11,8 +11,9 @@ import torch
 from torchvision import datasets
 
 from src import data, evaluate
+from src.common.data_names import DATASETS
 from src.common.errors import ExitStatus, UserError
-from src.config import DATASETS, RunConfig
+from src.config import RunConfig
 from src.data import builtin, download
 from src.data.builtin import BUILT_IN
 from src.data.pictures import resize

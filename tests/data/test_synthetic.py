@@ -11,8 +11,8 @@ import torch
 from src.config import RunConfig
 from src.data import load, synthetic
 from src.data.device_dataset import DeviceDataset
-from src.training import group
 from src.training.trainer import Trainer
+from tests.training.groups import train
 
 
 def test_synthetic_data_has_cifar10_layout_and_is_fast() -> None:
@@ -55,7 +55,7 @@ def test_small_model_reaches_60_to_92_percent_in_two_epochs() -> None:
         batch_size=64,
         learning_rate=0.001,
     )
-    [finished] = group.train(iter([Trainer(config, data).start()]))
+    [finished] = train(iter([Trainer(config, data).start()]))
     assert finished.trainer.trained
     accuracy = finished.trainer.trained.numbers["test_accuracy_best_val_acc"]
     assert 0.6 < accuracy < 0.92, accuracy

@@ -228,7 +228,8 @@ def test_run_finished_by_other_machine_is_not_trained_again(
 ) -> None:
     """Also if this NFS client has just seen that there is no result, and remembers that."""
     client, ended = _Cache(monkeypatch), []
-    queue = RunQueue([config], tmp_path, on_ended=lambda number, line: ended.append(line))
+    queue = RunQueue([config], tmp_path)
+    queue.on_ended = lambda number, line: ended.append(line)
     assert len(queue.pending) == 1
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(client, "missing", set())

@@ -15,10 +15,11 @@ import pytest
 from src.common.errors import ExitStatus
 from src.common.paths import ROOT
 from src.slurm import client
+from src.slurm.partitions import parse_node_groups
 from src.sweep.commands import doctor
 from src.sweep.doctor import folder_checks
 from src.sweep.doctor.checks import Check, Level
-from src.sweep.doctor.cluster_checks import parse_nodes, partition_checks, setting_checks
+from src.sweep.doctor.cluster_checks import partition_checks, setting_checks
 from src.sweep.doctor.folder_checks import data_check, group_check, runs_folder_checks
 from src.sweep.doctor.probe_job import in_words, report_checks
 from src.sweep.launch.sbatch import Resources
@@ -48,7 +49,7 @@ def only_bad(checks: Iterable[Check]) -> Check:
 
 
 def test_working_partition_is_ok() -> None:
-    nodes = parse_nodes(SINFO)
+    nodes = parse_node_groups(SINFO)
     assert len(nodes) == 5
     found = list(partition_checks(nodes, Resources()))
     assert levels(found) == {"partition": "ok", "time limit": "ok", "GPUs": "ok"}
@@ -69,13 +70,13 @@ def test_working_partition_is_ok() -> None:
     ],
 )
 def test_what_a_partition_lacks_is_wrong(resources: Resources, name: str, finding: str) -> None:
-    check = only_bad(partition_checks(parse_nodes(SINFO), resources))
+    check = only_bad(partition_checks(parse_node_groups(SINFO), resources))
     assert (check.name, check.level) == (name, Level.WRONG)
     assert finding in check.finding
 
 
 def test_missing_default_partition_names_the_known() -> None:
-    nodes = [replace(node, is_default=False) for node in parse_nodes(SINFO)]
+    nodes = [replace(node, is_default=False) for node in parse_node_groups(SINFO)]
     check = only_bad(partition_checks(nodes, Resources()))
     assert (check.finding, check.help) == (
         "there is no default",

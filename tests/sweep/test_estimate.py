@@ -9,9 +9,9 @@ import torch
 
 from src.config import RunConfig
 from src.data.sizes import images_of
+from src.pruning.pruner import SuccessiveHalving
 from src.sweep import estimate, grid, measured_speeds
 from src.sweep.cost import Cost, TrainingSpeed, cost, kind, one_of_each_kind, seconds, share_with
-from src.sweep.pruner import SuccessiveHalving
 from tests.conftest import RunCommand
 
 SPEED = TrainingSpeed(images_per_second=1000, slots=4, parameters=1_000_000, features=64)

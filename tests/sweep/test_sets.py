@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.common.data_names import default_dataset_path
 from src.common.errors import UserError
 from src.common.paths import SETS_DIR
-from src.config import RunConfig, default_dataset_path
+from src.config import RunConfig
 from src.sweep import grid, sets
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from src.cli.terminal import duration
 from src.common import files
 from src.common.errors import ExitStatus
 from src.common.paths import ROOT, precision_decision_file
@@ -25,7 +26,7 @@ from src.runs.run_folder import RunFolder
 from src.runs.snapshot import Snapshot, State
 from src.sweep import sets
 from src.sweep.commands import status
-from src.sweep.status import run_states, screen
+from src.sweep.status import run_states
 from src.sweep.status.device_time import total_seconds, wasted_seconds
 from src.sweep.status.overview import overview
 from tests.conftest import FakeSqueue
@@ -452,4 +453,4 @@ def test_status_of_four_thousand_runs_takes_a_second(
     ],
 )
 def test_duration_format(seconds: float, words: str) -> None:
-    assert screen.duration(seconds) == words
+    assert duration(seconds) == words

@@ -9,9 +9,9 @@ from src.common.errors import UserError
 from src.common.paths import speeds_file
 from src.config import RunConfig
 from src.runs.run_folder import RunFolder
+from src.slurm import partitions
 from src.sweep import measured_speeds
 from src.sweep.cost import Kind, TrainingSpeed, seconds
-from src.sweep.doctor import cluster_checks
 from src.sweep.launch.plan import WorkerPool, find_pending_runs
 from src.sweep.launch.sbatch import Resources
 from src.sweep.launch.submit_options import parse
@@ -30,7 +30,7 @@ def speed(images_per_second: float, slots: int = 1) -> TrainingSpeed:
 
 @pytest.fixture(autouse=True)
 def no_partition_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_checks, "_nodes", list)
+    monkeypatch.setattr(partitions, "node_groups", list)
 
 
 def limits_of(
@@ -76,8 +76,8 @@ def test_limit_is_half_an_hour_at_least_and_that_of_the_partition_at_most(
     [limit] = limits_of(tmp_path, [BASE], 1)
     assert limit.minutes == 30
     measured_speeds.keep(Measurement("A100", True, {CNN: speed(0.1)}), tmp_path)
-    nodes = cluster_checks.parse_nodes("gpu*|up|2:00:00|1|idle|gpu:1\nlong|up|infinite|1|idle|")
-    monkeypatch.setattr(cluster_checks, "_nodes", lambda: nodes)
+    nodes = partitions.parse_node_groups("gpu*|up|2:00:00|1|idle|gpu:1\nlong|up|infinite|1|idle|")
+    monkeypatch.setattr(partitions, "node_groups", lambda: nodes)
     [capped] = limits_of(tmp_path, [BASE], 1)
     assert capped.minutes == 120
     assert "cnn 120 minutes, the partition's limit: workers are requeued;" in capped.in_words()

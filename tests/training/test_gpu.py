@@ -12,10 +12,10 @@ from src.common.errors import NonFiniteLoss, Stopped
 from src.config import RunConfig
 from src.data import synthetic
 from src.data.device_dataset import DeviceDataset
-from src.training import group
 from src.training.concurrency import FixedConcurrency, concurrency_for
 from src.training.trainer import Trainer, TrainerContext
 from tests import fake_cuda
+from tests.training.groups import train
 
 pytestmark = [
     pytest.mark.gpu,
@@ -47,7 +47,7 @@ def losses(trainer: Trainer) -> list[float]:
 
 
 def solo_losses(config: RunConfig, data: DeviceDataset) -> list[float]:
-    [finished] = group.train(iter([Trainer(config, data).start()]))
+    [finished] = train(iter([Trainer(config, data).start()]))
     assert finished.error is None
     return losses(finished.trainer)
 
@@ -94,7 +94,7 @@ def test_runs_in_slots_match_solo_runs(run: RunConfig, data: DeviceDataset) -> N
             opened.append(Trainer(config, data).start())
             yield opened[-1]
 
-    finished_runs = list(group.train(queue(), concurrency=FixedConcurrency(3)))
+    finished_runs = list(train(queue(), concurrency=FixedConcurrency(3)))
     assert len(finished_runs) == len(opened) == 5
     for finished in finished_runs:
         if finished.trainer.config.learning_rate > 1:
@@ -123,9 +123,9 @@ def test_stopped_group_resumes_to_solo_results(
         return next(steps) > enough
 
     with pytest.raises(Stopped):
-        list(group.train(trainers(), concurrency=FixedConcurrency(2), stop=stop))
+        list(train(trainers(), concurrency=FixedConcurrency(2), stop=stop))
     resumed = []
-    for finished in group.train(trainers(), concurrency=FixedConcurrency(2)):
+    for finished in train(trainers(), concurrency=FixedConcurrency(2)):
         assert finished.trainer.resumed  # it is stopped when the next run is asked for
         resumed.append(finished.trainer)
     assert len(resumed) == 2
@@ -143,5 +143,5 @@ def test_auto_concurrency_opens_several_slots_for_small_model(
     slots = concurrency_for(None, data.device)
     trainers = (Trainer(replace(small, seed=seed), data).start() for seed in range(64))
     with pytest.raises(Stopped):
-        list(group.train(trainers, concurrency=slots, stop=lambda: slots.settled))
+        list(train(trainers, concurrency=slots, stop=lambda: slots.settled))
     assert slots.limit > 1  # a network this small leaves most of any GPU idle

@@ -19,6 +19,7 @@ from src.training.concurrency import FixedConcurrency
 from src.training.learner import Learner
 from src.training.tracker import Row, Tracker
 from src.training.trainer import Trainer, TrainerContext
+from tests.training.groups import train
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_runs_in_slots_give_same_weights_as_alone(
 ) -> None:
     alone = {}
     for config in configs:
-        [finished] = group.train(iter([Trainer(config, small_data).start()]))
+        [finished] = train(iter([Trainer(config, small_data).start()]))
         alone[config.id] = finished
     opened: list[Trainer] = []
 
@@ -51,7 +52,7 @@ def test_runs_in_slots_give_same_weights_as_alone(
     ended = 0
     memory_returns: list[int] = []
     monkeypatch.setattr(group, "return_freed_memory", lambda: memory_returns.append(ended))
-    for finished in group.train(queue(), concurrency=FixedConcurrency(3)):
+    for finished in train(queue(), concurrency=FixedConcurrency(3)):
         ended += 1
         assert len(opened) <= 3 + ended
         solo = alone[finished.trainer.config.id]
@@ -81,11 +82,7 @@ def test_stop_saves_checkpoint_of_every_open_run(
         )
     steps = iter(range(100))
     with pytest.raises(Stopped):
-        list(
-            group.train(
-                iter(trainers), concurrency=FixedConcurrency(2), stop=lambda: next(steps) > 9
-            )
-        )
+        list(train(iter(trainers), concurrency=FixedConcurrency(2), stop=lambda: next(steps) > 9))
     assert [len(list(folder.iterdir())) for folder in folders] == [1, 1, 0]
 
 
@@ -95,7 +92,7 @@ def test_stop_before_start_opens_no_run(small_data: DeviceDataset) -> None:
         yield
 
     with pytest.raises(Stopped):
-        list(group.train(queue(), stop=lambda: True))
+        list(train(queue(), stop=lambda: True))
 
 
 def test_full_disk_raises_instead_of_failing_the_run(
@@ -106,7 +103,7 @@ def test_full_disk_raises_instead_of_failing_the_run(
 
     monkeypatch.setattr(Trainer, "save_if_due", full)
     with pytest.raises(OSError, match="No space"):
-        list(group.train(iter([Trainer(config, small_data).start()])))
+        list(train(iter([Trainer(config, small_data).start()])))
 
 
 class OutOfMemoryInjector:
@@ -148,13 +145,13 @@ def unstarted_trainers(config: RunConfig, data: DeviceDataset, count: int) -> It
 def test_out_of_memory_run_is_put_back_with_fewer_slots(
     config: RunConfig, small_data: DeviceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = group.train(unstarted_trainers(config, small_data, 4))
+    alone = train(unstarted_trainers(config, small_data, 4))
     expected = {done.trainer.config.seed: done.trainer.state.rows for done in alone}
     injector = OutOfMemoryInjector(monkeypatch, 1, 3)
     slots = FixedConcurrency(4)
     ended = {
         done.trainer.config.seed: (done.error, done.trainer.state.rows)
-        for done in group.train(unstarted_trainers(config, small_data, 4), concurrency=slots)
+        for done in train(unstarted_trainers(config, small_data, 4), concurrency=slots)
     }
     assert slots.limit == 1
     assert [error for error, _ in ended.values()] == [None] * 4
@@ -188,7 +185,7 @@ def test_run_put_back_resumes_from_its_checkpoint(
             ),
         ),
     ]
-    ended = list(group.train(iter(trainers), concurrency=FixedConcurrency(2)))
+    ended = list(train(iter(trainers), concurrency=FixedConcurrency(2)))
     assert [done.error for done in ended] == [None, None]
     [(epochs, steps)] = resumed_at
     assert (epochs, steps) > (0, 0)
@@ -200,7 +197,7 @@ def test_out_of_memory_alone_fails_with_needed_amount(
     injector = OutOfMemoryInjector(monkeypatch, 1, always=True)
     ended = {
         done.trainer.config.seed: done.error
-        for done in group.train(
+        for done in train(
             unstarted_trainers(config, small_data, 3), concurrency=FixedConcurrency(2)
         )
     }
@@ -228,7 +225,7 @@ def test_memory_of_run_is_freed_before_next_run_starts(
             learners.append(weakref.ref(trainer.learner))
             yield trainer
 
-    errors = [done.error for done in group.train(queue())]
+    errors = [done.error for done in train(queue())]
     assert isinstance(errors[0], NonFiniteLoss)
     assert alive == [0, 0, 0]
 
@@ -241,7 +238,7 @@ def test_node_failure_ends_run_without_waiting_for_device(
 
     monkeypatch.setattr(Learner, "train_batch", dead)
     monkeypatch.setattr(Trainer, "settle", dead)
-    [finished] = group.train(unstarted_trainers(config, small_data, 1))
+    [finished] = train(unstarted_trainers(config, small_data, 1))
     assert "ECC" in str(finished.error)
 
 
@@ -264,7 +261,7 @@ def test_run_that_waits_for_pruner_does_not_hold_up_others(
     waiting = Trainer(short, small_data, TrainerContext(should_prune=should_prune))
     other = Trainer(replace(short, seed=1), small_data)
     queue = iter([waiting, other])
-    ended = [finished.trainer for finished in group.train(queue, concurrency=FixedConcurrency(2))]
+    ended = [finished.trainer for finished in train(queue, concurrency=FixedConcurrency(2))]
     assert ended == [other, waiting]
     assert waiting.state.stop_reason == "pruned"
     assert (waiting.state.epoch, other.state.epoch) == (1, 2)

@@ -11,9 +11,9 @@ import torch
 from src.common.errors import UserError
 from src.config import RunConfig
 from src.data.spec import CIFAR10, DataSpec
-from src.training import precision
+from src.training import precision, step_timing
+from src.training.compute_format import ComputeFormat
 from src.training.model_self_test import inexact
-from src.training.precision import ComputeFormat
 from tests import own_nets
 from tests.own_nets import own_run
 
@@ -140,5 +140,5 @@ def test_format_in_which_a_model_cannot_compute_is_not_chosen(folder: Path) -> N
     config = own_run(memory_format="auto", convolution="auto")
     chosen = precision.select_compute_format(config, torch.device("cpu"))
     assert (chosen.memory_format, chosen.convolution) == ("contiguous", "direct")
-    seconds = precision.measure(config, torch.device("cpu"), FORMATS)
+    seconds = step_timing.measure(config, torch.device("cpu"), FORMATS)
     assert list(seconds) == FORMATS[:1]

@@ -14,8 +14,9 @@ from src.config import RunConfig
 from src.data.dataset import Dataset
 from src.data.device_dataset import DeviceDataset
 from src.run import run as run_configs
-from src.training import precision
-from src.training.precision import ComputeFormat, choose, select_compute_format
+from src.training import precision, step_timing
+from src.training.compute_format import ComputeFormat
+from src.training.precision import choose, select_compute_format
 from src.training.trainer import Trainer, TrainerContext
 
 CPU = torch.device("cpu")
@@ -183,9 +184,9 @@ def test_measure_times_candidates_and_preserves_random_state(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = torch.random.get_rng_state()
-    monkeypatch.setattr(precision, "_PROBE_SECONDS", 0.001)
+    monkeypatch.setattr(step_timing, "_PROBE_SECONDS", 0.001)
     candidates = [FLOAT32_CONTIGUOUS, ComputeFormat("float32", "channels_last")]
-    seconds = precision.measure(config, CPU, candidates)
+    seconds = step_timing.measure(config, CPU, candidates)
     assert list(seconds) == candidates
     assert all(0 < time < 10 for time in seconds.values())
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -200,10 +201,10 @@ def test_interleaved_timing_is_robust_to_slow_phases(
     def step_taking(seconds: float) -> Callable[[], float]:
         return lambda: seconds * (3 if next(calls) < 2 else 1)
 
-    monkeypatch.setattr(precision, "_PROBE_SECONDS", 1.0)
-    assert precision.time_interleaved([step_taking(0.2), step_taking(0.25)]) == [0.2, 0.25]
+    monkeypatch.setattr(step_timing, "_PROBE_SECONDS", 1.0)
+    assert step_timing.time_interleaved([step_taking(0.2), step_taking(0.25)]) == [0.2, 0.25]
     assert next(calls) < 20, "the time limit must be respected"
-    assert precision.time_interleaved([step_taking(9.0)]) == [9.0]
+    assert step_timing.time_interleaved([step_taking(9.0)]) == [9.0]
 
 
 def test_resumed_run_keeps_its_first_compute_format(
@@ -231,7 +232,7 @@ def test_float16_scales_its_loss_and_resumes_bitwise(
 ) -> None:
     """On a CPU, where float16 is slow but the same: the scale is part of the checkpoint."""
     run = replace(config, precision="float16", num_epochs=2, max_images=100, batch_size=25)
-    uninterrupted = train_to_end(Trainer(run, small_data))
+    uninterrupted = train_to_end(Trainer(run, small_data).start())
     trainer = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     while trainer.state.step < 3:
         trainer.advance()

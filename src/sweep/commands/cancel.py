@@ -1,7 +1,6 @@
 """Cancel runs: stop the Slurm jobs and the local processes that train them."""
 
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.cli.arguments import Parser
+from src.cli.common_options import add_runs_option
 from src.common import processes
 from src.common.errors import ExitStatus
 from src.runs.leases import Record
 from src.runs.run_folder import all_runs
 from src.runs.snapshot import Snapshot, State
-from src.slurm import client, job_poller, job_queue
+from src.slurm import client, job_control, job_poller, job_queue
 from src.slurm.job_queue import Job, JobState
-from src.sweep.command_options import add_run_arguments, add_runs_option, selected_runs
+from src.sweep.command_options import add_run_arguments, selected_runs
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def decide(
             here.setdefault(pid, []).append(run)
         elif run.path in selected:
             left.append(f"{run.path.name}: {_out_of_reach(record, queued)}")
-    if every_job and queued is None and shutil.which("squeue"):
+    if every_job and queued is None and client.shows_jobs():
         left.append("Slurm does not answer: jobs that wait are left as they are")
     theirs = {worker: _names(runs) for worker, runs in jobs.items() if _any(runs, selected)}
     if every_job:
@@ -142,4 +142,4 @@ def _stop(plan: Plan) -> bool:
     for pid in plan.processes:
         with suppress(ProcessLookupError):  # it has ended meanwhile
             os.kill(pid, signal.SIGTERM)
-    return not plan.jobs or client.answer("scancel", *plan.jobs) is not None
+    return not plan.jobs or job_control.cancel(plan.jobs)

@@ -8,12 +8,12 @@ from pathlib import Path
 from rich.table import Table
 
 from src.cli.arguments import Parser, non_negative_int
+from src.cli.common_options import add_json_option, add_runs_option
+from src.cli.terminal import console, plain_table
 from src.common.errors import ExitStatus, format_bytes
 from src.common.paths import shown
 from src.sweep import cleaning
 from src.sweep.cleaning import CleanedRun
-from src.sweep.command_options import add_runs_option
-from src.sweep.status.screen import console
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _parser() -> Parser:
         help="also remove predictions.npz of the runs that lose their weights",
     )
     parser.add_argument("--dry_run", action="store_true", help="remove nothing")
-    parser.add_argument("--json", action="store_true", help="machine-readable")
+    add_json_option(parser)
     return parser
 
 
@@ -109,7 +109,7 @@ def _json(runs: Sequence[CleanedRun], dry: bool) -> dict[str, object]:
 
 
 def _table(runs: Sequence[CleanedRun], dry: bool) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = plain_table()
     freed = "would be freed" if dry else "freed"
     for name in ("", "runs", "unfinished", "kept", "files", freed):
         table.add_column(name, justify="right" if name else "left")

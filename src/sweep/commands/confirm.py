@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from src.cli.arguments import Parser, non_negative_float, non_negative_int, positive_int
-from src.cli.named_models import name_model
+from src.cli.common_options import add_json_option, add_runs_option
 from src.common.errors import ExitStatus, UserError
-from src.common.model_source import code_of
+from src.common.model_source import code_of, name_model
 from src.common.paths import RUNS_DIR, confirmation_sets_dir, shown
 from src.comparison import confirmation_plan as plans
 from src.comparison.configurations import Configuration, read_configurations
 from src.comparison.confirmation import Confirmation
 from src.comparison.confirmation_plan import ConfirmationPlan
 from src.sweep import confirmation_output, sets
-from src.sweep.command_options import add_runs_option
 from src.sweep.commands import submit
 from src.sweep.launch import submit_options
 
@@ -102,7 +101,7 @@ def _parser() -> Parser:
         help="end a race once the rest are equal within so many percentage points [0: never]",
     )
     parser.add_argument("--dry_run", action="store_true", help="write nothing, train nothing")
-    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    add_json_option(parser)
     parser.add_argument(
         _SUBMIT, action="store_true", help="train what is missing; flags of submit may follow"
     )

@@ -6,17 +6,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from src.cli.arguments import Parser, positive_float
+from src.cli.common_options import add_json_option, add_runs_option
 from src.cli.config_flags import value_of_field
+from src.cli.terminal import console
+from src.common.data_names import SYNTHETIC, default_dataset_path
 from src.common.errors import ExitStatus, Stopped
 from src.common.signals import StopSignal
-from src.config import SYNTHETIC, RunConfig, default_dataset_path
-from src.sweep.command_options import add_runs_option
+from src.config import RunConfig
 from src.sweep.doctor.checks import Level, checks_table
 from src.sweep.doctor.cluster_checks import slurm_checks
 from src.sweep.doctor.folder_checks import data_check, runs_folder_checks
 from src.sweep.doctor.probe_job import probe_checks
-from src.sweep.launch.submit_options import add_resource_options, parsed_resources
-from src.sweep.status.screen import console
+from src.sweep.launch.resource_options import add_resource_options, parsed_resources
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
@@ -75,6 +76,6 @@ def _parser() -> Parser:
     parser.add_argument(
         "--no_probe", dest="probe", action="store_false", help="submit no probe job"
     )
-    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    add_json_option(parser)
     add_resource_options(parser.add_argument_group("what each worker asks of Slurm"))
     return parser

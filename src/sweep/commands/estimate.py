@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from src.cli.arguments import Parser, positive_int
+from src.cli.common_options import add_json_option, add_runs_option
 from src.cli.config_flags import value_of_field
 from src.common.errors import ExitStatus
 from src.sweep import measured_speeds
 from src.sweep.command_options import (
     add_grid_option,
-    add_runs_option,
     add_sets_options,
     by_set,
     read_blocks,
@@ -55,5 +55,5 @@ def _parser() -> Parser:
     )
     add_slots_option(parser)
     add_halving_options(parser)
-    parser.add_argument("--json", action="store_true", help="machine-readable")
+    add_json_option(parser)
     return parser

@@ -9,14 +9,14 @@ from typing import Any
 from rich.table import Table
 
 from src.cli.arguments import Parser, positive_int
+from src.cli.common_options import add_runs_option
+from src.cli.terminal import console, duration, plain_table
 from src.common.errors import ExitStatus
 from src.common.paths import shown
 from src.runs.run_folder import RunFolder
 from src.runs.run_lookup import find
 from src.runs.snapshot import Snapshot, State
 from src.sweep import job_logs
-from src.sweep.command_options import add_runs_option
-from src.sweep.status.screen import console, duration
 
 _LINES = 20
 _POLL_SECONDS = 1.0
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 
 def epochs(rows: Sequence[dict[str, Any]]) -> Table:
     """A history as a table, with accuracies in percent."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = plain_table()
     for name in _COLUMNS:
         table.add_column(name.replace("_", " "), justify="right")
     for row in rows:
@@ -55,7 +55,7 @@ def epochs(rows: Sequence[dict[str, Any]]) -> Table:
 
 def attempts_table(run: Snapshot) -> Table:
     """The attempts at a run: node, duration and end of each."""
-    table = Table("attempt", "host", "job", "started", box=None, padding=(0, 2, 0, 0))
+    table = plain_table("attempt", "host", "job", "started")
     table.add_column("lasted", justify="right")
     table.add_column("ended")
     for number, one in enumerate(run.attempts, 1):

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from src.cli.arguments import Parser, seconds
+from src.cli.common_options import add_json_option, add_runs_option
+from src.cli.terminal import console
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import SETS_DIR, shown
 from src.runs.model_versions import changes
@@ -19,7 +21,6 @@ from src.sweep import sets
 from src.sweep.command_options import (
     add_data_override,
     add_grid_option,
-    add_runs_option,
     add_sets_options,
     by_set,
 )
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     if parsed.json:
         print(json.dumps(asdict(now), indent=2))
     else:
-        screen.console().print(screen.render(now))
+        console().print(screen.render(now))
     return ExitStatus.DONE
 
 
@@ -77,7 +78,7 @@ def _parser() -> Parser:
         metavar="SECONDS",
         help=f"refresh the screen at this interval, until Ctrl-C [{_REDRAW_SECONDS:g}]",
     )
-    parser.add_argument("--json", action="store_true", help="machine-readable")
+    add_json_option(parser)
     return parser
 
 
@@ -135,7 +136,7 @@ def _watch(look: Callable[[], Overview], seconds: float) -> ExitStatus:
     from rich.live import Live
 
     try:
-        with Live(console=screen.console(), auto_refresh=False) as live:
+        with Live(console=console(), auto_refresh=False) as live:
             while True:
                 live.update(screen.render(look()), refresh=True)
                 time.sleep(seconds)

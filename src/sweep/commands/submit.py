@@ -1,7 +1,6 @@
 """python -m src.sweep submit: start workers for what is missing of sets or of a grid."""
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from src.config import RunConfig
 from src.faults.circuit_breaker import find_repeated_failure
 from src.runs.model_versions import changes
 from src.runs.run_folder import RunFolder
-from src.slurm import client, job_queue
+from src.slurm import client, job_queue, submission
 from src.sweep.launch import local_workers, sbatch, submit_options
 from src.sweep.launch import submission_record as submissions
 from src.sweep.launch.plan import (
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     """Plan, print the plan, and carry it out unless it is a dry run."""
     asked = submit_options.parse(arguments)
     runs_dir, training = asked.training.runs_dir, asked.training
-    if asked.on_slurm and not asked.dry_run and not shutil.which("sbatch"):
+    if asked.on_slurm and not asked.dry_run and not client.takes_jobs():
         raise UserError("--executor 'slurm': there is no sbatch here; expected local or inline")
     for line in changes(asked.configs, runs_dir):
         print(line, file=sys.stderr)
@@ -113,7 +112,7 @@ def _plan(options: SubmitOptions) -> list[WorkerPool]:
 
 def _within_job_limit(pools: Sequence[WorkerPool]) -> list[WorkerPool]:
     """The pools with as many workers as Slurm accepts jobs from this user now."""
-    most = sbatch.most_jobs()
+    most = submission.most_jobs()
     ours = job_queue.distinct(job_queue.jobs(quiet=True) or {})
     free = None if most is None else max(0, most - len(ours))
     if free is None or free >= sum(pool.workers for pool in pools):
@@ -134,7 +133,7 @@ def _with_time_limits(options: SubmitOptions, pools: Sequence[WorkerPool]) -> Su
 
 def _batches(options: SubmitOptions, pools: Sequence[WorkerPool], folder: Path) -> Iterator[Batch]:
     """The job arrays of a submission, each with its script."""
-    largest = sbatch.largest_array() if options.on_slurm else None
+    largest = submission.largest_array() if options.on_slurm else None
     if options.on_slurm and largest is None:
         if not options.dry_run:
             raise UserError("Slurm does not answer (scontrol show config): nothing is submitted")
@@ -164,7 +163,7 @@ def _submit(
             script = folder / f"{batch.array.label}.sh"
             array = {**_array_record(batch), "log": sbatch.log(folder, batch.array)}
             if options.on_slurm:
-                arrays.append({**array, "job": sbatch.sbatch(script)})
+                arrays.append({**array, "job": submission.submit(script)})
             else:
                 started = local_workers.start(
                     script, batch.array.workers, array["log"], options.gpus

@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 
 from src.cli.arguments import Parser, positive_int
+from src.cli.common_options import add_runs_option
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import shown
 from src.common.progress import show_progress
 from src.runs.run_folder import RunFolder
-from src.sweep.command_options import add_run_arguments, add_runs_option, selected_runs
+from src.sweep.command_options import add_run_arguments, selected_runs
 from src.tracking import wandb_run
 from src.tracking.wandb_run import ENDED, WandbRun, uploaded
 

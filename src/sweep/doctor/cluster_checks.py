@@ -1,46 +1,24 @@
 """Checks of Slurm: is it there, and does it have what the workers of a sweep ask for?"""
 
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from src.slurm import client
-from src.slurm.job_queue import parse_seconds
+from src.slurm import client, submission
+from src.slurm.partitions import NodeGroup, node_groups, of_partition
 from src.sweep.doctor.checks import Check, ok, warning, wrong
-from src.sweep.launch import sbatch
 from src.sweep.launch.sbatch import Resources
-
-_COMMANDS = ("sbatch", "squeue", "scontrol", "scancel", "sinfo")
-_NODES = "%P|%a|%l|%D|%T|%G"  # partition, up or down, time limit, nodes, their state, their GPUs
-_WORKING = ("idle", "mixed", "allocated", "completing", "reserved")
-
-
-@dataclass(frozen=True)
-class NodeGroup:
-    """Nodes of a partition in one state, as a line of sinfo shows them."""
-
-    partition: str
-    is_default: bool
-    is_up: bool
-    seconds: int | None
-    """The longest time limit of a job. None: unlimited."""
-    nodes: int
-    state: str
-    gres: str
 
 
 def slurm_checks(resources: Resources) -> Iterator[Check]:
     """All checks of Slurm. Without it, the first of them is wrong and the only one."""
-    missing = [name for name in _COMMANDS if not shutil.which(name)]
-    if missing:
+    if missing := client.missing_commands():
         yield wrong(
             "Slurm's commands",
             f"not in PATH: {', '.join(missing)}",
             "log in to a node of the cluster, or load its module; elsewhere: --executor local",
         )
         return
-    yield ok("Slurm's commands", ", ".join(_COMMANDS))
+    yield ok("Slurm's commands", ", ".join(client.COMMANDS))
     settings = client.settings()
     if not settings:
         yield wrong(
@@ -53,58 +31,20 @@ def slurm_checks(resources: Resources) -> Iterator[Check]:
         "controller",
         f"cluster {settings.get('ClusterName', '?')}, Slurm {settings.get('SLURM_VERSION', '?')}",
     )
-    yield from partition_checks(_nodes(), resources)
+    yield from partition_checks(node_groups(), resources)
     yield from setting_checks(settings)
-    limit = sbatch.most_jobs()
+    limit = submission.most_jobs()
     if limit is None:
         yield ok("number of jobs", "no limit is reported")
     else:
         yield ok("number of jobs", f"at most {limit:,} of yours; submit keeps to that")
 
 
-def longest_minutes(partition: str | None) -> int | None:
-    """The longest time limit in a partition, or in the default one. None if there is none known."""
-    members = _members(_nodes(), partition)
-    seconds = members[0].seconds if members else None
-    return None if seconds is None else seconds // 60
-
-
-def _nodes() -> list[NodeGroup]:
-    output = client.answer("sinfo", "--noheader", f"--format={_NODES}", quiet=True) or ""
-    return parse_nodes(output)
-
-
-def _members(nodes: Sequence[NodeGroup], partition: str | None) -> list[NodeGroup]:
-    """The nodes of a partition, or of the default one."""
-    return [g for g in nodes if g.partition == partition or (partition is None and g.is_default)]
-
-
-def parse_nodes(output: str) -> list[NodeGroup]:
-    """The lines of sinfo. Lines that cannot be read are left out."""
-    groups = []
-    for line in output.splitlines():
-        cells = [cell.strip() for cell in line.split("|")]
-        if len(cells) == 6 and cells[3].isdecimal():
-            name, is_up, limit, nodes, state, gres = cells
-            groups.append(
-                NodeGroup(
-                    name.rstrip("*"),
-                    name.endswith("*"),
-                    is_up == "up",
-                    parse_seconds(limit),
-                    int(nodes),
-                    state.rstrip("*~#!%$@^-").lower(),
-                    gres,
-                )
-            )
-    return groups
-
-
 def partition_checks(nodes: Sequence[NodeGroup], resources: Resources) -> Iterator[Check]:
     """Checks of the partition that jobs would go to: its nodes, time limit and GPUs."""
     known = ", ".join(dict.fromkeys(group.partition for group in nodes))
     wanted = resources.partition
-    members = _members(nodes, wanted)
+    members = of_partition(nodes, wanted)
     if not members and wanted is None:
         yield wrong("partition", "there is no default", f"--partition one of: {known or 'none'}")
         return
@@ -112,7 +52,7 @@ def partition_checks(nodes: Sequence[NodeGroup], resources: Resources) -> Iterat
         yield wrong("partition", f"{wanted}: unknown", f"--partition one of: {known or 'none'}")
         return
     name = members[0].partition
-    working = [group for group in members if group.state in _WORKING]
+    working = [group for group in members if group.is_working]
     count, total = sum(g.nodes for g in working), sum(g.nodes for g in members)
     if not members[0].is_up:
         yield wrong("partition", f"{name}: down", "ask the administrators, or take another one")
@@ -172,16 +112,11 @@ def _gpus(nodes: Sequence[NodeGroup], resources: Resources) -> Check:
     kind, number = asked[1], asked[2]
     if kind and kind.isdecimal():
         kind, number = None, kind
-    for name, count in (found for text in gres for found in _devices(text)):
-        if (kind is None or kind == name) and int(count) >= int(number or 1):
+    for name, count in (gpus for group in nodes for gpus in group.gpus()):
+        if (kind is None or kind == name) and count >= int(number or 1):
             return ok("GPUs", f"{resources.gres} is asked for, nodes have {', '.join(gres)}")
     return wrong(
         "GPUs",
         f"no node has {resources.gres}; there is {', '.join(gres) or 'none'}",
         "--gres with what there is, or --gres none for a CPU",
     )
-
-
-def _devices(gres: str) -> list[tuple[str, str]]:
-    """Kind and number of the GPUs in what sinfo prints, such as gpu:a100:4(S:0-1)."""
-    return re.findall(r"gpu(?::([A-Za-z][\w.-]*))?:(\d+)", gres)

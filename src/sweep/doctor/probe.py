@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from src.common import files
-from src.config import SYNTHETIC
+from src.common.data_names import SYNTHETIC
 
 TASKS = 2
 _OTHER_SECONDS = 60.0

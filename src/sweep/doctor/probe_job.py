@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from src.common import files
 from src.common.errors import UserError
-from src.slurm import client, job_queue
+from src.slurm import job_control, job_queue, submission
 from src.sweep.doctor.checks import Check, ok, warning, wrong
 from src.sweep.doctor.probe import TASKS
 from src.sweep.launch import sbatch, submission_record
@@ -44,17 +44,17 @@ def probe_checks(
         array = sbatch.Array("doctor", 1, TASKS)
         script = folder / "doctor.sh"
         files.write_text(script, sbatch.script(array, resources, folder, Path.cwd(), words))
-        if refused := sbatch.refusal(script):
+        if refused := submission.refusal(script):
             yield wrong("request", refused, "submit would be refused in the same way")
             return
         yield ok("request", f"Slurm accepts what submit would ask for: {in_words(resources)}")
         short = replace(resources, minutes=_MINUTES, minutes_of={})
         files.write_text(script, sbatch.script(array, short, folder, Path.cwd(), words))
-        job = sbatch.sbatch(script)
+        job = submission.submit(script)
         reports = _wait_for_reports(folder, patience, stop, lambda r: len(r) == TASKS)
         if len(reports) == TASKS:
             reports = _wait_for_reports(folder, patience, stop, _have_seen_others)
-            _send_signal(job)
+            job_control.send_warning(job)
             reports = _wait_for_reports(folder, _SIGNAL_SECONDS, stop, _have_signals)
         waiting, log = _why_waiting(job), _last_lines(folder)
         yield from report_checks(reports, waiting, log, has_gpu=resources.has_gpu)
@@ -62,7 +62,7 @@ def probe_checks(
         yield wrong("probe job", str(error), "submit would be refused in the same way")
     finally:
         if job:
-            client.answer("scancel", job, quiet=True)
+            job_control.cancel([job], quiet=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -182,10 +182,6 @@ def _have_seen_others(reports: Reports) -> bool:
 
 def _have_signals(reports: Reports) -> bool:
     return all("signal" in report for report in reports.values())
-
-
-def _send_signal(job: str) -> None:
-    client.answer("scancel", "--batch", "--signal=USR1", job, quiet=True)
 
 
 def _why_waiting(job: str) -> str | None:

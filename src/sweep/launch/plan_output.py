@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.table import Table
 
+from src.cli.terminal import console, plain_table
 from src.common.paths import shown
 from src.runs.run_folder import State
 from src.sweep.launch.plan import WorkerPool
 from src.sweep.launch.submit_options import SubmitOptions
-from src.sweep.status.screen import console
 
 _COLUMNS = ("", "runs", "done", "running", "given up", "to train", "workers", "minutes", "jobs")
 
@@ -77,7 +77,7 @@ def _row(
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = plain_table()
     for name in _COLUMNS:
         is_text = name in ("", "jobs")
         table.add_column(name, justify="left" if is_text else "right", overflow="fold")

@@ -1,38 +1,17 @@
 """Job scripts of workers, for a Slurm job array or for plain bash."""
 
-import argparse
 import math
-import re
 import shlex
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from src.common.errors import UserError
 from src.common.paths import CODE
-from src.slurm import client
 from src.slurm.job_queue import JOB_NAME
 
 _WARNING_SECONDS = 120  # before a job's time limit or, with grace time, before a preemption
-_SBATCH_SECONDS = 60
-_OURS = (
-    *("array", "chdir", "error", "export", "export-file", "job-name", "no-requeue", "open-mode"),
-    *("output", "parsable", "requeue", "signal", "wait", "wrap"),
-)
-_OWN_FLAGS = {
-    **{"partition": "--partition", "account": "--account", "qos": "--qos", "gres": "--gres"},
-    **{"constraint": "--constraint", "cpus-per-task": "--cpus", "mem": "--mem", "time": "--time"},
-}
-
-VALUES = {
-    "a name": r"[\w.,@+-]+",
-    "generic resources": r"[\w.,:/=-]+",
-    "features": r"[\w.,:+*&|!()\[\]-]+",
-    "memory": r"\d+[KMGTkmgt]?",
-}
-"""Regular expressions for the values of sbatch options."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,75 +130,3 @@ def _setup(code: Path, current: Path) -> list[str]:
         "(restart ${SLURM_RESTART_COUNT:-0}) on $(hostname), "
         'GPUs: ${CUDA_VISIBLE_DEVICES:-all}" >&2',
     ]
-
-
-def refusal(path: Path) -> str | None:
-    """Why Slurm would refuse a script (sbatch --test-only). Returns None if it would not."""
-    words = ["sbatch", "--test-only", str(path)]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_SBATCH_SECONDS)
-    except subprocess.TimeoutExpired:
-        return f"no answer for {_SBATCH_SECONDS} seconds"
-    return " ".join(done.stderr.split()) if done.returncode else None
-
-
-def sbatch(path: Path) -> str:
-    """Submit a script. Returns the job id. Raises UserError with the message of sbatch."""
-    try:
-        done = subprocess.run(
-            ["sbatch", "--parsable", str(path)],
-            capture_output=True,
-            text=True,
-            timeout=_SBATCH_SECONDS,
-            check=True,
-        )
-    except subprocess.CalledProcessError as error:
-        raise UserError(f"sbatch {path.name}: {' '.join(error.stderr.split())}") from None
-    except subprocess.TimeoutExpired:
-        raise UserError(f"sbatch {path.name}: no answer for {_SBATCH_SECONDS} seconds") from None
-    return done.stdout.strip().partition(";")[0]
-
-
-def largest_array() -> int | None:
-    """Largest array size of this cluster. Returns None if Slurm does not answer."""
-    output = client.settings().get("MaxArraySize", "")
-    return max(1, int(output)) if output.isdecimal() else None
-
-
-def most_jobs() -> int | None:
-    """Jobs that this user may have in the queue. Returns None if Slurm reports no limit."""
-    user = client.answer("id", "-un", quiet=True) or ""
-    fields = ("--noheader", "--parsable2", "show", "assoc", f"user={user.strip()}")
-    output = client.answer("sacctmgr", *fields, "format=MaxSubmitJobs", quiet=True) or ""
-    limits = [*output.split(), client.settings().get("MaxJobCount", "")]
-    return min((int(limit) for limit in limits if limit.isdecimal()), default=None)
-
-
-def reader(what: str) -> Callable[[str], str]:
-    """An argparse type for the value of an sbatch option; what: a key of VALUES.
-
-    It accepts nothing that a shell or sbatch could interpret.
-    """
-    allowed = VALUES[what]
-
-    def read(text: str) -> str:
-        if not re.fullmatch(allowed, text, re.ASCII):
-            raise argparse.ArgumentTypeError(f"{text!r}: expected {what}, as {allowed}")
-        return text
-
-    return read
-
-
-def key_value(text: str) -> tuple[str, str]:
-    """argparse type: KEY=VALUE of --sbatch; KEY alone is a bare flag."""
-    key, _, value = text.partition("=")
-    key = key.replace("_", "-")
-    if not re.fullmatch(r"[a-z][a-z-]+", key):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected KEY=VALUE, a long option of sbatch")
-    if key in _OWN_FLAGS:
-        raise argparse.ArgumentTypeError(f"{text!r}: give it as {_OWN_FLAGS[key]}")
-    if key in _OURS:
-        raise argparse.ArgumentTypeError(f"{text!r}: workers need their own --{key}")
-    if not (value.isprintable() and value.isascii()) or set(value) & set("'\"\\`$"):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a value without quotes, \\, ` and $")
-    return key, value

@@ -1,16 +1,14 @@
 """The flags of `python -m src.sweep submit`."""
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from src.cli.arguments import Parser, positive_int
+from src.cli.common_options import add_json_option
 from src.common.gpus import visible_gpus
-from src.common.model_source import model_name
-from src.common.option_fields import did_you_mean
-from src.config import RunConfig, model_types
+from src.config import RunConfig
 from src.runs.run_folder import DEFAULT_RETRIES
 from src.sweep.command_options import (
     add_grid_option,
@@ -18,14 +16,11 @@ from src.sweep.command_options import (
     add_sets_options,
     selected_configs,
 )
-from src.sweep.launch.sbatch import Resources, key_value, reader
+from src.sweep.launch.resource_options import add_resource_options, parsed_resources
+from src.sweep.launch.sbatch import Resources
 from src.train import TrainingOptions, add_training_options
 
 EXECUTORS = ("slurm", "local", "inline")
-_DEFAULT_MINUTES = 1440
-_AUTO = "auto"
-_AUTO_MINUTES = 30  # least of --time auto
-_MIN_MINUTES = 5  # Slurm warns a worker up to three minutes before its time limit
 _DEFAULT_WORKERS = {"slurm": 4, "inline": 1}
 
 
@@ -127,91 +122,7 @@ def _parser() -> Parser:
         help="workers for each architecture, or in total for local [slurm 4, local one a GPU]",
     )
     parser.add_argument("--dry_run", action="store_true", help="show the scripts, submit nothing")
-    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    add_json_option(parser)
     add_training_options(parser, retries=DEFAULT_RETRIES)
     add_resource_options(parser.add_argument_group("what each worker asks of Slurm"))
     return parser
-
-
-def add_resource_options(group: "argparse._ArgumentGroup") -> None:
-    """Add the options of Resources, as far as they are flags of their own."""
-    name = reader("a name")
-    for flag in ("partition", "account", "qos"):
-        group.add_argument(f"--{flag}", type=name, metavar="NAME", help="as for sbatch")
-    group.add_argument(
-        "--constraint", type=reader("features"), metavar="FEATURES", help="as for sbatch"
-    )
-    group.add_argument(
-        "--gres",
-        type=reader("generic resources"),
-        default="gpu:1",
-        metavar="LIST",
-        help="generic resources, or none [gpu:1]",
-    )
-    group.add_argument(
-        "--cpus", type=positive_int, default=4, metavar="CORES", help="CPU cores per worker [4]"
-    )
-    group.add_argument(
-        "--mem",
-        type=reader("memory"),
-        metavar="SIZE",
-        help="memory in megabytes, or with a unit (8G)",
-    )
-    group.add_argument(
-        "--time",
-        type=_minutes,
-        action="append",
-        default=[],
-        metavar="[MODEL=]MINUTES",
-        help="time limit, after which a worker is requeued; may be given per architecture; auto: "
-        "from the speeds that estimate has measured [1440]",
-    )
-    group.add_argument(
-        "--throttle",
-        type=positive_int,
-        metavar="TASKS",
-        help="array tasks that may run at the same time",
-    )
-    group.add_argument(
-        "--sbatch",
-        type=key_value,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any other long option of sbatch; may be repeated",
-    )
-
-
-def parsed_resources(parsed: argparse.Namespace) -> Resources:
-    """The resources that were asked for. Of an option given twice, the last counts."""
-    minutes = dict(parsed.time)
-    is_time_auto = minutes.get(None) == _AUTO
-    if is_time_auto:
-        minutes[None] = _AUTO_MINUTES
-    return Resources(
-        partition=parsed.partition,
-        account=parsed.account,
-        qos=parsed.qos,
-        constraint=parsed.constraint,
-        gres=None if parsed.gres == "none" else parsed.gres,
-        cpus=parsed.cpus,
-        mem=parsed.mem,
-        minutes=minutes.pop(None, _DEFAULT_MINUTES),
-        minutes_of=minutes,
-        is_time_auto=is_time_auto,
-        throttle=parsed.throttle,
-        further=dict(parsed.sbatch),
-    )
-
-
-def _minutes(text: str) -> tuple[str | None, int | str]:
-    """Read MINUTES, MODEL=MINUTES, or auto."""
-    if text == _AUTO:
-        return None, text
-    model, equals, minutes = text.rpartition("=")
-    if equals and model not in model_types() and not re.search(r"[.:]", model):
-        hint = did_you_mean(model, list(model_types()))
-        raise argparse.ArgumentTypeError(f"{text!r}: unknown architecture {model!r}{hint}")
-    if positive_int(minutes) < _MIN_MINUTES:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected {_MIN_MINUTES} minutes or more")
-    return (model_name(model) if equals else None), int(minutes)

@@ -7,9 +7,9 @@ from pathlib import Path
 from src.common.errors import UserError
 from src.common.paths import shown, speeds_file
 from src.config import RunConfig
+from src.slurm.partitions import longest_minutes
 from src.sweep import measured_speeds
 from src.sweep.cost import Kind, kind, kind_in_words, limit_minutes, seconds
-from src.sweep.doctor.cluster_checks import longest_minutes
 from src.sweep.launch.plan import WorkerPool
 from src.sweep.launch.sbatch import Resources
 from src.sweep.measured_speeds import KnownSpeed

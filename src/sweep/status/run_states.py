@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.common import files
+from src.common.data_names import DATA_PART, group_name
 from src.common.errors import UserError
 from src.common.paths import CELLS, CONFIG
-from src.config import DATA_PART, RunConfig, from_mapping, group_name
+from src.config import RunConfig, from_mapping
 from src.runs.snapshot import Snapshot, State
 
 _RUN_NAME = re.compile(r"-[0-9a-f]{10}$")

@@ -1,19 +1,18 @@
 """Render the status of a sweep for a terminal."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from src.cli.terminal import duration, plain_table
 from src.common.paths import shown
 from src.runs.snapshot import State
 from src.sweep.status.failures import Failures
 from src.sweep.status.overview import BestRun, Overview, QueueSummary, StateCounts, Throughput
 
-_WIDTH = 160  # columns if the output is not a terminal
 _SETS_IN_A_COLUMN = 9
 _COLORS = {
     State.DONE: "green",
@@ -23,11 +22,6 @@ _COLORS = {
     State.FAILED: "red",
     State.PENDING: "",
 }
-
-
-def console() -> Console:
-    """A rich console on standard output."""
-    return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False, soft_wrap=False)
 
 
 def render(now: Overview) -> RenderableType:
@@ -42,20 +36,8 @@ def render(now: Overview) -> RenderableType:
     return Group(*parts, *map(Text, _lines(now)))
 
 
-def duration(seconds: float) -> str:
-    """Format seconds: 42 s, 12 min, 3 h 05 min, 2 d 4 h."""
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    if hours < 48:
-        return f"{minutes // 60} h {minutes % 60:02} min"
-    return f"{hours // 24} d {hours % 24} h"
-
-
 def _tallies(title: str, tallies: Mapping[str, StateCounts]) -> Table:
-    table = Table(title, box=None, padding=(0, 2, 0, 0))
+    table = plain_table(title)
     for state in State:
         table.add_column(state.value, justify="right", style=_COLORS[state])
     table.add_column("in all", justify="right")
@@ -96,7 +78,7 @@ def _set_column(tallies: Mapping[str, StateCounts]) -> Table:
 
 
 def _best(runs: Sequence[BestRun]) -> Table:
-    table = Table("best so far", "validation", "test", "run", box=None, padding=(0, 2, 0, 0))
+    table = plain_table("best so far", "validation", "test", "run")
     for run in runs:
         of_seeds = " (one seed)"
         if run.val_deviation is not None:
@@ -108,7 +90,7 @@ def _best(runs: Sequence[BestRun]) -> Table:
 
 
 def _left(now: Overview) -> Table:
-    table = Table("left", box=None, padding=(0, 2, 0, 0))
+    table = plain_table("left")
     for title in ("epochs", "trainings", "each", "device time"):
         table.add_column(title, justify="right")
     for group in now.left:

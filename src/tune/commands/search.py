@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.cli.arguments import Parser, non_negative_int, positive_int
+from src.cli.common_options import add_runs_option
 from src.cli.config_flags import add_config_flags, given_settings
 from src.common.errors import ExitStatus
-from src.common.paths import RUNS_DIR
-from src.sweep.launch.sbatch import Resources, reader
+from src.sweep.launch.resource_options import reader
+from src.sweep.launch.sbatch import Resources
 from src.train import add_wandb_option
 from src.tune.output_options import add_out_options
 
@@ -106,9 +107,7 @@ def _search_parser() -> Parser:
         help="end a trial that is worse than the median of the others at the same epoch, by "
         "successive halving, or never [median]",
     )
-    parser.add_argument(
-        "--runs", type=Path, default=RUNS_DIR, metavar="DIR", help="run folders [saved_models]"
-    )
+    add_runs_option(parser)
     add_out_options(parser, "the best recipe and the charts go")
     add_wandb_option(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")

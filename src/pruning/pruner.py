@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from src.common import paths
 from src.common.errors import UserError
 from src.config import RunConfig, from_mapping
+from src.pruning.halving import SuccessiveHalving
 from src.runs.run_folder import RunFolder, all_runs
-from src.sweep.halving import SuccessiveHalving
 
 if TYPE_CHECKING:
     import optuna

@@ -11,12 +11,12 @@ from src import data
 from src.common.paths import HISTORY
 from src.config import RunConfig
 from src.data.dataset import Dataset
+from src.pruning.pruner import SuccessiveHalving, SuccessiveHalvingPruner
 from src.report import table
 from src.report.charts.top_k import top_k
 from src.run import RunOptions, run
 from src.runs.aggregate import collect
 from src.runs.run_folder import RunFolder, State
-from src.sweep.pruner import SuccessiveHalving, SuccessiveHalvingPruner
 
 HALVING = SuccessiveHalving(first_rung=2, reduction=2)
 

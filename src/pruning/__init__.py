@@ -1,0 +1,1 @@
+"""Pruning: which runs of a sweep are not worth training to their end."""

@@ -1,0 +1,59 @@
+"""Submit job scripts to Slurm, within the limits that it sets."""
+
+import os
+import pwd
+import subprocess
+from pathlib import Path
+
+from src.common.errors import UserError
+from src.slurm import client
+
+_SBATCH_SECONDS = 60
+
+
+def refusal(script: Path) -> str | None:
+    """Why Slurm would refuse a script (sbatch --test-only). Returns None if it would not."""
+    try:
+        done = _sbatch("--test-only", script)
+    except subprocess.TimeoutExpired:
+        return f"no answer for {_SBATCH_SECONDS} seconds"
+    return " ".join(done.stderr.split()) if done.returncode else None
+
+
+def submit(script: Path) -> str:
+    """Submit a script. Returns the job id. Raises UserError with the message of sbatch."""
+    try:
+        done = _sbatch("--parsable", script)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"sbatch {script.name}: no answer for {_SBATCH_SECONDS} seconds") from None
+    if done.returncode:
+        raise UserError(f"sbatch {script.name}: {' '.join(done.stderr.split())}")
+    return done.stdout.strip().partition(";")[0]
+
+
+def _sbatch(option: str, script: Path) -> subprocess.CompletedProcess[str]:
+    """Call sbatch. Raises TimeoutExpired if it does not answer in time."""
+    words = ["sbatch", option, str(script)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=_SBATCH_SECONDS)
+
+
+def largest_array() -> int | None:
+    """Largest array size of this cluster. Returns None if Slurm does not answer."""
+    output = client.settings().get("MaxArraySize", "")
+    return max(1, int(output)) if output.isdecimal() else None
+
+
+def most_jobs() -> int | None:
+    """Jobs that this user may have in the queue. Returns None if Slurm reports no limit."""
+    fields = ("--noheader", "--parsable2", "show", "assoc", f"user={_user()}")
+    output = client.answer("sacctmgr", *fields, "format=MaxSubmitJobs", quiet=True) or ""
+    limits = [*output.split(), client.settings().get("MaxJobCount", "")]
+    return min((int(limit) for limit in limits if limit.isdecimal()), default=None)
+
+
+def _user() -> str:
+    """The name of this user. Empty if the system knows none."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return ""

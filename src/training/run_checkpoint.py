@@ -1,0 +1,56 @@
+"""What the resume checkpoint of a run holds, and which checkpoint a run may continue from."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from src.config import RunConfig
+from src.training import checkpoint
+from src.training.compute_format import ComputeFormat
+from src.training.device import device_name
+from src.training.learner import Learner
+from src.training.run_state import RunState
+
+_FORMAT = 2
+
+
+def content(
+    config: RunConfig,
+    device: torch.device,
+    compute_format: ComputeFormat,
+    learner: Learner,
+    state: RunState,
+) -> dict[str, Any]:
+    """All that is needed to continue a run bit for bit."""
+    # once the run has ended the model only serves for evaluations, of whatever weights
+    ended = state.best.get("terminal")
+    of_learner = learner.state()
+    arithmetic = compute_format.stored()
+    fused = arithmetic.pop("fused_norm", False)  # by name, since older code counts the others
+    return {
+        "format": _FORMAT,
+        "id": config.id,
+        "device": device_name(device),
+        "arithmetic": list(arithmetic.values()),
+        **({"fused_norm": True} if fused else {}),
+        "learner": {**of_learner, "model": ended.weights} if ended else of_learner,
+        **state.save(),
+    }
+
+
+def read(folder: Path, config: RunConfig, device: torch.device) -> dict[str, Any] | None:
+    """The newest whole checkpoint in a folder. None unless it is of this run and format."""
+    saved = checkpoint.load(folder, device)
+    if not saved or saved.get("id") != config.id:
+        return None
+    return saved if saved.get("format") == _FORMAT else None
+
+
+def compute_format(saved: dict[str, Any], device: torch.device) -> ComputeFormat | None:
+    """The compute format of a checkpoint. None if it was written on another kind of device."""
+    if saved["device"] != device_name(device):
+        return None
+    kept = ComputeFormat(*saved["arithmetic"])
+    return replace(kept, fused_norm=saved.get("fused_norm", False))
