@@ -18,7 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = [
     *("torchvision", "pandas", "matplotlib.pyplot", "seaborn", "optuna", "scipy.stats"),
-    *("rich.progress", "yaml"),
+    *("rich.progress", "yaml", "psutil", "jinja2", "sklearn.manifold", "PIL.Image"),
+    *("matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
 ]
 
 _forks = multiprocessing.get_context("forkserver")

@@ -2,6 +2,7 @@
 
 import faulthandler
 import gc
+import io
 import os
 import select
 import shutil
@@ -91,10 +92,24 @@ def prepared() -> Iterator[None]:
         load(*BASE.data_key)
         git_commit()  # cached for all workers
         models.create(BASE.model_type)
+        _import_what_training_imports()
         gc.freeze()  # garbage collection in a fork would copy pages
         yield
         gc.unfreeze()
     torch.set_num_threads(threads)
+
+
+def _import_what_training_imports() -> None:
+    """Import it once, and not in each of hundreds of workers, where it takes a third of a life."""
+    import psutil  # noqa: F401
+    import torch.nested._internal.nested_tensor
+
+    import src.pruning.pruner
+    import src.run
+    import src.tracking.wandb_process  # noqa: F401
+
+    with torch.device("meta"):
+        torch.save({}, io.BytesIO())
 
 
 class WorkerProcess:
