@@ -18,7 +18,7 @@ _IDLE_SECONDS = 1e-4  # each slot has four steps queued, of 0.1 ms or more
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedRun:
     """A run that has left its slot: trained to its end, or failed with `error`."""
 
     trainer: Trainer
@@ -75,7 +75,7 @@ class TrainingGroup:
         if errors:
             raise errors[0]
 
-    def advance(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Finished]:
+    def advance(self, stop: Callable[[], bool] = lambda: False) -> Iterator[FinishedRun]:
         """Do a unit of work in every slot, until one run ends or stop() is true.
 
         Yields the run that ended, at most one. Its memory is freed when the iterator goes on.
@@ -99,7 +99,7 @@ class TrainingGroup:
         images = sum(trainer.images_trained for trainer in self._open)
         self._concurrency.record(self._images_of_closed + images, len(self._open))
 
-    def _advance_one(self, trainer: Trainer) -> Finished | None:
+    def _advance_one(self, trainer: Trainer) -> FinishedRun | None:
         """Returns the run if it has ended, and None while it goes on or waits for memory."""
         try:
             if trainer.advance():
@@ -117,7 +117,7 @@ class TrainingGroup:
         if error and not alone and classify(error) is FailureClass.MEMORY:
             self._put_back(trainer)
             return None
-        return Finished(trainer, error)
+        return FinishedRun(trainer, error)
 
     def _put_back(self, trainer: Trainer) -> None:
         self._concurrency.out_of_memory(len(self._open) + 1)
@@ -150,7 +150,7 @@ def train(
     concurrency: Concurrency | None = None,
     stop: Callable[[], bool] = lambda: False,
     log: Callable[[str], object] = lambda line: None,
-) -> Iterator[Finished]:
+) -> Iterator[FinishedRun]:
     """Train every run of `queue` in a group, yielding each as it ends.
 
     A Trainer is taken from the queue when a slot is free for it. Raises Stopped, with every open

@@ -85,13 +85,13 @@ def chunks(name: str, number: int, workers: int, largest: int) -> Iterator[Array
 
 
 def script(
-    array: Array, resources: Resources, folder: Path, current: Path, words: Sequence[str]
+    array: Array, resources: Resources, folder: Path, current: Path, arguments: Sequence[str]
 ) -> str:
     """The job script of an array. It also works under plain bash.
 
     folder: that of the submission, with code and logs. current: working directory of the workers.
-    words: a module of this project and its arguments. All paths are absolute. Raises UserError if
-    a path has characters that sbatch would interpret.
+    arguments: a module of this project and what it is given. All paths are absolute. Raises
+    UserError if a path has characters that sbatch would interpret.
     """
     for path in (folder, current):
         if not str(path).isprintable() or set(str(path)) & set("'\"\\"):
@@ -101,7 +101,7 @@ def script(
     name = f"{JOB_NAME}-{folder.name}-{array.name}"
     command = [sys.executable, "-u", "-m"]
     text: str = _make_sbatch_string(
-        command=f"exec {shlex.join([*command, *words])}",
+        command=f"exec {shlex.join([*command, *arguments])}",
         folder=folder,
         job_name=name,
         time=resources.minutes_of.get(array.name, resources.minutes),
@@ -155,9 +155,9 @@ def _setup(code: Path, current: Path) -> list[str]:
 
 def refusal(path: Path) -> str | None:
     """Why Slurm would refuse a script (sbatch --test-only). Returns None if it would not."""
-    words = ["sbatch", "--test-only", str(path)]
+    command = ["sbatch", "--test-only", str(path)]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_SBATCH_SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SBATCH_SECONDS)
     except subprocess.TimeoutExpired:
         return f"no answer for {_SBATCH_SECONDS} seconds"
     return " ".join(done.stderr.split()) if done.returncode else None
