@@ -38,7 +38,7 @@ _COLUMNS = (
     "training loss",
     "its standard deviation",
 )
-_FEWEST_SEEDS = 3
+_MIN_SEEDS = 3
 _NOTES = (
     "test accuracy: mean over the seeds, in percent, of the checkpoint with the best validation "
     "accuracy",
@@ -182,7 +182,7 @@ def verdict(first: Sequence[float], second: Sequence[float], margin: float) -> s
     """
     from scipy import stats
 
-    if len(first) != len(second) or len(first) < _FEWEST_SEEDS:
+    if len(first) != len(second) or len(first) < _MIN_SEEDS:
         return "not shown: too few runs"
     differences = [b - a for a, b in zip(first, second, strict=True)]
     below = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue

@@ -51,8 +51,8 @@ VARIANTS: dict[str, dict[str, object]] = {
 
 _INTERVALS = 3
 _WARM_UP = 20  # warm-up steps of each run
-_LEAST_WARM_UP = 8  # if the warm-up takes long
-_LEAST_SECONDS = {"slots": 10.0, "processes": 40.0}  # time that must be left to start an arm
+_MIN_WARM_UP = 8  # if the warm-up takes long
+_MIN_SECONDS = {"slots": 10.0, "processes": 40.0}  # time that must be left to start an arm
 _COLUMNS = (
     "model",
     "arm",
@@ -206,7 +206,7 @@ class Bench:
 
     def _arm(self, model: str, name: str, runs: int, build: Callable[[], Arm]) -> None:
         """Measure an arm and add its row, also if it fails or no time is left."""
-        if self._left() < _LEAST_SECONDS["slots"] + self.parsed.seconds:
+        if self._left() < _MIN_SECONDS["slots"] + self.parsed.seconds:
             self._add(model, name, runs, None, "skipped: no time left")
             return
         measured = measure(build, runs, self.parsed.seconds, self.device)
@@ -216,7 +216,7 @@ class Bench:
     def _processes(self, model: str, environment: dict[str, str] | None) -> None:
         for count in self.parsed.processes:
             name = f"ours, {count} process{'es' * (count > 1)}" + (", MPS" if environment else "")
-            if self._left() < _LEAST_SECONDS["processes"] + self.parsed.seconds:
+            if self._left() < _MIN_SECONDS["processes"] + self.parsed.seconds:
                 self._add(model, name, count, None, "skipped: no time left")
                 continue
             words = ["--model", model, "--batch", GPU_BATCHES[model], "--device", self.device.type]
@@ -290,7 +290,7 @@ def _warm_up(arm: Arm, runs: int, seconds: float) -> None:
     """Do 20 steps of each run, or at least 8 if they take long."""
     started = time.monotonic()
     for finished in range(_WARM_UP):
-        if finished >= _LEAST_WARM_UP and time.monotonic() - started > 3 * seconds:
+        if finished >= _MIN_WARM_UP and time.monotonic() - started > 3 * seconds:
             return
         arm.measure(Duration(0, runs))
 

@@ -2,11 +2,13 @@
 
 Per package (a folder of src/, or `src` for its top-level modules): number of modules and lines,
 median and longest function, the shares of code, docstrings and comments, and what it imports. For
-all packages: duplicate module and class names, import circles, backward imports.
+all packages: duplicate names of modules, classes and type aliases, import circles, backward
+imports.
 """
 
 import ast
 import io
+import re
 import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,14 +137,27 @@ def duplicate_module_names(src_modules: Sequence[Module]) -> list[str]:
 
 
 def duplicate_class_names(src_modules: Sequence[Module]) -> list[str]:
-    """Return class names used twice."""
-    counts = Counter(
+    """Return names of classes and type aliases used twice."""
+    classes = (
         node.name
         for module in src_modules
         for node in ast.walk(module.tree)
         if isinstance(node, ast.ClassDef)
     )
+    aliases = (name for module in src_modules for name in type_aliases(module.tree))
+    counts = Counter([*classes, *aliases])
     return sorted(name for name, count in counts.items() if count > 1)
+
+
+def type_aliases(tree: ast.Module) -> list[str]:
+    """Return the type aliases of a module, such as `Points = list[tuple[int, float]]`."""
+    return [
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Call)
+        for target in node.targets
+        if isinstance(target, ast.Name) and re.fullmatch(r"_?[A-Z]\w*[a-z]\w*", target.id)
+    ]
 
 
 def import_graph(src_modules: Sequence[Module]) -> dict[str, set[str]]:

@@ -28,7 +28,7 @@ _TEXTS = {
     "dataset": "data set that they were trained on; NAME: your own",
     "normalization": "mean and standard deviation that they were trained with; half: 0.5 and 0.5",
 }
-_MOST_PICTURES = 200
+_MAX_PICTURES = 200
 
 _HELP = """Evaluate saved weights on test images.
 
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parsed = _parser().parse(arguments)
     from src.evaluation_report import as_json, as_text, report_on  # torch takes seconds to import
 
-    if parsed.batch > _MOST_PICTURES:
-        raise UserError(f"--batch {parsed.batch}: expected at most {_MOST_PICTURES} pictures")
+    if parsed.batch > _MAX_PICTURES:
+        raise UserError(f"--batch {parsed.batch}: expected at most {_MAX_PICTURES} pictures")
     saved = _saved(parsed)
     pictures, evaluation = _evaluate(saved, parsed.test_path)
     report = report_on(pictures, evaluation)

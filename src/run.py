@@ -33,7 +33,7 @@ from src.runs.run_queue import LeasedRun, RetryPolicy, RunQueue
 from src.training.concurrency import concurrency_for
 from src.training.console import ProgressDisplay, SilentDisplay
 from src.training.device import pick_device
-from src.training.group import Finished, TrainingGroup
+from src.training.group import FinishedRun, TrainingGroup
 from src.training.preload import DataOf, load_data
 from src.training.tracker import Row, Tracker, Trackers
 from src.training.trainer import Trainer, TrainerContext
@@ -174,7 +174,7 @@ def _trainer(
     return Trainer(config, data_of(config), context)
 
 
-def _end(leased: LeasedRun, finished: Finished, options: RunOptions, runs_dir: Path) -> str:
+def _end(leased: LeasedRun, finished: FinishedRun, options: RunOptions, runs_dir: Path) -> str:
     """Write how a run ended; returns a line about it. Raises RestartNeeded if a GPU failed it."""
     if isinstance(finished.error, NotTrainedHere):  # decided since the run was taken
         return str(finished.error)
@@ -186,5 +186,5 @@ def _end(leased: LeasedRun, finished: Finished, options: RunOptions, runs_dir: P
     return line
 
 
-def _may_be_a_bug(finished: Finished) -> bool:
+def _may_be_a_bug(finished: FinishedRun) -> bool:
     return finished.error is not None and classify(finished.error) in MAY_BE_BUGS

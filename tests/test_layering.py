@@ -1,4 +1,4 @@
-"""Packages import only from earlier ones, without circles; module and class names are unique."""
+"""Packages import only from earlier ones, without circles; module and type names are unique."""
 
 import ast
 import re
@@ -89,6 +89,16 @@ def test_import_checks_detect_violations() -> None:
     assert strings(call) & SLURM_COMMANDS == {"squeue"}
     graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a", "d"}}
     assert code_metrics.circles(graph) == [["b", "c"]]
+
+
+def test_names_of_type_aliases_count_as_names_of_classes() -> None:
+    text = "from typing import Any\n\nRow = dict[str, Any]\nKIND = Row\nModel = f()\n"
+    assert code_metrics.type_aliases(ast.parse(text)) == ["Row"]
+    modules = [
+        Module(MODULES[0].path, name, ast.parse(code), code)
+        for name, code in {"a": text, "b": "class Row:\n    pass\n"}.items()
+    ]
+    assert code_metrics.duplicate_class_names(modules) == ["Row"]
 
 
 def test_line_kinds_counts_code_comments_and_docstrings() -> None:

@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+Float64Array = npt.NDArray[np.float64]
 
 ERROR_RATE = 0.05
 """Probability, at most, that the truly best configuration is excluded, or an interval is wrong."""
@@ -50,7 +50,7 @@ class Interval:
         return (self.high - self.low) / 2
 
 
-def pooled_spread(groups: Sequence[Sequence[float] | Floats]) -> Spread | None:
+def pooled_spread(groups: Sequence[Sequence[float] | Float64Array]) -> Spread | None:
     """The standard deviation within groups of results. None if no group has two of them."""
     arrays = [np.asarray(group, dtype=float) for group in groups if len(group)]
     freedom = sum(len(of) - 1 for of in arrays)
@@ -80,7 +80,7 @@ class SeedResults:
         return tuple(len(of) for of in self.values)
 
     @cached_property
-    def means(self) -> Floats:
+    def means(self) -> Float64Array:
         """Mean over the seeds of each configuration."""
         return np.array([of.mean() for of in self.values])
 
@@ -174,7 +174,7 @@ class SeedResults:
         return _posterior_of_best(self.means, np.array(self.counts), self.spread)
 
 
-def _without_spread(means: Floats) -> list[float]:
+def _without_spread(means: Float64Array) -> list[float]:
     best = means == means.max()
     return [float(share) for share in best / best.sum()]
 
@@ -243,7 +243,7 @@ def dunnett(comparisons: int, degrees_of_freedom: int, error_rate: float) -> flo
 
 
 @lru_cache(maxsize=256)
-def _scale_quadrature(degrees_of_freedom: int) -> tuple[Floats, Floats]:
+def _scale_quadrature(degrees_of_freedom: int) -> tuple[Float64Array, Float64Array]:
     """Values and weights of s / sigma, whose square is chi-square over its degrees of freedom."""
     from scipy import stats
 
@@ -253,7 +253,9 @@ def _scale_quadrature(degrees_of_freedom: int) -> tuple[Floats, Floats]:
     return values, weights / 2
 
 
-def _posterior_of_best(means: Floats, counts: npt.NDArray[np.int64], spread: Spread) -> list[float]:
+def _posterior_of_best(
+    means: Float64Array, counts: npt.NDArray[np.int64], spread: Spread
+) -> list[float]:
     """The share of posterior draws in which each configuration has the highest true mean."""
     random = np.random.default_rng(0)
     freedom = spread.degrees_of_freedom
@@ -272,8 +274,8 @@ def _posterior_of_best(means: Floats, counts: npt.NDArray[np.int64], spread: Spr
 
 
 def _draw_between(
-    means: Floats, errors: Floats, scales: Floats, random: np.random.Generator
-) -> Floats:
+    means: Float64Array, errors: Float64Array, scales: Float64Array, random: np.random.Generator
+) -> Float64Array:
     """(draws,): the spread of true means, drawn from its posterior on a grid of `scales`.
 
     The grid has equal prior probability at each of its points. The common mean is integrated out.
@@ -290,10 +292,10 @@ def _draw_between(
     return scales[np.arange(len(errors)), np.minimum(index, scales.shape[1] - 1)]
 
 
-def power_to_tell(
+def power(
     lead: float, spread: Spread, seeds: int, count: int, error_rate: float = ERROR_RATE
 ) -> float:
-    """Probability that a true lead is told with so many seeds of `count` configurations.
+    """Probability of detecting a true lead with this many seeds of each of `count` configurations.
 
     By the noncentral t distribution, at Dunnett's bound for all comparisons.
     """
@@ -307,15 +309,15 @@ def power_to_tell(
     return float(stats.nct.sf(critical, freedom, effect))
 
 
-def tellable_lead(
+def detectable_difference(
     spread: Spread,
     seeds: int,
     count: int,
     *,
-    power: float = 0.8,
+    probability: float = 0.8,
     error_rate: float = ERROR_RATE,
 ) -> float:
-    """The true lead that is told with probability `power`, as of `power_to_tell`."""
+    """The true lead that is detected with a probability, which `power` gives."""
     from scipy import optimize
 
     if spread.deviation == 0:
@@ -323,6 +325,6 @@ def tellable_lead(
     unit = Spread(1.0, spread.degrees_of_freedom)
 
     def missing(lead: float) -> float:
-        return power_to_tell(lead, unit, seeds, count, error_rate) - power
+        return power(lead, unit, seeds, count, error_rate) - probability
 
     return spread.deviation * float(optimize.brentq(missing, 0.0, 1e3))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv2d, pad
 
-_LEAST_CHANNELS = 128
+_MIN_CHANNELS = 128
 _LARGEST_MAP = 64  # positions
 _COLUMNS = 5_000_000  # elements laid out at a time, 10 MB: benchmarks/LOG.md
 
@@ -48,29 +48,29 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        of_x = of_weight = of_bias = None
+        grad_output = grad_output.contiguous(memory_format=torch.channels_last)
+        grad_input = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             sides, wanted = [1, 1], [True, False, False]
-            of_x = torch.ops.aten.convolution_backward(
-                *(grad, x, weight, None, sides, sides, sides, False, [0, 0], 1, wanted)
+            grad_input = torch.ops.aten.convolution_backward(
+                *(grad_output, x, weight, None, sides, sides, sides, False, [0, 0], 1, wanted)
             )[0]
         if ctx.needs_input_grad[1]:
-            of_weight = _weight_gradient(x, grad)
+            grad_weight = _weight_gradient(x, grad_output)
         if ctx.needs_input_grad[2]:
-            of_bias = grad.sum((0, 2, 3), dtype=torch.float32)
-        return of_x, of_weight, of_bias
+            grad_bias = grad_output.sum((0, 2, 3), dtype=torch.float32)
+        return grad_input, grad_weight, grad_bias
 
 
-def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
+def _weight_gradient(x: Tensor, grad_output: Tensor) -> Tensor:
     """The gradient (O, I, 3, 3), float32, for inputs (B, I, H, W) and that of the outputs."""
     _, inputs, height, width = x.shape
-    outputs = grad.shape[1]
-    total = grad.new_zeros(outputs, 9 * inputs, dtype=torch.float32)
+    outputs = grad_output.shape[1]
+    total = grad_output.new_zeros(outputs, 9 * inputs, dtype=torch.float32)
     images = max(1, _COLUMNS // (9 * inputs * height * width))
-    for seen, above in zip(x.split(images), grad.split(images), strict=True):
+    for seen, above in zip(x.split(images), grad_output.split(images), strict=True):
         padded = pad(seen.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
         image, row, pixel, _ = padded.stride()
         # three pixels side by side are one stretch of memory
@@ -88,6 +88,6 @@ def suits(conv: nn.Conv2d, seen: tuple[int, int]) -> bool:
         and conv.stride == conv.dilation == conv.padding == (1, 1)
         and conv.groups == 1
         and conv.padding_mode == "zeros"
-        and min(conv.in_channels, conv.out_channels) >= _LEAST_CHANNELS
+        and min(conv.in_channels, conv.out_channels) >= _MIN_CHANNELS
         and seen[0] * seen[1] <= _LARGEST_MAP
     )

@@ -80,8 +80,8 @@ def _compile(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
-        words = [command, *_FLAGS, str(source), "-o", str(made)]
-        subprocess.run(words, check=True, capture_output=True, timeout=_SECONDS)
+        arguments = [command, *_FLAGS, str(source), "-o", str(made)]
+        subprocess.run(arguments, check=True, capture_output=True, timeout=_SECONDS)
         made.chmod(0o600)
         # not replaced if another process was first: over NFS, that takes it from those that run it
         with suppress(FileExistsError):

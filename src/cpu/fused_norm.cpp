@@ -360,18 +360,18 @@ void forward_pooled(const T *x, const Shape &shape, const Channels &channels, T 
   });
 }
 
-// The gradient of what batch norm gives, into `of_y`, and its sums: alone, and times (x - mean).
+// The gradient of what batch norm gives, into `grad_y`, and its sums: alone, and times (x - mean).
 template <class T, Activation A>
-void through_activation(const T *x, const T *of_z, const Shape &shape, const Channels &channels,
-                        T *of_y, double *sums) {
+void through_activation(const T *x, const T *grad_output, const Shape &shape, const Channels &channels,
+                        T *grad_y, double *sums) {
   Strips strips = strips_of(shape);
   std::vector<float> means = repeated(channels.mean, strips), scales = repeated(channels.scale, strips),
                      biases = repeated(channels.bias, strips);
   const float *mean = means.data(), *scale = scales.data(), *bias = biases.data();
   sum_blocks(strips, sums, [=](Index begin, Index end, float *first, float *second) {
     for (Index strip = begin; strip < end; strip++) {
-      const T *values = x + strip * strips.lanes, *above = of_z + strip * strips.lanes;
-      T *results = of_y + strip * strips.lanes;
+      const T *values = x + strip * strips.lanes, *above = grad_output + strip * strips.lanes;
+      T *results = grad_y + strip * strips.lanes;
       each_lane(size_of(strip, strips, shape), [=](Index i) {
         float off = value(values[i]) - mean[i];
         float gradient = rounded<T>(value(above[i]) * slope<A>(off * scale[i] + bias[i]));
@@ -383,10 +383,10 @@ void through_activation(const T *x, const T *of_z, const Shape &shape, const Cha
   });
 }
 
-// The same after a pool: of_z and of_y have a position for four, and `places` says whose it is.
+// The same after a pool: grad_output and grad_y have a position for four, and `places` says whose it is.
 template <class T, Activation A>
-void through_pool(const T *x, const T *of_z, const uint8_t *places, const Shape &shape,
-                  const Channels &channels, T *of_y, double *sums) {
+void through_pool(const T *x, const T *grad_output, const uint8_t *places, const Shape &shape,
+                  const Channels &channels, T *grad_y, double *sums) {
   Strips strips = pooled_strips_of(shape);
   std::vector<float> means = repeated(channels.mean, strips), scales = repeated(channels.scale, strips),
                      biases = repeated(channels.bias, strips);
@@ -399,9 +399,9 @@ void through_pool(const T *x, const T *of_z, const uint8_t *places, const Shape 
       Index start = strip * strips.size();
       corners.read(x, strip);
       const T *x0 = corners.row[0], *x1 = corners.row[1], *x2 = corners.row[2], *x3 = corners.row[3];
-      const T *above = z_row.read(of_z + start);
+      const T *above = z_row.read(grad_output + start);
       const uint8_t *found = place_row.read(places + start);
-      T *results = y_row.open(of_y + start);
+      T *results = y_row.open(grad_y + start);
       each_piece(strips, [=](Index i, Index at, Index c) {
         float v0 = value(x0[at]), v1 = value(x1[at]), v2 = value(x2[at]), v3 = value(x3[at]);
         int place = found[i];
@@ -411,24 +411,24 @@ void through_pool(const T *x, const T *of_z, const uint8_t *places, const Shape 
         first[c] += gradient;
         second[c] += gradient * off;
       });
-      y_row.write(of_y + start);
+      y_row.write(grad_y + start);
     }
   });
 }
 
-// The gradient of x is of_y * scale + (x - mean) * tilt + shift, Ioffe & Szegedy 2015, section 3.
-// of_y may be of_x.
+// The gradient of x is grad_y * scale + (x - mean) * tilt + shift, Ioffe & Szegedy 2015, section 3.
+// grad_y may be grad_input.
 template <class T>
-void through_norm(const T *x, const T *of_y, const Shape &shape, const Channels &channels,
-                  const float *tilts, const float *shifts, T *of_x) {
+void through_norm(const T *x, const T *grad_y, const Shape &shape, const Channels &channels,
+                  const float *tilts, const float *shifts, T *grad_input) {
   Strips strips = strips_of(shape);
   std::vector<float> means = repeated(channels.mean, strips), scales = repeated(channels.scale, strips),
                      tilts_ = repeated(tilts, strips), shifts_ = repeated(shifts, strips);
   const float *mean = means.data(), *scale = scales.data(), *tilt = tilts_.data(), *shift = shifts_.data();
   each_block(strips, [=](Index, Index begin, Index end) {
     for (Index strip = begin; strip < end; strip++) {
-      const T *values = x + strip * strips.lanes, *above = of_y + strip * strips.lanes;
-      T *results = of_x + strip * strips.lanes;
+      const T *values = x + strip * strips.lanes, *above = grad_y + strip * strips.lanes;
+      T *results = grad_input + strip * strips.lanes;
       each_lane(size_of(strip, strips, shape), [=](Index i) {
         store(results[i], value(above[i]) * scale[i] + (value(values[i]) - mean[i]) * tilt[i] + shift[i]);
       });
@@ -436,10 +436,10 @@ void through_norm(const T *x, const T *of_y, const Shape &shape, const Channels 
   });
 }
 
-// The same with of_y of pooled maps.
+// The same with grad_y of pooled maps.
 template <class T>
-void through_norm_pooled(const T *x, const T *of_y, const uint8_t *places, const Shape &shape,
-                         const Channels &channels, const float *tilts, const float *shifts, T *of_x) {
+void through_norm_pooled(const T *x, const T *grad_y, const uint8_t *places, const Shape &shape,
+                         const Channels &channels, const float *tilts, const float *shifts, T *grad_input) {
   Strips strips = pooled_strips_of(shape);
   std::vector<float> means = repeated(channels.mean, strips), scales = repeated(channels.scale, strips),
                      tilts_ = repeated(tilts, strips), shifts_ = repeated(shifts, strips);
@@ -450,10 +450,10 @@ void through_norm_pooled(const T *x, const T *of_y, const uint8_t *places, const
     Row<uint8_t> place_row(strips);
     for (Index strip = begin; strip < end; strip++) {
       Index start = strip * strips.size();
-      const T *above = y_row.read(of_y + start);
+      const T *above = y_row.read(grad_y + start);
       const uint8_t *found = place_row.read(places + start);
       seen.read(x, strip);
-      made.open(of_x, strip);
+      made.open(grad_input, strip);
       for (int place = 0; place < 4; place++) {
         const T *values = seen.row[place];
         T *results = made.row[place];
@@ -477,27 +477,30 @@ void run_forward(const void *x, const Shape &shape, const Channels &channels, vo
 }
 
 template <class T, Activation A>
-void run_backward(const void *x, const void *of_z, const uint8_t *places, const Shape &shape,
-                  const Channels &channels, void *of_y, void *of_x, float *of_weight, float *of_bias) {
+void run_backward(const void *x, const void *grad_output, const uint8_t *places, const Shape &shape,
+                  const Channels &channels, void *grad_y, void *grad_input, float *grad_weight,
+                  float *grad_bias) {
   Index count = shape.channels;
   std::vector<double> sums(size_t(2 * count));
   if (places)
-    through_pool<T, A>((const T *)x, (const T *)of_z, places, shape, channels, (T *)of_y, sums.data());
+    through_pool<T, A>((const T *)x, (const T *)grad_output, places, shape, channels, (T *)grad_y,
+                       sums.data());
   else
-    through_activation<T, A>((const T *)x, (const T *)of_z, shape, channels, (T *)of_y, sums.data());
+    through_activation<T, A>((const T *)x, (const T *)grad_output, shape, channels, (T *)grad_y, sums.data());
   std::vector<float> tilt(size_t(count), 0.f), shift(size_t(count), 0.f);
   for (Index c = 0; c < count; c++) {
     double inverse = channels.inverse[c], positions = double(shape.positions());
-    of_bias[c] = float(sums[size_t(c)]);
-    of_weight[c] = float(sums[size_t(count + c)] * inverse);
+    grad_bias[c] = float(sums[size_t(c)]);
+    grad_weight[c] = float(sums[size_t(count + c)] * inverse);
     tilt[size_t(c)] = float(-channels.scale[c] * inverse * inverse * sums[size_t(count + c)] / positions);
     shift[size_t(c)] = float(-channels.scale[c] * sums[size_t(c)] / positions);
   }
   if (places)
-    through_norm_pooled((const T *)x, (const T *)of_y, places, shape, channels, tilt.data(), shift.data(),
-                        (T *)of_x);
+    through_norm_pooled((const T *)x, (const T *)grad_y, places, shape, channels, tilt.data(), shift.data(),
+                        (T *)grad_input);
   else
-    through_norm((const T *)x, (const T *)of_y, shape, channels, tilt.data(), shift.data(), (T *)of_x);
+    through_norm((const T *)x, (const T *)grad_y, shape, channels, tilt.data(), shift.data(),
+                 (T *)grad_input);
 }
 
 // `moments`: (4, C), mean, variance, 1 / deviation and scale.
@@ -541,12 +544,15 @@ extern "C" void fused_norm_forward(int is_bfloat16, int activation, int threads,
   WITH_TYPES(run_forward, x, shape, channels, z, places)
 }
 
-// of_y: room for the gradient of what batch norm gives, of the shape of z; of_x itself without a pool.
+// grad_y: room for the gradient of what batch norm gives, of the shape of z; without a pool it is
+// grad_input itself.
 extern "C" void fused_norm_backward(int is_bfloat16, int activation, int threads, const void *x,
-                                    const void *of_z, const uint8_t *places, int64_t batch, int64_t height,
-                                    int64_t width, int64_t count, const float *bias, float *moments_,
-                                    void *of_y, void *of_x, float *of_weight, float *of_bias) {
+                                    const void *grad_output, const uint8_t *places, int64_t batch,
+                                    int64_t height, int64_t width, int64_t count,
+                                    const float *bias, float *moments_,
+                                    void *grad_y, void *grad_input, float *grad_weight, float *grad_bias) {
   Shape shape{batch, height, width, count, threads};
   Channels channels = channels_of(moments_, bias, count);
-  WITH_TYPES(run_backward, x, of_z, places, shape, channels, of_y, of_x, of_weight, of_bias)
+  WITH_TYPES(run_backward, x, grad_output, places, shape, channels, grad_y, grad_input, grad_weight,
+             grad_bias)
 }

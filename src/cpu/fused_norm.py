@@ -131,22 +131,30 @@ class _FusedNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_z: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         library = _library()
         assert library
         x, bias, moments, places = ctx.saved_tensors
         batch, channels, height, width = x.shape
-        of_z = of_z.contiguous(memory_format=_LAST)
-        of_x = torch.empty_like(x, memory_format=_LAST)
-        of_y = of_x if places is None else torch.empty_like(of_z)
-        of_weight, of_bias = torch.empty(2, channels)
+        grad_output = grad_output.contiguous(memory_format=_LAST)
+        grad_input = torch.empty_like(x, memory_format=_LAST)
+        grad_y = grad_input if places is None else torch.empty_like(grad_output)
+        grad_weight, grad_bias = torch.empty(2, channels)
         library.fused_norm_backward(
             *(x.dtype == torch.bfloat16, _NUMBERS[ctx.activation], torch.get_num_threads()),
-            *(x.data_ptr(), of_z.data_ptr(), _address(places), batch, height, width, channels),
-            *(bias.data_ptr(), moments.data_ptr(), of_y.data_ptr(), of_x.data_ptr()),
-            *(of_weight.data_ptr(), of_bias.data_ptr()),
+            *(
+                x.data_ptr(),
+                grad_output.data_ptr(),
+                _address(places),
+                batch,
+                height,
+                width,
+                channels,
+            ),
+            *(bias.data_ptr(), moments.data_ptr(), grad_y.data_ptr(), grad_input.data_ptr()),
+            *(grad_weight.data_ptr(), grad_bias.data_ptr()),
         )
-        return of_x, of_weight, of_bias, None, None
+        return grad_input, grad_weight, grad_bias, None, None
 
 
 def _address(tensor: Tensor | None) -> int | None:

@@ -102,10 +102,12 @@ class _Matrix(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         outputs, inputs, height, width = ctx.shape
-        total = torch.zeros(outputs, height, width, inputs, dtype=ctx.dtype, device=grad.device)
-        for part, (v, h) in zip(grad.split(outputs), ctx.cuts, strict=True):
+        total = torch.zeros(
+            outputs, height, width, inputs, dtype=ctx.dtype, device=grad_output.device
+        )
+        for part, (v, h) in zip(grad_output.split(outputs), ctx.cuts, strict=True):
             cut = total[:, v, h]
             cut += part.view(cut.shape)
         return total.permute(0, 3, 1, 2), None, None

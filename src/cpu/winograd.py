@@ -16,9 +16,10 @@ from torch.nn.functional import pad
 
 _OUT = 4  # outputs of a tile, along a side
 _IN = 6  # its inputs: those and the kernel's reach
-_LEAST_CHANNELS = 48  # with fewer, the transforms cost what the products save: benchmarks/LOG.md
+_MIN_CHANNELS = 48  # with fewer, the transforms cost what the products save: benchmarks/LOG.md
 
-_OF_INPUT = (
+# transforms of inputs, of kernels, and of their products to outputs, named as in the paper
+B_T = (
     (4, 0, -5, 0, 1, 0),
     (0, -4, -4, 1, 1, 0),
     (0, 4, -4, -1, 1, 0),
@@ -26,7 +27,7 @@ _OF_INPUT = (
     (0, 2, -1, -2, 1, 0),
     (0, 4, 0, -5, 0, 1),
 )
-_OF_KERNEL = (
+G = (
     (1 / 4, 0, 0),
     (-1 / 6, -1 / 6, -1 / 6),
     (-1 / 6, 1 / 6, -1 / 6),
@@ -34,7 +35,7 @@ _OF_KERNEL = (
     (1 / 24, -1 / 12, 1 / 6),
     (0, 0, 1),
 )
-_OF_OUTPUT = (
+A_T = (
     (1, 1, 1, 1, 1, 0),
     (0, 1, -1, 2, -2, 0),
     (0, 1, 1, 4, 4, 0),
@@ -54,18 +55,18 @@ class WinogradConv2d(nn.Module):
     It has the parameters of the convolution that it is made of, and makes no second derivatives.
     """
 
-    of_input: Tensor
-    of_kernel: Tensor
-    of_output: Tensor
+    b_t: Tensor
+    g: Tensor
+    a_t: Tensor
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.weight = conv.weight
         self.bias = conv.bias
         for name, matrix in (
-            ("of_input", _OF_INPUT),  # (36, 36)
-            ("of_kernel", _OF_KERNEL),  # (36, 9)
-            ("of_output", _OF_OUTPUT),  # (16, 36)
+            ("b_t", B_T),  # (36, 36)
+            ("g", G),  # (36, 9)
+            ("a_t", A_T),  # (16, 36)
         ):
             self.register_buffer(name, _both_sides(matrix), persistent=False)
 
@@ -75,9 +76,7 @@ class WinogradConv2d(nn.Module):
         if torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
         with torch.autocast(kind, enabled=False):
-            y: Tensor = _Product.apply(
-                x.float(), self.weight, self.of_input, self.of_kernel, self.of_output
-            )
+            y: Tensor = _Product.apply(x.float(), self.weight, self.b_t, self.g, self.a_t)
             if self.bias is not None:
                 y = y + self.bias.view(-1, 1, 1)
             return y.to(dtype)
@@ -87,42 +86,41 @@ class _Product(torch.autograd.Function):
     """The convolution. Shapes: T tiles of all images; 36 input and 16 output positions per tile."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, of_input: Tensor, of_kernel: Tensor, of_output: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, b_t: Tensor, g: Tensor, a_t: Tensor) -> Tensor:
         batch, inputs, height, width = x.shape
         outputs, rows, columns = len(weight), height // _OUT, width // _OUT
         tiles = _tiles(pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)))  # (T, 36, I)
         kernel = weight.permute(0, 2, 3, 1).reshape(outputs, 9, inputs)
-        v = torch.matmul(of_input, tiles).transpose(0, 1)  # (36, T, I)
-        u = torch.matmul(of_kernel, kernel).permute(1, 2, 0)  # (36, I, O)
-        y = torch.matmul(of_output, torch.bmm(v, u).transpose(0, 1))  # (T, 16, O)
-        ctx.save_for_backward(v, u, of_input, of_kernel, of_output)
+        v = torch.matmul(b_t, tiles).transpose(0, 1)  # (36, T, I)
+        u = torch.matmul(g, kernel).permute(1, 2, 0)  # (36, I, O)
+        y = torch.matmul(a_t, torch.bmm(v, u).transpose(0, 1))  # (T, 16, O)
+        ctx.save_for_backward(v, u, b_t, g, a_t)
         y = y.view(batch, rows, columns, _OUT, _OUT, outputs).transpose(2, 3)
         return y.reshape(batch, height, width, outputs).permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        with torch.autocast(grad.device.type, enabled=False):  # the transforms cancel large numbers
-            return _Product._gradients(ctx, grad)
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        kind = grad_output.device.type
+        with torch.autocast(kind, enabled=False):  # the transforms cancel large numbers
+            return _Product._gradients(ctx, grad_output)
 
     @staticmethod
-    def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        v, u, of_input, of_kernel, of_output = ctx.saved_tensors
-        batch, outputs, height, width = grad.shape
+    def _gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        v, u, b_t, g, a_t = ctx.saved_tensors
+        batch, outputs, height, width = grad_output.shape
         rows, columns, inputs = height // _OUT, width // _OUT, u.shape[1]
-        tiles = grad.permute(0, 2, 3, 1).reshape(batch, rows, _OUT, columns, _OUT, outputs)
+        tiles = grad_output.permute(0, 2, 3, 1).reshape(batch, rows, _OUT, columns, _OUT, outputs)
         tiles = tiles.transpose(2, 3).reshape(-1, _OUT * _OUT, outputs)
-        m = torch.matmul(of_output.t(), tiles).transpose(0, 1)  # (36, T, O)
-        of_x = of_weight = None
+        m = torch.matmul(a_t.t(), tiles).transpose(0, 1)  # (36, T, O)
+        grad_input = grad_weight = None
         if ctx.needs_input_grad[0]:
-            tiles = torch.matmul(of_input.t(), torch.bmm(m, u.transpose(1, 2)).transpose(0, 1))
-            of_x = _sum_of_tiles(tiles.view(batch, rows, columns, _IN, _IN, inputs))
+            tiles = torch.matmul(b_t.t(), torch.bmm(m, u.transpose(1, 2)).transpose(0, 1))
+            grad_input = _sum_of_tiles(tiles.view(batch, rows, columns, _IN, _IN, inputs))
         if ctx.needs_input_grad[1]:
-            kernel = torch.matmul(of_kernel.t(), torch.bmm(m.transpose(1, 2), v).transpose(0, 1))
-            of_weight = kernel.view(outputs, 3, 3, inputs).permute(0, 3, 1, 2)
-        return of_x, of_weight, None, None, None
+            kernel = torch.matmul(g.t(), torch.bmm(m.transpose(1, 2), v).transpose(0, 1))
+            grad_weight = kernel.view(outputs, 3, 3, inputs).permute(0, 3, 1, 2)
+        return grad_input, grad_weight, None, None, None
 
 
 def _tiles(padded: Tensor) -> Tensor:
@@ -156,6 +154,6 @@ def suits(conv: nn.Conv2d, seen: tuple[int, int]) -> bool:
         and conv.stride == conv.dilation == conv.padding == (1, 1)
         and conv.groups == 1
         and conv.padding_mode == "zeros"
-        and min(conv.in_channels, conv.out_channels) >= _LEAST_CHANNELS
+        and min(conv.in_channels, conv.out_channels) >= _MIN_CHANNELS
         and all(side % _OUT == 0 for side in seen)
     )

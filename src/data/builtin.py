@@ -127,7 +127,7 @@ def load(name: str, path: str, *, size: int, spec_name: str) -> Dataset:
     return Dataset.of_record(record, known.spec(spec_name, size))
 
 
-def _decode(known: BuiltIn, root: Path, kind: "np.dtype[np.void]", size: int) -> cache.Record:
+def _decode(known: BuiltIn, root: Path, kind: "np.dtype[np.void]", size: int) -> cache.RecordArray:
     """Both parts as torchvision reads them. Raises UserError if one is not what it should be."""
     record = cache.empty(kind)
     for part, arguments in zip(("train", "test"), known.splits, strict=True):

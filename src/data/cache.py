@@ -27,7 +27,7 @@ T = TypeVar("T")
 KEPT = 6
 """Files kept, the most recently used: those of as many different data sets, or copies of one."""
 
-Record = npt.NDArray[np.void]
+RecordArray = npt.NDArray[np.void]
 """A 0-d array of a layout: all of a data set in one block."""
 
 
@@ -53,9 +53,9 @@ _ABANDONED_SECONDS = 3600
 def of_files(
     paths: Sequence[Path],
     kinds: Sequence["np.dtype[np.void]"],
-    decode: Callable[[], Record],
+    decode: Callable[[], RecordArray],
     meaning: bytes = b"",
-) -> Record:
+) -> RecordArray:
     """The record decoded from files: from the cache where it has it, and into it where it can.
 
     kinds: the layouts that it may have. meaning: what counts beside the content of the files.
@@ -80,7 +80,7 @@ def of_files(
     return record if kept is None else kept
 
 
-def empty(kind: "np.dtype[np.void]") -> Record:
+def empty(kind: "np.dtype[np.void]") -> RecordArray:
     """A record to fill."""
     return np.zeros((), kind)
 
@@ -95,7 +95,7 @@ def key_of(digests: Iterable[bytes], kind: "np.dtype[np.void]") -> str:
     return _combined([_header(kind), *digests]).hex()[:32]
 
 
-def read(key: str, kind: "np.dtype[np.void]") -> Record | None:
+def read(key: str, kind: "np.dtype[np.void]") -> RecordArray | None:
     """The record of a layout kept under `key`, mapped copy-on-write; None where there is none.
 
     A damaged one is removed.
@@ -113,7 +113,7 @@ def read(key: str, kind: "np.dtype[np.void]") -> Record | None:
     return record
 
 
-def write(key: str, record: Record) -> None:
+def write(key: str, record: RecordArray) -> None:
     """Keep `record` under `key`, where the cache folder can be written and has room for it."""
     record["digest"] = np.frombuffer(_digest(record), np.uint8)
 
@@ -128,7 +128,7 @@ def write(key: str, record: Record) -> None:
         _prune(folder)
 
 
-def _mapped(path: Path, kind: "np.dtype[np.void]") -> Record | None:
+def _mapped(path: Path, kind: "np.dtype[np.void]") -> RecordArray | None:
     """The record in a file. Returns None if a byte of it is not what was written."""
     header = _header(kind)
     with path.open("rb") as file:
@@ -148,11 +148,11 @@ def _header(kind: "np.dtype[np.void]") -> bytes:
     return header.getvalue()
 
 
-def _bytes(record: Record) -> memoryview:
+def _bytes(record: RecordArray) -> memoryview:
     return record.reshape(1).view(np.uint8).data
 
 
-def _digest(record: Record) -> bytes:
+def _digest(record: RecordArray) -> bytes:
     """SHA-256 of the SHA-256s of a record's pieces, all but the digest in it."""
     end = record.dtype.itemsize - record.dtype["digest"].itemsize
     pieces = (_bytes(record)[i : min(i + _PIECE, end)] for i in range(0, end, _PIECE))

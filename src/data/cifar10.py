@@ -56,7 +56,7 @@ def folder_of(path: str) -> Path | None:
     return None
 
 
-def _decode(paths: Sequence[Path], kind: "np.dtype[np.void]", size: int) -> cache.Record:
+def _decode(paths: Sequence[Path], kind: "np.dtype[np.void]", size: int) -> cache.RecordArray:
     """All images and labels of the training batches and the test batch."""
     record = cache.empty(kind)
     pixels = (*_by_batch(record["train_pixels"]), *_by_batch(record["test_pixels"]))

@@ -300,7 +300,7 @@ def _array(path: Path, arrays: Any, name: str) -> npt.NDArray[Any]:
 # both
 
 
-def _decode(source: _Source, size: int) -> cache.Record:
+def _decode(source: _Source, size: int) -> cache.RecordArray:
     """All images in the order that `load` says."""
     train, test, _ = source.counts()
     images = {part: _images_of(source, part, size) for part in source.parts}
@@ -326,7 +326,7 @@ def _decode(source: _Source, size: int) -> cache.Record:
 
 
 def _fill(
-    record: cache.Record, part: str, place: slice, images: ImageArray, labels: LabelArray
+    record: cache.RecordArray, part: str, place: slice, images: ImageArray, labels: LabelArray
 ) -> None:
     pixels = record[f"{part}_pixels"][place]
     wide = 1 if pixels.shape[3] == 1 else 3

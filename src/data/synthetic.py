@@ -24,7 +24,7 @@ _NOISE = 0.15  # standard deviation of a pixel, of full scale
 _AT_A_TIME = 500  # images
 _CONTRAST = (0.2, 0.75)  # of the shape against its ground
 
-Array = npt.NDArray[np.floating[Any]]
+FloatArray = npt.NDArray[np.floating[Any]]
 
 
 def generate(seed: int = 0, train: int = TRAIN_IMAGES, test: int = TEST_IMAGES) -> Dataset:
@@ -56,7 +56,7 @@ def stand_in(dataset: str) -> Dataset:
     return Dataset.of_record(record, spec, TRAIN_IMAGES // 5)
 
 
-def _draw(spec: DataSpec, seed: int, train: int, test: int) -> cache.Record:
+def _draw(spec: DataSpec, seed: int, train: int, test: int) -> cache.RecordArray:
     random = np.random.default_rng(seed)
     record = cache.empty(cache.layout(train, test, size=spec.size, channels=spec.channels))
     for part, count in (("train", train), ("test", test)):
@@ -72,7 +72,7 @@ def _images(
     classes, size = len(spec.classes), spec.size
     labels = random.permutation(np.arange(count) % classes)
 
-    def uniform(low: float, high: float, *shape: int) -> Array:
+    def uniform(low: float, high: float, *shape: int) -> FloatArray:
         return random.uniform(low, high, (count, *shape)).astype(np.float32)
 
     centre, radius = uniform(-0.35, 0.35, 2), uniform(0.4, 0.7)
@@ -100,14 +100,14 @@ def _images(
     return images, labels
 
 
-def _hues(number: LabelArray, count: int) -> Array:
+def _hues(number: LabelArray, count: int) -> FloatArray:
     """Saturated colours (N, 1, 1, 3) whose hue is `number` / `count` of the colour circle."""
     angle = (2 * np.pi * number / count)[:, None, None, None]
     shift = np.array([0, 1, 2]) * (2 * np.pi / 3)
     return (0.55 + 0.45 * np.cos(angle - shift)).astype(np.float32)
 
 
-def _inside(labels: LabelArray, u: Array, v: Array) -> Array:
+def _inside(labels: LabelArray, u: FloatArray, v: FloatArray) -> FloatArray:
     """1 where a pixel (N, S, S) is inside its image's shape, 0 elsewhere."""
     inside = np.zeros(u.shape, np.float32)
     for label, shape in enumerate(_SHAPES):
@@ -116,7 +116,9 @@ def _inside(labels: LabelArray, u: Array, v: Array) -> Array:
     return inside
 
 
-def _own_coordinates(centre: Array, radius: Array, angle: Array, size: int) -> tuple[Array, Array]:
+def _own_coordinates(
+    centre: FloatArray, radius: FloatArray, angle: FloatArray, size: int
+) -> tuple[FloatArray, FloatArray]:
     """Coordinates (N, S, S) of every pixel as its image's shape sees them: within +-1."""
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     x = axis[None, None, :] - centre[:, 0, None, None]
@@ -126,11 +128,11 @@ def _own_coordinates(centre: Array, radius: Array, angle: Array, size: int) -> t
     return (x * cos + y * sin) / scale, (y * cos - x * sin) / scale
 
 
-def _box(u: Array, v: Array) -> Array:
+def _box(u: FloatArray, v: FloatArray) -> FloatArray:
     return np.maximum(abs(u), abs(v))
 
 
-def _plus(u: Array, v: Array) -> npt.NDArray[np.bool_]:
+def _plus(u: FloatArray, v: FloatArray) -> npt.NDArray[np.bool_]:
     return (np.minimum(abs(u), abs(v)) < 0.3) & (_box(u, v) < 1)
 
 

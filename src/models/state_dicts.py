@@ -13,7 +13,7 @@ from src.common import files
 from src.common.errors import UserError
 from src.common.removed_files import why_removed
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 _WRAPPINGS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and of torch.compile
@@ -25,7 +25,7 @@ _UNREADABLE = (
 """What torch.load raises for files that are damaged, or no checkpoints at all."""
 
 
-def read_state(path: Path) -> State:
+def read_state(path: Path) -> StateDict:
     """The state dict in a file, on the CPU, whatever a checkpoint wraps it in.
 
     Nothing in the file is executed. Raises UserError if it is damaged or no state dict.
@@ -48,7 +48,7 @@ def read_state(path: Path) -> State:
     return _unwrapped(content, path)
 
 
-def _unwrapped(content: object, path: Path) -> State:
+def _unwrapped(content: object, path: Path) -> StateDict:
     """The mapping of names to tensors that `content` is, or has under a usual key."""
     if isinstance(content, Mapping):
         wrapped = (content[key] for key in _WRAPPINGS if isinstance(content.get(key), Mapping))
@@ -58,14 +58,14 @@ def _unwrapped(content: object, path: Path) -> State:
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise UserError(f"{path}: not a state dict: {str(name)!r} is no tensor")
-    state: State = dict(content)
+    state: StateDict = dict(content)
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
 
 
-def load_into(model: nn.Module, state: State, source: str) -> None:
+def load_into(model: nn.Module, state: StateDict, source: str) -> None:
     """Load `state` into `model`: by name where the names are its own, else by order and shape.
 
     Published code names the same layers differently; batches counted by batch norms are left
@@ -77,15 +77,15 @@ def load_into(model: nn.Module, state: State, source: str) -> None:
     model.load_state_dict({**model.state_dict(), **theirs})
 
 
-def _compared(state: Mapping[str, Tensor]) -> State:
+def _compared(state: Mapping[str, Tensor]) -> StateDict:
     return {name: tensor for name, tensor in state.items() if not name.endswith(_COUNTER)}
 
 
-def _shapes(state: State) -> dict[str, tuple[int, ...]]:
+def _shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def _in_order(ours: State, theirs: State, source: str) -> State:
+def _in_order(ours: StateDict, theirs: StateDict, source: str) -> StateDict:
     """Assign tensors to our names by order and shape."""
     pairs = zip_longest(_shapes(ours).items(), _shapes(theirs).items(), fillvalue=("", None))
     for place, ((name, expected), (their_name, shape)) in enumerate(pairs, 1):

@@ -17,15 +17,15 @@ _FIELD_OF_COLUMN = {MODEL: "model_type", "augmentation": "data_augmentation"}
 
 def from_config(config: RunConfig) -> str:
     """The command of a config: flags of the data set, of all short flags and of non-defaults."""
-    words = [*_COMMAND, "-d", config.base_dataset_path]
+    arguments = [*_COMMAND, "-d", config.base_dataset_path]
     run = config.canonical()
     for spec in fields(RunConfig):
         value, short = getattr(run, spec.name), spec.metadata["short"]
         matters = spec.metadata["changes_result"] or spec.name == "parent_weights"
         matters = matters and spec.name in given_names()
         if spec.name != "base_dataset_path" and matters and (short or value != spec.default):
-            words += _flag(spec.name, short, kind_of(spec), value)
-    return shlex.join(words)
+            arguments += _flag(spec.name, short, kind_of(spec), value)
+    return shlex.join(arguments)
 
 
 def from_row(row: Mapping[str, Any]) -> str:
@@ -38,13 +38,13 @@ def from_row(row: Mapping[str, Any]) -> str:
     values = {_FIELD_OF_COLUMN.get(n, n): value for n, value in named.items() if value is not None}
     if values.get("dataset") == RunConfig.dataset:
         del values["dataset"]
-    words = list(_COMMAND)
+    arguments = list(_COMMAND)
     for spec in fields(RunConfig):
         if spec.name in values and spec.name in given_names():
             kind, value = kind_of(spec), values[spec.name]
             value = bool(value) if kind == "bool" else int(value) if kind == "int" else value
-            words += _flag(spec.name, spec.metadata["short"], kind, value)
-    return shlex.join(words)
+            arguments += _flag(spec.name, spec.metadata["short"], kind, value)
+    return shlex.join(arguments)
 
 
 def _flag(name: str, short: str | None, kind: str, value: object) -> list[str]:

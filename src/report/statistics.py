@@ -14,7 +14,7 @@ from src.report.table import MODEL, TEST_IMAGES, drop_aliases, is_pruned
 Booleans = npt.NDArray[np.bool_]
 
 _SIGNIFICANCE = 0.05
-_FEWEST_PAIRS = 2  # one pair does not show how much pairs vary
+_MIN_PAIRS = 2  # one pair does not show how much pairs vary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def paired_difference(
     others = [other.codes(rows) for other in settings_of(rows) if other.name != name]
     by_level = rows[column].groupby([*others, setting.codes(rows)]).mean().unstack()
     differences = (by_level[1] - by_level[0]).dropna()
-    if len(differences) < _FEWEST_PAIRS:
+    if len(differences) < _MIN_PAIRS:
         return None
     mean, count = float(differences.mean()), len(differences)
     reach = float(stats.t.ppf(0.975, count - 1) * stats.sem(differences))

@@ -29,14 +29,14 @@ HEARTBEAT_SECONDS = 30.0
 MISSED_HEARTBEATS = 10
 """A lease whose heartbeat has stood still for so many intervals may be taken over."""
 
-Record = dict[str, Any]
+AttemptRecord = dict[str, Any]
 """The content of attempts/<n>.json."""
 
 
 class Lease:
     """This process's lease of a run. A thread advances its heartbeat until `end`."""
 
-    def __init__(self, folder: Path, number: int, record: Record) -> None:
+    def __init__(self, folder: Path, number: int, record: AttemptRecord) -> None:
         self.folder, self.number, self.record = folder, number, record
         self.progressed = False
         """Whether this process has saved a step of training, or trained the run to its end."""
@@ -86,7 +86,7 @@ class Lease:
                 files.write_json(path, self.record, patient=False)
 
 
-def acquire(folder: Path, *, known_dead: Record | None = None) -> Lease | None:
+def acquire(folder: Path, *, known_dead: AttemptRecord | None = None) -> Lease | None:
     """Lease the run in `folder`. Returns None if another process may be training it.
 
     known_dead: the record of an attempt that `wait_for_stalled` found to be over.
@@ -120,7 +120,7 @@ def attempt_numbers(folder: Path | str) -> list[int]:
     return sorted(int(stem) for stem in stems if stem.isdigit())
 
 
-def latest(folder: Path) -> Record | None:
+def latest(folder: Path) -> AttemptRecord | None:
     """The record of the newest attempt at a run. Returns None if there was none."""
     newest = max(attempt_numbers(folder), default=0)
     if not newest:
@@ -128,7 +128,7 @@ def latest(folder: Path) -> Record | None:
     return files.read_json(_file(folder, newest)) or {"attempt": newest}
 
 
-def may_be_alive(record: Record) -> bool:
+def may_be_alive(record: AttemptRecord) -> bool:
     """Whether the process of an attempt may still be at work. Unknown counts as alive."""
     if "ended" in record:
         return False
@@ -144,7 +144,9 @@ def may_be_alive(record: Record) -> bool:
     return not earlier_start_of_our_job and not _is_job_over(record)
 
 
-def wait_for_stalled(folders: Iterable[Path], stop: Callable[[], bool]) -> dict[Path, Record]:
+def wait_for_stalled(
+    folders: Iterable[Path], stop: Callable[[], bool]
+) -> dict[Path, AttemptRecord]:
     """Wait until it is known which of the newest attempts in `folders` have stalled.
 
     Returns those whose heartbeat stood still for MISSED_HEARTBEATS intervals; earlier if some are
@@ -174,7 +176,7 @@ def count_failed_attempts(folder: Path) -> int:
     return sum(record is not None and record.get("ended") == "failed" for record in records)
 
 
-def _is_job_over(record: Record) -> bool:
+def _is_job_over(record: AttemptRecord) -> bool:
     """Whether Slurm says that an attempt's job is gone, or was restarted since.
 
     Slurm is asked only by the same user on the same cluster: it may hide a job from others.

@@ -16,13 +16,13 @@ from src.runs.leases import Lease
 from src.runs.run_folder import RunFolder
 from src.training import checkpoint
 from src.training.device import device_name, versions
-from src.training.group import Finished
+from src.training.group import FinishedRun
 from src.training.run_state import PRUNED
 from src.training.trainer import Trainer
 
 
 def publish_or_fail(
-    finished: Finished, folder: RunFolder, lease: Lease
+    finished: FinishedRun, folder: RunFolder, lease: Lease
 ) -> tuple[str, Exception | None]:
     """Publish a run, or record why it failed. Returns a line about it, and the error if it failed.
 

@@ -48,7 +48,7 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
         files.remove_leftovers(self.path, self.path / paths.CELLS, self.path / paths.ATTEMPTS)
 
-    def answers(self, config: RunConfig) -> bool:
+    def has_cell(self, config: RunConfig) -> bool:
         """Whether `config` is recorded as a grid cell of this folder."""
         return (self.path / paths.CELLS / f"{config.cell}.json").exists()
 

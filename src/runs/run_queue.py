@@ -68,7 +68,7 @@ class RunQueue:
         self._free = deque(self.pending)
         self._held: list[PendingRun] = []  # by other processes
         self._held_before: list[PendingRun] = []
-        self._stalled: Mapping[Path, leases.Record] = {}
+        self._stalled: Mapping[Path, leases.AttemptRecord] = {}
         self._leased: set[LeasedRun] = set()
         self.progressed = False
         """Whether a run that was released has made progress, as Lease.progressed says."""

@@ -8,10 +8,11 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from src.common import files, paths
 from src.runs import leases
-from src.runs.leases import Record
+from src.runs.leases import AttemptRecord
 
 
 class State(StrEnum):
@@ -29,7 +30,7 @@ class State(StrEnum):
 class Attempt:
     """The record of an attempt, and when its file was last written (seconds since the epoch)."""
 
-    record: Record
+    record: AttemptRecord
     written: float
 
     @property
@@ -106,11 +107,11 @@ class Snapshot:
             return []
         return [float(found) for found in re.findall(rb'"seconds": ([\d.e+-]+)\}', text)]
 
-    def _numbers(self, name: str) -> Record | None:
+    def _numbers(self, name: str) -> dict[str, Any] | None:
         return numbers(f"{self._folder}/{name}") if name in self.names else None
 
 
-def numbers(path: Path | str) -> Record | None:
+def numbers(path: Path | str) -> dict[str, Any] | None:
     """The metrics in a result.json or pruned.json. Returns None if it is missing or damaged."""
     found = files.read_json(path)
     return found if found and "test_accuracy_best_val_acc" in found else None

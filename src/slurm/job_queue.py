@@ -51,7 +51,6 @@ class Job:
     raw_id: str
     """Its SLURM_JOB_ID; that of the array for a task that has not started yet."""
     state: JobState
-    slurm_state: str
     restarts: int
     reason: str
     """Why it is waiting, in Slurm's words; empty if it is not."""
@@ -98,8 +97,8 @@ def jobs(*, seconds: float | None = None, quiet: bool = False) -> Jobs | None:
     if not client.shows_jobs():
         return None
     fields = ",".join(f"{name}:{width}|" for name, width in _FIELDS.items())
-    words = ("squeue", "--me", "--array", "--noheader", f"--Format={fields}")
-    output = client.answer(*words, seconds=seconds, quiet=quiet)
+    command = ("squeue", "--me", "--array", "--noheader", f"--Format={fields}")
+    output = client.answer(*command, seconds=seconds, quiet=quiet)
     if output is None:
         return None
     parsed = {line.strip(): _job(line) for line in output.splitlines() if line.strip()}
@@ -128,9 +127,7 @@ def _job(line: str) -> Job | None:
         return None
     ours = STATES.get(state, JobState.ACTIVE)
     why = reason if ours is JobState.WAITING else ""
-    return Job(
-        id_, raw_id, ours, state, int(restarts), why, node, parse_seconds(left), folder, name
-    )
+    return Job(id_, raw_id, ours, int(restarts), why, node, parse_seconds(left), folder, name)
 
 
 def parse_seconds(text: str) -> int | None:

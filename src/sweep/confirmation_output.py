@@ -7,7 +7,7 @@ from rich.table import Table
 
 from src.cli.terminal import console, decimal_duration, plain_table
 from src.comparison.confirmation import Candidate, Confirmation, Stage
-from src.comparison.seed_statistics import Spread, power_to_tell, tellable_lead
+from src.comparison.seed_statistics import Spread, detectable_difference, power
 from src.report.confirmed import config_labels, confirmed_winner
 
 
@@ -56,7 +56,7 @@ def _cost(confirmation: Confirmation) -> Iterator[str]:
 
 
 def _prospect(confirmation: Confirmation) -> Iterator[str]:
-    """With what probability the first is told from the second."""
+    """With what probability the lead of the first over the second is detected, if it is real."""
     plan, error_rate = confirmation.plan, confirmation.error_rate
     if len(plan.shortlist) < 2 or plan.seeds < 2:
         return
@@ -66,18 +66,18 @@ def _prospect(confirmation: Confirmation) -> Iterator[str]:
     spread = confirmation.known_spread
     if spread is None:
         unit = Spread(1.0, 1)
-        deviations = tellable_lead(unit, plan.seeds, count, error_rate=error_rate)
+        deviations = detectable_difference(unit, plan.seeds, count, error_rate=error_rate)
         yield (
             f"{first}. The spread of seeds is not known yet; with {plan.seeds} seeds a lead of "
             f"{deviations:.1f} standard deviations is detected in 80 % of cases."
         )
         return
-    power = power_to_tell(lead, spread, plan.seeds, count, error_rate)
-    tellable = tellable_lead(spread, plan.seeds, count, error_rate=error_rate)
+    probability = power(lead, spread, plan.seeds, count, error_rate)
+    detectable = detectable_difference(spread, plan.seeds, count, error_rate=error_rate)
     yield (
         f"{first}; one seed's standard deviation is {100 * spread.deviation:.2f} points. If the "
-        f"lead is real, {plan.seeds} seeds detect it with probability {power:.0%}, and a lead of "
-        f"{100 * tellable:.2f} points with 80 %."
+        f"lead is real, {plan.seeds} seeds detect it with probability {probability:.0%}, and a "
+        f"lead of {100 * detectable:.2f} points with 80 %."
     )
 
 

@@ -29,7 +29,7 @@ class KnownSpeed:
     device: str
 
 
-def keep(measured: Measurement, runs_dir: Path) -> Path:
+def save(measured: Measurement, runs_dir: Path) -> Path:
     """Add speeds to the file of a runs folder, in place of earlier ones of the same kinds.
 
     Speeds of CPUs and GPUs are kept beside each other. Returns the file.

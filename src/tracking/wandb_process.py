@@ -23,8 +23,8 @@ DISABLED = MODES[-1]
 
 _PATIENCE_SECONDS = 10.0  # wait at the end for a process that does not answer
 _STOPPED_SECONDS = 2.0  # the same after a signal
-_LEAST_SECONDS = 2.0  # least wait at the end
-_MOST_SECONDS = 60.0  # longest wait at the end for a process that answers
+_MIN_SECONDS = 2.0  # least wait at the end
+_MAX_SECONDS = 60.0  # longest wait at the end for a process that answers
 _POLL_SECONDS = 0.02
 
 
@@ -72,17 +72,17 @@ class WandbProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._log(f"wandb: did not answer and was killed; {_LATER}")
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_LEAST_SECONDS)
+                self._process.wait(_MIN_SECONDS)
         for thread in self._threads:
-            thread.join(_LEAST_SECONDS)
+            thread.join(_MIN_SECONDS)
 
     def _ends(self, process: "subprocess.Popen[str]", patience: float) -> bool:
         """Wait until the process has ended. Returns False if it takes too long."""
         began = time.monotonic()
         while process.poll() is None:
             now = time.monotonic()
-            silent = now - self._seen > patience and now - began > _LEAST_SECONDS
-            if silent or now - began > _MOST_SECONDS:
+            silent = now - self._seen > patience and now - began > _MIN_SECONDS
+            if silent or now - began > _MAX_SECONDS:
                 return False
             time.sleep(_POLL_SECONDS)
         return True
@@ -111,9 +111,9 @@ class WandbProcess:
 
     def _start(self) -> None:
         place = Path(os.environ.get("WANDB_DIR") or self._runs_dir).resolve()
-        words = ["--mode", self._mode, "--sweep", self._sweep, "--dir", str(place)]
+        arguments = ["--mode", self._mode, "--sweep", self._sweep, "--dir", str(place)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "src.tracking", *words, "--watched", str(os.getpid())],
+            [sys.executable, "-m", "src.tracking", *arguments, "--watched", str(os.getpid())],
             cwd=paths.ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -21,7 +21,7 @@ from src.common import files
 from src.common.background import BackgroundThread
 from src.common.paths import RESUME, RESUME_BEFORE
 
-State = dict[str, Any]
+CheckpointState = dict[str, Any]
 
 _MARK = b"sha256 "
 _DIGEST_BYTES = 32
@@ -37,7 +37,7 @@ class CheckpointWriter:
         self.folder = folder
         self._pending: Future[None] | None = None
 
-    def start(self, state: State) -> None:
+    def start(self, state: CheckpointState) -> None:
         """Start writing the current `state`. Returns once it is copied."""
         self.wait()
         self._pending = _thread.submit(save, self.folder, _on_host(state))
@@ -73,7 +73,7 @@ def _on_host(value: Any, copies: dict[int, Tensor] | None = None) -> Any:
     return value
 
 
-def save(folder: Path, state: State) -> None:
+def save(folder: Path, state: CheckpointState) -> None:
     """Write resume.pt: whole or not at all, the one before it kept beside it.
 
     state: tensors, numbers, text, lists and dicts of them, on any device.
@@ -83,7 +83,7 @@ def save(folder: Path, state: State) -> None:
     )
 
 
-def load(folder: Path, device: torch.device) -> State | None:
+def load(folder: Path, device: torch.device) -> CheckpointState | None:
     """The newest whole checkpoint in `folder`, on `device`. Returns None if there is none."""
     for name in (RESUME, RESUME_BEFORE):
         state = read(folder / name, device)
@@ -92,7 +92,7 @@ def load(folder: Path, device: torch.device) -> State | None:
     return None
 
 
-def read(path: Path, device: torch.device) -> State | None:
+def read(path: Path, device: torch.device) -> CheckpointState | None:
     """The checkpoint in a file. Returns None if it is missing, truncated, altered or unsafe."""
     try:
         data = memoryview(files.read_bytes(path))
@@ -116,7 +116,7 @@ def remove(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _save_with_digest(state: State, file: IO[bytes]) -> None:
+def _save_with_digest(state: CheckpointState, file: IO[bytes]) -> None:
     torch.save(state, file)
     file.flush()
     with Path(file.name).open("rb") as written:

@@ -77,14 +77,14 @@ class MeasuredConcurrency:
             return
         started, before = self._window
         if now - started >= _WINDOW_SECONDS:
-            self._judge((images - before) / (now - started))
+            self._adjust_limit((images - before) / (now - started))
             self._window, self._opened = None, now
 
     def out_of_memory(self, slots: int) -> None:
         self.limit = max(1, min(self.limit, slots) // 2)
         self.settled = True
 
-    def _judge(self, rate: float) -> None:
+    def _adjust_limit(self, rate: float) -> None:
         if rate < self._rate_before * _WORTH_IT:
             self.limit = max(1, self.limit // 2)
             self.settled = True

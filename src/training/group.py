@@ -18,7 +18,7 @@ _IDLE_SECONDS = 1e-4  # each slot has four steps queued, of 0.1 ms or more
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedRun:
     """A run that has left its slot: trained to its end, or failed with `error`."""
 
     trainer: Trainer
@@ -81,7 +81,7 @@ class TrainingGroup:
         *,
         wait: Callable[[], bool] = lambda: False,
         stop: Callable[[], bool] = lambda: False,
-    ) -> Iterator[Finished]:
+    ) -> Iterator[FinishedRun]:
         """Train every run that `take` hands out, yielding each as it ends.
 
         take: called when a slot is free; None if there is no run now. wait: called when every run
@@ -99,7 +99,7 @@ class TrainingGroup:
             if finished := self.advance(stop):
                 yield finished
 
-    def advance(self, stop: Callable[[], bool] = lambda: False) -> Finished | None:
+    def advance(self, stop: Callable[[], bool] = lambda: False) -> FinishedRun | None:
         """Do a unit of work in every slot, until one run ends or stop() is true.
 
         Returns the run that ended, if one did, after freeing its memory.
@@ -122,7 +122,7 @@ class TrainingGroup:
         self._concurrency.record(self._images_of_closed + images, len(self._open))
         return finished
 
-    def _advance_one(self, trainer: Trainer) -> Finished | None:
+    def _advance_one(self, trainer: Trainer) -> FinishedRun | None:
         """Returns the run if it has ended, and None while it goes on or waits for memory."""
         try:
             if _start_or_advance(trainer):
@@ -140,7 +140,7 @@ class TrainingGroup:
         if error and not alone and classify(error) is FailureClass.MEMORY:
             self._put_back(trainer)
             return None
-        return Finished(trainer, error)
+        return FinishedRun(trainer, error)
 
     def _put_back(self, trainer: Trainer) -> None:
         self._concurrency.out_of_memory(len(self._open) + 1)

@@ -15,7 +15,7 @@ from src.models.state_dicts import read_state
 NONE = "none"
 
 
-def draw(model: nn.Module, config: RunConfig) -> None:
+def reinitialize(model: nn.Module, config: RunConfig) -> None:
     """Reinitialise the weights if the config asks for it, from torch's current random state.
 
     kaiming_normal: He et al. 2015, https://arxiv.org/abs/1502.01852, for ReLU, by fan-in.

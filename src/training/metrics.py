@@ -9,7 +9,7 @@ from torch import Tensor
 
 from src.data.spec import CLASSES
 
-State = dict[str, Tensor]
+MetricState = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ class Metrics:
         for sums in self.state().values():
             sums.zero_()
 
-    def state(self) -> State:
+    def state(self) -> MetricState:
         """The sums, for a checkpoint."""
         return {"loss": self.loss, "correct": self.correct, "images": self.images}
 
-    def load(self, state: State) -> None:
+    def load(self, state: MetricState) -> None:
         """Restore what `state` returned."""
         for name, mine in self.state().items():
             mine.copy_(state[name])

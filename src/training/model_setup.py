@@ -29,7 +29,7 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = models.build(config, data)
-        initial_weights.draw(model, config)
+        initial_weights.reinitialize(model, config)
     initial_weights.load_initial_weights(model, config)
     return prepare_model(model, config, device, compute_format, data)
 

@@ -38,9 +38,9 @@ def best(search: TrialStudy) -> dict[str, Any] | None:
 
 def counts(search: TrialStudy) -> dict[str, int]:
     """Number of complete, pruned, failed and running trials."""
-    best_found = Counter(trial.state.name for trial in search.trials())
+    by_state = Counter(trial.state.name for trial in search.trials())
     words = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL", "running": "RUNNING"}
-    return {word: best_found[state] for word, state in words.items()}
+    return {word: by_state[state] for word, state in words.items()}
 
 
 def counted(numbers: Mapping[str, int]) -> str:

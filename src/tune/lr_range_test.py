@@ -30,7 +30,7 @@ from src.training.precision import select_compute_format
 _SMOOTHING = 0.05  # the weight of the newest loss
 _DIVERGED = 5.0  # times the lowest smoothed loss
 _SKIPPED_FIRST, _SKIPPED_LAST = 10, 5  # steps that no suggestion comes from
-LEAST_STEPS = _SKIPPED_FIRST + _SKIPPED_LAST + 2
+MIN_STEPS = _SKIPPED_FIRST + _SKIPPED_LAST + 2
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class RateSweep:
     def __post_init__(self) -> None:
         if not self.start < self.end:
             raise InvalidValue("--start", self.start, f"less than --end {self.end:g}")
-        if self.steps < LEAST_STEPS:
-            raise InvalidValue("--steps", self.steps, f"at least {LEAST_STEPS}")
+        if self.steps < MIN_STEPS:
+            raise InvalidValue("--steps", self.steps, f"at least {MIN_STEPS}")
 
     def rate(self, step: int) -> float:
         """The learning rate of a step (from 0)."""
@@ -62,7 +62,7 @@ class RangeTestCurve:
     @property
     def suggested(self) -> int:
         """The step (from 0) of the steepest descent. Raises UserError after too few steps."""
-        if len(self.losses) < LEAST_STEPS:
+        if len(self.losses) < MIN_STEPS:
             raise UserError(
                 f"the loss diverged after {len(self.losses)} steps, too few to suggest a rate: "
                 "begin with a lower --start, or take more --steps"

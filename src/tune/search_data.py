@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from src.report.charts.importance import FEWEST_RUNS, fanova_shares
+from src.report.charts.importance import MIN_RUNS, fanova_shares
 from src.tune.search_space import Choice, Dimension, SearchSpace
 
 if TYPE_CHECKING:
@@ -87,10 +87,10 @@ def _complete_value(trial: "optuna.trial.FrozenTrial") -> float:
 def importances(study: "optuna.Study") -> dict[str, float] | None:
     """How much of the variance between complete trials each setting explains, as in the report.
 
-    Returns None if there are fewer than FEWEST_RUNS, or all are equally good.
+    Returns None if there are fewer than MIN_RUNS, or all are equally good.
     """
     values = [t.value for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
-    is_enough = len(values) >= FEWEST_RUNS and len(set(values)) > 1
+    is_enough = len(values) >= MIN_RUNS and len(set(values)) > 1
     return fanova_shares(study) if is_enough else None
 
 

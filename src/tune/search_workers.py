@@ -70,15 +70,15 @@ def work(job: SearchJob) -> str | None:
         return search.work(job.trials)
 
 
-def prepare(job: SearchJob, workers: int, resources: Resources, words: Sequence[str]) -> Path:
+def prepare(job: SearchJob, workers: int, resources: Resources, arguments: Sequence[str]) -> Path:
     """Write the script of an array of workers into the search's folder, with a copy of the code.
 
-    words: arguments of each worker, after `python -m src.tune`.
+    arguments: those of each worker, after `python -m src.tune`.
     """
     jobs = job.search().folder / "jobs"  # create the study before the workers race to do it
     folder = _next(jobs)
     submission_record.prepare(folder, job.space.models())
-    text = sbatch.script(array(workers), resources, folder, Path.cwd(), ["src.tune", *words])
+    text = sbatch.script(array(workers), resources, folder, Path.cwd(), ["src.tune", *arguments])
     files.write_text(folder / f"{_NAME}.sh", text)
     return folder / f"{_NAME}.sh"
 

@@ -118,7 +118,9 @@ class TrialStudy:
             else None
         )
 
-    def _take(self, trials_wanted: int, dead: Mapping[Path, leases.Record]) -> _LeasedTrial | None:
+    def _take(
+        self, trials_wanted: int, dead: Mapping[Path, leases.AttemptRecord]
+    ) -> _LeasedTrial | None:
         """Take over a trial without a worker, or ask for a new one. dead: stalled attempts."""
         with self._turn():
             for trial in self.trials("RUNNING"):
@@ -132,7 +134,9 @@ class TrialStudy:
             lease = self._claim(new.number, dead)
             return _LeasedTrial(new, lease, TrialPruner(new, [])) if lease else None
 
-    def _take_over(self, number: int, dead: Mapping[Path, leases.Record]) -> _LeasedTrial | None:
+    def _take_over(
+        self, number: int, dead: Mapping[Path, leases.AttemptRecord]
+    ) -> _LeasedTrial | None:
         """Take over a running trial. Returns None if its worker may still be training it."""
         import optuna
 
@@ -159,7 +163,7 @@ class TrialStudy:
     def _folder(self, number: int) -> Path:
         return self.folder / "trials" / str(number)
 
-    def _claim(self, number: int, dead: Mapping[Path, leases.Record]) -> leases.Lease | None:
+    def _claim(self, number: int, dead: Mapping[Path, leases.AttemptRecord]) -> leases.Lease | None:
         folder = self._folder(number)
         (folder / paths.ATTEMPTS).mkdir(parents=True, exist_ok=True)
         return leases.acquire(folder, known_dead=dead.get(folder))

@@ -30,9 +30,11 @@ Variant = Callable[[], AbstractContextManager[object]]
 def no_checksum() -> AbstractContextManager[object]:
     """Accept every checkpoint that torch.load can read."""
 
-    def read(path: Path, device: torch.device) -> checkpoint.State | None:
+    def read(path: Path, device: torch.device) -> checkpoint.CheckpointState | None:
         try:
-            state: checkpoint.State = torch.load(path, map_location=device, weights_only=True)
+            state: checkpoint.CheckpointState = torch.load(
+                path, map_location=device, weights_only=True
+            )
         except Exception:  # noqa: BLE001  as a naive implementation does
             return None
         return state

@@ -7,12 +7,12 @@ from scipy import stats
 from src.comparison.seed_statistics import (
     SeedResults,
     Spread,
+    detectable_difference,
     dunnett,
     maximum_modulus,
     mean_interval,
     pooled_spread,
-    power_to_tell,
-    tellable_lead,
+    power,
 )
 
 RANDOM = np.random.default_rng(5)
@@ -123,10 +123,10 @@ def test_power_is_the_share_of_leads_that_are_told() -> None:
         draws = RANDOM.normal(np.array([[1.0], [0.0], [-9.0]]), 0.5, (3, 5))
         seen = SeedResults(draws.tolist())
         told += seen.is_behind(1, 0)
-    assert told / 400 == pytest.approx(power_to_tell(1.0, spread, 5, 3), abs=0.06)
-    lead = tellable_lead(spread, 5, 3)
-    assert power_to_tell(lead, spread, 5, 3) == pytest.approx(0.8, abs=1e-6)
-    assert power_to_tell(0.0, spread, 5, 2) == pytest.approx(0.05, abs=1e-3)
+    assert told / 400 == pytest.approx(power(1.0, spread, 5, 3), abs=0.06)
+    lead = detectable_difference(spread, 5, 3)
+    assert power(lead, spread, 5, 3) == pytest.approx(0.8, abs=1e-6)
+    assert power(0.0, spread, 5, 2) == pytest.approx(0.05, abs=1e-3)
 
 
 @pytest.mark.parametrize("values", [[], [[0.5], []]])

@@ -180,7 +180,7 @@ def amplification() -> float:
     """
     of_output, of_input, of_kernel = (
         torch.tensor(matrix, dtype=torch.float64).square()
-        for matrix in (winograd._OF_OUTPUT, winograd._OF_INPUT, winograd._OF_KERNEL)
+        for matrix in (winograd.A_T, winograd.B_T, winograd.G)
     )
     terms = of_output.sum(0) * of_input.sum(1) * of_kernel.sum(1)
     return (terms.sum() / (4 * 3)).item()
@@ -270,7 +270,7 @@ def test_error_of_0_1_percent_in_any_coefficient_exceeds_bound(
     """Counterpart of the test above: an error in any coefficient of a transform is detected."""
     step = Step(small_data)
     direct = step.errors(winograd=False)
-    for name in ("_OF_INPUT", "_OF_KERNEL", "_OF_OUTPUT"):
+    for name in ("B_T", "G", "A_T"):
         matrix = getattr(winograd, name)
         for row, column in torch.tensor(matrix).nonzero().tolist():
             wrong = [list(values) for values in matrix]

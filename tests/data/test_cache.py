@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> cache.Record:
+def record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> cache.RecordArray:
     """Return a record of a small layout, written in pieces with a partial last one."""
     monkeypatch.setattr(cache, "_PIECE", 9_999)
     new_record = cache.empty(SMALL)
@@ -123,8 +123,8 @@ def test_concurrent_processes_load_same_data_and_one_file(batches: Path, folder:
     assert len(list(folder.iterdir())) == 1
 
 
-def test_concurrent_writers_leave_one_file(folder: Path, record: cache.Record) -> None:
-    def write_and_read(_: int) -> cache.Record | None:
+def test_concurrent_writers_leave_one_file(folder: Path, record: cache.RecordArray) -> None:
+    def write_and_read(_: int) -> cache.RecordArray | None:
         cache.write("key", record.copy())
         return cache.read("key", SMALL)
 
@@ -156,7 +156,7 @@ def test_concurrent_writers_leave_one_file(folder: Path, record: cache.Record) -
     ids=["empty", "header", "short", "long", "zeros", "magic", "dtype", "pixel", "label", "digest"],
 )
 def test_damaged_cache_file_is_deleted_and_rewritten(
-    folder: Path, record: cache.Record, damage: object
+    folder: Path, record: cache.RecordArray, damage: object
 ) -> None:
     assert callable(damage)
     cache.write("key", record)
@@ -178,7 +178,7 @@ def test_unwritable_cache_folder_falls_back_to_decoding(
 
 
 def test_full_disk_leaves_no_cache_file(
-    folder: Path, record: cache.Record, monkeypatch: pytest.MonkeyPatch
+    folder: Path, record: cache.RecordArray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(file: IO[bytes]) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -189,7 +189,9 @@ def test_full_disk_leaves_no_cache_file(
     assert cache.read("key", SMALL) is None
 
 
-def test_changing_loaded_record_does_not_change_cache(folder: Path, record: cache.Record) -> None:
+def test_changing_loaded_record_does_not_change_cache(
+    folder: Path, record: cache.RecordArray
+) -> None:
     cache.write("key", record)
     copy = cache.read("key", SMALL)
     assert copy is not None
@@ -197,7 +199,7 @@ def test_changing_loaded_record_does_not_change_cache(folder: Path, record: cach
     assert cache.read("key", SMALL) == record
 
 
-def test_only_most_recently_used_files_are_kept(folder: Path, record: cache.Record) -> None:
+def test_only_most_recently_used_files_are_kept(folder: Path, record: cache.RecordArray) -> None:
     for age, key in enumerate("gfedcba"):
         cache.write(key, record)
         os.utime(cache_file(folder, key), (1e9 + age, 1e9 + age))

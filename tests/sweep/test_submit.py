@@ -317,7 +317,7 @@ def test_time_auto_is_chosen_from_measured_speeds(
         ("cifar10net", 50, False): TrainingSpeed(1000, 1, 1, 1),
         ("tinyvgg", 50, False): TrainingSpeed(0.05, 1, 1, 1),
     }
-    measured_speeds.keep(Measurement("A100", True, speeds), tmp_path / "runs")
+    measured_speeds.save(Measurement("A100", True, speeds), tmp_path / "runs")
     report = submit("--time", "auto", "--workers", 1)
     small, large = column(report, "minutes")
     # 3 runs of one epoch of 100 images, and 0.4 of 100 validation and 3 times 100 test images

@@ -61,7 +61,7 @@ def test_images_of_the_base_run_are_those_assumed() -> None:
 def test_limit_covers_the_longest_worker_with_a_margin(
     tmp_path: Path, runs: int, workers: int, slots: int, expected: float
 ) -> None:
-    measured_speeds.keep(Measurement("A100", True, {CNN: speed(10, slots)}), tmp_path)
+    measured_speeds.save(Measurement("A100", True, {CNN: speed(10, slots)}), tmp_path)
     configs = [replace(BASE, seed=seed) for seed in range(runs)]
     [limit] = limits_of(tmp_path, configs, workers)
     wanted = (1.25 * expected + 60) / 60
@@ -72,10 +72,10 @@ def test_limit_covers_the_longest_worker_with_a_margin(
 def test_limit_is_half_an_hour_at_least_and_that_of_the_partition_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured_speeds.keep(Measurement("A100", True, {CNN: speed(1e6)}), tmp_path)
+    measured_speeds.save(Measurement("A100", True, {CNN: speed(1e6)}), tmp_path)
     [limit] = limits_of(tmp_path, [BASE], 1)
     assert limit.minutes == 30
-    measured_speeds.keep(Measurement("A100", True, {CNN: speed(0.1)}), tmp_path)
+    measured_speeds.save(Measurement("A100", True, {CNN: speed(0.1)}), tmp_path)
     nodes = partitions.parse_node_groups("gpu*|up|2:00:00|1|idle|gpu:1\nlong|up|infinite|1|idle|")
     monkeypatch.setattr(partitions, "node_groups", lambda: nodes)
     [capped] = limits_of(tmp_path, [BASE], 1)
@@ -88,7 +88,7 @@ def test_limit_is_half_an_hour_at_least_and_that_of_the_partition_at_most(
 def test_each_architecture_gets_its_own_limit_in_one_line(tmp_path: Path) -> None:
     vit = replace(BASE, model_type="vit", data_augmentation=True)
     speeds = {CNN: speed(1234.5), ("cnn", 64, False): speed(99), VIT: speed(1)}
-    measured_speeds.keep(Measurement("A100", True, speeds), tmp_path)
+    measured_speeds.save(Measurement("A100", True, speeds), tmp_path)
     configs = [BASE, replace(BASE, batch_size=64), vit, replace(BASE, model_type="resnet")]
     resources = Resources(minutes_of={"resnet": 77})
     limits = limits_of(tmp_path, configs, 1, resources)
@@ -104,7 +104,7 @@ def test_each_architecture_gets_its_own_limit_in_one_line(tmp_path: Path) -> Non
 
 
 def test_done_runs_take_no_time(tmp_path: Path) -> None:
-    measured_speeds.keep(Measurement("A100", True, {CNN: speed(10)}), tmp_path)
+    measured_speeds.save(Measurement("A100", True, {CNN: speed(10)}), tmp_path)
     other = replace(BASE, seed=1)
     [before] = limits_of(tmp_path, [BASE, other], 1)
     folder = RunFolder.of(other, tmp_path).path
@@ -116,7 +116,7 @@ def test_done_runs_take_no_time(tmp_path: Path) -> None:
 
 
 def test_speed_of_a_cpu_is_not_taken_for_that_of_a_gpu(tmp_path: Path) -> None:
-    measured_speeds.keep(Measurement("Xeon", False, {CNN: speed(10)}), tmp_path)
+    measured_speeds.save(Measurement("Xeon", False, {CNN: speed(10)}), tmp_path)
     with pytest.raises(UserError) as caught:
         limits_of(tmp_path, [BASE], 1)
     assert str(caught.value) == (
@@ -130,9 +130,9 @@ def test_speed_of_a_cpu_is_not_taken_for_that_of_a_gpu(tmp_path: Path) -> None:
 
 
 def test_speeds_are_kept_beside_earlier_ones(tmp_path: Path) -> None:
-    measured_speeds.keep(Measurement("A100", True, {CNN: speed(10), VIT: speed(5, 3)}), tmp_path)
-    measured_speeds.keep(Measurement("Xeon", False, {CNN: speed(1)}), tmp_path)
-    measured_speeds.keep(Measurement("H100", True, {CNN: speed(20)}), tmp_path)
+    measured_speeds.save(Measurement("A100", True, {CNN: speed(10), VIT: speed(5, 3)}), tmp_path)
+    measured_speeds.save(Measurement("Xeon", False, {CNN: speed(1)}), tmp_path)
+    measured_speeds.save(Measurement("H100", True, {CNN: speed(20)}), tmp_path)
     on_gpu = measured_speeds.read(tmp_path, is_gpu=True)
     assert {one: (of.device, of.speed) for one, of in on_gpu.items()} == {
         CNN: ("H100", speed(20)),
@@ -146,11 +146,11 @@ def test_speeds_are_kept_beside_earlier_ones(tmp_path: Path) -> None:
     [("10", '"fast"'), ("10", "0"), ('"slots": 1', '"slots": null'), ("[", "{"), ("256", "[1]")],
 )
 def test_damaged_speeds_count_as_not_measured(tmp_path: Path, damage: tuple[str, str]) -> None:
-    path = measured_speeds.keep(Measurement("A100", True, {CNN: speed(10)}), tmp_path)
+    path = measured_speeds.save(Measurement("A100", True, {CNN: speed(10)}), tmp_path)
     assert measured_speeds.read(tmp_path, is_gpu=True)
     path.write_text(path.read_text().replace(*damage).replace("10.0", "10"))
     assert measured_speeds.read(tmp_path, is_gpu=True) == {}
-    measured_speeds.keep(Measurement("A100", True, {CNN: speed(3)}), tmp_path)
+    measured_speeds.save(Measurement("A100", True, {CNN: speed(3)}), tmp_path)
     assert list(measured_speeds.read(tmp_path, is_gpu=True)) == [CNN]
 
 

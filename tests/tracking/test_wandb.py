@@ -31,7 +31,7 @@ PATIENCE_SECONDS = 1.0
 def _isolated(monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset) -> None:
     monkeypatch.setattr(data, "load", lambda path, name: small_dataset)
     for name in ("_PATIENCE_SECONDS", "_STOPPED_SECONDS"):  # wandb starts slowly on a busy machine
-        monkeypatch.setattr(wandb_process, name, wandb_process._MOST_SECONDS)
+        monkeypatch.setattr(wandb_process, name, wandb_process._MAX_SECONDS)
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_DIR"):
         monkeypatch.delenv(name, raising=False)
 
@@ -156,7 +156,7 @@ def test_failing_or_hanging_wandb_does_not_affect_results(
 ) -> None:
     """Results have the same bytes, and only the end waits for wandb, for a limited time."""
     monkeypatch.setattr(wandb_process, "_PATIENCE_SECONDS", PATIENCE_SECONDS)
-    monkeypatch.setattr(wandb_process, "_LEAST_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(wandb_process, "_MIN_SECONDS", PATIENCE_SECONDS)
     configs = seeds(config, 2)
     without_wandb = {
         outcome.folder.name: outcome for outcome in run(configs, runs_dir=tmp_path / "calm")

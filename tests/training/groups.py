@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from src.training.concurrency import Concurrency
-from src.training.group import Finished, TrainingGroup
+from src.training.group import FinishedRun, TrainingGroup
 from src.training.trainer import Trainer
 
 
@@ -12,7 +12,7 @@ def train(
     *,
     concurrency: Concurrency | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Finished]:
+) -> Iterator[FinishedRun]:
     """Train every run of `queue`, yielding each as it ends."""
     with TrainingGroup(concurrency) as group:
         yield from group.train(lambda: next(queue, None), stop=stop)

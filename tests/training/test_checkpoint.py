@@ -13,7 +13,7 @@ from src.common.paths import RESUME, RESUME_BEFORE
 from src.training import checkpoint
 
 CPU = torch.device("cpu")
-STATE: checkpoint.State = {
+STATE: checkpoint.CheckpointState = {
     "weights": torch.arange(300.0),
     "rows": [{"loss": 0.5}],
     "reason": None,
@@ -21,7 +21,7 @@ STATE: checkpoint.State = {
 }
 
 
-def has_equal_weights(state: checkpoint.State | None) -> bool:
+def has_equal_weights(state: checkpoint.CheckpointState | None) -> bool:
     return state is not None and torch.equal(state["weights"], STATE["weights"])
 
 
@@ -105,7 +105,7 @@ def test_checkpoint_writer_saves_snapshot_in_background(
 ) -> None:
     may_write, save = threading.Event(), checkpoint.save
 
-    def slow(folder: Path, state: checkpoint.State) -> None:
+    def slow(folder: Path, state: checkpoint.CheckpointState) -> None:
         assert may_write.wait(60)
         assert threading.current_thread() is not threading.main_thread()
         save(folder, state)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TREES = 24
 """Of the random forest. Optuna's default, 64, gives the same shares within 1 or 2 %."""
-FEWEST_RUNS = 8
+MIN_RUNS = 8
 """With fewer, the shares vary with the forest's random numbers."""
 
 
@@ -50,7 +50,7 @@ def importance(
     """
     rows = _finished_and_diverged(table, model, column, failed)
     varied = varied_settings(rows)
-    if len(rows) < FEWEST_RUNS:
+    if len(rows) < MIN_RUNS:
         return Importance(model, len(rows), {}, f"only {len(rows)} finished runs")
     if not varied or rows[column].nunique() == 1:
         return Importance(model, len(rows), {}, "nothing varies")

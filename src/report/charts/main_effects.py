@@ -27,7 +27,7 @@ from src.report.unfinished_runs import (
 )
 from src.runs.run_folder import State
 
-FEWEST_RUNS = 4
+MIN_RUNS = 4
 """Of an architecture. With fewer, means over runs are numbers of single runs."""
 PANELS_IN_A_ROW = 3
 
@@ -72,7 +72,7 @@ def main_effects(
     failed: settings of failed runs and, in `failure`, why. None: not known.
     """
     rows = comparable_runs(table, model, column)
-    if len(rows) < FEWEST_RUNS:
+    if len(rows) < MIN_RUNS:
         return []
     every = with_unfinished(table, model, column, failed)
     is_known = failed is not None

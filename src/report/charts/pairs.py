@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from src.common.paths import file_name
 from src.report.charts.figure import add_heading
-from src.report.charts.main_effects import FEWEST_RUNS, PANELS_IN_A_ROW
+from src.report.charts.main_effects import MIN_RUNS, PANELS_IN_A_ROW
 from src.report.report_data import ReportData
 from src.report.settings import Setting, varied_factors
 from src.report.statistics import comparable_runs
@@ -40,7 +40,7 @@ def pair_means(
 
     failed: as `Collected.failed`; None if it is not known.
     """
-    if len(comparable_runs(table, model, column)) < FEWEST_RUNS:
+    if len(comparable_runs(table, model, column)) < MIN_RUNS:
         return []
     every = with_unfinished(table, model, column, failed)
     return [_means(every, column, *two) for two in combinations(varied_factors(every), 2)]

@@ -13,7 +13,7 @@ from src.report.report_data import ReportData
 from src.report.settings import describe_runs
 from src.report.table import MODEL, TEST_ACCURACY, first_number, rank, records
 
-_MOST_CONFIGURATIONS = 50  # of an architecture
+_MAX_CONFIGURATIONS = 50  # of an architecture
 
 
 def confirmed_view(confirmation: Confirmation) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def several_seeds_view(report: ReportData, keys: Sequence[str]) -> list[dict[str
 
 
 def _labelled(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
-    shown = list(rows[:_MOST_CONFIGURATIONS])
+    shown = list(rows[:_MAX_CONFIGURATIONS])
     labels = describe_runs(shown)[1]
     return list(zip(shown, (one.replace("\N{NO-BREAK SPACE}", " ") for one in labels), strict=True))
 

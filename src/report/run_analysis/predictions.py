@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from src.training.evaluation import Evaluation
 
 Integers = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+Float32Array = npt.NDArray[np.float32]
 
 _FEATURES = "features"
 
@@ -31,8 +31,8 @@ class Predictions:
 
     labels: Integers
     predictions: Integers
-    probabilities: Floats
-    features: Floats
+    probabilities: Float32Array
+    features: Float32Array
     """Activations of the penultimate layer."""
 
     @property
@@ -41,9 +41,9 @@ class Predictions:
         return self.labels == self.predictions
 
     @property
-    def confidence(self) -> Floats:
+    def confidence(self) -> Float32Array:
         """(N,): the probability of each prediction."""
-        confidence: Floats = self.probabilities[np.arange(len(self.labels)), self.predictions]
+        confidence: Float32Array = self.probabilities[np.arange(len(self.labels)), self.predictions]
         return confidence
 
     def summary(self, data_name: str) -> str:

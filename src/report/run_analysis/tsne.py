@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from src.common.errors import UserError
-from src.report.run_analysis.predictions import Floats, Integers, Predictions
+from src.report.run_analysis.predictions import Float32Array, Integers, Predictions
 from src.report.run_analysis.run_selection import SelectedRun
 
 if TYPE_CHECKING:
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 NO_FEATURES = "t-SNE: the model has no penultimate features"
 PERPLEXITY = 30
 _COMPONENTS = 50  # to which PCA reduces wide features first, as van der Maaten and Hinton do
-_FEWEST_IMAGES = 5
-_MOST_COLORS = 10  # the colours of the palette
-_FEWEST_FOR_A_NAME = 5  # points of a class, for its name to be written among them
+_MIN_IMAGES = 5
+_MAX_COLORS = 10  # the colours of the palette
+_MIN_FOR_A_NAME = 5  # points of a class, for its name to be written among them
 
 
 @dataclass(frozen=True)
 class Embedding:
     """N images in a plane: points (N, 2), labels and predictions (N,)."""
 
-    points: Floats
+    points: Float32Array
     labels: Integers
     predictions: Integers
     perplexity: float
@@ -65,8 +65,8 @@ def embed(predictions: Predictions, seed: int) -> Embedding:
     from threadpoolctl import threadpool_limits
 
     features, count = predictions.features, len(predictions.labels)
-    if count < _FEWEST_IMAGES:
-        raise UserError(f"t-SNE of {count} images: expected at least {_FEWEST_IMAGES}")
+    if count < _MIN_IMAGES:
+        raise UserError(f"t-SNE of {count} images: expected at least {_MIN_IMAGES}")
     if not features.shape[1]:
         raise UserError(NO_FEATURES)
     if not np.isfinite(features).all() or not features.std(axis=0).any():
@@ -106,7 +106,7 @@ def draw(embedding: Embedding, classes: Sequence[str], title: str, subtitle: str
     from src.report.charts.figure import add_heading
 
     x, y = embedding.points.T
-    few = len(classes) <= _MOST_COLORS
+    few = len(classes) <= _MAX_COLORS
     palette = sns.color_palette("colorblind", len(classes))
     aspect = np.clip(np.ptp(y) / np.ptp(x), 0.5, 1.2)
     figure = Figure((9.6, 0.4 + 7.7 * aspect), layout="constrained")
@@ -124,7 +124,7 @@ def draw(embedding: Embedding, classes: Sequence[str], title: str, subtitle: str
         )
     for label, name in enumerate(classes):
         members = embedding.predictions == label
-        if members.sum() >= _FEWEST_FOR_A_NAME:
+        if members.sum() >= _MIN_FOR_A_NAME:
             middle, height = np.median(embedding.points[members], axis=0)
             axes.text(
                 middle, height, name, size=11 if few else 7, weight="bold",

@@ -12,7 +12,7 @@ from src.cli.arguments import Parser
 from src.cli.common_options import add_runs_option
 from src.common import processes
 from src.common.errors import ExitStatus
-from src.runs.leases import Record
+from src.runs.leases import AttemptRecord
 from src.runs.run_folder import all_runs
 from src.runs.snapshot import Snapshot, State
 from src.slurm import client, job_control, job_poller, job_queue
@@ -101,13 +101,13 @@ def _parser() -> Parser:
     return parser
 
 
-def _process_here(record: Record) -> int | None:
+def _process_here(record: AttemptRecord) -> int | None:
     """The process of an attempt. Returns None if it is gone, or on another machine."""
     process = record.get("process") or {}
     return int(process["pid"]) if processes.is_running(process) else None
 
 
-def _out_of_reach(record: Record, queued: Mapping[str, Job] | None) -> str:
+def _out_of_reach(record: AttemptRecord, queued: Mapping[str, Job] | None) -> str:
     """Why the worker of a run cannot be stopped from here."""
     job = record.get("slurm_job_id")
     if job and queued is None:

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
 
     configs = [config for runs in configs_by_set.values() for config in runs]
     measured = measure_each_kind(configs, parsed.device, parsed.slots, parsed.seconds)
-    measured_speeds.keep(measured, parsed.runs)
+    measured_speeds.save(measured, parsed.runs)
     halving, summaries = parsed_halving(parsed), summarize(blocks)
     print(report(configs_by_set, measured, halving, summaries, parsed.json))
     return ExitStatus.DONE

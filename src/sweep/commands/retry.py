@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from src.cli.arguments import Parser
 from src.cli.common_options import add_runs_option
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import shown
 from src.faults.node_health import forget_node_failures
-from src.runs.leases import Record
 from src.runs.run_folder import RunFolder, State
 from src.sweep.command_options import add_run_arguments, selected_runs
 from src.sweep.status.failures import kind_of
@@ -19,7 +19,7 @@ class Failed:
     """A failed run and its failure."""
 
     folder: RunFolder
-    failure: Record
+    failure: dict[str, Any]
 
     @property
     def kinds(self) -> tuple[str, str]:

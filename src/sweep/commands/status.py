@@ -106,10 +106,10 @@ def _looking(parsed: Namespace) -> Callable[[], Overview]:
         return {"each_run": parsed.each_run, "precisions": decided_precisions(runs_dir)}
 
     of_sets = parsed.numbers or parsed.grid or parsed.base_dataset_path
-    selected_runs = of_sets or parsed.sets != SETS_DIR
-    if parsed.all and selected_runs:
+    has_selection = bool(of_sets or parsed.sets != SETS_DIR)
+    if parsed.all and has_selection:
         raise UserError("--all: it shows every run folder; expected no sets with it")
-    if parsed.all or not (selected_runs or sets.numbered(SETS_DIR)):
+    if parsed.all or not (has_selection or sets.numbered(SETS_DIR)):
 
         def look_at_all() -> Overview:
             queued = _jobs()

@@ -21,8 +21,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     options = TrainingOptions.parsed(parsed)
     gpus = _gpus_of_job() if parsed.device in (None, "auto", "cuda") else []
     if len(gpus) > 1:
-        words = ["src.sweep", "work", *arguments]
-        return run_one_per_gpu(words, gpus, options.runs_dir, StopSignal().install())
+        command = ["src.sweep", "work", *arguments]
+        return run_one_per_gpu(command, gpus, options.runs_dir, StopSignal().install())
     return train(selected_configs(parsed), options, parsed.sets.resolve().name)
 
 

@@ -40,16 +40,16 @@ def probe_checks(
     try:
         folder.mkdir(parents=True)
         submission_record.prepare(folder)
-        words = ["src.sweep.doctor.probe", str(folder), *data]
+        arguments = ["src.sweep.doctor.probe", str(folder), *data]
         array = sbatch.Array("doctor", 1, TASKS)
         script = folder / "doctor.sh"
-        files.write_text(script, sbatch.script(array, resources, folder, Path.cwd(), words))
+        files.write_text(script, sbatch.script(array, resources, folder, Path.cwd(), arguments))
         if refused := submission.refusal(script):
             yield wrong("request", refused, "submit would be refused in the same way")
             return
         yield ok("request", f"Slurm accepts what submit would ask for: {in_words(resources)}")
         short = replace(resources, minutes=_MINUTES, minutes_of={})
-        files.write_text(script, sbatch.script(array, short, folder, Path.cwd(), words))
+        files.write_text(script, sbatch.script(array, short, folder, Path.cwd(), arguments))
         job = submission.submit(script)
         reports = _wait_for_reports(folder, patience, stop, lambda r: len(r) == TASKS)
         if len(reports) == TASKS:

@@ -42,7 +42,7 @@ def start(script: Path, workers: int, log: str, gpus: Sequence[str] = ()) -> lis
 
 
 def run_one_per_gpu(
-    words: Sequence[str], gpus: Sequence[str], runs_dir: Path, stop: StopSignal
+    arguments: Sequence[str], gpus: Sequence[str], runs_dir: Path, stop: StopSignal
 ) -> ExitStatus:
     """Run `python -m WORDS` once for each GPU of this Slurm job, and wait for all of them.
 
@@ -53,7 +53,7 @@ def run_one_per_gpu(
     for number in range(len(gpus)):
         environment = {**_environment(number, len(gpus), gpus), WORKER: str(number)}
         environment.pop("REQUEUE_ON_STOP", None)
-        command = [sys.executable, "-u", "-m", *words]
+        command = [sys.executable, "-u", "-m", *arguments]
         started.append(subprocess.Popen(command, env=environment, start_new_session=True))
         print(f"worker {number} on GPU {gpus[number]}: process {started[-1].pid}", file=sys.stderr)
     try:

@@ -75,7 +75,7 @@ def find_pending_runs(
         left = state == State.FAILED and not retry_failed and folder.is_given_up(retries)
         given_up += left
         if over or left:
-            unregistered += [cell for cell in cells if not folder.answers(cell)]
+            unregistered += [cell for cell in cells if not folder.has_cell(cell)]
         else:
             todo[id_] = tuple(cells)
     return PendingRuns(name, todo, tuple(unregistered), counts, given_up)

@@ -64,13 +64,13 @@ def chunks(name: str, number: int, workers: int, largest: int) -> Iterator[Array
 
 
 def script(
-    array: Array, resources: Resources, folder: Path, current: Path, words: Sequence[str]
+    array: Array, resources: Resources, folder: Path, current: Path, arguments: Sequence[str]
 ) -> str:
     """The job script of an array. It also works under plain bash.
 
     folder: that of the submission, with code and logs. current: working directory of the workers.
-    words: a module of this project and its arguments. All paths are absolute. Raises UserError if
-    a path has characters that sbatch would interpret.
+    arguments: a module of this project and what it is given. All paths are absolute. Raises
+    UserError if a path has characters that sbatch would interpret.
     """
     for path in (folder, current):
         if not str(path).isprintable() or set(str(path)) & set("'\"\\"):
@@ -80,7 +80,7 @@ def script(
     name = f"{JOB_NAME}-{folder.name}-{array.name}"
     command = [sys.executable, "-u", "-m"]
     text: str = _make_sbatch_string(
-        command=f"exec {shlex.join([*command, *words])}",
+        command=f"exec {shlex.join([*command, *arguments])}",
         folder=folder,
         job_name=name,
         time=resources.minutes_of.get(array.name, resources.minutes),

@@ -25,7 +25,7 @@ from src.sweep.launch.plan import QueuedWorkers
 _MAKING_SECONDS = 120.0  # longest making of a submission by a process on another machine
 _POLL_SECONDS = 0.2
 
-Record = dict[str, Any]
+SubmissionRecord = dict[str, Any]
 
 
 def latest(runs_dir: Path) -> int:
@@ -126,13 +126,15 @@ def _queued() -> Counter[str]:
     return Counter(job.array for job in job_queue.distinct(jobs) if not job.is_stranded)
 
 
-def _alive(record: Record, array: Record, tasks: Callable[[], Counter[str]]) -> int:
+def _alive(
+    record: SubmissionRecord, array: SubmissionRecord, tasks: Callable[[], Counter[str]]
+) -> int:
     if record["executor"] != "slurm":
         return sum(processes.is_running(process) is True for process in array["processes"])
     return tasks()[array["job"]] if record["cluster"] == client.this_cluster() else 0
 
 
-def _records(runs_dir: Path) -> Iterator[Record]:
+def _records(runs_dir: Path) -> Iterator[SubmissionRecord]:
     for _, folder in sorted(_numbered(paths.submissions_dir(runs_dir))):
         record = files.read_json(folder / paths.SUBMISSION)
         if record:

@@ -78,18 +78,18 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
 def work_arguments(options: SubmitOptions, sets_dir: Path) -> list[str]:
     """Arguments of `python -m src.sweep work` for a worker, after the number of its set."""
     training = options.training
-    words = ["--sets", str(sets_dir), "--runs", str(training.runs_dir)]
-    words += ["--retries", str(training.retries), "--slots", str(training.slots or "auto")]
+    arguments = ["--sets", str(sets_dir), "--runs", str(training.runs_dir)]
+    arguments += ["--retries", str(training.retries), "--slots", str(training.slots or "auto")]
     if training.retry_failed:
-        words.append("--retry-failed")
+        arguments.append("--retry-failed")
     if training.mixed:
-        words.append("--mixed")
+        arguments.append("--mixed")
     if training.wandb:
-        words += ["--wandb", training.wandb]
+        arguments += ["--wandb", training.wandb]
     if training.prune:
         first, reduction = training.halving.first_rung, training.halving.reduction
-        words += ["--prune", "--first-rung", str(first), "--reduction", str(reduction)]
-    return words
+        arguments += ["--prune", "--first-rung", str(first), "--reduction", str(reduction)]
+    return arguments
 
 
 def _gpus(configs: Sequence[RunConfig]) -> tuple[str, ...]:

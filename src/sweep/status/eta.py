@@ -26,10 +26,10 @@ class RemainingWork:
     """Seconds of the longest one."""
 
 
-def remaining_work(trainings: Iterable[SweepRun]) -> list[RemainingWork]:
+def remaining_work(runs: Iterable[SweepRun]) -> list[RemainingWork]:
     """The remaining work by architecture and number of epochs."""
     groups: dict[tuple[str, int | None], list[SweepRun]] = {}
-    for run in trainings:
+    for run in runs:
         groups.setdefault((run.model, run.num_epochs), []).append(run)
     remaining = (_of_group(*key, members) for key, members in groups.items())
     return [group for group in remaining if group.trainings]
@@ -63,14 +63,12 @@ def _of_group(model: str, num_epochs: int | None, members: Sequence[SweepRun]) -
     )
 
 
-def _taken(training: SweepRun) -> float:
-    return sum(attempt.seconds for attempt in training.snapshot.attempts)
+def _taken(run: SweepRun) -> float:
+    return sum(attempt.seconds for attempt in run.snapshot.attempts)
 
 
-def _behind(training: SweepRun) -> float:
+def _behind(run: SweepRun) -> float:
     """Seconds of the epochs that a run has behind it and need not train again."""
-    if training.state == State.PENDING or not (
-        training.snapshot.alive or training.snapshot.resumable
-    ):
+    if run.state == State.PENDING or not (run.snapshot.alive or run.snapshot.resumable):
         return 0.0
-    return sum(training.snapshot.epoch_seconds)
+    return sum(run.snapshot.epoch_seconds)

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from src.common import files
 from src.common.paths import FAILURE
 from src.faults.failure_classes import FailureClass, recorded_class
-from src.runs.leases import Record
 from src.runs.snapshot import Snapshot
 
 _UNREADABLE = "unreadable failure.json"
@@ -39,7 +39,7 @@ class Failures:
 
 def failures(failed: Iterable[Snapshot]) -> list[Failures]:
     """Group failed runs by kind, the most frequent first."""
-    groups: dict[str, list[tuple[Snapshot, Record]]] = {}
+    groups: dict[str, list[tuple[Snapshot, dict[str, Any]]]] = {}
     for run in failed:
         failure = files.read_json(run.path / FAILURE) or {}
         groups.setdefault(kind_of(failure), []).append((run, failure))
@@ -47,7 +47,7 @@ def failures(failed: Iterable[Snapshot]) -> list[Failures]:
     return sorted(grouped, key=lambda group: (-group.trainings, group.kind))
 
 
-def kind_of(failure: Record) -> str:
+def kind_of(failure: dict[str, Any]) -> str:
     """The kind of a recorded failure."""
     if "kind" not in failure:
         return _UNREADABLE
@@ -55,7 +55,7 @@ def kind_of(failure: Record) -> str:
     return str(failure["kind"]) if cause is FailureClass.OTHER else cause.value
 
 
-def _group(kind: str, members: list[tuple[Snapshot, Record]]) -> Failures:
+def _group(kind: str, members: list[tuple[Snapshot, dict[str, Any]]]) -> Failures:
     run, failure = members[0]
     hint = _HINTS.get(recorded_class(failure), _LOOK)
     run_id = run.path.name.rpartition("-")[2]

@@ -107,54 +107,54 @@ def decided_precisions(runs_dir: Path) -> dict[str, str]:
 
 
 def overview(
-    trainings: Sequence[SweepRun],
+    runs: Sequence[SweepRun],
     queued: Mapping[str, Job] | None,
     outside: int = 0,
     *,
     each_run: bool = False,
     precisions: Mapping[str, str] | None = None,
 ) -> Overview:
-    """Summarise `trainings`.
+    """Summarise `runs`.
 
     queued: from `job_queue.jobs`. each_run: the best are single runs, not means over seeds.
     """
     by_model: dict[str, list[SweepRun]] = {}
-    for run in trainings:
+    for run in runs:
         by_model.setdefault(run.model, []).append(run)
-    names = dict.fromkeys(name for run in trainings for name in run.cells if name)
-    speed, still = _speed(trainings), remaining_work(trainings)
+    names = dict.fromkeys(name for run in runs for name in run.cells if name)
+    speed, still = _speed(runs), remaining_work(runs)
     best = (_best(model, members, each_run) for model, members in by_model.items())
     return Overview(
-        all=_tally(trainings, _all_cells),
+        all=_tally(runs, _all_cells),
         models={model: _tally(members, _all_cells) for model, members in by_model.items()},
-        sets={name: _tally(trainings, _cells_of(name)) for name in names},
+        sets={name: _tally(runs, _cells_of(name)) for name in names},
         best=[run for run in best if run],
         speed=speed,
         left=still,
         seconds_left=seconds_until_done(still, speed.running - speed.silent),
-        failures=failures(run.snapshot for run in trainings if run.state == State.FAILED),
+        failures=failures(run.snapshot for run in runs if run.state == State.FAILED),
         queue=None if queued is None else _queued(queued),
-        wasted_device_hours=wasted_seconds([run.snapshot for run in trainings]) / 3600,
+        wasted_device_hours=wasted_seconds([run.snapshot for run in runs]) / 3600,
         outside=outside,
         precisions=dict(precisions or {}),
     )
 
 
-def _tally(trainings: Iterable[SweepRun], cells: Callable[[SweepRun], int]) -> StateCounts:
+def _tally(runs: Iterable[SweepRun], cells: Callable[[SweepRun], int]) -> StateCounts:
     of_cells, of_trainings = Counter[State](), Counter[State]()
-    for run in trainings:
+    for run in runs:
         if count := cells(run):
             of_cells[run.state] += count
             of_trainings[run.state] += 1
     return StateCounts(*({state: of[state] for state in State} for of in (of_cells, of_trainings)))
 
 
-def _all_cells(training: SweepRun) -> int:
-    return sum(training.cells.values())
+def _all_cells(run: SweepRun) -> int:
+    return sum(run.cells.values())
 
 
 def _cells_of(name: str) -> Callable[[SweepRun], int]:
-    return lambda training: training.cells.get(name, 0)
+    return lambda run: run.cells.get(name, 0)
 
 
 def _best(model: str, members: Iterable[SweepRun], each_run: bool) -> BestRun | None:
@@ -196,21 +196,21 @@ def _validation(run: SweepRun) -> float | None:
     return accuracy if isinstance(accuracy, float) else None
 
 
-def _speed(trainings: Iterable[SweepRun]) -> Throughput:
-    running = [run for run in trainings if run.state == State.RUNNING]
+def _speed(runs: Iterable[SweepRun]) -> Throughput:
+    running = [run for run in runs if run.state == State.RUNNING]
     live = [run for run in running if not _is_silent(run)]
     rates = [rate for run in live if (rate := _images_per_second(run))]
     return Throughput(len(running), len(running) - len(live), len(rates), sum(rates) or None)
 
 
-def _is_silent(training: SweepRun) -> bool:
-    age = time.time() - training.snapshot.attempts[-1].written
+def _is_silent(run: SweepRun) -> bool:
+    age = time.time() - run.snapshot.attempts[-1].written
     return age > leases.MISSED_HEARTBEATS * leases.HEARTBEAT_SECONDS
 
 
-def _images_per_second(training: SweepRun) -> float | None:
-    config = training.config()
-    recent = training.snapshot.epoch_seconds[-_RECENT_EPOCHS:]
+def _images_per_second(run: SweepRun) -> float | None:
+    config = run.config()
+    recent = run.snapshot.epoch_seconds[-_RECENT_EPOCHS:]
     if config is None or not sum(recent):
         return None
     return images_of(config)[0] * len(recent) / sum(recent)

@@ -57,7 +57,7 @@ def of_sets(
         for config in runs:
             configs.setdefault(config.id, config)
             cells.setdefault(config.id, Counter())[name] += 1
-    snapshot = [
+    found = [
         SweepRun(
             config.group,
             run_id,
@@ -68,7 +68,7 @@ def of_sets(
         )
         for run_id, config in configs.items()
     ]
-    return snapshot, len(there)
+    return found, len(there)
 
 
 def outside_of_sets(
@@ -82,8 +82,8 @@ def outside_of_sets(
 
 def of_folders(runs_dir: Path) -> list[SweepRun]:
     """The runs of all folders under `runs_dir`."""
-    snapshot = (_of_folder(path) for path in _folders(runs_dir))
-    return [training for training in snapshot if training]
+    runs = (_of_folder(path) for path in _folders(runs_dir))
+    return [run for run in runs if run]
 
 
 def _of_folder(path: Path) -> SweepRun | None:

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     if executor is None:
         why = search_workers.work(job)
     else:
-        script = search_workers.prepare(job, parsed.workers, _resources(parsed), _words(parsed))
+        script = search_workers.prepare(job, parsed.workers, _resources(parsed), _arguments(parsed))
         if executor == "slurm":
             print(search_workers.submit(script))
             return ExitStatus.DONE
@@ -47,23 +47,23 @@ def _resources(parsed: Namespace) -> Resources:
     return Resources(partition=parsed.partition, gres=gres, minutes=parsed.time)
 
 
-def _words(parsed: Namespace) -> list[str]:
+def _arguments(parsed: Namespace) -> list[str]:
     """Arguments of one worker: those of this command without the options of workers."""
     options = {
         name: getattr(parsed, name) for name in ("config", "runs", "out", "trials", "pruner")
     }
-    words = [f"--{name}={value}" for name, value in options.items()]
+    arguments = [f"--{name}={value}" for name, value in options.items()]
     if parsed.wandb:
-        words.append(f"--wandb={parsed.wandb}")
+        arguments.append(f"--wandb={parsed.wandb}")
     for name, value in given_settings(parsed).items():
         flags = {True: f"--{name}", False: f"--no_{name}"}
-        words.append(flags[value] if isinstance(value, bool) else f"--{name}={value}")
-    return ["search", *words]
+        arguments.append(flags[value] if isinstance(value, bool) else f"--{name}={value}")
+    return ["search", *arguments]
 
 
 def _conclude(job: "SearchJob", why: str | None, parsed: Namespace) -> ExitStatus:
     """Print the best trial, and write its recipe and the charts."""
-    from src.report.charts.importance import FEWEST_RUNS
+    from src.report.charts.importance import MIN_RUNS
     from src.tune import best_trial, search_charts, search_data
 
     study = job.search()
@@ -79,7 +79,7 @@ def _conclude(job: "SearchJob", why: str | None, parsed: Namespace) -> ExitStatu
     drawn = search_data.collect(study.space, study.study)
     if drawn.importances is None:
         print(
-            f"no importance chart: it needs {FEWEST_RUNS} complete trials that differ",
+            f"no importance chart: it needs {MIN_RUNS} complete trials that differ",
             file=sys.stderr,
         )
     search_charts.draw(drawn, study.space.stem, parsed.out)
