@@ -285,3 +285,12 @@ def test_run_stopped_while_pruned_finishes_without_pruner(
     assert finish(pruned).numbers["stop_reason"] == "pruned"
     whole = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     assert_same(finish(whole), finish(Trainer(run, small_data).start()))
+
+
+def test_trainer_that_is_not_started_does_not_advance(
+    config: RunConfig, small_data: DeviceDataset
+) -> None:
+    trainer = Trainer(config, small_data)
+    assert not trainer.is_started
+    with pytest.raises(RuntimeError, match="not started"):
+        trainer.advance()
