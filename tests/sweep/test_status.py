@@ -184,6 +184,16 @@ def test_all_and_set_arguments_select_runs(
     )
 
 
+def test_settings_that_change_no_result_do_not_part_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path, BASE, accuracy=0.6)
+    put(tmp_path, replace(BASE, seed=1, device="cpu", checkpoint_minutes=3.0), accuracy=0.8)
+    put(tmp_path, replace(BASE, seed=1, label_smoothing=0.1), accuracy=0.65)
+    [best] = status_json(capsys, "--all", "--runs", tmp_path)["best"]
+    assert (best["val_accuracy"], best["seeds"]) == (pytest.approx(0.7), 2)
+
+
 def test_outside_lists_folders_that_belong_to_no_set(
     sweep: tuple[Path, Path],
     capsys: pytest.CaptureFixture[str],

@@ -1,5 +1,6 @@
 """The numbers that the status of a sweep shows."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from src.common import files
-from src.common.paths import precision_decision_file
+from src.common.paths import CONFIG, precision_decision_file
 from src.data.sizes import images_of
 from src.runs import leases
 from src.runs.snapshot import State
@@ -19,6 +20,7 @@ from src.sweep.status.failures import Failures, failures
 from src.sweep.status.run_states import SweepRun
 
 _RECENT_EPOCHS = 5
+_SEED = re.compile(rb'"seed": \d+')
 _TEST = "test_accuracy_best_val_acc"
 
 
@@ -165,16 +167,32 @@ def _best(model: str, members: Iterable[SweepRun], each_run: bool) -> BestRun | 
 
 
 def _by_configuration(finished: Sequence[SweepRun]) -> Iterator[list[SweepRun]]:
-    """Runs that differ in their seed alone. Configs are read only of runs with the same name."""
+    """Runs that differ in their seed alone, or in what changes no result."""
     by_name: dict[str, list[SweepRun]] = {}
     for run in finished:
         by_name.setdefault(_name(run), []).append(run)
     for runs in by_name.values():
         by_id: dict[str, list[SweepRun]] = {}
-        for run in runs:
-            config = run.config() if len(runs) > 1 else None
-            by_id.setdefault(config.config_id if config else run.run_id, []).append(run)
+        groups = list(_by_config_text(runs))
+        if len(groups) == 1:
+            yield runs
+            continue
+        for same in groups:
+            config = same[0].config()
+            by_id.setdefault(config.config_id if config else same[0].run_id, []).extend(same)
         yield from by_id.values()
+
+
+def _by_config_text(runs: Sequence[SweepRun]) -> Iterable[list[SweepRun]]:
+    """Runs whose config files differ in the seed alone: of thousands, few need to be parsed."""
+    by_text: dict[bytes, list[SweepRun]] = {}
+    for run in runs:
+        try:
+            text = _SEED.sub(b"", files.read_bytes(run.snapshot.path / CONFIG))
+        except OSError:
+            text = run.run_id.encode()
+        by_text.setdefault(text, []).append(run)
+    return by_text.values()
 
 
 def _mean_run(model: str, runs: Sequence[SweepRun]) -> BestRun:
