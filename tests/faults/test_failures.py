@@ -421,7 +421,7 @@ def test_requeued_job_avoids_bad_nodes_and_may_use_recovered_ones(
         "the update must follow the requeue, since only pending jobs accept it"
     )
     first, *_ = capsys.readouterr().err.splitlines()
-    assert first.startswith("node trouble on node n7: ECC; runs are left at their last checkpoints")
+    assert first.startswith("node trouble on node n7: ECC; the same command continues its runs")
 
 
 def test_job_without_progress_is_not_requeued_for_ever(
