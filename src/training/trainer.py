@@ -71,7 +71,6 @@ class _Session:
     work: Iterator[object]
     saved_at: float
     """When the last checkpoint was begun, by the monotonic clock."""
-    resumed: bool
 
 
 class Trainer:
@@ -91,6 +90,8 @@ class Trainer:
         self._session: _Session | None = None
         self.state = RunState.start(config.early_stopping_patience)
         self.images_trained = 0  # since `start`
+        self.resumed = False
+        """Whether `start` continued from a checkpoint."""
         self.trained: TrainingResult | None = None
         self.waiting = False
         """Whether the last `advance` could do nothing: the device or the pruner is at work."""
@@ -110,11 +111,6 @@ class Trainer:
     def is_started(self) -> bool:
         """Whether it holds memory on the device: it does between `start` and `stop`."""
         return self._session is not None
-
-    @property
-    def resumed(self) -> bool:
-        """Whether the run was continued from a checkpoint."""
-        return self._started.resumed
 
     @property
     def _started(self) -> _Session:
@@ -140,11 +136,11 @@ class Trainer:
             learner = Learner(self.config, self.data, graph_runner, compute_format)
             if saved:
                 self._resume(saved, learner)
-        resumed = saved is not None
         self._session = _Session(
-            graph_runner, compute_format, learner, self._train(), time.monotonic(), resumed
+            graph_runner, compute_format, learner, self._train(), time.monotonic()
         )
-        if resumed:
+        self.resumed = saved is not None
+        if self.resumed:
             self.context.tracker.resumed(self.state.epoch, self.state.step)
         return self
 

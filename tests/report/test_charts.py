@@ -274,8 +274,11 @@ def test_charts_are_none_for_a_single_run(small_report: ReportData, tmp_path: Pa
     assert list(pairs.figures(single_run)) == []
     assert importance.figure(single_run) is None
     assert parallel_coordinates.figure(single_run) is None
-    unvalued = small_report.runs.assign(best_val_accuracy=np.nan)
-    assert parallel_coordinates.figure(replace(small_report, runs=unvalued)) is None
+    model = small_report.models[0]
+    of_model = small_report.runs["Modelname"] == model
+    accuracies = small_report.runs["best_val_accuracy"].mask(of_model)
+    unvalued = small_report.runs.assign(best_val_accuracy=accuracies)
+    assert parallel_coordinates.figure(replace(small_report, runs=unvalued, model=model)) is None
     unranked = single_run.runs.drop(columns=["best_val_accuracy", "val_accuracy"], errors="ignore")
     assert save_effect_charts(replace(single_run, runs=unranked), tmp_path) == []
     assert importances(single_run) == (

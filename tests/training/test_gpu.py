@@ -126,7 +126,7 @@ def test_stopped_group_resumes_to_solo_results(
         list(train(trainers(), concurrency=FixedConcurrency(2), stop=stop))
     resumed = []
     for finished in train(trainers(), concurrency=FixedConcurrency(2)):
-        assert finished.trainer.resumed  # it is stopped when the next run is asked for
+        assert finished.trainer.resumed
         resumed.append(finished.trainer)
     assert len(resumed) == 2
     for trainer in resumed:
