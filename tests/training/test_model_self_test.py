@@ -73,8 +73,8 @@ def test_randomness_of_torch_and_buffers_are_exact(folder: Path, forward: str, i
 @pytest.mark.parametrize(
     ("forward", "init", "reason"),
     [
-        ("x = x * float(np.random.rand()) if self.training else x", "", "output in training"),
-        ("x = x * random.random() if self.training else x", "", "output in training"),
+        ("x = x * float(np.random.rand()) if self.training else x", "", "its training output"),
+        ("x = x * random.random() if self.training else x", "", "its training output"),
         ("self.calls += 1; x = x * self.calls", "", "state dict does not hold all"),
         ("x = x + torch.randn_like(x)", "", "its output in evaluation is random"),
         ("", "self.last.weight.data *= float(np.random.rand())", "its initial weights"),
