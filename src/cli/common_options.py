@@ -18,7 +18,7 @@ def add_json_option(parser: "argparse._ActionsContainer") -> None:
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
-def add_model_option(parser: argparse._ActionsContainer) -> None:
+def add_model_option(parser: "argparse._ActionsContainer") -> None:
     """Add --model_type to a command that reads run folders; without it no attribute is left."""
     parser.add_argument(
         "-m",

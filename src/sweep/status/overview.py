@@ -174,11 +174,8 @@ def _by_configuration(finished: Sequence[SweepRun]) -> Iterator[list[SweepRun]]:
     for runs in by_name.values():
         by_id: dict[str, list[SweepRun]] = {}
         groups = list(_by_config_text(runs))
-        if len(groups) == 1:
-            yield runs
-            continue
         for same in groups:
-            config = same[0].config()
+            config = same[0].config() if len(groups) > 1 else None
             by_id.setdefault(config.config_id if config else same[0].run_id, []).extend(same)
         yield from by_id.values()
 
