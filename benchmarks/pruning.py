@@ -27,7 +27,6 @@ from src.cli.entry_point import run_main
 from src.common import files
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import ROOT, RUNS_DIR, shown
-from src.config import from_mapping
 from src.pruning.halving import SuccessiveHalving
 from src.pruning.pruner import schedule
 from src.runs.run_folder import all_runs
@@ -260,7 +259,7 @@ def collect(runs_dir: Path, out: Path) -> int:
     """Write the validation losses of all runs with a complete history. Returns their number."""
     rows = []
     for folder in all_runs(runs_dir):
-        config = from_mapping(folder.config() or {}, str(folder.path))
+        config = folder.run_config()
         losses = {row["epoch"]: row["val_loss"] for row in folder.history() if "val_loss" in row}
         if len(losses) == config.num_epochs:
             numbers = {f"epoch_{epoch}": round(loss, 4) for epoch, loss in losses.items()}

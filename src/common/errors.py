@@ -90,6 +90,12 @@ class LeaseLost(Exception):
     """Another process has taken the run over: this process must write nothing more to it."""
 
 
+def one_line(text: object) -> str:
+    """Join the lines of a text or of an exception's message; an empty message: the class's name."""
+    line = " ".join(str(text).split())
+    return type(text).__name__ if not line and isinstance(text, BaseException) else line
+
+
 def format_bytes(count: float) -> str:
     """Format a number of bytes: 3.1 MB."""
     if count >= 1e9:

@@ -138,6 +138,16 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w.+-]", "_", text).lstrip(".") or "_"
 
 
+def run_name(folder: Path) -> str:
+    """The name of the run in a folder: `<run name>-<id>` without the id."""
+    return folder.name.rpartition("-")[0]
+
+
+def run_id(folder: Path) -> str:
+    """The id of the run in a folder: the end of `<run name>-<id>`."""
+    return folder.name.rpartition("-")[2]
+
+
 def shown(path: Path) -> str:
     """A path relative to the current folder, or as it is if it lies outside of it."""
     relative = os.path.relpath(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src.common.errors import UserError
-from src.config import RunConfig, from_mapping
+from src.config import RunConfig
 from src.faults.failure_classes import FailureClass, recorded_class
 from src.runs.run_folder import DEFAULT_RETRIES, RunFolder, all_runs
 from src.runs.snapshot import Snapshot, State
@@ -97,7 +97,7 @@ def read_configurations(runs_dir: Path, model: str = "*") -> dict[str, Configura
 def _replicates(runs_dir: Path, model: str) -> Iterator[Replicate]:
     for folder in all_runs(runs_dir, model):
         try:
-            config = from_mapping(folder.config() or {}, str(folder.path))
+            config = folder.run_config()
         except UserError:
             continue  # aggregate names it
         if not folder.path.name.endswith(f"-{config.id}"):

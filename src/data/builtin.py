@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from src.common.data_names import base_name, image_size
-from src.common.errors import UserError
+from src.common.errors import UserError, one_line
 from src.config import RunConfig
 from src.data import cache, pictures
 from src.data.dataset import Dataset, ImageArray, pack
@@ -152,8 +152,7 @@ def _opened(known: BuiltIn, root: Path, arguments: dict[str, Any]) -> Any:
     try:
         return _reader(known)(root, **arguments)
     except Exception as error:  # noqa: BLE001  numpy's, scipy's or torch's, of damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        reason = reason.replace("You can use download=True to download it", "").strip()
+        reason = one_line(error).replace("You can use download=True to download it", "").strip()
         raise UserError(f"{root / known.folder}: not {known.reader}: {reason}") from None
 
 

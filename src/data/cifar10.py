@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from src.common.errors import UserError
+from src.common.errors import UserError, one_line
 from src.common.paths import CIFAR10_FOLDER, TEST_BATCH, TRAIN_BATCHES
 from src.data import cache, pictures
 from src.data.dataset import Dataset, ImageArray, LabelArray, pack
@@ -83,8 +83,7 @@ def read_batch(path: Path) -> tuple[ImageArray, LabelArray]:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except _UNPICKLING_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: not a CIFAR-10 batch: {reason}") from None
+        raise UserError(f"{path}: not a CIFAR-10 batch: {one_line(error)}") from None
     array, labels = (
         (batch.get(b"data"), batch.get(b"labels")) if isinstance(batch, dict) else (None, None)
     )

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from src.common.errors import UserError
+from src.common.errors import UserError, one_line
 from src.data import cache, pictures
 from src.data.dataset import Dataset, ImageArray, LabelArray, pack
 from src.data.spec import MAX_CLASSES, DataSpec, class_problem
@@ -293,8 +293,7 @@ def _array(path: Path, arrays: Any, name: str) -> npt.NDArray[Any]:
     try:
         return np.asarray(arrays[name])
     except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: {name} cannot be read: {reason}") from None
+        raise UserError(f"{path}: {name} cannot be read: {one_line(error)}") from None
 
 
 # both

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from src.common.errors import UserError
+from src.common.errors import UserError, one_line
 from src.data.dataset import ImageArray
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ def _read(path: Path, use: Callable[["Image.Image"], T]) -> T:
                 raise ValueError(f"mode {picture.mode}; expected 8 bits a channel")
             return use(picture)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not an image: {reason}") from None
+        raise UserError(f"{path}: not an image: {one_line(error)}") from None
 
 
 def _in_threads(

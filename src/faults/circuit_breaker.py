@@ -29,7 +29,7 @@ class RepeatedFailure:
         names = ", ".join(path.name for path in self.folders[:THRESHOLD])
         more = len(self.folders) - THRESHOLD
         where = f"--runs {shlex.quote(paths.shown(self.folders[0].parent.parent))}"
-        run_id = self.folders[0].name.rpartition("-")[2]
+        run_id = paths.run_id(self.folders[0])
         return SweepStopped(
             f"{len(self.folders)} runs failed with the same traceback, and none was done since: "
             f"{self.last_line} ({names}{f' and {more} more' if more > 0 else ''}); look: "

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from src.common.errors import one_line
 from src.common.model_source import ModelSource, error
 
 
@@ -95,7 +96,7 @@ def place_and_message(source: ModelSource, raised: BaseException) -> str:
     places = [f"{files[f.filename]}, line {f.lineno}: " for f in frames if f.filename in files]
     if isinstance(raised, SyntaxError) and raised.filename in files:
         places.append(f"{files[raised.filename]}, line {raised.lineno}: ")
-    message = " ".join(str(raised).split())
+    message = one_line(str(raised))
     return f"{places[-1] if places else ''}{type(raised).__name__}: {message}".removesuffix(": ")
 
 

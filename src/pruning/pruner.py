@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from src.common import paths
 from src.common.errors import UserError
-from src.config import RunConfig, from_mapping
+from src.config import RunConfig
 from src.pruning.halving import SuccessiveHalving
 from src.runs.run_folder import RunFolder, all_runs
 
@@ -104,6 +104,6 @@ def schedule(config: RunConfig) -> str:
 
 def _schedule_of(folder: RunFolder) -> str | None:
     try:
-        return schedule(from_mapping(folder.config() or {}, str(folder.path)))
+        return schedule(folder.run_config())
     except UserError:
         return None

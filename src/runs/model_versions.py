@@ -7,7 +7,7 @@ from pathlib import Path
 from src.common.errors import UserError
 from src.common.model_source import code_of
 from src.common.paths import shown
-from src.config import RunConfig, from_mapping
+from src.config import RunConfig
 from src.runs.run_folder import RunFolder, all_runs
 
 
@@ -40,7 +40,7 @@ def _with_digest(current: RunConfig, runs_dir: Path) -> list[str]:
     ids = []
     for folder in all_runs(runs_dir, current.model_name):
         try:
-            config = from_mapping(folder.config() or {}, str(folder.path))
+            config = folder.run_config()
         except UserError:
             continue
         if config.model_digest not in (None, current.model_digest):

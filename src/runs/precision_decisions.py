@@ -17,7 +17,7 @@ from src import models
 from src.common import files
 from src.common.errors import UserError
 from src.common.paths import precision_decision_file, shown
-from src.config import RunConfig, from_mapping
+from src.config import RunConfig
 from src.runs.run_folder import RunFolder, all_runs
 from src.training.device import device_name, pick_device
 from src.training.precision import allowed_precisions
@@ -119,7 +119,7 @@ def _kind(name: str) -> str:
 
 def _is_auto_with(folder: RunFolder, options: dict[str, object]) -> bool:
     try:
-        config = from_mapping(folder.config() or {}, str(folder.path))
+        config = folder.run_config()
         return config.precision == AUTO and models.options_of(config) == options
     except UserError:
         return False

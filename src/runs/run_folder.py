@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from src.common import files, paths
 from src.common.errors import UserError
-from src.config import RunConfig
+from src.config import RunConfig, from_mapping
 from src.runs import leases, snapshot
 from src.runs.snapshot import Snapshot, State
 
@@ -59,6 +59,10 @@ class RunFolder:
     def config(self) -> dict[str, Any] | None:
         """The content of config.json. Returns None if it is missing or damaged."""
         return files.read_json(self.path / paths.CONFIG)
+
+    def run_config(self) -> RunConfig:
+        """The settings in config.json. Raises UserError if they cannot be read."""
+        return from_mapping(self.config() or {}, str(self.path))
 
     def cells(self) -> list[dict[str, Any]]:
         """The settings of every grid cell of this run."""

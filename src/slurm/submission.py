@@ -5,7 +5,7 @@ import pwd
 import subprocess
 from pathlib import Path
 
-from src.common.errors import UserError
+from src.common.errors import UserError, one_line
 from src.slurm import client
 
 _SBATCH_SECONDS = 60
@@ -17,7 +17,7 @@ def refusal(script: Path) -> str | None:
         done = _sbatch("--test-only", script)
     except subprocess.TimeoutExpired:
         return f"no answer for {_SBATCH_SECONDS} seconds"
-    return " ".join(done.stderr.split()) if done.returncode else None
+    return one_line(done.stderr) if done.returncode else None
 
 
 def submit(script: Path) -> str:

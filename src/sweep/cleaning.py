@@ -143,7 +143,7 @@ def _why_kept(run: _FoundRun, best: set[Path], parents: tuple[set[Path], set[str
     if run.path in best:
         return BEST
     folders, ids = parents
-    is_parent = run.path.resolve() in folders or run.path.name.rpartition("-")[2] in ids
+    is_parent = run.path.resolve() in folders or paths.run_id(run.path) in ids
     return PARENT if is_parent else None
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from src.common.background import BackgroundThread
-from src.common.errors import LeaseLost, NonFiniteLoss
+from src.common.errors import LeaseLost, NonFiniteLoss, one_line
 from src.common.model_source import reference_of
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.device_dataset import DeviceDataset
@@ -147,7 +147,7 @@ class Trainer:
     def _note_uncaptured(self, why: str) -> None:
         """Say that an architecture of unknown code is trained without CUDA graphs."""
         self.learner.optimizer.zero_grad()  # what the attempt has left
-        reason = " ".join(why.split())[:_REASON]
+        reason = one_line(why)[:_REASON]
         self.context.tracker.note(f"trains without CUDA graphs, which its model prevents: {reason}")
 
     def stop(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from src.common import files
-from src.common.errors import UserError
+from src.common.errors import UserError, one_line
 from src.common.paths import PREDICTIONS
 from src.common.removed_files import why_removed
 from src.data.dataset import LabelArray
@@ -85,8 +85,7 @@ def read(folder: RunFolder, *, features: bool = True) -> Predictions:
         why = why_removed(path) or f"the run is {folder.state()}"
         raise UserError(f"{folder.path}: no {PREDICTIONS} ({why})") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not the predictions of a run: {reason}") from None
+        raise UserError(f"{path}: not the predictions of a run: {one_line(error)}") from None
     if not _is_consistent(arrays):
         raise UserError(f"{path}: not the predictions of a run: arrays do not fit each other")
     return Predictions(

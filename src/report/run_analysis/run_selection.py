@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from src.common import paths
 from src.common.errors import UserError
 from src.common.paths import CONFIG, RUNS_DIR
 from src.config import RunConfig, from_mapping
@@ -117,7 +118,7 @@ def runs_by_id(runs_dir: Path | None, run_ids: Iterable[str]) -> dict[str, Selec
         return {}
     ids, runs = set(run_ids), {}
     for path in runs_dir.glob(f"*/*/{CONFIG}"):
-        run_id = path.parent.name.rpartition("-")[2]
+        run_id = paths.run_id(path.parent)
         if run_id in ids:
             try:
                 runs[run_id] = SelectedRun.at(path.parent)

@@ -4,6 +4,7 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from src.cli.arguments import Parser, non_negative_float, non_negative_int, positive_int
@@ -24,27 +25,61 @@ _K = 5
 _SEEDS = 5
 
 
+@dataclass(frozen=True)
+class ConfirmOptions:
+    """What the command line asks for. runs_dir: the sweep to confirm."""
+
+    runs_dir: Path
+    model: str | None
+    k: int | None
+    seeds: int
+    final_seeds: int
+    race: bool
+    margin: float
+    """As a share: 0.01 is one percentage point."""
+    dry_run: bool
+    json: bool
+
+    @classmethod
+    def parsed(cls, arguments: Namespace) -> "ConfirmOptions":
+        """From the parsed command line. Raises UserError for a margin without a race."""
+        if arguments.margin and not arguments.race:
+            raise UserError("--margin: it ends a race; expected --race beside it")
+        final_seeds = arguments.final_seeds
+        return cls(
+            runs_dir=arguments.runs,
+            model=arguments.model,
+            k=arguments.k,
+            seeds=arguments.seeds,
+            final_seeds=arguments.seeds if final_seeds is None else final_seeds,
+            race=arguments.race,
+            margin=arguments.margin / 100,
+            dry_run=arguments.dry_run,
+            json=arguments.json,
+        )
+
+
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Write the set files of what is missing, say what it costs, and train it if asked to.
 
     Where the trainings are waited for, this goes on until the winners are confirmed.
     """
     own, flags = _split(arguments)
-    parsed = _parser().parse(own)
-    is_waited_for = flags is not None and _submit_flags(flags).executor != "slurm"
+    options = ConfirmOptions.parsed(_parser().parse(own))
+    is_waited_for = flags is not None and _executor(flags) != "slurm"
     status, before = ExitStatus.DONE, set[str]()
     while True:
-        confirmations = _confirmations(parsed)
+        confirmations = _confirmations(options)
         missing = {run.id for one in confirmations for run in one.missing}
         if before and before <= missing:  # nothing was trained
             return status
-        if not parsed.dry_run:
-            _write_sets(parsed.runs, confirmations)
-        _print(parsed, confirmations)
-        if flags is None or not missing or parsed.dry_run:
+        if not options.dry_run:
+            _write_sets(options.runs_dir, confirmations)
+        _print(options, confirmations)
+        if flags is None or not missing or options.dry_run:
             return ExitStatus.DONE
-        folder = str(confirmation_sets_dir(parsed.runs))
-        status = submit.main(["--sets", folder, "--runs", str(parsed.runs), *flags])
+        folder = str(confirmation_sets_dir(options.runs_dir))
+        status = submit.main(["--sets", folder, "--runs", str(options.runs_dir), *flags])
         if not is_waited_for:
             return status
         before = missing
@@ -108,20 +143,18 @@ def _parser() -> Parser:
     return parser
 
 
-def _confirmations(parsed: Namespace) -> list[Confirmation]:
+def _confirmations(options: ConfirmOptions) -> list[Confirmation]:
     """The state of each architecture's confirmation, planned or extended as asked for."""
-    if parsed.margin and not parsed.race:
-        raise UserError("--margin: it ends a race; expected --race beside it")
-    configurations = read_configurations(parsed.runs)
-    by_model = _finished_by_model(configurations, parsed)
+    configurations = read_configurations(options.runs_dir)
+    by_model = _finished_by_model(configurations, options)
     for of_model in by_model.values():
-        _check_data(parsed.runs, of_model)
-    found = [_planned(parsed, model, of_model) for model, of_model in by_model.items()]
-    return [Confirmation(plan, configurations) for plan in found]
+        _check_data(options.runs_dir, of_model)
+    planned = [_planned(options, model, of_model) for model, of_model in by_model.items()]
+    return [Confirmation(plan, configurations) for plan in planned]
 
 
 def _finished_by_model(
-    configurations: Mapping[str, Configuration], parsed: Namespace
+    configurations: Mapping[str, Configuration], options: ConfirmOptions
 ) -> dict[str, list[Configuration]]:
     """The configurations with a finished run, by architecture and data set.
 
@@ -129,26 +162,26 @@ def _finished_by_model(
     """
     by_model: dict[str, list[Configuration]] = {}
     for one in configurations.values():
-        if one.done() and _is_current(one, parsed.model):
+        if one.done() and _is_current(one, options.model):
             by_model.setdefault(one.model, []).append(one)
-    if not parsed.model:
+    if not options.model:
         left_out = _own_models(configurations, by_model)
         for name in left_out:
             print(f"left out: --model {name} confirms runs of this code", file=sys.stderr)
         if not by_model:
-            raise UserError(f"--runs {str(parsed.runs)!r}: no finished run")
+            raise UserError(f"--runs {str(options.runs_dir)!r}: no finished run")
         return by_model
     selected = {
         name: of_model
         for name, of_model in by_model.items()
-        if parsed.model in (name, of_model[0].config.model_type)
+        if options.model in (name, of_model[0].config.model_type)
     }
     if not selected:
         edited = _own_models(configurations, by_model)
         there = ", ".join([*by_model, *edited]) or "none: no run is finished"
-        if code_of(parsed.model) and parsed.model in edited:
-            raise UserError(f"--model {parsed.model!r}: it was edited since its runs were trained")
-        raise UserError(f"--model {parsed.model!r}: no finished run; expected one of {there}")
+        if code_of(options.model) and options.model in edited:
+            raise UserError(f"--model {options.model!r}: it was edited since its runs were trained")
+        raise UserError(f"--model {options.model!r}: no finished run; expected one of {there}")
     return selected
 
 
@@ -184,37 +217,36 @@ def _check_data(runs_dir: Path, configurations: Sequence[Configuration]) -> None
 
 
 def _planned(
-    parsed: Namespace, model: str, configurations: Sequence[Configuration]
+    options: ConfirmOptions, model: str, configurations: Sequence[Configuration]
 ) -> ConfirmationPlan:
     """The plan of an architecture as the command line asks for it, which is kept."""
     while True:
-        before = plans.read_plan(parsed.runs, model)
-        plan = _plan(parsed, model, configurations, before)
-        if parsed.dry_run or plan == before or plans.write_plan(parsed.runs, plan, before):
+        before = plans.read_plan(options.runs_dir, model)
+        plan = _plan(options, model, configurations, before)
+        if options.dry_run or plan == before or plans.write_plan(options.runs_dir, plan, before):
             return plan
 
 
 def _plan(
-    parsed: Namespace,
+    options: ConfirmOptions,
     model: str,
     configurations: Sequence[Configuration],
     before: ConfirmationPlan | None,
 ) -> ConfirmationPlan:
-    chosen = plans.shortlist(configurations, parsed.k or _K, before)
-    if parsed.k and len(chosen) < parsed.k:
+    chosen = plans.shortlist(configurations, options.k or _K, before)
+    if options.k and len(chosen) < options.k:
         raise UserError(
-            f"-k {parsed.k}: {model} has {len(chosen)} configurations with a finished run; "
+            f"-k {options.k}: {model} has {len(chosen)} configurations with a finished run; "
             f"expected at most {len(chosen)}, or another --model"
         )
-    final = parsed.seeds if parsed.final_seeds is None else parsed.final_seeds
     first = before.first_seed if before else plans.first_free_seed(configurations)
     plan = ConfirmationPlan(
         model=model,
         shortlist=before.shortlist if before else (),
-        seeds=parsed.seeds,
-        final_seeds=final,
-        race=parsed.race,
-        margin=parsed.margin / 100,
+        seeds=options.seeds,
+        final_seeds=options.final_seeds,
+        race=options.race,
+        margin=options.margin,
         first_seed=first,
         first_final_seed=first + plans.SEEDS_APART,
     )
@@ -232,20 +264,20 @@ def _write_sets(runs_dir: Path, confirmations: Sequence[Confirmation]) -> None:
         sets.write(missing, folder)
 
 
-def _print(parsed: Namespace, confirmations: Sequence[Confirmation]) -> None:
-    if parsed.json:
+def _print(options: ConfirmOptions, confirmations: Sequence[Confirmation]) -> None:
+    if options.json:
         print(json.dumps([confirmation_output.as_json(one) for one in confirmations], indent=2))
         return
     for one in confirmations:
         confirmation_output.print_state(one)
-    if any(one.missing for one in confirmations) and not parsed.dry_run:
-        folder = shown(confirmation_sets_dir(parsed.runs))
-        runs = "" if parsed.runs == RUNS_DIR else f" --runs {shown(parsed.runs)}"
+    if any(one.missing for one in confirmations) and not options.dry_run:
+        folder = shown(confirmation_sets_dir(options.runs_dir))
+        runs = "" if options.runs_dir == RUNS_DIR else f" --runs {shown(options.runs_dir)}"
         print(f"Train them: python -m src.sweep work --sets {folder}{runs}; then confirm again.")
 
 
-def _submit_flags(flags: Sequence[str]) -> Namespace:
-    """The flags of submit. Raises UserError for wrong ones, and for those that do not fit."""
+def _executor(flags: Sequence[str]) -> str:
+    """The executor that flags of submit name. Raises UserError for flags that do not fit."""
     given = submit_options.read_flags(flags)
     if given.prune:
         raise UserError("--submit --prune: replicates are trained to their end")
@@ -255,4 +287,4 @@ def _submit_flags(flags: Sequence[str]) -> Namespace:
     for name in ("numbers", "sets", "grid", "runs"):
         if getattr(given, name) != getattr(defaults, name):
             raise UserError(f"--submit --{name}: the runs are those of the shortlist")
-    return given
+    return str(given.executor)

@@ -6,7 +6,7 @@ from typing import Any
 
 from src.cli.arguments import Parser
 from src.cli.common_options import add_runs_option
-from src.common.errors import ExitStatus, UserError
+from src.common.errors import ExitStatus, UserError, one_line
 from src.common.paths import shown
 from src.faults.node_health import forget_node_failures
 from src.runs.run_folder import RunFolder, State
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     for one in forgotten:
         if not parsed.dry_run:
             one.folder.forget_outcome()
-        message = " ".join(str(one.failure.get("message", "")).split())
+        message = one_line(one.failure.get("message", ""))
         print(f"{shown(one.folder.path)}: {one.kinds[0]}: {message}")
     for run, state in states:
         if parsed.run and state != State.FAILED:

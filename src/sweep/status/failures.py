@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from src.common import files
+from src.common import files, paths
+from src.common.errors import one_line
 from src.common.paths import FAILURE
 from src.faults.failure_classes import FailureClass, recorded_class
 from src.runs.snapshot import Snapshot
@@ -58,6 +59,6 @@ def kind_of(failure: dict[str, Any]) -> str:
 def _group(kind: str, members: list[tuple[Snapshot, dict[str, Any]]]) -> Failures:
     run, failure = members[0]
     hint = _HINTS.get(recorded_class(failure), _LOOK)
-    run_id = run.path.name.rpartition("-")[2]
-    message = " ".join(str(failure.get("message", "")).split())
+    run_id = paths.run_id(run.path)
+    message = one_line(failure.get("message", ""))
     return Failures(kind, len(members), str(run.path), message, hint.format(run_id=run_id))

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from src.common import files
-from src.common.paths import CONFIG, precision_decision_file
+from src.common.paths import CONFIG, precision_decision_file, run_name
 from src.data.sizes import images_of
 from src.runs import leases
 from src.runs.snapshot import State
@@ -170,7 +170,7 @@ def _by_configuration(finished: Sequence[SweepRun]) -> Iterator[list[SweepRun]]:
     """Runs that differ in their seed alone, or in what changes no result."""
     by_name: dict[str, list[SweepRun]] = {}
     for run in finished:
-        by_name.setdefault(_name(run), []).append(run)
+        by_name.setdefault(run_name(run.snapshot.path), []).append(run)
     for runs in by_name.values():
         by_id: dict[str, list[SweepRun]] = {}
         groups = list(_by_config_text(runs))
@@ -198,11 +198,7 @@ def _mean_run(model: str, runs: Sequence[SweepRun]) -> BestRun:
     tests = [run.snapshot.result[_TEST] for run in runs if run.snapshot.result]
     means = fmean(validations), fmean(tests)
     deviation = stdev(validations) if len(validations) > 1 else None
-    return BestRun(model, _name(best), best.run_id, *means, len(runs), deviation)
-
-
-def _name(run: SweepRun) -> str:
-    return run.snapshot.path.name.rpartition("-")[0]
+    return BestRun(model, run_name(best.snapshot.path), best.run_id, *means, len(runs), deviation)
 
 
 def _validation(run: SweepRun) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.common import files
+from src.common import files, paths
 from src.common.data_names import DATA_PART, group_name
 from src.common.errors import UserError
 from src.common.paths import CELLS, CONFIG
@@ -50,7 +50,7 @@ def of_sets(
     by_set: Mapping[str, Sequence[RunConfig]], runs_dir: Path
 ) -> tuple[list[SweepRun], int]:
     """The runs of sets, started or not, and the number of run folders outside of the sets."""
-    there = {path.name.rpartition("-")[2]: path for path in _folders(runs_dir)}
+    there = {paths.run_id(path): path for path in _folders(runs_dir)}
     cells: dict[str, Counter[str]] = {}
     configs: dict[str, RunConfig] = {}
     for name, runs in by_set.items():
@@ -76,7 +76,7 @@ def outside_of_sets(
 ) -> list[tuple[Path, State]]:
     """The run folders that belong to none of the sets, each with its state."""
     ids = {config.id for runs in by_set.values() for config in runs}
-    others = [path for path in _folders(runs_dir) if path.name.rpartition("-")[2] not in ids]
+    others = [path for path in _folders(runs_dir) if paths.run_id(path) not in ids]
     return [(path, Snapshot(path).state) for path in others]
 
 
@@ -90,10 +90,9 @@ def _of_folder(path: Path) -> SweepRun | None:
     snapshot = Snapshot(path)
     if CONFIG not in snapshot.names:
         return None
-    name, _, run_id = path.name.rpartition("-")
-    data_name = name.partition(DATA_PART)[2] or RunConfig.dataset
+    data_name = paths.run_name(path).partition(DATA_PART)[2] or RunConfig.dataset
     group = group_name(path.parent.name, data_name)
-    return SweepRun(group, run_id, _epochs(snapshot), {"": _cells(path)}, snapshot)
+    return SweepRun(group, paths.run_id(path), _epochs(snapshot), {"": _cells(path)}, snapshot)
 
 
 def _epochs(run: Snapshot) -> int | None:
