@@ -55,6 +55,8 @@ def add_heading(figure: Figure, title: str, subtitle: str, **spacing: float) -> 
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write <path>.png and <path>.svg; the same figure gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # it is laid out: savefig would do so again for each file
     written = []
     # ids in an SVG are random but for the salt, and its date is that of today
     with matplotlib.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}):
