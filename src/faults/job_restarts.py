@@ -5,6 +5,7 @@ off are allowed again once they count as good.
 """
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from src.common import files, paths
 from src.common.errors import Restart
 from src.faults.node_health import bad_nodes
+from src.slurm import job_control
 from src.slurm.client import this_cluster, this_job
 
 WORKER = "SWEEP_WORKER"
@@ -61,6 +63,23 @@ def restart_of_workers(runs_dir: Path, workers: int) -> Restart:
         readmit=tuple(sorted(readmitted - set(excluded))),
         without_progress=min(int(record.get("without_progress", 0)) for record in records),
     )
+
+
+def readmit(runs_dir: Path, nodes: Sequence[str]) -> list[str]:
+    """Let jobs that wait in the queue run on nodes again that a restart has excluded for them.
+
+    Returns the ids of these jobs.
+    """
+    changed = []
+    for path in sorted(paths.slurm_jobs_dir(runs_dir).glob("*.json")):
+        record = _read(path)
+        excluded = {str(node) for node in record.get("excluded", [])}
+        job = path.stem.partition("-")[0]
+        if job in changed or excluded.isdisjoint(nodes) or not job_control.is_waiting(job):
+            continue
+        if job_control.change_excluded_nodes(job, remove=nodes) is not None:
+            changed.append(job)
+    return changed
 
 
 def _file(runs_dir: Path, job: str, worker: str | None) -> Path:

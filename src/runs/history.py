@@ -23,7 +23,7 @@ class HistoryFile(Tracker):
 
     def __init__(self, folder: RunFolder, lease: Lease) -> None:
         self.folder, self.lease = folder, lease
-        self._trained = False
+        self._trained = self._saves_progress = False
         self._lock = threading.Lock()
         self._newest: Sequence[Row] | None = None  # what the thread is to write
         self._writing: Future[None] | None = None
@@ -44,7 +44,10 @@ class HistoryFile(Tracker):
     def before_save(self) -> None:
         self.flush()
         self.lease.ensure_held()
-        self.lease.progressed |= self._trained
+        self._saves_progress = self._trained
+
+    def saved(self) -> None:
+        self.lease.progressed |= self._saves_progress
 
     def flush(self) -> None:
         with self._lock:

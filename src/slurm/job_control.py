@@ -1,7 +1,7 @@
-"""Cancel or signal jobs, and find what Slurm writes for them."""
+"""Cancel, signal or change jobs, and find what Slurm writes for them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from src.slurm import client
@@ -17,6 +17,30 @@ def cancel(jobs: Iterable[str], *, quiet: bool = False) -> bool:
 def send_warning(job: str) -> None:
     """Send the batch script of a job the signal that Slurm sends before its time limit."""
     client.answer("scancel", "--batch", "--signal=USR1", job, quiet=True)
+
+
+def change_excluded_nodes(
+    job: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()
+) -> str | None:
+    """Change the nodes that a job must not run on, which Slurm allows only while it is waiting.
+
+    Returns the excluded nodes as Slurm is told them, or None if it refuses or does not answer.
+    """
+    output = client.answer("scontrol", "--oneliner", "show", "job", job, quiet=True) or ""
+    listed = re.search(r"\bExcNodeList=(\S+)", output)
+    before = [listed[1]] if listed and listed[1] != "(null)" else []
+    if remove and before:  # take single nodes out of a range such as n[1-3]
+        before = (client.answer("scontrol", "show", "hostnames", before[0]) or before[0]).split()
+    kept = [node for node in before if node not in remove]
+    names = ",".join([*kept, *(node for node in add if node not in kept)])
+    done = client.answer("scontrol", "update", f"jobid={job}", f"excnodelist={names}")
+    return None if done is None else names
+
+
+def is_waiting(job: str) -> bool:
+    """Whether Slurm says that a job is waiting in the queue."""
+    output = client.answer("scontrol", "--oneliner", "show", "job", job, quiet=True) or ""
+    return re.search(r"\bJobState=PENDING\b", output) is not None
 
 
 def log_file(job: str) -> Path | None:

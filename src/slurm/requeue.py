@@ -1,12 +1,12 @@
 """Requeue the job that this process runs in."""
 
-import re
 import signal
 import sys
 import time
 
 from src.common.errors import Restart
 from src.slurm.client import answer, this_job
+from src.slurm.job_control import change_excluded_nodes
 
 _PATIENCE_SECONDS = 300
 _PAUSE_SECONDS = 5
@@ -52,16 +52,10 @@ def requeue_this_job(restart: Restart) -> None:
 
 
 def _exclude(job: str, restart: Restart) -> None:
-    """Change the excluded nodes of a job, which Slurm allows only while the job is waiting."""
-    output = answer("scontrol", "--oneliner", "show", "job", job, quiet=True) or ""
-    found = re.search(r"\bExcNodeList=(\S+)", output)
-    before = [found[1]] if found and found[1] != "(null)" else []
-    if restart.readmit and before:  # take single nodes out of a range such as n[1-3]
-        before = (answer("scontrol", "show", "hostnames", before[0]) or before[0]).split()
-    kept = [node for node in before if node not in restart.readmit]
-    names = ",".join([*kept, *(node for node in restart.exclude if node not in kept)])
+    """Change the excluded nodes of a job that is about to wait in the queue."""
     for _ in range(_TRIES):
-        if answer("scontrol", "update", f"jobid={job}", f"excnodelist={names}") is not None:
+        names = change_excluded_nodes(job, add=restart.exclude, remove=restart.readmit)
+        if names is not None:
             where = f"will not run on {names}" if names else "may run on any node"
             print(f"job {job} {where}", file=sys.stderr)
             return

@@ -10,6 +10,7 @@ would have to be saved.
 import hashlib
 import io
 import pickle
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Any
@@ -37,10 +38,17 @@ class CheckpointWriter:
         self.folder = folder
         self._pending: Future[None] | None = None
 
-    def start(self, state: CheckpointState) -> None:
-        """Start writing the current `state`. Returns once it is copied."""
+    def start(self, state: CheckpointState, saved: Callable[[], object] = lambda: None) -> None:
+        """Start writing the current `state`. Returns once it is copied.
+
+        saved: called by the writing thread when it is on the disk.
+        """
         self.wait()
-        self._pending = _thread.submit(save, self.folder, _on_host(state))
+        self._pending = _thread.submit(self._save, _on_host(state), saved)
+
+    def _save(self, state: CheckpointState, saved: Callable[[], object]) -> None:
+        save(self.folder, state)
+        saved()
 
     def busy(self) -> bool:
         """Whether a checkpoint is being written. Raises OSError if the last write failed."""

@@ -28,6 +28,9 @@ class Tracker:
     def before_save(self) -> None:
         """A resume checkpoint is about to be written. An exception prevents it."""
 
+    def saved(self) -> None:
+        """That checkpoint is on the disk. Called from the thread that writes checkpoints."""
+
     def flush(self) -> None:
         """Return once every epoch so far is on the disk. Raises what has failed meanwhile."""
 
@@ -61,6 +64,10 @@ class Trackers(Tracker):
     def before_save(self) -> None:
         for tracker in self.trackers:
             tracker.before_save()
+
+    def saved(self) -> None:
+        for tracker in self.trackers:
+            tracker.saved()
 
     def flush(self) -> None:
         for tracker in self.trackers:

@@ -205,9 +205,10 @@ class Trainer:
         if self._session is None:
             return
         if self._writer:
+            self._writer.wait()
             self.context.tracker.before_save()
             with self._session.graph_runner.activated():
-                self._writer.start(self._checkpoint())
+                self._writer.start(self._checkpoint(), self.context.tracker.saved)
         self._session.saved_at = time.monotonic()
 
     def _train(self) -> Iterator[object]:

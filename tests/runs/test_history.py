@@ -9,9 +9,12 @@ import pytest
 
 from src.common.errors import LeaseLost
 from src.config import RunConfig
+from src.data.device_dataset import DeviceDataset
 from src.runs import leases
 from src.runs.history import HistoryFile
 from src.runs.run_folder import RunFolder
+from src.training import checkpoint
+from src.training.trainer import Trainer, TrainerContext
 from tests.conftest import wait_until
 
 ROWS = [{"epoch": number} for number in range(1, 6)]
@@ -63,6 +66,29 @@ def test_training_does_not_wait_and_only_newest_state_is_written(
     history.epoch(ROWS[:2])
     history.flush()
     assert slow.written == [1, 5, 2]
+
+
+def test_job_has_progressed_once_a_trained_step_is_on_disk(
+    config: RunConfig, small_data: DeviceDataset, folder: RunFolder, lease: leases.Lease
+) -> None:
+    """A job whose checkpoints all fail gets nowhere, and must not requeue itself for ever."""
+    context = TrainerContext(folder.path, HistoryFile(folder, lease))
+    trainer = Trainer(config, small_data, context).start()
+    trainer.save()
+    assert not lease.progressed, "no step was trained"
+    trainer.advance()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", fail)
+        with pytest.raises(OSError, match="disk"):
+            trainer.save()
+    assert not lease.progressed, "the checkpoint was not written"
+    trainer.save()
+    assert lease.progressed
+    trainer.stop()
+
+
+def fail(*arguments: object) -> None:
+    raise OSError("disk")
 
 
 def test_checkpoint_waits_for_history(folder: RunFolder, lease: leases.Lease) -> None:

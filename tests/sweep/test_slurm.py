@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
-from src.common.errors import Restart
+from src.common.errors import NodeFailure, Restart
 from src.common.paths import ROOT, SETS_DIR
+from src.faults.job_restarts import plan_restart
+from src.faults.node_health import reporting_unusable_process
 from src.slurm import client, requeue
 from src.sweep import grid, sets
+from src.sweep.commands import retry
 from tests.conftest import wait_until
 
 pytestmark = pytest.mark.slurm
@@ -161,6 +164,29 @@ def test_cancelled_job_is_not_requeued(cluster: Path, set_files: Path, tmp_path:
     time.sleep(8)  # a requeued job starts again after 5 seconds
     assert states(job) == ["CANCELLED"]
     assert "is requeued" not in log_text(log)
+
+
+def test_waiting_job_may_use_node_again_after_retry(
+    cluster: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    node = (client.answer("sinfo", "--noheader", "--Node", "--format=%N") or "").split()[0]
+    job = sbatch("--hold", f"--exclude={node}", "--output=/dev/null", "--wrap=true")
+    for name, value in (("SLURMD_NODENAME", node), ("SLURM_JOB_ID", job)):
+        monkeypatch.setenv(name, value)
+    for _ in range(2):
+        with pytest.raises(NodeFailure), reporting_unusable_process(tmp_path):
+            raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+    assert plan_restart(tmp_path, progressed=True).exclude == (node,)
+    monkeypatch.delenv("SLURM_JOB_ID")
+    retry.main(["--all", "--dry-run", "--runs", str(tmp_path)])
+    assert f"ExcNodeList={node}" in (client.answer("scontrol", "show", "job", job) or "")
+    retry.main(["--all", "--runs", str(tmp_path)])
+    assert f"job {job}, which is waiting, may use it again too" in capsys.readouterr().out
+    assert "ExcNodeList=(null)" in (client.answer("scontrol", "show", "job", job) or "")
+    subprocess.run(["scancel", job], check=True)
 
 
 SESSION = """#!/bin/bash

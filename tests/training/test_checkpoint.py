@@ -113,14 +113,17 @@ def test_checkpoint_writer_saves_snapshot_in_background(
     monkeypatch.setattr(checkpoint, "save", slow)
     state = {"weights": torch.zeros(5), "rows": [{"loss": 0.5}], "best": {"x": [1, torch.ones(2)]}}
     writer = checkpoint.CheckpointWriter(tmp_path)
-    writer.start(state)
+    seen: list[bool] = []
+    writer.start(state, lambda: seen.append((tmp_path / RESUME).exists()))
     state["weights"].fill_(7)  # type: ignore[attr-defined]
     state["best"]["x"][1].fill_(7)  # type: ignore[index]
     state["rows"].append({"loss": 0.1})  # type: ignore[attr-defined]
     assert writer.busy()
     assert not (tmp_path / RESUME).exists()
+    assert seen == []
     may_write.set()
     writer.wait()
+    assert seen == [True]
     assert not writer.busy()
     loaded = checkpoint.load(tmp_path, CPU)
     assert loaded
@@ -130,10 +133,12 @@ def test_checkpoint_writer_saves_snapshot_in_background(
 
 def test_checkpoint_writer_raises_write_error_on_wait(tmp_path: Path) -> None:
     writer = checkpoint.CheckpointWriter(tmp_path / "gone")
-    writer.start(STATE)
+    seen: list[bool] = []
+    writer.start(STATE, lambda: seen.append(True))
     with pytest.raises(FileNotFoundError):
         writer.wait()
     assert not writer.busy()
+    assert not seen
 
 
 def test_tensor_in_several_places_is_written_once(tmp_path: Path) -> None:

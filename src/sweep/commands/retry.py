@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from src.cli.arguments import Parser
 from src.cli.common_options import add_runs_option
 from src.common.errors import ExitStatus, UserError, one_line
 from src.common.paths import shown
+from src.faults import job_restarts
 from src.faults.node_health import forget_node_failures
 from src.runs.run_folder import RunFolder, State
 from src.sweep.command_options import add_run_arguments, selected_runs
@@ -44,11 +46,19 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     for run, state in states:
         if parsed.run and state != State.FAILED:
             print(f"{shown(run.path)}: left as it is: {state}, not failed")
-    for node in [] if parsed.dry_run else forget_node_failures(parsed.runs):
-        print(f"node {node}: its failure records are deleted; restarted jobs may use it again")
+    if not parsed.dry_run:
+        _readmit_nodes(parsed.runs)
     would = "would be" if parsed.dry_run else "are"
     print(f"{len(forgotten)} failures {would} forgotten; `work` tries these runs again")
     return ExitStatus.DONE
+
+
+def _readmit_nodes(runs_dir: Path) -> None:
+    nodes = forget_node_failures(runs_dir)
+    for node in nodes:
+        print(f"node {node}: its failure records are deleted; restarted jobs may use it again")
+    for job in job_restarts.readmit(runs_dir, nodes) if nodes else []:
+        print(f"job {job}, which is waiting, may use it again too")
 
 
 def _parser() -> Parser:
