@@ -1,7 +1,7 @@
 """Find and remove what of finished runs takes disk space, except the weights of the best runs."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ class CleanedRun:
     kept: str | None
     """Why it keeps its weights. None if it loses them."""
     stale: tuple[Path, ...]
-    """Resume checkpoints of a finished run, and temporary files of killed writers."""
+    """Resume checkpoints that are not needed, and temporary files of killed writers."""
     products: tuple[Path, ...]
     """Weights and predictions, whose removal is recorded."""
     freed: int
@@ -69,13 +69,18 @@ class _FoundRun:
 
 
 def plan_cleaning(
-    runs_dir: Path, keep_best: int, model: str | None = None, *, predictions: bool = False
+    runs_dir: Path,
+    keep_best: int,
+    model: str | None = None,
+    *,
+    predictions: bool = False,
+    pruned: bool = False,
 ) -> list[CleanedRun]:
     """What to remove of each run, or of those of a model. Changes nothing.
 
     Runs that tie with the last of the `keep_best` best keep their weights too. predictions: also
-    remove predictions.npz of the runs that lose their weights. Raises UserError if there is no
-    such folder or model.
+    remove predictions.npz of the runs that lose their weights. pruned: also remove the resume
+    checkpoints of pruned runs. Raises UserError if there is no such folder or model.
     """
     everything = [_find(folder) for folder in all_runs(runs_dir)]
     models = sorted({run.model for run in everything})
@@ -84,7 +89,9 @@ def plan_cleaning(
     parents = _parents(everything)
     best = _best(everything, keep_best)
     selected = [run for run in everything if model in (None, run.model)]
-    return [_plan(run, _why_kept(run, best, parents), predictions) for run in selected]
+    names = (*_WEIGHTS, *([paths.PREDICTIONS] if predictions else []))
+    ended = {State.DONE, State.PRUNED} if pruned else {State.DONE}
+    return [_plan(run, _why_kept(run, best, parents), names, ended) for run in selected]
 
 
 def remove(run: CleanedRun) -> None:
@@ -147,11 +154,13 @@ def _why_kept(run: _FoundRun, best: set[Path], parents: tuple[set[Path], set[str
     return PARENT if is_parent else None
 
 
-def _plan(run: _FoundRun, kept: str | None, predictions: bool) -> CleanedRun:
+def _plan(
+    run: _FoundRun, kept: str | None, names: Sequence[str], ended: Collection[State]
+) -> CleanedRun:
+    """names: products of a run that is not kept. ended: states without need of a checkpoint."""
     stale = [] if run.state is State.RUNNING else list(_leftovers(run.path))
-    if run.state is State.DONE:
+    if run.state in ended:
         stale += _present(run, _RESUME)
-    names = (*_WEIGHTS, *([paths.PREDICTIONS] if predictions else []))
     products = [] if kept else _present(run, names)
     freed = sum(_size(path) for path in (*stale, *products))
     return CleanedRun(run.path, run.model, kept, tuple(stale), tuple(products), freed)

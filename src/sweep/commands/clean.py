@@ -32,7 +32,11 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     """Plan, remove the files unless it is a dry run, and print what was freed."""
     parsed = _parser().parse(arguments)
     runs = cleaning.plan_cleaning(
-        parsed.runs, parsed.keep_best, parsed.model, predictions=parsed.predictions
+        parsed.runs,
+        parsed.keep_best,
+        parsed.model,
+        predictions=parsed.predictions,
+        pruned=parsed.pruned,
     )
     for run in runs:
         if not parsed.dry_run:
@@ -67,6 +71,11 @@ def _parser() -> Parser:
         "--predictions",
         action="store_true",
         help="also remove predictions.npz of the runs that lose their weights",
+    )
+    parser.add_argument(
+        "--pruned",
+        action="store_true",
+        help="also remove the checkpoints of pruned runs, which without --prune start anew then",
     )
     parser.add_argument("--dry_run", action="store_true", help="remove nothing")
     add_json_option(parser)
