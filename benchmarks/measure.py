@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from src import models
-from src.common.errors import one_line
+from src.common.errors import class_and_message
 from src.config import RunConfig
 from src.cpu import allocator
 from src.training.device import has_fast_bfloat16
@@ -172,8 +172,7 @@ def reason(error: BaseException) -> str:
     """Return the cause of an error in one short line."""
     if isinstance(error, torch.OutOfMemoryError):
         return "out of memory"
-    line = one_line(str(error))
-    return f"{type(error).__name__}: {line}"[:200] if line else type(error).__name__
+    return class_and_message(error)[:200]
 
 
 def synchronize(device: torch.device) -> None:

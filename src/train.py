@@ -161,6 +161,7 @@ def train(
     from src.runs.run_folder import State
     from src.tracking.wandb_process import WandbProcess
     from src.training.console import SilentDisplay, log_line, make_display
+    from src.training.memory import frozen_heap
 
     runs_dir, quiet = options.runs_dir, options.quiet
     for line in () if quiet else changes(configs, runs_dir):
@@ -168,7 +169,8 @@ def train(
     pruner = SuccessiveHalvingPruner(options.halving, runs_dir) if options.prune else None
     sweep = sweep or runs_dir.resolve().name
     log = SilentDisplay().note if quiet else log_line
-    with WandbProcess(options.wandb, runs_dir, sweep=sweep, log=log, stop=stop) as tracking:
+    wandb_process = WandbProcess(options.wandb, runs_dir, sweep=sweep, log=log, stop=stop)
+    with wandb_process as tracking, frozen_heap():
         outcomes = run(
             configs,
             runs_dir,

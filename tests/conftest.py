@@ -1,5 +1,6 @@
 """Shared fixtures: small data sets, commands in subprocesses, a rehearsal Slurm cluster."""
 
+import gc
 import os
 import pickle
 import re
@@ -40,8 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group tests for pytest-xdist by file, all Slurm tests in one group; slowest groups first."""
     long = [
         *("slurm", "tests/test_documents.py", "tests/chaos/test_chaos.py", _PAGE),
-        *("tests/test_style.py", "tests/benchmarks/test_commands.py", "tests/test_main.py"),
-        "tests/test_bfloat16_plugin.py",
+        *("tests/training/test_fake_cuda.py", "tests/test_style.py", "tests/test_main.py"),
+        *("tests/benchmarks/test_commands.py", "tests/test_bfloat16_plugin.py"),
     ]
 
     def group(item: pytest.Item) -> str:
@@ -54,6 +55,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(group(item)))
     place = {name: number for number, name in enumerate(long)}
     items.sort(key=lambda item: place.get(group(item), len(long)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of garbage collection, which follows every training, what collecting has made."""
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let bindings that look for leaks at the exit find none."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

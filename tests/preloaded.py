@@ -4,6 +4,7 @@ The fork server has imported the libraries, which takes seconds, and no module o
 """
 
 import atexit
+import gc
 import multiprocessing
 import os
 import runpy
@@ -52,6 +53,7 @@ def run(
 
 def _run_main(words: list[str], cwd: str, env: dict[str, str], out: Path, err: Path) -> None:
     """Run a command as __main__, with the start-up and exit steps of an interpreter."""
+    gc.freeze()  # garbage collection would copy the pages of what the server has imported
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     sys.stdout = os.fdopen(1, "w", closefd=False)

@@ -96,6 +96,12 @@ def one_line(text: object) -> str:
     return type(text).__name__ if not line and isinstance(text, BaseException) else line
 
 
+def class_and_message(error: BaseException) -> str:
+    """An exception in one line: `ValueError: what it says`, or its class alone."""
+    name, message = type(error).__name__, one_line(error)
+    return name if message == name else f"{name}: {message}"
+
+
 def format_bytes(count: float) -> str:
     """Format a number of bytes: 3.1 MB."""
     if count >= 1e9:

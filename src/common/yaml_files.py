@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from src.common.errors import UserError
+from src.common.errors import UserError, one_line
 
 
 def read_yaml(path: Path) -> dict[str, object]:
@@ -22,4 +22,4 @@ def load_yaml(path: Path) -> object:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: not valid YAML: {one_line(error)}") from None

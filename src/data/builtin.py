@@ -188,14 +188,8 @@ def _download(name: str, folder: Path) -> None:
             _reader(known)(scratch, **arguments, download=True)
         _remove_archives(Path(scratch), known.files)
 
-    try:
-        download(folder, known.folder.partition("/")[0], fetch)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"--base_dataset_path {str(folder)!r}: no such folder, and {name} could not be "
-            f"downloaded ({' '.join(str(error).split())}); give a folder with "
-            f"torchvision's {known.reader}, or 'synthetic'"
-        ) from None
+    part, expected = known.folder.partition("/")[0], f"torchvision's {known.reader}"
+    download(folder, part, fetch, name=name, expected=expected)
 
 
 def _remove_archives(scratch: Path, wanted: Sequence[str]) -> None:

@@ -107,14 +107,7 @@ def _download(folder: Path) -> None:
     def fetch(scratch: str) -> None:
         download_and_extract_archive(URL, scratch, md5=MD5, remove_finished=True)
 
-    try:
-        download(folder, CIFAR10_FOLDER, fetch)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"--base_dataset_path {str(folder)!r}: no such folder, and CIFAR-10 could not be "
-            f"downloaded ({' '.join(str(error).split())}); give a folder with the python batches, "
-            f"or 'synthetic'"
-        ) from None
+    download(folder, CIFAR10_FOLDER, fetch, name="CIFAR-10", expected="the python batches")
 
 
 def _check_memo(file: IO[bytes]) -> None:

@@ -9,16 +9,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from src.common import files
+from src.common.errors import UserError, one_line
 
 _TIMEOUT_SECONDS = 30
 _PREFIX = ".download-"
 
 
-def download(folder: Path, part: str, fetch: Callable[[str], object]) -> None:
+def download(
+    folder: Path, part: str, fetch: Callable[[str], object], *, name: str, expected: str
+) -> None:
     """Make `folder` with what `fetch` puts into the folder that it is given.
 
     part: what of it is to be moved, '.' for everything; if `folder`/`part` is there by then,
-    another process was quicker. Raises OSError or RuntimeError, and then leaves nothing behind.
+    another process was quicker. name: of the data set; expected: what else a folder may have, both
+    for the UserError that is raised where it fails. Nothing is then left behind.
     """
     made = [parent for parent in folder.parents if not parent.exists()]  # the innermost first
     try:
@@ -29,11 +33,14 @@ def download(folder: Path, part: str, fetch: Callable[[str], object]) -> None:
             for path in [Path(scratch), *Path(scratch).rglob("*")]:
                 path.chmod(files.allowed(0o755 if path.is_dir() else 0o644))
             _move_unless_there(Path(scratch), folder, part)
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError) as error:
         for parent in made:
             with suppress(OSError):  # another process has put something there
                 parent.rmdir()
-        raise
+        raise UserError(
+            f"--base_dataset_path {str(folder)!r}: no such folder, and {name} could not be "
+            f"downloaded ({one_line(error)}); give a folder with {expected}, or 'synthetic'"
+        ) from None
 
 
 def _move_unless_there(scratch: Path, folder: Path, part: str) -> None:

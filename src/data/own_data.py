@@ -282,7 +282,7 @@ def _opened(path: Path) -> Iterator[Any]:
         try:
             opened = np.load(file, allow_pickle=False)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: not an .npz file: {' '.join(str(error).split())}") from None
+            raise UserError(f"{path}: not an .npz file: {one_line(error)}") from None
         if not isinstance(opened, np.lib.npyio.NpzFile):
             raise UserError(f"{path}: not an .npz file, but a single array")
         with opened:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from src.common.errors import UserError
+from src.common.errors import UserError, class_and_message
 from src.common.model_source import ModelReference, ModelSource, error, named_source
 from src.common.option_fields import did_you_mean
 from src.data.spec import DataSpec
@@ -108,7 +108,8 @@ def build(
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as raised:  # a person's code may raise anything
-        raise error(reference, f"it cannot be built: {told(builder.source, raised)}") from raised
+        why = describe_exception(builder.source, raised)
+        raise error(reference, f"it cannot be built: {why}") from raised
     if not isinstance(made, nn.Module):
         raise error(reference, f"it gives {type(made).__name__}; expected a torch.nn.Module")
     if isinstance(made, Classifier):
@@ -121,11 +122,11 @@ def build(
     return model
 
 
-def told(source: ModelSource | None, raised: Exception) -> str:
-    """An exception in one line, with the place in the source if it is a person's own."""
+def describe_exception(source: ModelSource | None, raised: Exception) -> str:
+    """An exception in one line, with its place in the source if there is one."""
     if source:
         return place_and_message(source, raised)
-    return f"{type(raised).__name__}: {' '.join(str(raised).split())}"
+    return class_and_message(raised)
 
 
 def source_of(reference: ModelReference, digest: str | None) -> ModelSource | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from src.common.errors import one_line
+from src.common.errors import class_and_message
 from src.common.model_source import ModelSource, error
 
 
@@ -96,8 +96,7 @@ def place_and_message(source: ModelSource, raised: BaseException) -> str:
     places = [f"{files[f.filename]}, line {f.lineno}: " for f in frames if f.filename in files]
     if isinstance(raised, SyntaxError) and raised.filename in files:
         places.append(f"{files[raised.filename]}, line {raised.lineno}: ")
-    message = one_line(str(raised))
-    return f"{places[-1] if places else ''}{type(raised).__name__}: {message}".removesuffix(": ")
+    return f"{places[-1] if places else ''}{class_and_message(raised)}"
 
 
 def _installed(source: ModelSource) -> _SourceFinder:

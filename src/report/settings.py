@@ -25,7 +25,6 @@ _NOT_LISTED = {  # in the table under another name, or without influence on what
     *("device", "cuda_graphs", "keep_checkpoints", "checkpoint_minutes"),
 }
 _OWN_COLUMNS = ("num_epochs", "batch_size", "seed")
-_SCHEDULERS_WITH_GAMMA = ("exponential", "step")
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,8 @@ def _in_words(row: dict[str, Any], names: Iterable[str]) -> str:
 
 def _has_gamma(row: dict[str, Any]) -> bool:
     """Whether a run's schedule uses gamma: with others it has no meaning."""
-    return row["scheduler"] in _SCHEDULERS_WITH_GAMMA
+    [gamma] = (field for field in fields(RunConfig) if field.name == "gamma")
+    return row["scheduler"] in gamma.metadata["matters_if"]["scheduler"]
 
 
 def _value_in_words(name: str, value: Any) -> str:

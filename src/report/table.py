@@ -9,7 +9,7 @@ import pandas as pd
 
 from src.common import files
 from src.common.data_names import group_name
-from src.common.errors import UserError
+from src.common.errors import UserError, one_line
 from src.common.model_source import model_name
 from src.common.option_fields import did_you_mean
 from src.config import RunConfig
@@ -96,7 +96,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     except OSError as error:
         raise UserError(f"--csv {str(path)!r}: {error.strerror}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"--csv {str(path)!r}: not a CSV: {' '.join(str(error).split())}") from None
+        raise UserError(f"--csv {str(path)!r}: not a CSV: {one_line(error)}") from None
     return table.loc[:, ~table.columns.str.startswith("Unnamed:")]
 
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from functools import cache
 
+from src.common.errors import one_line
+
 ANSWER_SECONDS = 15.0
 
 COMMANDS = ("sbatch", "squeue", "scontrol", "scancel", "sinfo")
@@ -39,7 +41,7 @@ def answer(*command: str, seconds: float | None = None, quiet: bool = False) -> 
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", "") or str(error)
         if not quiet:
-            print(f"{' '.join(command)}: {' '.join(str(detail).split())}", file=sys.stderr)
+            print(f"{' '.join(command)}: {one_line(detail)}", file=sys.stderr)
         return None
     return done.stdout
 

@@ -27,7 +27,7 @@ def submit(script: Path) -> str:
     except subprocess.TimeoutExpired:
         raise UserError(f"sbatch {script.name}: no answer for {_SBATCH_SECONDS} seconds") from None
     if done.returncode:
-        raise UserError(f"sbatch {script.name}: {' '.join(done.stderr.split())}")
+        raise UserError(f"sbatch {script.name}: {one_line(done.stderr)}")
     return done.stdout.strip().partition(";")[0]
 
 

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import TextIO
 
 from src.cli.arguments import Parser
+from src.common.errors import class_and_message, one_line
 from src.runs.run_folder import RunFolder
 from src.tracking import wandb_run
 from src.tracking.wandb_run import WandbRun
@@ -38,7 +39,7 @@ class _WandbSender:
         try:
             self._send(path, over)
         except Exception as error:  # noqa: BLE001  whatever wandb may raise
-            problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            problem = class_and_message(error)
         self.answer(problem)
 
     def close(self) -> None:
@@ -75,7 +76,7 @@ class _WandbSender:
                 self.mode = None
                 raise
             self.mode = "offline"
-            self.answer(f"{' '.join(str(error).split())}: noted offline")
+            self.answer(f"{one_line(error)}: noted offline")
             return self._begun(folder)
 
     def _choose(self) -> None:

@@ -103,8 +103,9 @@ def _check_output(config: RunConfig, model: Classifier, images: Tensor, data: Da
             raise
         except Exception as raised:  # a person's code may raise anything
             shape = ", ".join(map(str, data.shape))
-            told = own_model.told(own_model.source_of(reference, config.model_digest), raised)
-            raise error(reference, f"it cannot take images (N, {shape}): {told}") from raised
+            source = own_model.source_of(reference, config.model_digest)
+            why = own_model.describe_exception(source, raised)
+            raise error(reference, f"it cannot take images (N, {shape}): {why}") from raised
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if got != wanted or not logits.is_floating_point():
             raise error(

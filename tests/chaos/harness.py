@@ -95,7 +95,6 @@ def prepared() -> Iterator[None]:
         _import_what_training_imports()
         gc.freeze()  # garbage collection in a fork would copy pages
         yield
-        gc.unfreeze()
     torch.set_num_threads(threads)
 
 

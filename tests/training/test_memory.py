@@ -1,8 +1,10 @@
 """Memory amounts in out-of-memory messages, and the allocator that keeps freed memory."""
 
+import gc
 import resource
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -74,3 +76,22 @@ def test_keep_freed_memory_avoids_page_faults() -> None:
     assert kept < 100
     assert given_back > 100 * kept
     assert freed > 50  # MiB, of the 64 of one tensor
+
+
+def test_frozen_heap_leaves_only_new_objects_to_collection() -> None:
+    class Cycle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    gc.unfreeze()  # the tests' own
+    with memory.frozen_heap():
+        assert gc.get_freeze_count() > 10_000
+        freed = weakref.ref(Cycle())
+        assert freed() is not None
+        memory.give_back()
+        assert freed() is None
+        with memory.frozen_heap():
+            pass
+        assert gc.get_freeze_count() > 10_000
+    assert gc.get_freeze_count() == 0
+    gc.freeze()

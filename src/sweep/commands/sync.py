@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from src.cli.arguments import Parser, positive_int
 from src.cli.common_options import add_runs_option
-from src.common.errors import ExitStatus, UserError, one_line
+from src.common.errors import ExitStatus, UserError, class_and_message
 from src.common.paths import shown
 from src.common.progress import show_progress
 from src.runs.run_folder import RunFolder
@@ -100,8 +100,7 @@ def _send(run: RunFolder, sweep: str) -> bool:
         try:
             WandbRun(run, mode="online", sweep=sweep, place=run.path.parent.parent).finish()
         except Exception as error:  # noqa: BLE001  whatever wandb may raise
-            message = one_line(str(error))
-            print(f"{run.path.name}: {type(error).__name__}: {message}", file=sys.stderr)
+            print(f"{run.path.name}: {class_and_message(error)}", file=sys.stderr)
             if attempt < _TRIES:
                 time.sleep(wait)
                 wait *= 2

@@ -15,6 +15,7 @@ from typing import Any
 
 from src.common import files
 from src.common.data_names import SYNTHETIC
+from src.common.errors import class_and_message
 
 TASKS = 2
 _OTHER_SECONDS = 60.0
@@ -56,7 +57,7 @@ def _environment(data_path: str, dataset: str) -> dict[str, Any]:
 
         data.load(data_path, dataset)
     except Exception as error:  # noqa: BLE001  whatever it is, it is what the job is to find
-        problems.append(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        problems.append(class_and_message(error))
     return {**found, "problems": problems}
 
 
