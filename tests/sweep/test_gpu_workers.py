@@ -102,10 +102,15 @@ def test_each_local_worker_sees_its_own_gpu(
     assert len(list(tmp_path.glob("runs/*/*/result.json"))) == 4
 
 
-def test_job_with_several_gpus_trains_on_each_and_forwards_signals(
+def test_job_with_several_gpus_trains_on_each_and_is_requeued_once(
     grid_file: Path, tmp_path: Path
 ) -> None:
-    """As under `srun --gres=gpu:3`: one parent, which alone would requeue the job."""
+    """As under `srun --gres=gpu:3`: one parent, which forwards signals and requeues the job."""
+    slurm, calls = tmp_path / "slurm", tmp_path / "calls"
+    slurm.mkdir()
+    for name, body in (("squeue", "[[ $* == *%T* ]] && echo RUNNING"), ("scontrol", "exit 0")):
+        (slurm / name).write_text(f"#!/bin/bash\necho {name} $* >>{calls}\n{body}\n")
+        (slurm / name).chmod(0o755)
     grid_file.write_text(GRID.replace("num_epochs: 1", "num_epochs: 9999"))
     subprocess.run(
         [sys.executable, "-m", "src.sweep", "generate", "--grid", grid_file, "--out", tmp_path],
@@ -114,13 +119,14 @@ def test_job_with_several_gpus_trains_on_each_and_forwards_signals(
         capture_output=True,
     )
     job = {"SLURM_JOB_ID": "12", "SLURM_CLUSTER_NAME": "x", "CUDA_VISIBLE_DEVICES": "5,6,7"}
+    job |= {"REQUEUE_ON_STOP": "1", "PATH": f"{slurm}:/usr/bin:/bin"}
     words = ["-m", "src.sweep", "work", "--sets", tmp_path, "--runs", tmp_path / "runs"]
     log = tmp_path / "log"
     with log.open("w") as output:
         parent = subprocess.Popen(
             [sys.executable, *map(str, words), "-q"],
             cwd=ROOT,
-            env={**os.environ, **job, "PATH": "/usr/bin:/bin"},
+            env={**os.environ, **job},
             stdout=output,
             stderr=output,
         )
@@ -134,6 +140,7 @@ def test_job_with_several_gpus_trains_on_each_and_forwards_signals(
     for (gpu, _), environment in zip(found, environments, strict=True):
         assert f"CUDA_VISIBLE_DEVICES={gpu}" in environment
     assert text.count("everything is saved") == 4, "three workers and their parent"
+    assert calls.read_text().count("requeue 12") == 1
 
 
 def test_restart_of_a_job_is_that_of_its_best_worker(
