@@ -27,7 +27,7 @@ from src.data.dataset import Dataset
 from src.data.device_dataset import DeviceDataset
 from src.run import run
 from src.slurm import job_poller
-from tests import preloaded
+from tests import GC_THRESHOLD, preloaded
 
 FakeSqueue = Callable[[str], Path]
 RunCommand = Callable[..., subprocess.CompletedProcess[str]]
@@ -60,6 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Leave out of garbage collection, which follows every training, what collecting has made."""
     gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
 
 
 def pytest_sessionfinish() -> None:
