@@ -25,6 +25,7 @@ _NOT_LISTED = {  # in the table under another name, or without influence on what
     *("device", "cuda_graphs", "keep_checkpoints", "checkpoint_minutes"),
 }
 _OWN_COLUMNS = ("num_epochs", "batch_size", "seed")
+_GAMMA = RunConfig.__dataclass_fields__["gamma"].metadata["matters_if"]
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,7 @@ def _in_words(row: dict[str, Any], names: Iterable[str]) -> str:
 
 def _has_gamma(row: dict[str, Any]) -> bool:
     """Whether a run's schedule uses gamma: with others it has no meaning."""
-    [gamma] = (field for field in fields(RunConfig) if field.name == "gamma")
-    return row["scheduler"] in gamma.metadata["matters_if"]["scheduler"]
+    return row["scheduler"] in _GAMMA["scheduler"]
 
 
 def _value_in_words(name: str, value: Any) -> str:

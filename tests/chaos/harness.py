@@ -93,8 +93,11 @@ def prepared() -> Iterator[None]:
         git_commit()  # cached for all workers
         models.create(BASE.model_type)
         _import_what_training_imports()
+        is_frozen = gc.get_freeze_count() > 0
         gc.freeze()  # garbage collection in a fork would copy pages
         yield
+        if not is_frozen:
+            gc.unfreeze()
     torch.set_num_threads(threads)
 
 
