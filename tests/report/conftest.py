@@ -30,7 +30,8 @@ FAILED, PRUNED, MISSING = 7, 40, 12
 @pytest.fixture(scope="session")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write run folders of 864 cells; the fixture `report` adds clean_runs.csv."""
-    runs = tmp_path_factory.mktemp("sweep") / "runs"
+    name = "sweep_in_a_folder_whose_name_has_no_place_to_break_a_line"  # the page shows the path
+    runs = tmp_path_factory.mktemp(name) / "runs"
     labels = synthetic.generate().test_labels
     synthetic_sweep.make(runs, labels, failed=FAILED, pruned=PRUNED, missing=MISSING)
     return runs

@@ -200,8 +200,8 @@ def test_page_names_damaged_run_folders(sweep: Path, tmp_path: Path) -> None:
     report = ReportData(runs, runs_dir=tmp_path / "runs")
     page = write_page(report, tmp_path, state_of_folders(tmp_path / "runs")).read_text()
     unknown = " ".join(core_of(page)["unknown"])
-    assert "2 runs are without learning curves" in unknown
-    assert "1 runs are without a confusion matrix" in unknown
+    assert "Runs without learning curves: 2" in unknown
+    assert "Runs without a confusion matrix: 1" in unknown
     assert "other test images than the run" in unknown
 
 

@@ -162,11 +162,11 @@ def _unknown(report: ReportData, core: Mapping[str, Any], runs: Mapping[str, Any
     ):
         reasons = [run[key] for run in runs.values() if key in run]
         if reasons:
-            lines.append(f"{len(reasons)} runs are without {words}, e.g. {reasons[0]}.")
+            lines.append(f"Runs without {words}: {len(reasons)}, e.g. {reasons[0]}.")
     if report.runs_dir is not None:
         gone = sum("command" not in run or "folder" not in run for run in runs.values())
         if gone:
-            lines.append(f"{gone} rows have no run folder under {report.runs_dir}.")
+            lines.append(f"Rows without a run folder under {report.runs_dir}: {gone}.")
     return lines
 
 
