@@ -13,123 +13,19 @@ On NFS three answers of system calls are not what they seem:
   (ENOENT). To open the folder makes it ask the server: `revalidate`, `names_in`.
 """
 
-import errno
-import hashlib
-import io
 import json
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from src.common import processes
 from src.common.errors import DiskFull, is_disk_full
-from src.common.paths import TEMPORARY_PREFIX
+from src.common.file_retries import retry_read, retry_write
+from src.common.temporary_files import ByteCounter, ErrorKeepingFile, temporary_file
 
 T = TypeVar("T")
-
-_DAY_SECONDS = 86_400
-FILE_SYSTEM_ERRORS = (errno.EIO, errno.ESTALE, errno.EREMOTEIO)
-"""Errors of a file system that does not work at the moment."""
-
-
-class _Patience:
-    """Calls operations again with growing pauses while the file system fails.
-
-    It may fail for a while when a server restarts, or on a mount with a time limit (soft).
-    """
-
-    def __init__(self, *pauses: float) -> None:
-        self.pauses = pauses  # seconds
-        self._waited_in_vain = False
-
-    def __call__(self, operation: Callable[[], T]) -> T:
-        """The result of `operation`.
-
-        Raises OSError once the pauses are over; from then on at once, until an operation succeeds:
-        a process with 48 runs to save, or thousands of folders to read, must not wait for each.
-        """
-        pauses = iter(() if self._waited_in_vain else self.pauses)
-        while True:
-            try:
-                result = operation()
-            except OSError as error:
-                if error.errno not in FILE_SYSTEM_ERRORS:
-                    raise
-                pause = next(pauses, None)
-                if pause is None:
-                    self._waited_in_vain = True
-                    raise
-                time.sleep(pause)
-            else:
-                self._waited_in_vain = False
-                return result
-
-
-# Each step of writing a file is repeated by itself: after a link(2) that has succeeded, another
-# temporary file could never be linked.
-_waiting = _Patience(1, 2, 4, 8, 16, 29, 60, 60, 60, 60)
-_reading = _Patience(0.1, 0.1, 0.2, 0.4, 0.8, 1.4)
-_UMASK = os.umask(0)  # the umask can only be read by setting it
-os.umask(_UMASK)
-
-
-def allowed(mode: int) -> int:
-    """A file mode without the bits of the umask."""
-    return mode & ~_UMASK
-
-
-def remove_leftovers(*folders: Path, old_seconds: float = _DAY_SECONDS) -> None:
-    """Remove what `leftovers` finds in `folders`."""
-    for path in leftovers(*folders, old_seconds=old_seconds):
-        path.unlink(missing_ok=True)
-
-
-def leftovers(*folders: Path, old_seconds: float = _DAY_SECONDS) -> Iterator[Path]:
-    """Temporary files of killed writers in `folders`.
-
-    Those of processes of this machine that are gone, and those of other machines once they are
-    `old_seconds` old: nobody can see from here whether their writers are alive.
-    """
-    for folder in folders:
-        for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
-            with suppress(FileNotFoundError):
-                if _is_left(path, old_seconds):
-                    yield path
-
-
-def _is_left(path: Path, old_seconds: float) -> bool:
-    machine, _, pid = path.name.removeprefix(TEMPORARY_PREFIX).partition("-")
-    pid = pid.partition("-")[0]
-    if machine == _machine() and pid.isdecimal():
-        return not processes.exists(int(pid))
-    return time.time() - path.stat().st_mtime > old_seconds
-
-
-@cache
-def _machine() -> str:
-    """A short hash that identifies this machine."""
-    return hashlib.sha256(processes.this_machine().encode()).hexdigest()[:8]
-
-
-class _Counted(io.RawIOBase):
-    """A file that only counts the bytes written to it."""
-
-    name = os.devnull  # a checkpoint is read again for its checksum
-    size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        count = memoryview(data).nbytes
-        self.size += count
-        return count
 
 
 @contextmanager
@@ -140,43 +36,10 @@ def _reporting_full_disk(path: Path, save: Callable[[IO[bytes]], object]) -> Ite
     except OSError as error:
         if not is_disk_full(error):
             raise
-        counted = _Counted()
+        counted = ByteCounter()
         save(counted)  # type: ignore[arg-type]
         free = shutil.disk_usage(path.parent).free
         raise DiskFull(error.errno or 0, str(path), counted.size, free) from error
-
-
-class _Watched:
-    """A file that keeps the error of a failed write: torch.save turns it into RuntimeError."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        try:
-            return self.file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[Any]:
-    """An open temporary file in the folder of `path`, removed at the end if it is still there."""
-    prefix = f"{TEMPORARY_PREFIX}{_machine()}-{os.getpid()}-"  # as remove_leftovers reads it
-    with tempfile.NamedTemporaryFile(prefix=prefix, dir=path.parent, delete=False) as file:
-        try:
-            os.fchmod(file.fileno(), allowed(0o666))  # NamedTemporaryFile creates it with 0600
-            yield file
-        finally:
-            try:
-                file.close()  # or an NFS client only renames what is unlinked, and may leave it
-            finally:
-                Path(file.name).unlink(missing_ok=True)
 
 
 def write(
@@ -185,24 +48,24 @@ def write(
     keep_before: Path | None = None,
     before_rename: Callable[[], object] = lambda: None,
     *,
-    patient: bool = True,
+    retry: bool = True,
 ) -> None:
     """Write `path` with `save(file)`: readers see the old file or the new one, never a part.
 
     keep_before: new name of the existing file, if there is one. before_rename: called when
-    everything is on the disk; if it raises, nothing is replaced. patient: wait if the file system
-    fails, as `_waiting` says; `save` and `before_rename` are then called again.
+    everything is on the disk; if it raises, nothing is replaced. retry: wait while the file system
+    fails, as `retry_write` does; `save` and `before_rename` may then be called again.
     """
-    waiting = _waiting if patient else _once
+    attempt = retry_write if retry else _once
     with _reporting_full_disk(path, save), ExitStack() as stack:
-        file = waiting(lambda: _saved(path, save, stack))
+        file = attempt(lambda: _write_beside(path, save, stack))
 
         def rename() -> None:
             before_rename()
             _replace(file, path, keep_before)
 
-        waiting(rename)
-    waiting(lambda: sync_folder(path.parent))
+        attempt(rename)
+    attempt(lambda: sync_folder(path.parent))
 
 
 def write_once(path: Path, data: bytes) -> bool:
@@ -213,10 +76,12 @@ def write_once(path: Path, data: bytes) -> bool:
 def create(path: Path, save: Callable[[IO[bytes]], object]) -> bool:
     """Like `write_once`, with the content that `save(file)` writes."""
     with _reporting_full_disk(path, save), ExitStack() as stack:
-        file = _waiting(lambda: _saved(path, save, stack))
-        if not _waiting(lambda: _link(file, path)):
+        # each step is tried again by itself: after a link(2) that has succeeded, another temporary
+        # file could never be linked
+        file = retry_write(lambda: _write_beside(path, save, stack))
+        if not retry_write(lambda: _link(file, path)):
             return False
-    _waiting(lambda: sync_folder(path.parent))
+    retry_write(lambda: sync_folder(path.parent))
     return True
 
 
@@ -224,17 +89,20 @@ def _once(operation: Callable[[], T]) -> T:
     return operation()
 
 
-def _saved(path: Path, save: Callable[[IO[bytes]], object], stack: ExitStack) -> IO[bytes]:
-    """A temporary file beside `path` with all that `save` writes, synced; `stack` removes it."""
-    with ExitStack() as own:
-        file: IO[bytes] = own.enter_context(_temporary(path))
-        watched = _Watched(file)
+def _write_beside(path: Path, save: Callable[[IO[bytes]], object], stack: ExitStack) -> IO[bytes]:
+    """Return a synced temporary file in the folder of `path`, written by `save`.
+
+    `stack` removes it.
+    """
+    with ExitStack() as until_written:
+        file: IO[bytes] = until_written.enter_context(temporary_file(path))
+        keeping = ErrorKeepingFile(file)
         try:
-            save(watched)  # type: ignore[arg-type]
+            save(keeping)  # type: ignore[arg-type]
         except RuntimeError as error:
-            raise watched.error or error from error
-        _sync(file)
-        stack.push(own.pop_all())
+            raise keeping.error or error from error
+        sync_file(file)
+        stack.push(until_written.pop_all())
     return file
 
 
@@ -279,29 +147,20 @@ def write_text(
     text: str,
     before_rename: Callable[[], object] = lambda: None,
     *,
-    patient: bool = True,
+    retry: bool = True,
 ) -> None:
     """Write `text` as UTF-8, atomically. The options are those of `write`."""
-    write(path, lambda file: file.write(text.encode()), None, before_rename, patient=patient)
+    write(path, lambda file: file.write(text.encode()), None, before_rename, retry=retry)
 
 
-def write_json(path: Path, value: Mapping[str, Any], *, patient: bool = True) -> None:
+def write_json(path: Path, value: Mapping[str, Any], *, retry: bool = True) -> None:
     """Write `value` as indented JSON, atomically."""
-    write_text(path, to_json(value), patient=patient)
+    write_text(path, to_json(value), retry=retry)
 
 
 def to_json(value: Mapping[str, Any]) -> str:
     """Format `value` as JSON, as in all files of the project."""
     return json.dumps(value, indent=2) + "\n"
-
-
-def retry_read(read: Callable[[], T]) -> T:
-    """The result of `read`, which opens a file by its path; called again if the file system fails.
-
-    So it does for a moment where the file was replaced or its server restarts (ESTALE, EIO). Raises
-    OSError after three seconds.
-    """
-    return _reading(read)
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -312,7 +171,7 @@ def read_bytes(path: Path | str) -> bytes:
         with open(path, "rb", buffering=0) as file:
             return file.read()
 
-    return _reading(read)
+    return retry_read(read)
 
 
 def read_json(path: Path | str) -> dict[str, Any] | None:
@@ -330,7 +189,7 @@ def names_in(folder: Path | str) -> list[str]:
     `Path.glob` takes a folder that cannot be read for an empty one.
     """
     try:
-        return _reading(lambda: os.listdir(folder))
+        return retry_read(lambda: os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -350,6 +209,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _sync(file: IO[bytes]) -> None:
+def sync_file(file: IO[bytes]) -> None:
+    """Write what is buffered, down to the disk."""
     file.flush()
     os.fsync(file.fileno())

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from src.common import files
 from src.common.errors import UserError
 from src.common.paths import cache_dir, cache_file
+from src.common.temporary_files import remove_abandoned_files
 from src.data.dataset import bytes_per_pixel
 
 T = TypeVar("T")
@@ -186,4 +187,4 @@ def _prune(folder: Path) -> None:
 
     for path in sorted(folder.glob(cache_file(folder, "*").name), key=used, reverse=True)[KEPT:]:
         path.unlink(missing_ok=True)
-    files.remove_leftovers(folder, old_seconds=_ABANDONED_SECONDS)
+    remove_abandoned_files(folder, old_seconds=_ABANDONED_SECONDS)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from src.common import files
 from src.common.errors import UserError, one_line
+from src.common.temporary_files import apply_umask
 
 _TIMEOUT_SECONDS = 30
 _PREFIX = ".download-"
@@ -31,7 +31,7 @@ def download(
             with _socket_timeout(_TIMEOUT_SECONDS):
                 fetch(scratch)
             for path in [Path(scratch), *Path(scratch).rglob("*")]:
-                path.chmod(files.allowed(0o755 if path.is_dir() else 0o644))
+                path.chmod(apply_umask(0o755 if path.is_dir() else 0o644))
             _move_unless_there(Path(scratch), folder, part)
     except (OSError, RuntimeError) as error:
         for parent in made:
@@ -47,7 +47,7 @@ def _move_unless_there(scratch: Path, folder: Path, part: str) -> None:
     """Rename what was fetched into place; another process may have been quicker."""
     staged = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder.parent))
     try:
-        staged.chmod(files.allowed(0o755))
+        staged.chmod(apply_umask(0o755))
         for entry in list(scratch.iterdir()) if part == "." else [scratch / part]:
             os.rename(entry, staged / entry.name)
         os.rename(staged, folder)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from src.common.errors import UserError, is_disk_full
-from src.common.files import FILE_SYSTEM_ERRORS
+from src.common.file_retries import FILE_SYSTEM_ERRORS
 
 
 class FailureClass(StrEnum):

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from src.common import files
 from src.common.errors import UserError
+from src.common.file_retries import retry_read
 from src.common.removed_files import why_removed
 
 StateDict = dict[str, Tensor]
@@ -32,9 +32,7 @@ def read_state(path: Path) -> StateDict:
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # about formats that are refused anyway
-            content = files.retry_read(
-                lambda: torch.load(path, map_location="cpu", weights_only=True)
-            )
+            content = retry_read(lambda: torch.load(path, map_location="cpu", weights_only=True))
     except OSError as error:
         raise UserError(f"{path}: {why_removed(path) or error.strerror or error}") from None
     except pickle.UnpicklingError:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from src.common import files
 from src.common.data_names import group_name
 from src.common.errors import UserError, one_line
+from src.common.file_retries import retry_read
 from src.common.model_source import model_name
 from src.common.option_fields import did_you_mean
 from src.config import RunConfig
@@ -92,7 +92,7 @@ def data_in_words(table: pd.DataFrame) -> str:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
-        table = files.retry_read(lambda: pd.read_csv(path))
+        table = retry_read(lambda: pd.read_csv(path))
     except OSError as error:
         raise UserError(f"--csv {str(path)!r}: {error.strerror}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

@@ -11,6 +11,7 @@ import pandas as pd
 from src.common import files
 from src.common.errors import UserError
 from src.common.progress import ShowProgress, silent
+from src.common.temporary_files import remove_abandoned_files
 from src.config import (
     CHECKPOINT_KINDS,
     SCHEDULERS,
@@ -129,7 +130,7 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write the table, atomically; the same runs give the same bytes. Raises UserError."""
     if not path.parent.is_dir():
         raise UserError(f"--csv {str(path)!r}: no such folder")
-    files.remove_leftovers(path.parent)
+    remove_abandoned_files(path.parent)
     files.write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 

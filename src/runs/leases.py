@@ -83,7 +83,7 @@ class Lease:
             self.record["heartbeat"] += 1
             with suppress(OSError):  # the file system may recover: the next beat counts as well
                 path = _file(self.folder, self.number)
-                files.write_json(path, self.record, patient=False)
+                files.write_json(path, self.record, retry=False)
 
 
 def acquire(folder: Path, *, known_dead: AttemptRecord | None = None) -> Lease | None:

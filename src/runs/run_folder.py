@@ -7,6 +7,7 @@ from typing import IO, Any
 
 from src.common import files, paths
 from src.common.errors import UserError
+from src.common.temporary_files import remove_abandoned_files
 from src.config import RunConfig, from_mapping
 from src.runs import leases, snapshot
 from src.runs.snapshot import Snapshot, State
@@ -46,7 +47,7 @@ class RunFolder:
         if self.result() is not None:
             for name in (paths.RESUME, paths.RESUME_BEFORE):
                 (self.path / name).unlink(missing_ok=True)
-        files.remove_leftovers(self.path, self.path / paths.CELLS, self.path / paths.ATTEMPTS)
+        remove_abandoned_files(self.path, self.path / paths.CELLS, self.path / paths.ATTEMPTS)
 
     def has_cell(self, config: RunConfig) -> bool:
         """Whether `config` is recorded as a grid cell of this folder."""

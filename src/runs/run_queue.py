@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src.common import files
+from src.common.temporary_files import remove_abandoned_files
 from src.config import RunConfig
 from src.faults.circuit_breaker import RepeatedFailure, find_repeated_failure
 from src.runs import leases
@@ -170,6 +171,6 @@ class RunQueue:
             lease.end("unneeded")
             return None
         if lease:
-            files.remove_leftovers(path, old_seconds=_ABANDONED_SECONDS)
+            remove_abandoned_files(path, old_seconds=_ABANDONED_SECONDS)
             run.folder.forget_outcome()
         return lease

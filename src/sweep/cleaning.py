@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.common import files, paths
+from src.common import paths
 from src.common.data_names import SYNTHETIC
 from src.common.errors import DiskFull, UserError
 from src.common.removed_files import record_removal
+from src.common.temporary_files import abandoned_files
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.runs.run_folder import RunFolder, all_runs
 from src.runs.snapshot import Snapshot, State
@@ -168,7 +169,7 @@ def _plan(
 
 def _leftovers(folder: Path) -> Iterator[Path]:
     inside = (folder / paths.CELLS, folder / paths.ATTEMPTS)
-    return files.leftovers(folder, *inside)
+    return abandoned_files(folder, *inside)
 
 
 def _present(run: _FoundRun, names: Sequence[str]) -> list[Path]:

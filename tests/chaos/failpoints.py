@@ -50,7 +50,7 @@ class Points:
         for name in ("replace", "link", "unlink", "remove", "mkdir"):
             setattr(os, name, self._watched(name, getattr(os, name)))
         os.fsync = self._watched_fsync(os.fsync)  # type: ignore[assignment]
-        files._temporary = self._watched_files(files._temporary)  # type: ignore[assignment]
+        files.temporary_file = self._watched_files(files.temporary_file)  # type: ignore[assignment]
 
     def _watched(self, name: str, do: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*arguments: Any, **named: Any) -> Any:

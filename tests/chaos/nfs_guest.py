@@ -29,6 +29,7 @@ import numpy as np
 
 from src.common import files, paths
 from src.common.errors import LeaseLost
+from src.common.temporary_files import remove_abandoned_files
 from src.config import RunConfig
 from src.faults.failure_classes import affects_every_run, classify
 from src.runs import leases, run_queue
@@ -425,7 +426,7 @@ def verify(runs_dir: str, first: int, runs: int, epochs: int) -> Answer:
         folder = RunFolder.of(config, Path(runs_dir))
         folder.remove_leftovers()
         every = (folder.path, folder.path / paths.ATTEMPTS, folder.path / paths.CELLS)
-        files.remove_leftovers(*every, old_seconds=0.0)
+        remove_abandoned_files(*every, old_seconds=0.0)
         problems += _problems(config, folder, epochs)
         result = folder.result() or {}
         results[config.id] = result.get("attempt")

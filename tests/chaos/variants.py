@@ -56,9 +56,9 @@ def no_atomic_rename() -> AbstractContextManager[object]:
         keep_before: Path | None = None,
         before_rename: Callable[[], object] | None = None,
         *,
-        patient: bool = True,
+        retry: bool = True,
     ) -> None:
-        with files._temporary(path) as file:
+        with files.temporary_file(path) as file:
             save(file)
 
     def create(path: Path, save: Callable[[IO[bytes]], object]) -> bool:

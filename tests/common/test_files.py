@@ -11,7 +11,8 @@ from typing import IO, Any
 
 import pytest
 
-from src.common import files
+from src.common import files, temporary_files
+from src.common.file_retries import FileRetries
 from src.runs import leases
 from src.runs.run_folder import RunFolder
 from src.runs.snapshot import Snapshot
@@ -55,9 +56,9 @@ def test_damaged_json_reads_as_none(tmp_path: Path) -> None:
         assert files.read_json(path) is None
 
 
-def test_remove_leftovers_deletes_only_files_of_dead_writers(tmp_path: Path) -> None:
+def test_remove_abandoned_files_deletes_only_files_of_dead_writers(tmp_path: Path) -> None:
     """Temporary files of live writers stay, and those of other machines unless they are old."""
-    with files._temporary(tmp_path / "ours") as file:
+    with temporary_files.temporary_file(tmp_path / "ours") as file:
         live = Path(file.name)
         dead = live.with_name(live.name.replace(f"-{os.getpid()}-", "-4194305-"))
         other_machine, old = (
@@ -67,7 +68,7 @@ def test_remove_leftovers_deletes_only_files_of_dead_writers(tmp_path: Path) -> 
         for path in (dead, other_machine, old, tmp_path / "other"):
             path.touch()
         os.utime(old, (0, 0))
-        files.remove_leftovers(tmp_path, tmp_path / "missing")
+        temporary_files.remove_abandoned_files(tmp_path, tmp_path / "missing")
         assert set(tmp_path.iterdir()) == {live, other_machine, tmp_path / "other"}
 
 
@@ -168,7 +169,7 @@ class _Replaced:
 
     def __init__(self, stale: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left, self._open = stale, builtins.open
-        monkeypatch.setattr(files, "_reading", files._Patience(*(0.0,) * 6))
+        monkeypatch.setattr(files, "retry_read", FileRetries(*(0.0,) * 6))
         for module in (builtins, io):
             monkeypatch.setattr(module, "open", self)
 
@@ -233,7 +234,7 @@ def test_folder_that_cannot_be_listed_for_a_moment_is_listed_again(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return listdir(folder)
 
-    monkeypatch.setattr(files, "_reading", files._Patience(*(0.0,) * 6))
+    monkeypatch.setattr(files, "retry_read", FileRetries(*(0.0,) * 6))
     monkeypatch.setattr(os, "listdir", failing)
     assert files.names_in(run_folder / "attempts") == ["1.json"]
     assert len(calls) == 4

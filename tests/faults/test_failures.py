@@ -15,7 +15,7 @@ import torch
 
 from src import data
 from src.cli.entry_point import run_main
-from src.common import files, signals
+from src.common import file_retries, files, signals
 from src.common.errors import (
     DiskFull,
     ExitStatus,
@@ -25,6 +25,8 @@ from src.common.errors import (
     Stopped,
     SweepStopped,
 )
+from src.common.file_retries import retry_write
+from src.common.temporary_files import ErrorKeepingFile
 from src.config import RunConfig
 from src.data.dataset import Dataset
 from src.faults.circuit_breaker import find_repeated_failure
@@ -140,13 +142,13 @@ def test_run_put_back_after_out_of_memory_gives_same_result(
 def limit_file_size(monkeypatch: pytest.MonkeyPatch, free: int, number: int = errno.ENOSPC) -> None:
     """Make every write beyond `free` bytes of a file fail with an error number."""
 
-    def write(file: files._Watched, chunk: Any) -> int:
+    def write(file: ErrorKeepingFile, chunk: Any) -> int:
         if file.file.tell() + memoryview(chunk).nbytes > free:
             file.error = OSError(number, os.strerror(number))
             raise file.error
         return file.file.write(chunk)
 
-    monkeypatch.setattr(files._Watched, "write", write)
+    monkeypatch.setattr(ErrorKeepingFile, "write", write)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -300,7 +302,7 @@ def test_failing_file_system_is_waited_for(
             raise OSError(number, os.strerror(number))
         fsync(descriptor)
 
-    monkeypatch.setattr(files._waiting, "pauses", (0.0, 0.0))
+    monkeypatch.setattr(retry_write, "pauses", (0.0, 0.0))
     monkeypatch.setattr(os, "fsync", failing)
     [outcome] = run([tiny], runs_dir=tmp_path)
     assert next(calls) > 15
@@ -313,7 +315,7 @@ def test_file_system_that_keeps_failing_stops_worker_and_blames_no_node(
     tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(files.time, "sleep", pauses.append)
+    monkeypatch.setattr(file_retries.time, "sleep", pauses.append)
     with monkeypatch.context() as patch:
         patch.setattr(
             RunFolder, "write_history", lambda self, *_, **__: files.write(self.path / "h", full)

@@ -128,14 +128,14 @@ def test_history_is_not_replaced_after_lease_is_lost_while_writing(
     """As of a machine that was cut off its file system in the middle of a write."""
     lease = leases.acquire(folder.path)
     assert lease
-    sync = files._sync
+    sync = files.sync_file
 
     def cut_off(file: IO[bytes]) -> None:
         sync(file)
         monkeypatch.undo()
         _take_over(folder)
 
-    monkeypatch.setattr(files, "_sync", cut_off)
+    monkeypatch.setattr(files, "sync_file", cut_off)
     with pytest.raises(LeaseLost):
         write_history(HistoryFile(folder, lease), [{"epoch": 1}])
     assert folder.history() == [{"epoch": 1}, {"epoch": 2}]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from src.common import files
+from src.common import files, temporary_files
 from src.common.errors import DiskFull, UserError
 from src.common.removed_files import why_removed
 from src.config import RunConfig
@@ -130,7 +130,7 @@ def test_leftovers_of_dead_writers_are_removed_except_of_running_runs(
 ) -> None:
     stopped = put(tmp_path, make(1), None)
     running = put(tmp_path, make(2), None, tries=[folders.attempt(60)])
-    prefix = f".writing-{files._machine()}-"
+    prefix = f".writing-{temporary_files._machine_hash()}-"
     dead, alive = f"{prefix}{2**22 + 1}-x", f"{prefix}1-x"
     for folder in (stopped, stopped / "attempts", running):
         for name in (dead, alive):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.common import files
 from src.common.paths import RESUME, RESUME_BEFORE
+from src.common.temporary_files import ErrorKeepingFile
 from src.training import checkpoint
 
 CPU = torch.device("cpu")
@@ -65,7 +65,7 @@ def test_previous_checkpoint_is_used_if_newest_is_damaged(tmp_path: Path) -> Non
 def test_watched_file_records_disk_full_error() -> None:
     """torch.save may raise RuntimeError; the wrapped file records the OSError behind it."""
     with open("/dev/full", "wb", buffering=0) as full:
-        watched = files._Watched(full)
+        watched = ErrorKeepingFile(full)
         with pytest.raises((RuntimeError, OSError)):
             torch.save(STATE, watched)
     assert watched.error
@@ -75,11 +75,11 @@ def test_watched_file_records_disk_full_error() -> None:
 def test_save_raises_os_error_behind_torch_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: files._Watched, data: bytes) -> int:
+    def full(self: ErrorKeepingFile, data: bytes) -> int:
         self.error = OSError(errno.ENOSPC, "No space left on device")
         raise self.error
 
-    monkeypatch.setattr(files._Watched, "write", full)
+    monkeypatch.setattr(ErrorKeepingFile, "write", full)
     with pytest.raises(OSError, match="No space"):
         checkpoint.save(tmp_path, STATE)
     assert list(tmp_path.iterdir()) == []

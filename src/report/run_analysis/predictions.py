@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from src.common import files
 from src.common.errors import UserError, one_line
+from src.common.file_retries import retry_read
 from src.common.paths import PREDICTIONS
 from src.common.removed_files import why_removed
 from src.data.dataset import LabelArray
@@ -80,7 +80,7 @@ def read(folder: RunFolder, *, features: bool = True) -> Predictions:
     """
     path = folder.path / PREDICTIONS
     try:
-        arrays = files.retry_read(lambda: _arrays(path, features=features))
+        arrays = retry_read(lambda: _arrays(path, features=features))
     except FileNotFoundError:
         why = why_removed(path) or f"the run is {folder.state()}"
         raise UserError(f"{folder.path}: no {PREDICTIONS} ({why})") from None

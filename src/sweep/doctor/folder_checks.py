@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from src.common import files
 from src.common.errors import UserError, format_bytes
+from src.common.temporary_files import apply_umask
 from src.sweep.doctor.checks import Check, ok, warning, wrong
 
 _SHARED = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "fuse.ceph", "panfs", "wekafs", "9p")
@@ -47,7 +48,7 @@ def runs_folder_checks(runs_dir: Path) -> Iterator[Check]:
         )
     else:
         yield ok("free space", format_bytes(free))
-    yield group_check(runs_dir, files.allowed(0o777))
+    yield group_check(runs_dir, apply_umask(0o777))
 
 
 def group_check(runs_dir: Path, mode: int) -> Check:
