@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from src.common.errors import ExitStatus, Restart
+from src.common.errors import ExitStatus, Restart, Stopped
 from src.common.gpus import visible_gpus
 from src.common.paths import ROOT
+from src.common.signals import StopSignal
 from src.faults.job_restarts import WORKER, plan_restart, restart_of_workers
+from src.sweep.launch import local_workers
 from src.sweep.launch.submit_options import parse
 from tests.conftest import RunCommand, wait_until
 
@@ -120,6 +122,7 @@ def test_job_with_several_gpus_trains_on_each_and_is_requeued_once(
     )
     job = {"SLURM_JOB_ID": "12", "SLURM_CLUSTER_NAME": "x", "CUDA_VISIBLE_DEVICES": "5,6,7"}
     job |= {"REQUEUE_ON_STOP": "1", "PATH": f"{slurm}:/usr/bin:/bin"}
+    job |= {"SLURM_CPUS_PER_TASK": "6", "OMP_NUM_THREADS": "6"}  # as environment.sh sets it
     words = ["-m", "src.sweep", "work", "--sets", tmp_path, "--runs", tmp_path / "runs"]
     log = tmp_path / "log"
     with log.open("w") as output:
@@ -139,8 +142,34 @@ def test_job_with_several_gpus_trains_on_each_and_is_requeued_once(
     assert [gpu for gpu, _ in found] == ["5", "6", "7"]
     for (gpu, _), environment in zip(found, environments, strict=True):
         assert f"CUDA_VISIBLE_DEVICES={gpu}" in environment
+        assert "OMP_NUM_THREADS=2" in environment, "a third of the job's cores"
     assert text.count("everything is saved") == 4, "three workers and their parent"
     assert calls.read_text().count("requeue 12") == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        (ExitStatus.DONE, ExitStatus.DONE, ExitStatus.DONE),
+        (ExitStatus.STOPPED, ExitStatus.DONE, ExitStatus.DONE),
+        (ExitStatus.DONE, ExitStatus.STOPPED, None),
+        (ExitStatus.SOME_RUNS_FAILED, ExitStatus.STOPPED, None),
+        (ExitStatus.SOME_RUNS_FAILED, ExitStatus.DONE, ExitStatus.SOME_RUNS_FAILED),
+    ],
+)
+def test_runs_of_the_worker_that_is_stopped_last_are_left(
+    first: int, last: int, expected: ExitStatus | None
+) -> None:
+    """A worker without work ends while another trains: nobody finishes what that one leaves."""
+    workers = [
+        subprocess.Popen(["bash", "-c", f"sleep {seconds}; exit {status}"])
+        for seconds, status in ((0, first), (1, last))
+    ]
+    if expected is None:
+        with pytest.raises(Stopped):
+            local_workers.wait(workers, StopSignal())
+    else:
+        assert local_workers.wait(workers, StopSignal()) == expected
 
 
 def test_restart_of_a_job_is_that_of_its_best_worker(

@@ -52,6 +52,7 @@ def run_one_per_gpu(
     started = []
     for number in range(len(gpus)):
         environment = {**_environment(number, len(gpus), gpus), WORKER: str(number)}
+        environment["OMP_NUM_THREADS"] = _share_of_threads(len(gpus))
         environment.pop("REQUEUE_ON_STOP", None)
         command = [sys.executable, "-u", "-m", *arguments]
         started.append(subprocess.Popen(command, env=environment, start_new_session=True))
@@ -66,18 +67,22 @@ def run_one_per_gpu(
 def wait(workers: Sequence[Process], stop: StopSignal) -> ExitStatus:
     """Wait for workers. DONE if none has failed: what one has left, another has finished.
 
-    Raises Stopped if all were stopped, or once stop() is true. Workers then get SIGTERM until they
-    end: one that has just started may not handle it yet.
+    Raises Stopped if the last one was stopped, whose runs nobody has finished, or once stop() is
+    true. Workers then get SIGTERM until they end: one that has just started may not handle it yet.
     """
-    while any(worker.poll() is None for worker in workers):
-        for worker in workers:
-            if stop() and worker.poll() is None:
+    running, last = list(workers), set[int]()
+    while running:
+        ended = {worker.returncode for worker in running if worker.poll() is not None}
+        running = [worker for worker in running if worker.returncode is None]
+        last = ended or last
+        for worker in running:
+            if stop():
                 worker.send_signal(signal.SIGTERM)
-        time.sleep(_POLL_SECONDS)
-    statuses = {worker.returncode for worker in workers}
-    if stop() or statuses == {ExitStatus.STOPPED}:
+        if running:
+            time.sleep(_POLL_SECONDS)
+    if stop() or ExitStatus.STOPPED in last:
         raise Stopped
-    failed = statuses - {ExitStatus.DONE, ExitStatus.STOPPED}
+    failed = {worker.returncode for worker in workers} - {ExitStatus.DONE, ExitStatus.STOPPED}
     if failed == {ExitStatus.BAD_INPUT}:
         return ExitStatus.BAD_INPUT
     return ExitStatus.SOME_RUNS_FAILED if failed else ExitStatus.DONE
@@ -88,3 +93,12 @@ def _environment(number: int, workers: int, gpus: Sequence[str]) -> Mapping[str,
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
     gpu = {VISIBLE: gpus[number % len(gpus)]} if gpus else {}
     return {"OMP_NUM_THREADS": str(threads), **os.environ, **gpu}
+
+
+def _share_of_threads(workers: int) -> str:
+    """Threads for one of `workers` in a Slurm job: its script sets those of the whole job."""
+    of_job = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    cores = int(of_job) if of_job.isdecimal() else len(os.sched_getaffinity(0))
+    share = max(1, cores // workers)
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return str(min(share, int(given)) if given.isdecimal() else share)
