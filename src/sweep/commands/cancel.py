@@ -68,7 +68,7 @@ def decide(
     left: list[str] = []
     for run in running:
         record = run.attempts[-1].record
-        job = (queued or {}).get(str(record.get("slurm_job_id")))
+        job = _job_of(record, queued or {})
         if job and job.state != JobState.OVER:
             jobs.setdefault(job.id, []).append(run)
         elif not record.get("slurm_job_id") and (pid := _process_here(record)):
@@ -101,6 +101,13 @@ def _parser() -> Parser:
     return parser
 
 
+def _job_of(record: AttemptRecord, queued: Mapping[str, Job]) -> Job | None:
+    """The job of an attempt. Returns None if it is not queued, or another cluster's with its id."""
+    if record.get("slurm_cluster") not in (None, client.this_cluster()):
+        return None
+    return queued.get(str(record.get("slurm_job_id")))
+
+
 def _process_here(record: AttemptRecord) -> int | None:
     """The process of an attempt. Returns None if it is gone, or on another machine."""
     process = record.get("process") or {}
@@ -109,7 +116,9 @@ def _process_here(record: AttemptRecord) -> int | None:
 
 def _out_of_reach(record: AttemptRecord, queued: Mapping[str, Job] | None) -> str:
     """Why the worker of a run cannot be stopped from here."""
-    job = record.get("slurm_job_id")
+    job, cluster = record.get("slurm_job_id"), record.get("slurm_cluster")
+    if job and cluster not in (None, client.this_cluster()):
+        return f"job {job} of the cluster {cluster} may work on it: cancel it there"
     if job and queued is None:
         return f"job {job} may work on it, but Slurm is absent or does not answer"
     if job:
