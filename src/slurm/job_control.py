@@ -26,7 +26,9 @@ def change_excluded_nodes(
 
     Returns the excluded nodes as Slurm is told them, or None if it refuses or does not answer.
     """
-    output = client.answer("scontrol", "--oneliner", "show", "job", job, quiet=True) or ""
+    output = client.answer("scontrol", "--oneliner", "show", "job", job)
+    if output is None:  # an update without the present list would drop what is on it
+        return None
     listed = re.search(r"\bExcNodeList=(\S+)", output)
     before = [listed[1]] if listed and listed[1] != "(null)" else []
     if remove and before:  # take single nodes out of a range such as n[1-3]

@@ -34,6 +34,7 @@ from src.faults.node_health import bad_nodes
 from src.run import RunOptions, run
 from src.runs import leases
 from src.runs.run_folder import RunFolder, State
+from src.slurm import job_control
 from src.slurm.requeue import MAX_WITHOUT_PROGRESS
 from src.sweep import sets
 from src.sweep.commands import retry, submit
@@ -424,6 +425,17 @@ def test_requeued_job_avoids_bad_nodes_and_may_use_recovered_ones(
     )
     first, *_ = capsys.readouterr().err.splitlines()
     assert first.startswith("node trouble on node n7: ECC; the same command continues its runs")
+
+
+def test_excluded_nodes_are_kept_if_slurm_does_not_tell_them(
+    job: Callable[[str], Path], tmp_path: Path
+) -> None:
+    scontrol_log = job("n1")
+    (tmp_path / "scontrol").write_text(
+        f"#!/bin/bash\necho $* >>{scontrol_log}\n[[ $1 == update ]]\n"
+    )
+    assert job_control.change_excluded_nodes("12", add=["n7"]) is None
+    assert "update" not in scontrol_log.read_text()
 
 
 def test_job_without_progress_is_not_requeued_for_ever(
