@@ -142,15 +142,12 @@ def parsed_halving(arguments: argparse.Namespace) -> SuccessiveHalving:
     return SuccessiveHalving(arguments.first_rung, arguments.reduction)
 
 
-def train(
-    configs: Sequence[RunConfig], options: TrainingOptions, sweep: str | None = None
-) -> ExitStatus:
+def train(configs: Sequence[RunConfig], options: TrainingOptions) -> ExitStatus:
     """Train `configs`, and print one line on stdout for each.
 
     The exit status is DONE if nothing is left that this process could do: all runs are done, or
-    the others are being trained by other processes.
-
-    sweep: the group of these runs in Weights & Biases; None for the name of the runs folder.
+    the others are being trained by other processes. In Weights & Biases the sweep has the name of
+    the runs folder, as for `sync`.
     """
     from src.common.signals import StopSignal
 
@@ -158,7 +155,6 @@ def train(
     from src.pruning.pruner import SuccessiveHalvingPruner
     from src.run import RunOptions, run
     from src.runs.model_versions import changes
-    from src.runs.run_folder import State
     from src.tracking.wandb_process import WandbProcess
     from src.training.console import SilentDisplay, log_line, make_display
     from src.training.memory import frozen_heap
@@ -167,9 +163,13 @@ def train(
     for line in () if quiet else changes(configs, runs_dir):
         print(line, file=sys.stderr)
     pruner = SuccessiveHalvingPruner(options.halving, runs_dir) if options.prune else None
-    sweep = sweep or runs_dir.resolve().name
-    log = SilentDisplay().note if quiet else log_line
-    wandb_process = WandbProcess(options.wandb, runs_dir, sweep=sweep, log=log, stop=stop)
+    wandb_process = WandbProcess(
+        options.wandb,
+        runs_dir,
+        sweep=runs_dir.resolve().name,
+        log=SilentDisplay().note if quiet else log_line,
+        stop=stop,
+    )
     with wandb_process as tracking, frozen_heap():
         outcomes = run(
             configs,
@@ -187,7 +187,14 @@ def train(
         )
     for outcome in outcomes:
         print(_line(outcome))
-    complete = (State.DONE, State.PRUNED) if options.prune else (State.DONE,)
+    return _exit_status(outcomes, prune=options.prune)
+
+
+def _exit_status(outcomes: Sequence["Outcome"], *, prune: bool) -> ExitStatus:
+    """The exit status of `train`; says on stderr what is not done."""
+    from src.runs.run_folder import State
+
+    complete = (State.DONE, State.PRUNED) if prune else (State.DONE,)
     unfinished = Counter(o.state for o in outcomes if o.state not in complete)
     if not unfinished:
         return ExitStatus.DONE

@@ -13,11 +13,13 @@ import pytest
 
 from src import data
 from src.common import files, paths
-from src.common.errors import Stopped
+from src.common.errors import ExitStatus, Stopped
 from src.config import RunConfig
 from src.data.dataset import Dataset
 from src.run import Outcome, RunOptions, run
 from src.runs.run_folder import RunFolder, State
+from src.sweep import sets
+from src.sweep.commands import work
 from src.tracking import wandb_process
 from src.tracking.wandb_process import WandbProcess
 from tests.conftest import RunCommand
@@ -111,6 +113,17 @@ def test_offline_run_has_config_epochs_and_summary(config: RunConfig, tmp_path: 
             assert summary[name] == outcome.result[name]
         assert summary["state"] == "done"
         assert [end.exit_code for end in records["exit"]] == [0]
+
+
+def test_workers_name_the_sweep_after_the_runs_folder_as_sync_does(
+    config: RunConfig, fake_wandb: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    """The sets of a submitted worker are in a folder `sets`, whatever the sweep is."""
+    sets.write([[config]], tmp_path / "sets")
+    options = ("--runs", str(tmp_path / "my_runs"), "--wandb", "online", "-q")
+    assert work.main(["--sets", str(tmp_path / "sets"), *options]) == ExitStatus.DONE
+    [call] = fake_wandb("init")
+    assert call["group"] == "my_runs cifar10net"
 
 
 def test_default_mode_is_offline_without_key_and_can_be_disabled(

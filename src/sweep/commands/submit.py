@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
             return ExitStatus.DONE
         if options.executor == "inline":
             configs = [cell for pool in to_start for cell in pool.cells]
-            return train(configs, training, options.sweep)
+            return train(configs, training)
         if submissions.claim(runs_dir, latest + 1):  # else another process was faster: plan anew
             return _submit(options, pools, batches, folder)
 

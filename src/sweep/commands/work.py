@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     if len(gpus) > 1:
         command = ["src.sweep", "work", *arguments]
         return run_one_per_gpu(command, gpus, options.runs_dir, StopSignal().install())
-    return train(selected_configs(parsed), options, parsed.sets.resolve().name)
+    return train(selected_configs(parsed), options)
 
 
 def _gpus_of_job() -> list[str]:

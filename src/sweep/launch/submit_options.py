@@ -29,8 +29,6 @@ class SubmitOptions:
     """What to submit, to whom, and how its workers train."""
 
     configs: list[RunConfig]
-    sweep: str
-    """Name of the sweep: that of the folder of its set files."""
     executor: str
     workers: int
     """Workers per architecture; in total for `local`."""
@@ -58,7 +56,6 @@ def parse(arguments: Sequence[str]) -> SubmitOptions:
     default_workers = {**_DEFAULT_WORKERS, "local": max(1, len(gpus))}
     return SubmitOptions(
         configs=configs,
-        sweep=parsed.sets.resolve().name,
         executor=parsed.executor,
         workers=parsed.workers or default_workers[parsed.executor],
         gpus=gpus,
