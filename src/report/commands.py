@@ -16,7 +16,7 @@ from src.report.report_data import (
     aggregate_runs,
     load_report,
 )
-from src.runs.aggregate import unfinished
+from src.runs.aggregate import unfinished, write_csv
 
 _NOTHING_TO_DRAW = "no two runs of an architecture can be compared: nothing to draw"
 _WHY_NO_CHART = {
@@ -32,6 +32,7 @@ def aggregate(options: TableOptions) -> ExitStatus:
     """Merge the run folders into one CSV."""
     path = options.csv or CSV_FILE
     collected = aggregate_runs(options, path)
+    write_csv(collected.table, path)
     missing = unfinished(sum(collected.states.values(), Counter()))
     print(f"{len(collected.table)} rows in {shown(path)}")
     if missing:
@@ -90,7 +91,8 @@ def page(
     if watch is not None:
         return _watch(options, read_cells, watch)
     state_of = read_cells()
-    return _print_paths(_write_everything(load_report(options), options, state_of))
+    report = load_report(options, write_table=True)
+    return _print_paths(_write_everything(report, options, state_of))
 
 
 def _write_everything(report: ReportData, options: TableOptions, state_of: StateOf) -> list[Path]:
@@ -112,7 +114,8 @@ def _watch(options: TableOptions, read_cells: Callable[[], StateOf], seconds: fl
     def write(watch: float | None) -> Path | None:
         try:
             state_of = read_cells()
-            return _write_page(load_report(options), options, state_of, watch)
+            report = load_report(options, write_table=True)
+            return _write_page(report, options, state_of, watch)
         except NoFinishedRun:
             return None
 

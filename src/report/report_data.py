@@ -189,7 +189,7 @@ class TableOptions:
     """Which table to report on, which of its runs, and where to write."""
 
     csv: Path | None = None
-    """None: the run folders are aggregated into the project's own table first."""
+    """None: the table is made of the run folders."""
     runs_dir: Path | None = None
     out: Path = REPORT_DIR
     k: int | None = None
@@ -213,19 +213,25 @@ class NoFinishedRun(UserError):
     """There are no run folders, or none of a finished run."""
 
 
-def load_report(options: TableOptions) -> ReportData:
-    """Read the table, aggregating it first unless it is given.
+def load_report(options: TableOptions, *, write_table: bool = False) -> ReportData:
+    """Read the table, or aggregate the run folders if none is given.
 
-    Raises UserError if it cannot be read, NoFinishedRun if there is nothing to aggregate.
+    write_table: write what is aggregated to clean_runs.csv. Raises UserError if the table cannot
+    be read, NoFinishedRun if there is nothing to aggregate.
     """
     runs_dir, collected = options.runs_dir, None
     if options.csv is None:
         runs_dir = runs_dir or RUNS_DIR
         collected = aggregate_runs(options, CSV_FILE)
-    elif runs_dir:
-        collected = collect(runs_dir, show_progress=options.show_progress)
+        if write_table:
+            write_csv(collected.table, CSV_FILE)
+        runs = table.of_folders(collected.table, runs_dir)
+    else:
+        if runs_dir:
+            collected = collect(runs_dir, show_progress=options.show_progress)
+        runs = table.read(options.csv)
     return ReportData(
-        runs=table.read(options.csv or CSV_FILE),
+        runs=runs,
         states=collected.states if collected else {},
         failed=collected.failed if collected else None,
         runs_dir=runs_dir,
@@ -237,7 +243,7 @@ def load_report(options: TableOptions) -> ReportData:
 
 
 def aggregate_runs(options: TableOptions, path: Path) -> Collected:
-    """Merge the run folders into `path`. Raises NoFinishedRun if no run is finished.
+    """Merge the run folders into a table for `path`. Raises NoFinishedRun if no run is finished.
 
     The project's own table has no runs on synthetic data.
     """
@@ -254,7 +260,6 @@ def aggregate_runs(options: TableOptions, path: Path) -> Collected:
         raise NoFinishedRun(
             f"--runs {str(runs_dir)!r}: no finished run for {shown(path)} ({missing})"
         )
-    write_csv(collected.table, path)
     return collected
 
 

@@ -80,15 +80,22 @@ def _add_flags(parser: Parser, accepted: Collection[str], command: str) -> None:
     output.add("-q", "--quiet", action="store_true", help="no notes on stderr")
 
 
+_HELP_OF_CSV = {
+    "aggregate": "where to write the table [clean_runs.csv]",
+    **dict.fromkeys(
+        ("", "page"),
+        "table, read as it is [made of the run folders, and written to clean_runs.csv]",
+    ),
+}
+
+
 def _add_choice_of_runs(group: _Group, command: str) -> None:
     group.add("--runs", type=Path, metavar="DIR", help="run folders [saved_models]")
     group.add(
         "--csv",
         type=Path,
         metavar="FILE",
-        help="where to write the table [clean_runs.csv]"
-        if command == "aggregate"
-        else "table, read as it is [clean_runs.csv, written anew from the run folders]",
+        help=_HELP_OF_CSV.get(command, "table, read as it is [made of the run folders]"),
     )
     group.add(
         "--run",

@@ -1,5 +1,6 @@
 """The table of runs: read a CSV, rank its rows, select some of them."""
 
+import io
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from src.common.model_source import model_name
 from src.common.option_fields import did_you_mean
 from src.config import RunConfig
 from src.data.spec import title_of_data
+from src.runs.aggregate import to_csv
 
 MODEL = "Modelname"
 ARCHITECTURE = "architecture"
@@ -50,14 +52,30 @@ def read(path: Path) -> pd.DataFrame:
     Rows without an accuracy are dropped, with a line on stderr. Raises UserError if the file is
     not such a table: no CSV, a column is missing or not numeric, or no row is left.
     """
-    table = _read_csv(path)
-    _validate(table, path)
+    source = f"--csv {str(path)!r}"
+    try:
+        table = retry_read(lambda: pd.read_csv(path))
+    except OSError as error:
+        raise UserError(f"{source}: {error.strerror}") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"{source}: not a CSV: {one_line(error)}") from None
+    return _validated(table.loc[:, ~table.columns.str.startswith("Unnamed:")], source)
+
+
+def of_folders(collected: pd.DataFrame, runs_dir: Path) -> pd.DataFrame:
+    """The table that `aggregate.collect` made of run folders, as `read` returns its CSV."""
+    return _validated(pd.read_csv(io.StringIO(to_csv(collected))), f"--runs {str(runs_dir)!r}")
+
+
+def _validated(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The rows that have an accuracy, with groups. Raises UserError as `read` does."""
+    _validate(table, source)
     complete = table.dropna(subset=[MODEL, *_ACCURACIES])
     if len(complete) < len(table):
         dropped = len(table) - len(complete)
-        print(f"{path}: left out {dropped} rows without an accuracy", file=sys.stderr)
+        print(f"{source}: left out {dropped} rows without an accuracy", file=sys.stderr)
     if complete.empty:
-        raise UserError(f"--csv {str(path)!r}: no run in it has an accuracy")
+        raise UserError(f"{source}: no run in it has an accuracy")
     return with_groups(complete.astype({name: str for name in _TEXT_COLUMNS}))
 
 
@@ -90,29 +108,19 @@ def data_in_words(table: pd.DataFrame) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    try:
-        table = retry_read(lambda: pd.read_csv(path))
-    except OSError as error:
-        raise UserError(f"--csv {str(path)!r}: {error.strerror}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"--csv {str(path)!r}: not a CSV: {one_line(error)}") from None
-    return table.loc[:, ~table.columns.str.startswith("Unnamed:")]
-
-
-def _validate(table: pd.DataFrame, path: Path) -> None:
+def _validate(table: pd.DataFrame, source: str) -> None:
     """Raise UserError if a required column is missing or holds impossible values."""
     missing = [name for name in REQUIRED_COLUMNS if name not in table]
     if missing:
-        raise UserError(f"--csv {str(path)!r}: no column {', '.join(missing)}")
+        raise UserError(f"{source}: no column {', '.join(missing)}")
     if table.empty:
-        raise UserError(f"--csv {str(path)!r}: no runs in it")
+        raise UserError(f"{source}: no runs in it")
     for name in REQUIRED_COLUMNS:
         if name not in _TEXT_COLUMNS and not pd.api.types.is_numeric_dtype(table[name]):
-            raise UserError(f"--csv {str(path)!r}: column {name} holds something else than numbers")
+            raise UserError(f"{source}: column {name} holds something else than numbers")
     for name in _ACCURACIES:
         if not table[name].dropna().between(0, 1).all():
-            raise UserError(f"--csv {str(path)!r}: column {name}: expected shares from 0 to 1")
+            raise UserError(f"{source}: column {name}: expected shares from 0 to 1")
 
 
 def drop_aliases(table: pd.DataFrame) -> pd.DataFrame:

@@ -131,7 +131,12 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     if not path.parent.is_dir():
         raise UserError(f"--csv {str(path)!r}: no such folder")
     remove_abandoned_files(path.parent)
-    files.write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    files.write_text(path, to_csv(table))
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """The table as the text of a CSV."""
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def _cells(folder: RunFolder) -> list[RunConfig]:

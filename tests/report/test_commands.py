@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from src.common.errors import UserError
-from src.report import report_data
+from src.report import commands, report_data
 from src.report.__main__ import COMMANDS, main
 from src.report.report_data import ReportData
 from src.report.report_options import EVERY_FLAG
@@ -70,6 +70,27 @@ def test_report_commands_on_run_folders(trained: Path, command: RunCommand, tmp_
     rows = json.loads(command(*words, "top-k", "table", *table_arguments, "--json").stdout)
     of_file = pd.read_csv(tmp_path / "tables" / "top_k.csv").to_dict("records")
     assert [row["test_accuracy"] for row in rows] == [row["test_accuracy"] for row in of_file]
+
+
+def test_only_aggregate_and_page_write_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other commands look at a folder of runs and leave the table of the sweep as it is."""
+    runs, csv = tmp_path / "runs", tmp_path / "clean_runs.csv"
+    monkeypatch.setattr(report_data, "CSV_FILE", csv)
+    monkeypatch.setattr(commands, "CSV_FILE", csv)
+    cells = [replace(one, base_dataset_path="cifar-10") for one in synthetic_sweep.configs()[:3]]
+    synthetic_sweep.make(runs, np.arange(200) % 10, cells)
+    words = ["--runs", str(runs), "--model", cells[0].model_type]
+    for name in ("findings", "top-k table", "tables", "overall"):
+        options = words if name in ("findings", "top-k table") else [*words, "--out", str(tmp_path)]
+        assert main([*name.split(), *options]) == 0
+        assert not csv.exists()
+    rows = capsys.readouterr().out
+    assert main(["aggregate", "--runs", str(runs)]) == 0
+    assert len(pd.read_csv(csv)) == 3
+    assert main(["top-k", "table", *words, "--csv", str(csv)]) == 0
+    assert capsys.readouterr().out.partition("\n")[2] in rows
 
 
 def test_bad_input_gives_one_line_error(
