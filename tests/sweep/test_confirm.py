@@ -219,6 +219,30 @@ def test_configuration_whose_every_seed_failed_is_left_out(
     assert state["candidates"][-1]["verdict"] == "no result"
 
 
+@pytest.mark.parametrize(
+    ("diverged", "said"),
+    [(True, "configuration can win"), (False, "not confirmed: none of 4 missing runs was done")],
+)
+def test_exit_status_says_if_nothing_could_be_confirmed(
+    confirm: Confirm,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    diverged: bool,
+    said: str,
+) -> None:
+    """Every run has diverged, or is trained by a worker of another machine."""
+    put_sweep(tmp_path)
+    words = ["-k", "2", "--seeds", "2", "--final-seeds", "0"]
+    confirm(*words)
+    failure = {"cause": "non-finite loss", "kind": "NonFiniteLoss", "message": "", "retry": False}
+    for run in listed(tmp_path):
+        tries = [folders.attempt(60, "failed" if diverged else None)]
+        folders.put(tmp_path, run, tries=tries, failure=failure if diverged else None)
+    submit = ["--submit", "--executor", "local", "--device", "cpu"]
+    assert main(["confirm", "--runs", str(tmp_path), *words, *submit]) == 1
+    assert said in "".join(capsys.readouterr())
+
+
 def test_dry_run_writes_nothing(confirm: Confirm, tmp_path: Path) -> None:
     put_sweep(tmp_path)
     before = sorted(tmp_path.rglob("*"))

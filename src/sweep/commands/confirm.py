@@ -14,7 +14,7 @@ from src.common.model_source import code_of, name_model
 from src.common.paths import RUNS_DIR, confirmation_sets_dir, shown
 from src.comparison import confirmation_plan as plans
 from src.comparison.configurations import Configuration, read_configurations
-from src.comparison.confirmation import Confirmation
+from src.comparison.confirmation import Confirmation, Stage
 from src.comparison.confirmation_plan import ConfirmationPlan
 from src.sweep import confirmation_output, sets
 from src.sweep.commands import submit
@@ -62,7 +62,8 @@ class ConfirmOptions:
 def main(arguments: Sequence[str]) -> ExitStatus:
     """Write the set files of what is missing, say what it costs, and train it if asked to.
 
-    Where the trainings are waited for, this goes on until the winners are confirmed.
+    Where the trainings are waited for, this goes on until the winners are confirmed. The exit
+    status is then 1 if they cannot be: trainings are missing, or no configuration can win.
     """
     own, flags = _split(arguments)
     options = ConfirmOptions.parsed(_parser().parse(own))
@@ -71,13 +72,17 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     while True:
         confirmations = _confirmations(options)
         missing = {run.id for one in confirmations for run in one.missing}
-        if before and before <= missing:  # nothing was trained
-            return status
+        if before and before <= missing:
+            print(f"not confirmed: none of {len(missing)} missing runs was done", file=sys.stderr)
+            return status or ExitStatus.SOME_RUNS_FAILED
         if not options.dry_run:
             _write_sets(options.runs_dir, confirmations)
         _print(options, confirmations)
-        if flags is None or not missing or options.dry_run:
+        if flags is None or options.dry_run:
             return ExitStatus.DONE
+        if not missing:
+            no_winner = any(one.stage == Stage.NO_WINNER for one in confirmations)
+            return ExitStatus.SOME_RUNS_FAILED if no_winner else ExitStatus.DONE
         folder = str(confirmation_sets_dir(options.runs_dir))
         status = submit.main(["--sets", folder, "--runs", str(options.runs_dir), *flags])
         if not is_waited_for:
