@@ -163,8 +163,8 @@ def test_submission_ignores_later_edits_of_set_file(
 ) -> None:
     """Workers read the copy of the set files that was made at submission."""
     monkeypatch.setattr(submission, "submit", lambda path: "77")
-    monkeypatch.setattr(submission, "largest_array", lambda: 100)
-    monkeypatch.setattr(submission, "most_jobs", lambda: None)
+    monkeypatch.setattr(submission, "max_array_size", lambda: 100)
+    monkeypatch.setattr(submission, "max_submit_jobs", lambda: None)
     monkeypatch.setattr(shutil, "which", lambda name, **_: f"/bin/{name}")
     [path] = sets.write([[config]], tmp_path / "sets")
     arguments = ["--sets", str(path.parent), "--runs", str(tmp_path / "runs")]

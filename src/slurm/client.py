@@ -9,7 +9,7 @@ from functools import cache
 
 from src.common.errors import one_line
 
-ANSWER_SECONDS = 15.0
+TIMEOUT_SECONDS = 15.0
 
 COMMANDS = ("sbatch", "squeue", "scontrol", "scancel", "sinfo")
 """Slurm's commands that a sweep needs."""
@@ -20,22 +20,22 @@ def missing_commands() -> list[str]:
     return [name for name in COMMANDS if not shutil.which(name)]
 
 
-def takes_jobs() -> bool:
-    """Whether jobs can be submitted from here: whether sbatch is in PATH."""
+def has_sbatch() -> bool:
+    """Whether sbatch is in PATH, so that jobs can be submitted from here."""
     return shutil.which("sbatch") is not None
 
 
-def shows_jobs() -> bool:
-    """Whether the queue can be asked from here: whether squeue is in PATH."""
+def has_squeue() -> bool:
+    """Whether squeue is in PATH, so that the queue can be read from here."""
     return shutil.which("squeue") is not None
 
 
-def answer(*command: str, seconds: float | None = None, quiet: bool = False) -> str | None:
+def output_of(*command: str, timeout: float | None = None, quiet: bool = False) -> str | None:
     """Standard output of a Slurm command; None where it failed or did not answer in time.
 
-    seconds: timeout [ANSWER_SECONDS]. quiet: do not print to stderr why there is no output.
+    timeout: in seconds [TIMEOUT_SECONDS]. quiet: do not print to stderr why there is no output.
     """
-    limit = ANSWER_SECONDS if seconds is None else seconds
+    limit = TIMEOUT_SECONDS if timeout is None else timeout
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True)
     except (OSError, subprocess.SubprocessError) as error:
@@ -62,12 +62,12 @@ def node_name() -> str:
 
 def this_cluster() -> str | None:
     """The name of this cluster. Returns None if there is none, or it does not answer."""
-    return os.environ.get("SLURM_CLUSTER_NAME") or settings().get("ClusterName")
+    return os.environ.get("SLURM_CLUSTER_NAME") or cluster_config().get("ClusterName")
 
 
 @cache
-def settings() -> dict[str, str]:
+def cluster_config() -> dict[str, str]:
     """The settings in `scontrol show config`, by name. Empty if it does not answer."""
-    output = answer("scontrol", "show", "config", quiet=True) or ""
+    output = output_of("scontrol", "show", "config", quiet=True) or ""
     pairs = (line.partition("=") for line in output.splitlines())
     return {name.strip(): value.strip() for name, equals, value in pairs if equals}

@@ -6,17 +6,17 @@ from pathlib import Path
 
 from src.slurm import client
 
-_LOG_SECONDS = 5.0  # Slurm may have forgotten the job anyway
+_LOG_TIMEOUT_SECONDS = 5.0  # Slurm may have forgotten the job anyway
 
 
 def cancel(jobs: Iterable[str], *, quiet: bool = False) -> bool:
     """Cancel jobs. Returns whether Slurm accepts that. quiet: do not print why not to stderr."""
-    return client.answer("scancel", *jobs, quiet=quiet) is not None
+    return client.output_of("scancel", *jobs, quiet=quiet) is not None
 
 
-def send_warning(job: str) -> None:
+def signal_batch_script(job: str) -> None:
     """Send the batch script of a job the signal that Slurm sends before its time limit."""
-    client.answer("scancel", "--batch", "--signal=USR1", job, quiet=True)
+    client.output_of("scancel", "--batch", "--signal=USR1", job, quiet=True)
 
 
 def change_excluded_nodes(
@@ -26,28 +26,28 @@ def change_excluded_nodes(
 
     Returns the excluded nodes as Slurm is told them, or None if it refuses or does not answer.
     """
-    output = client.answer("scontrol", "--oneliner", "show", "job", job)
+    output = client.output_of("scontrol", "--oneliner", "show", "job", job)
     if output is None:  # an update without the present list would drop what is on it
         return None
     listed = re.search(r"\bExcNodeList=(\S+)", output)
     before = [listed[1]] if listed and listed[1] != "(null)" else []
     if remove and before:  # take single nodes out of a range such as n[1-3]
-        before = (client.answer("scontrol", "show", "hostnames", before[0]) or before[0]).split()
+        before = (client.output_of("scontrol", "show", "hostnames", before[0]) or before[0]).split()
     kept = [node for node in before if node not in remove]
     names = ",".join([*kept, *(node for node in add if node not in kept)])
-    done = client.answer("scontrol", "update", f"jobid={job}", f"excnodelist={names}")
+    done = client.output_of("scontrol", "update", f"jobid={job}", f"excnodelist={names}")
     return None if done is None else names
 
 
 def is_waiting(job: str) -> bool:
     """Whether Slurm says that a job is waiting in the queue."""
-    output = client.answer("scontrol", "--oneliner", "show", "job", job, quiet=True) or ""
+    output = client.output_of("scontrol", "--oneliner", "show", "job", job, quiet=True) or ""
     return re.search(r"\bJobState=PENDING\b", output) is not None
 
 
 def log_file(job: str) -> Path | None:
     """The file that a job's output goes to. Returns None if Slurm does not know the job."""
     words = ("scontrol", "show", "job", job)
-    output = client.answer(*words, seconds=_LOG_SECONDS, quiet=True) or ""
+    output = client.output_of(*words, timeout=_LOG_TIMEOUT_SECONDS, quiet=True) or ""
     named = re.search(r"^\s*StdOut=(.+)$", output, re.MULTILINE)
     return Path(named[1]) if named else None

@@ -8,9 +8,7 @@ from src.slurm.job_queue import Jobs, JobState
 
 _ASK_EVERY_SECONDS = 5.0
 _ASK_AGAIN_SECONDS = 60.0  # after no answer: waiting for one delays training
-_CLOCKS_DIFFER_SECONDS = (
-    30.0  # largest difference between two clocks; munge requires less than some minutes
-)
+_CLOCKS_DIFFER_SECONDS = 30.0  # at most; munge accepts differences of some minutes
 
 
 class JobPoller:
@@ -22,10 +20,10 @@ class JobPoller:
         self._answered_at = 0.0  # wall clock
         self._ask_at = 0.0  # monotonic clock: not before
 
-    def jobs(self, *, seconds: float | None = None) -> Jobs | None:
-        """The result of `job_queue.jobs`, at most some seconds old."""
+    def jobs(self, *, timeout: float | None = None) -> Jobs | None:
+        """The result of `job_queue.jobs`, cached for some seconds. timeout: of squeue."""
         with self._lock:
-            self._refresh(seconds)
+            self._refresh(timeout)
             return self._jobs
 
     def is_over(self, job: str, restarts: int, since: float) -> bool:
@@ -41,17 +39,17 @@ class JobPoller:
                 return False
             found = self._jobs.get(job)
             if found:
-                return found.state == JobState.OVER or found.restarts > restarts
+                return found.state == JobState.ENDED or found.restarts > restarts
             if self._jobs.unreadable:
                 return False
             return asked or since < self._answered_at - _CLOCKS_DIFFER_SECONDS
 
-    def _refresh(self, seconds: float | None = None) -> bool:
+    def _refresh(self, timeout: float | None = None) -> bool:
         """Call squeue if the cached answer is too old. Returns whether it was called."""
         if time.monotonic() < self._ask_at:
             return False
         self._answered_at = time.time()
-        self._jobs = job_queue.jobs(seconds=seconds, quiet=True)
+        self._jobs = job_queue.jobs(timeout=timeout, quiet=True)
         pause = _ASK_AGAIN_SECONDS if self._jobs is None else _ASK_EVERY_SECONDS
         self._ask_at = time.monotonic() + pause
         return True

@@ -26,16 +26,16 @@ JOB_NAME = "cifar10"
 class JobState(StrEnum):
     """The state of a job as far as its runs are concerned."""
 
-    WAITING = "waiting"
+    PENDING = "pending"
     ACTIVE = "active"
-    OVER = "over"
+    ENDED = "ended"
 
 
 _STATES = {
-    JobState.WAITING: "PENDING REQUEUED REQUEUE_HOLD REQUEUE_FED RESV_DEL_HOLD SPECIAL_EXIT",
+    JobState.PENDING: "PENDING REQUEUED REQUEUE_HOLD REQUEUE_FED RESV_DEL_HOLD SPECIAL_EXIT",
     JobState.ACTIVE: "CONFIGURING RUNNING SUSPENDED STOPPED SIGNALING RESIZING STAGE_OUT "
     "COMPLETING PREEMPTED",
-    JobState.OVER: "COMPLETED FAILED CANCELLED TIMEOUT DEADLINE NODE_FAIL BOOT_FAIL "
+    JobState.ENDED: "COMPLETED FAILED CANCELLED TIMEOUT DEADLINE NODE_FAIL BOOT_FAIL "
     "OUT_OF_MEMORY REVOKED",
 }
 STATES = {theirs: ours for ours, names in _STATES.items() for theirs in names.split()}
@@ -86,25 +86,25 @@ class Jobs(dict[str, Job]):
     here may still be in the queue."""
 
 
-def jobs(*, seconds: float | None = None, quiet: bool = False) -> Jobs | None:
+def jobs(*, timeout: float | None = None, quiet: bool = False) -> Jobs | None:
     """All jobs of this user.
 
     A job that is missing has left the queue, unless a line of the answer was unreadable. Returns
-    None where Slurm is absent, fails, or does not answer within `seconds`
-    [client.ANSWER_SECONDS]: then nothing is known of any job. quiet: do not print to stderr what
+    None where Slurm is absent, fails, or does not answer within `timeout` seconds
+    [client.TIMEOUT_SECONDS]: then nothing is known of any job. quiet: do not print to stderr what
     went wrong.
     """
-    if not client.shows_jobs():
+    if not client.has_squeue():
         return None
     fields = ",".join(f"{name}:{width}|" for name, width in _FIELDS.items())
     command = ("squeue", "--me", "--array", "--noheader", f"--Format={fields}")
-    output = client.answer(*command, seconds=seconds, quiet=quiet)
+    output = client.output_of(*command, timeout=timeout, quiet=quiet)
     if output is None:
         return None
     parsed = {line.strip(): _job(line) for line in output.splitlines() if line.strip()}
     found = [job for job in parsed.values() if job]
     # waiting tasks share the raw id of the one that has started: the raw id must map to that one
-    started_last = sorted(found, key=lambda job: job.state != JobState.WAITING)
+    started_last = sorted(found, key=lambda job: job.state != JobState.PENDING)
     answer = Jobs({job.raw_id: job for job in started_last} | {job.id: job for job in found})
     answer.unreadable = tuple(line for line, job in parsed.items() if job is None)
     for line in () if quiet else answer.unreadable:
@@ -126,7 +126,7 @@ def _job(line: str) -> Job | None:
     if not (id_[:1].isdecimal() and raw_id.isdecimal() and restarts.isdecimal()):
         return None
     ours = STATES.get(state, JobState.ACTIVE)
-    why = reason if ours is JobState.WAITING else ""
+    why = reason if ours is JobState.PENDING else ""
     return Job(id_, raw_id, ours, int(restarts), why, node, parse_seconds(left), folder, name)
 
 

@@ -37,7 +37,7 @@ class NodeGroup:
 
 def node_groups() -> list[NodeGroup]:
     """The nodes of all partitions. Empty if Slurm does not answer."""
-    output = client.answer("sinfo", "--noheader", f"--format={_FIELDS}", quiet=True) or ""
+    output = client.output_of("sinfo", "--noheader", f"--format={_FIELDS}", quiet=True) or ""
     return parse_node_groups(output)
 
 
@@ -67,7 +67,7 @@ def of_partition(groups: Sequence[NodeGroup], name: str | None) -> list[NodeGrou
     return [g for g in groups if g.partition == name or (name is None and g.is_default)]
 
 
-def longest_minutes(partition: str | None) -> int | None:
+def max_time_minutes(partition: str | None) -> int | None:
     """The longest time limit in a partition, or in the default one. None if there is none known."""
     members = of_partition(node_groups(), partition)
     seconds = members[0].seconds if members else None

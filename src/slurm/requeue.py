@@ -5,7 +5,7 @@ import sys
 import time
 
 from src.common.errors import Restart
-from src.slurm.client import answer, this_job
+from src.slurm.client import output_of, this_job
 from src.slurm.job_control import change_excluded_nodes
 
 _PATIENCE_SECONDS = 300
@@ -38,11 +38,11 @@ def requeue_this_job(restart: Restart) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     give_up = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < give_up:
-        state = answer("squeue", "--noheader", "--format=%T", f"--jobs={job}")
+        state = output_of("squeue", "--noheader", "--format=%T", f"--jobs={job}")
         if state is not None and state.strip() != "RUNNING":
             print(f"job {job} is left as it is: {state.strip() or 'gone'}", file=sys.stderr)
             return
-        if state is not None and answer("scontrol", "requeue", job) is not None:
+        if state is not None and output_of("scontrol", "requeue", job) is not None:
             print(f"job {job} is requeued", file=sys.stderr)
             if changes_nodes:
                 _exclude(job, restart)

@@ -37,17 +37,17 @@ def _sbatch(option: str, script: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=_SBATCH_SECONDS)
 
 
-def largest_array() -> int | None:
+def max_array_size() -> int | None:
     """Largest array size of this cluster. Returns None if Slurm does not answer."""
-    output = client.settings().get("MaxArraySize", "")
+    output = client.cluster_config().get("MaxArraySize", "")
     return max(1, int(output)) if output.isdecimal() else None
 
 
-def most_jobs() -> int | None:
+def max_submit_jobs() -> int | None:
     """Jobs that this user may have in the queue. Returns None if Slurm reports no limit."""
     fields = ("--noheader", "--parsable2", "show", "assoc", f"user={_user()}")
-    output = client.answer("sacctmgr", *fields, "format=MaxSubmitJobs", quiet=True) or ""
-    limits = [*output.split(), client.settings().get("MaxJobCount", "")]
+    output = client.output_of("sacctmgr", *fields, "format=MaxSubmitJobs", quiet=True) or ""
+    limits = [*output.split(), client.cluster_config().get("MaxJobCount", "")]
     return min((int(limit) for limit in limits if limit.isdecimal()), default=None)
 
 

@@ -85,7 +85,7 @@ def prepare(job: SearchJob, workers: int, resources: Resources, arguments: Seque
 
 def submit(script: Path) -> str:
     """Submit the workers of a script to Slurm. Returns the job id. Raises UserError."""
-    if not client.takes_jobs():
+    if not client.has_sbatch():
         raise UserError("--executor 'slurm': there is no sbatch here; expected local")
     return submission.submit(script)
 

@@ -67,7 +67,7 @@ def test_unanswered_squeue_keeps_lease_and_is_not_repeated(
     leased_elsewhere: RunFolder, squeue: FakeSqueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unanswered query counts as unknown, and is not repeated at once."""
-    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(client, "TIMEOUT_SECONDS", 0.3)
     call_log = squeue("exec sleep 60")
     started = time.monotonic()
     assert leases.acquire(leased_elsewhere.path) is None

@@ -27,7 +27,7 @@ def test_jobs_parses_all_jobs_from_one_squeue_call(squeue: FakeSqueue) -> None:
     assert {job.id for job in job_queue.distinct(jobs)} == {"1_1", "1_2", "1_4", "2", "9"}
     waiting, running = jobs["1_2"], jobs["1_1"]
     assert (waiting.state, waiting.reason, waiting.node) == (
-        JobState.WAITING,
+        JobState.PENDING,
         "JobArrayTaskLimit",
         "",
     )
@@ -57,7 +57,7 @@ def test_squeue_error_gives_none(
 def test_hanging_squeue_gives_none_after_timeout(squeue: FakeSqueue) -> None:
     squeue("exec sleep 60")
     started = time.monotonic()
-    assert job_queue.jobs(seconds=0.3) is None
+    assert job_queue.jobs(timeout=0.3) is None
     assert time.monotonic() - started < 5
 
 

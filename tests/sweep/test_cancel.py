@@ -80,8 +80,8 @@ def test_worker_out_of_reach_is_named(
 
 def test_all_cancels_every_job_of_this_repository(tmp_path: Path) -> None:
     queued = {
-        "12": job("12", JobState.WAITING),
-        "13": job("13", JobState.OVER),
+        "12": job("12", JobState.PENDING),
+        "13": job("13", JobState.ENDED),
         "14": job("14", folder=tmp_path),
     }
     assert decide([], (), queued, every_job=True) == Plan({"12": []}, {}, [])

@@ -214,7 +214,7 @@ def diagnose(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, d
 
 @pytest.fixture(autouse=True)
 def _fresh_settings() -> None:
-    client.settings.cache_clear()
+    client.cluster_config.cache_clear()
 
 
 def test_machine_without_slurm_is_wrong_and_the_rest_is_checked(
@@ -301,7 +301,7 @@ def test_controller_that_does_not_answer_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "none.conf"))
-    client.settings.cache_clear()
+    client.cluster_config.cache_clear()
     status, found = diagnose(capsys, "--runs", tmp_path / "runs")
     assert (status, found["controller"]) == (ExitStatus.SOME_RUNS_FAILED, "wrong")
 

@@ -172,7 +172,7 @@ def test_waiting_job_may_use_node_again_after_retry(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    node = (client.answer("sinfo", "--noheader", "--Node", "--format=%N") or "").split()[0]
+    node = (client.output_of("sinfo", "--noheader", "--Node", "--format=%N") or "").split()[0]
     job = sbatch("--hold", f"--exclude={node}", "--output=/dev/null", "--wrap=true")
     try:
         for name, value in (("SLURMD_NODENAME", node), ("SLURM_JOB_ID", job)):
@@ -183,10 +183,10 @@ def test_waiting_job_may_use_node_again_after_retry(
         assert plan_restart(tmp_path, progressed=True).exclude == (node,)
         monkeypatch.delenv("SLURM_JOB_ID")
         retry.main(["--all", "--dry-run", "--runs", str(tmp_path)])
-        assert f"ExcNodeList={node}" in (client.answer("scontrol", "show", "job", job) or "")
+        assert f"ExcNodeList={node}" in (client.output_of("scontrol", "show", "job", job) or "")
         retry.main(["--all", "--runs", str(tmp_path)])
         assert f"job {job}, which is waiting, may use it again too" in capsys.readouterr().out
-        assert "ExcNodeList=(null)" in (client.answer("scontrol", "show", "job", job) or "")
+        assert "ExcNodeList=(null)" in (client.output_of("scontrol", "show", "job", job) or "")
     finally:  # later tests wait for an empty queue
         subprocess.run(["scancel", job], check=True)
 

@@ -364,7 +364,7 @@ def test_status_without_slurm_answer_shows_file_state(
     capsys: pytest.CaptureFixture[str],
     body: str,
 ) -> None:
-    monkeypatch.setattr(status, "_SLURM_SECONDS", 0.3)
+    monkeypatch.setattr(status, "_SQUEUE_TIMEOUT_SECONDS", 0.3)
     squeue(body)
     started = time.monotonic()
     report = status_json(capsys, "--all", "--runs", sweep[1])

@@ -66,9 +66,9 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
         (folder / name).write_text(f"#!/bin/bash\nD={folder}\n{body}\n")
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    client.settings.cache_clear()
+    client.cluster_config.cache_clear()
     yield folder
-    client.settings.cache_clear()
+    client.cluster_config.cache_clear()
 
 
 @pytest.fixture

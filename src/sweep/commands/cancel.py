@@ -69,20 +69,20 @@ def decide(
     for run in running:
         record = run.attempts[-1].record
         job = _job_of(record, queued or {})
-        if job and job.state != JobState.OVER:
+        if job and job.state != JobState.ENDED:
             jobs.setdefault(job.id, []).append(run)
         elif not record.get("slurm_job_id") and (pid := _process_here(record)):
             here.setdefault(pid, []).append(run)
         elif run.path in selected:
             left.append(f"{run.path.name}: {_out_of_reach(record, queued)}")
-    if every_job and queued is None and client.shows_jobs():
+    if every_job and queued is None and client.has_squeue():
         left.append("Slurm does not answer: jobs that wait are left as they are")
     theirs = {worker: _names(runs) for worker, runs in jobs.items() if _any(runs, selected)}
     if every_job:
         theirs |= {
             job.id: _names(jobs.get(job.id, []))
             for job in job_queue.distinct(queued or {})
-            if job.is_ours and job.state != JobState.OVER
+            if job.is_ours and job.state != JobState.ENDED
         }
     ours = {worker: _names(runs) for worker, runs in here.items() if _any(runs, selected)}
     return Plan(theirs, ours, left)

@@ -28,7 +28,7 @@ from src.sweep.status import run_states, screen
 from src.sweep.status.overview import Overview, decided_precisions, overview
 
 _REDRAW_SECONDS = 5.0
-_SLURM_SECONDS = 5.0  # timeout of squeue: a screen without its answer is better than none
+_SQUEUE_TIMEOUT_SECONDS = 5.0  # a screen without the queue is better than none
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
@@ -129,7 +129,7 @@ def _looking(parsed: Namespace) -> Callable[[], Overview]:
 
 
 def _jobs() -> dict[str, Job] | None:
-    return job_poller.shared.jobs(seconds=_SLURM_SECONDS)
+    return job_poller.shared.jobs(timeout=_SQUEUE_TIMEOUT_SECONDS)
 
 
 def _watch(look: Callable[[], Overview], seconds: float) -> ExitStatus:

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     """Plan, print the plan, and carry it out unless it is a dry run."""
     asked = submit_options.parse(arguments)
     runs_dir, training = asked.training.runs_dir, asked.training
-    if asked.on_slurm and not asked.dry_run and not client.takes_jobs():
+    if asked.on_slurm and not asked.dry_run and not client.has_sbatch():
         raise UserError("--executor 'slurm': there is no sbatch here; expected local or inline")
     for line in changes(asked.configs, runs_dir):
         print(line, file=sys.stderr)
@@ -112,7 +112,7 @@ def _plan(options: SubmitOptions) -> list[WorkerPool]:
 
 def _within_job_limit(pools: Sequence[WorkerPool]) -> list[WorkerPool]:
     """The pools with as many workers as Slurm accepts jobs from this user now."""
-    most = submission.most_jobs()
+    most = submission.max_submit_jobs()
     ours = job_queue.distinct(job_queue.jobs(quiet=True) or {})
     free = None if most is None else max(0, most - len(ours))
     if free is None or free >= sum(pool.workers for pool in pools):
@@ -133,7 +133,7 @@ def _with_time_limits(options: SubmitOptions, pools: Sequence[WorkerPool]) -> Su
 
 def _batches(options: SubmitOptions, pools: Sequence[WorkerPool], folder: Path) -> Iterator[Batch]:
     """The job arrays of a submission, each with its script."""
-    largest = submission.largest_array() if options.on_slurm else None
+    largest = submission.max_array_size() if options.on_slurm else None
     if options.on_slurm and largest is None:
         if not options.dry_run:
             raise UserError("Slurm does not answer (scontrol show config): nothing is submitted")

@@ -19,7 +19,7 @@ def slurm_checks(resources: Resources) -> Iterator[Check]:
         )
         return
     yield ok("Slurm's commands", ", ".join(client.COMMANDS))
-    settings = client.settings()
+    settings = client.cluster_config()
     if not settings:
         yield wrong(
             "controller",
@@ -33,7 +33,7 @@ def slurm_checks(resources: Resources) -> Iterator[Check]:
     )
     yield from partition_checks(node_groups(), resources)
     yield from setting_checks(settings)
-    limit = submission.most_jobs()
+    limit = submission.max_submit_jobs()
     if limit is None:
         yield ok("number of jobs", "no limit is reported")
     else:

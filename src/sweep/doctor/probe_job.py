@@ -54,7 +54,7 @@ def probe_checks(
         reports = _wait_for_reports(folder, patience, stop, lambda r: len(r) == TASKS)
         if len(reports) == TASKS:
             reports = _wait_for_reports(folder, patience, stop, _have_seen_others)
-            job_control.send_warning(job)
+            job_control.signal_batch_script(job)
             reports = _wait_for_reports(folder, _SIGNAL_SECONDS, stop, _have_signals)
         waiting, log = _why_waiting(job), _last_lines(folder)
         yield from report_checks(reports, waiting, log, has_gpu=resources.has_gpu)

@@ -7,7 +7,7 @@ from pathlib import Path
 from src.common.errors import UserError
 from src.common.paths import shown, speeds_file
 from src.config import RunConfig
-from src.slurm.partitions import longest_minutes
+from src.slurm.partitions import max_time_minutes
 from src.sweep import measured_speeds
 from src.sweep.cost import Kind, kind, kind_in_words, limit_minutes, seconds
 from src.sweep.launch.plan import WorkerPool
@@ -46,7 +46,7 @@ def time_limits(
     Raises UserError that says what to do if a speed is not measured.
     """
     known = measured_speeds.read(runs_dir, is_gpu=resources.has_gpu)
-    longest = longest_minutes(resources.partition)
+    longest = max_time_minutes(resources.partition)
     limits = []
     for pool in pools:
         if pool.pending.name not in resources.minutes_of:

@@ -229,7 +229,7 @@ def _images_per_second(run: SweepRun) -> float | None:
 
 def _queued(queued: Mapping[str, Job]) -> QueueSummary:
     ours = [job for job in distinct(queued) if job.is_ours]
-    reasons = Counter(job.reason for job in ours if job.state == JobState.WAITING)
+    reasons = Counter(job.reason for job in ours if job.state == JobState.PENDING)
     active = sum(job.state == JobState.ACTIVE for job in ours)
     stranded = tuple(sorted(job.id for job in ours if job.is_stranded))
     return QueueSummary(active, reasons.total(), dict(reasons.most_common()), stranded)
