@@ -180,7 +180,7 @@ def test_job_script_runs_code_copied_at_submission(tmp_path: Path) -> None:
     (folder / "code" / "src").mkdir(parents=True)
     (folder / "code" / "src" / "__init__.py").write_text("VERSION = 'as submitted'\n")
     resources = parse([]).resources
-    text = sbatch.script(sbatch.Array("cnn", 1, 1), resources, folder, ROOT, ["src.sweep"])
+    text = sbatch.script(sbatch.JobArray("cnn", 1, 1), resources, folder, ROOT, ["src.sweep"])
     command = f"exec {sys.executable} -u -m src.sweep"
     assert command in text
     code = "import src; print(src.VERSION)"

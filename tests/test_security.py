@@ -426,7 +426,7 @@ def test_local_workers_quote_paths_with_shell_commands(command: RunCommand, tmp_
 
 
 def test_job_script_quotes_malicious_arguments(command: RunCommand, tmp_path: Path) -> None:
-    array = sbatch.Array("cnn", 1, 1)
+    array = sbatch.JobArray("cnn", 1, 1)
     arguments = ["--sets", "/x y/$(touch pwned)", "--runs", "`touch pwned`;touch pwned"]
     text = sbatch.script(
         array, sbatch.Resources(), tmp_path / "$(touch pwned)", tmp_path, arguments
@@ -475,7 +475,7 @@ def test_malicious_job_id_finds_no_log(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x-").mkdir()
     (tmp_path / "secret.out").touch()
-    monkeypatch.setattr(client, "answer", lambda *arguments, **more: pytest.fail("asked"))
+    monkeypatch.setattr(client, "output_of", lambda *arguments, **more: pytest.fail("asked"))
     assert job_logs.find(job, Path()) is None
 
 

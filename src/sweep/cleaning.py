@@ -25,7 +25,7 @@ _RESUME = (paths.RESUME, paths.RESUME_BEFORE)
 
 
 @dataclass(frozen=True)
-class CleanedRun:
+class RunCleanup:
     """What is to be removed of one run."""
 
     path: Path
@@ -40,7 +40,7 @@ class CleanedRun:
     """Bytes of all these files."""
 
     @property
-    def removed(self) -> tuple[Path, ...]:
+    def to_remove(self) -> tuple[Path, ...]:
         """All files that are to be removed."""
         return self.stale + self.products
 
@@ -76,7 +76,7 @@ def plan_cleaning(
     *,
     predictions: bool = False,
     pruned: bool = False,
-) -> list[CleanedRun]:
+) -> list[RunCleanup]:
     """What to remove of each run, or of those of a model. Changes nothing.
 
     Runs that tie with the last of the `keep_best` best keep their weights too. predictions: also
@@ -87,7 +87,7 @@ def plan_cleaning(
     models = sorted({run.model for run in everything})
     if model is not None and model not in models:
         raise UserError(f"--model {model!r}: expected one of {', '.join(models) or 'no runs'}")
-    parents = _parents(everything)
+    parents = _Parents.of(everything)
     best = _best(everything, keep_best)
     selected = [run for run in everything if model in (None, run.model)]
     names = (*_WEIGHTS, *([paths.PREDICTIONS] if predictions else []))
@@ -95,7 +95,7 @@ def plan_cleaning(
     return [_plan(run, _why_kept(run, best, parents), names, ended) for run in selected]
 
 
-def remove(run: CleanedRun) -> None:
+def remove(run: RunCleanup) -> None:
     """Remove the files of a run, and record which weights and predictions they were."""
     for path in run.stale:
         path.unlink(missing_ok=True)
@@ -114,8 +114,8 @@ def _find(folder: RunFolder) -> _FoundRun:
     now = Snapshot(folder.path)
     accuracy = (now.result or {}).get("best_val_accuracy")
     settings = (folder.config() or {}, *folder.cells())
-    is_number = isinstance(accuracy, int | float) and math.isfinite(accuracy) and settings[0]
-    return _FoundRun(folder.path, now.state, now.names, accuracy if is_number else None, settings)
+    is_ranked = isinstance(accuracy, int | float) and math.isfinite(accuracy) and settings[0]
+    return _FoundRun(folder.path, now.state, now.names, accuracy if is_ranked else None, settings)
 
 
 def _best(runs: Iterable[_FoundRun], keep_best: int) -> set[Path]:
@@ -132,39 +132,48 @@ def _best(runs: Iterable[_FoundRun], keep_best: int) -> set[Path]:
     return best
 
 
-def _parents(runs: Iterable[_FoundRun]) -> tuple[set[Path], set[str]]:
+@dataclass(frozen=True)
+class _Parents:
     """The folders and the ids of runs whose weights other runs start with."""
-    folders: set[Path] = set()
-    ids: set[str] = set()
-    for settings in (one for run in runs for one in run.settings):
-        ids.add(str(settings.get("parent", "")).partition("/")[0])
-        named = (settings.get("parent_weights"), settings.get("weights"))
-        folders |= {Path(str(name)).resolve().parent for name in named if name}
-    return folders, ids
+
+    folders: frozenset[Path]
+    ids: frozenset[str]
+
+    @classmethod
+    def of(cls, runs: Iterable[_FoundRun]) -> "_Parents":
+        """The parents of `runs`."""
+        folders: set[Path] = set()
+        ids: set[str] = set()
+        for settings in (one for run in runs for one in run.settings):
+            ids.add(str(settings.get("parent", "")).partition("/")[0])
+            named = (settings.get("parent_weights"), settings.get("weights"))
+            folders |= {Path(str(name)).resolve().parent for name in named if name}
+        return cls(frozenset(folders), frozenset(ids))
+
+    def __contains__(self, run: _FoundRun) -> bool:
+        return run.path.resolve() in self.folders or paths.run_id(run.path) in self.ids
 
 
-def _why_kept(run: _FoundRun, best: set[Path], parents: tuple[set[Path], set[str]]) -> str | None:
+def _why_kept(run: _FoundRun, best: set[Path], parents: _Parents) -> str | None:
     if run.state is not State.DONE:
         return UNFINISHED
     if run.accuracy is None:
         return UNRANKED
     if run.path in best:
         return BEST
-    folders, ids = parents
-    is_parent = run.path.resolve() in folders or paths.run_id(run.path) in ids
-    return PARENT if is_parent else None
+    return PARENT if run in parents else None
 
 
 def _plan(
     run: _FoundRun, kept: str | None, names: Sequence[str], ended: Collection[State]
-) -> CleanedRun:
+) -> RunCleanup:
     """names: products of a run that is not kept. ended: states without need of a checkpoint."""
     stale = [] if run.state is State.RUNNING else list(_leftovers(run.path))
     if run.state in ended:
         stale += _present(run, _RESUME)
     products = [] if kept else _present(run, names)
     freed = sum(_size(path) for path in (*stale, *products))
-    return CleanedRun(run.path, run.model, kept, tuple(stale), tuple(products), freed)
+    return RunCleanup(run.path, run.model, kept, tuple(stale), tuple(products), freed)
 
 
 def _leftovers(folder: Path) -> Iterator[Path]:

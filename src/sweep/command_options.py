@@ -53,7 +53,7 @@ def selected_runs(parsed: Namespace, *, otherwise_all: bool = False) -> list[Run
     return list(found.values())
 
 
-def by_set(parsed: Namespace) -> dict[str, list[RunConfig]]:
+def configs_by_set(parsed: Namespace) -> dict[str, list[RunConfig]]:
     """The runs of the named sets, of all sets, or of --grid, by the number of the set.
 
     Settings of the command replace those of the sets. Raises UserError if a set is missing, or
@@ -80,7 +80,7 @@ def read_blocks(parsed: Namespace) -> list[ExpandedBlock]:
 def sets_of_blocks(blocks: Sequence[ExpandedBlock]) -> dict[str, list[RunConfig]]:
     """The runs of a grid by the number of the set that they would be in."""
     configs = [config for block in blocks for config in block.cells]
-    return {str(number): runs for number, runs in enumerate(grid.by_set(configs), 1)}
+    return {str(number): runs for number, runs in enumerate(grid.split_into_sets(configs), 1)}
 
 
 def add_data_override(parser: Parser) -> None:
@@ -102,5 +102,5 @@ def add_overrides(parser: Parser) -> None:
 
 
 def selected_configs(parsed: Namespace) -> list[RunConfig]:
-    """The runs of `by_set` in order."""
-    return [config for members in by_set(parsed).values() for config in members]
+    """The runs of `configs_by_set` in order."""
+    return [config for members in configs_by_set(parsed).values() for config in members]

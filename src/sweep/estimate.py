@@ -136,7 +136,7 @@ def measure_each_kind(
 
 
 def report(
-    by_set: Mapping[str, Sequence[RunConfig]],
+    configs_by_set: Mapping[str, Sequence[RunConfig]],
     measured: Measurement,
     halving: SuccessiveHalving,
     blocks: Sequence[BlockSummary],
@@ -147,13 +147,13 @@ def report(
     blocks: those of the grid; empty if the sets are not of a grid.
     """
     speeds = measured.speeds
-    configs = [config for runs in by_set.values() for config in runs]
+    configs = [config for runs in configs_by_set.values() for config in runs]
     by_model: dict[str, list[RunConfig]] = {}
     for config in configs:
         by_model.setdefault(config.model_name, []).append(config)
     tables = {
         "models": {name: cost(runs, speeds, halving) for name, runs in by_model.items()},
-        "sets": {name: cost(runs, speeds, halving) for name, runs in by_set.items()},
+        "sets": {name: cost(runs, speeds, halving) for name, runs in configs_by_set.items()},
         "all": {"all": cost(configs, speeds, halving)},
     }
     if as_json:

@@ -96,7 +96,9 @@ def _configs(block: GridBlock, show_progress: ShowProgress) -> list[RunConfig]:
     )
 
 
-def by_set(configs: Sequence[RunConfig], per_file: int | None = None) -> Iterator[list[RunConfig]]:
+def split_into_sets(
+    configs: Sequence[RunConfig], per_file: int | None = None
+) -> Iterator[list[RunConfig]]:
     """Cut a grid into sets of `per_file` runs, or by model, scheduler and augmentation."""
     if per_file:
         for first in range(0, len(configs), per_file):

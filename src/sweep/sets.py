@@ -84,17 +84,17 @@ def write(
     """
     folder = Path(folder)
     texts = ["".join(line(config) + "\n" for config in configs) for configs in sets]
-    left = [p for n, p in numbered(folder) if n > len(texts)]
-    if left and not replace:
+    surplus = [p for n, p in numbered(folder) if n > len(texts)]
+    if surplus and not replace:
         raise UserError(
-            f"--out {str(folder)!r}: it holds {left[0].name}, which is not of this grid of "
+            f"--out {str(folder)!r}: it holds {surplus[0].name}, which is not of this grid of "
             f"{len(texts)} sets; remove it, give --replace or another folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
     written = [set_file(folder, number) for number in range(1, len(texts) + 1)]
     for path, text in zip(written, texts, strict=True):
         files.write_text(path, text)
-    for path in left:
+    for path in surplus:
         path.unlink(missing_ok=True)
     return written
 

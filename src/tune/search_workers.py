@@ -104,9 +104,9 @@ def run_here(script: Path, workers: int) -> str | None:
     return f"a worker failed; see {shown(script.parent)}/logs"
 
 
-def array(workers: int) -> sbatch.Array:
+def array(workers: int) -> sbatch.JobArray:
     """The workers of a search as a job array."""
-    return sbatch.Array(_NAME, 1, workers)
+    return sbatch.JobArray(_NAME, 1, workers)
 
 
 def _next(jobs: Path) -> Path:

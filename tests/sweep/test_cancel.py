@@ -57,7 +57,7 @@ def test_job_of_another_cluster_with_the_same_id_is_left_alone(tmp_path: Path) -
     run = trained_by(tmp_path, 0, slurm_job_id="12", slurm_cluster="other")
     plan = decide([run], {run.path}, {"12": job("12")})
     assert (plan.jobs, plan.processes) == ({}, {})
-    [line] = plan.left
+    [line] = plan.unreachable
     assert "job 12 of the cluster other may work on it: cancel it there" in line
 
 
@@ -75,7 +75,7 @@ def test_worker_out_of_reach_is_named(
     run = trained_by(tmp_path, 0, **record)
     plan = decide([run], {run.path}, queued)
     assert (plan.jobs, plan.processes) == ({}, {})
-    assert reason in plan.left[0]
+    assert reason in plan.unreachable[0]
 
 
 def test_all_cancels_every_job_of_this_repository(tmp_path: Path) -> None:

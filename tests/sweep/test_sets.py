@@ -17,7 +17,7 @@ from src.sweep import grid, sets
 
 def test_reference_grid_has_864_runs_in_18_sets_of_48() -> None:
     configs = grid.expand(grid.REFERENCE)
-    by_set = list(grid.by_set(configs))
+    by_set = list(grid.split_into_sets(configs))
     assert [len(part) for part in by_set] == [48] * 18
     assert len({sets.line(config) for config in configs}) == 864
     assert len({config.id for config in configs}) == 672
@@ -32,7 +32,7 @@ def test_committed_set_files_match_reference_grid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CIFAR10_DIR", "/data of/this machine")
-    sets.write(grid.by_set(grid.expand(grid.REFERENCE)), tmp_path)
+    sets.write(grid.split_into_sets(grid.expand(grid.REFERENCE)), tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(os.listdir(SETS_DIR))
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (SETS_DIR / path.name).read_bytes()
@@ -134,7 +134,7 @@ def test_grid_file_is_expanded_and_validated(tmp_path: Path) -> None:
         *(("cnn", 1), ("cnn", 2), ("vit", 1), ("vit", 2))
     ]
     assert {c.learning_rate for c in configs} == {0.001}
-    assert [len(part) for part in grid.by_set(configs, 3)] == [3, 1]
+    assert [len(part) for part in grid.split_into_sets(configs, 3)] == [3, 1]
     for text, part in [
         ("modle: 1", "unknown setting 'modle'"),
         ("gamma: []", "gamma has no values"),

@@ -42,7 +42,7 @@ def set_files(tmp_path: Path) -> Path:
     """Write two set files of three runs each."""
     (tmp_path / "grid.yaml").write_text(GRID)
     configs = grid.expand(grid.read(tmp_path / "grid.yaml"))
-    sets.write(grid.by_set(configs), tmp_path / "sets")
+    sets.write(grid.split_into_sets(configs), tmp_path / "sets")
     return tmp_path / "sets"
 
 

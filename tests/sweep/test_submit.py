@@ -118,7 +118,7 @@ def test_sbatch_script_text(tmp_path: Path) -> None:
     )
     more = ("--sbatch", "comment=two words", "--sbatch", "exclusive", "--gres", "none")
     resources = parse([*map(str, (*words, *more))]).resources
-    array = sbatch.Array("cnn", 1, 3)
+    array = sbatch.JobArray("cnn", 1, 3)
     folder = tmp_path / "a 100% $(touch x)" / "7"
     text = sbatch.script(
         array, resources, folder, tmp_path, ["src.sweep", "work", "1", "--runs", "$(touch y); z"]
@@ -186,7 +186,7 @@ def test_folder_with_quotes_or_line_breaks_is_rejected(tmp_path: Path) -> None:
     for name in ("a\nb", "a'b", 'a"b'):
         with pytest.raises(UserError, match="line breaks"):
             sbatch.script(
-                sbatch.Array("x", 1, 1), sbatch.Resources(), tmp_path / name, tmp_path, []
+                sbatch.JobArray("x", 1, 1), sbatch.Resources(), tmp_path / name, tmp_path, []
             )
 
 

@@ -26,7 +26,7 @@ class Plan:
 
     jobs: dict[str, list[str]]
     processes: dict[int, list[str]]
-    left: list[str]
+    unreachable: list[str]
 
 
 def main(arguments: Sequence[str]) -> ExitStatus:
@@ -43,12 +43,12 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     plan = decide(running, selected, queued, every_job=parsed.all)
     for line in _lines(plan, parsed.dry_run):
         print(line)
-    for line in plan.left:
+    for line in plan.unreachable:
         print(line, file=sys.stderr)
     if parsed.dry_run:
         return ExitStatus.DONE
     stopped = _stop(plan)
-    return ExitStatus.DONE if stopped and not plan.left else ExitStatus.SOME_RUNS_FAILED
+    return ExitStatus.DONE if stopped and not plan.unreachable else ExitStatus.SOME_RUNS_FAILED
 
 
 def decide(
@@ -65,7 +65,7 @@ def decide(
     """
     jobs: dict[str, list[Snapshot]] = {}
     here: dict[int, list[Snapshot]] = {}
-    left: list[str] = []
+    unreachable: list[str] = []
     for run in running:
         record = run.attempts[-1].record
         job = _job_of(record, queued or {})
@@ -74,18 +74,18 @@ def decide(
         elif not record.get("slurm_job_id") and (pid := _process_here(record)):
             here.setdefault(pid, []).append(run)
         elif run.path in selected:
-            left.append(f"{run.path.name}: {_out_of_reach(record, queued)}")
+            unreachable.append(f"{run.path.name}: {_out_of_reach(record, queued)}")
     if every_job and queued is None and client.has_squeue():
-        left.append("Slurm does not answer: jobs that wait are left as they are")
-    theirs = {worker: _names(runs) for worker, runs in jobs.items() if _any(runs, selected)}
+        unreachable.append("Slurm does not answer: jobs that wait are left as they are")
+    job_runs = {worker: _names(runs) for worker, runs in jobs.items() if _any(runs, selected)}
     if every_job:
-        theirs |= {
+        job_runs |= {
             job.id: _names(jobs.get(job.id, []))
             for job in job_queue.distinct(queued or {})
             if job.is_ours and job.state != JobState.ENDED
         }
-    ours = {worker: _names(runs) for worker, runs in here.items() if _any(runs, selected)}
-    return Plan(theirs, ours, left)
+    process_runs = {worker: _names(runs) for worker, runs in here.items() if _any(runs, selected)}
+    return Plan(job_runs, process_runs, unreachable)
 
 
 def _parser() -> Parser:

@@ -13,7 +13,7 @@ from src.cli.terminal import console, plain_table
 from src.common.errors import ExitStatus, format_bytes
 from src.common.paths import shown
 from src.sweep import cleaning
-from src.sweep.cleaning import CleanedRun
+from src.sweep.cleaning import RunCleanup
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     for run in runs:
         if not parsed.dry_run:
             cleaning.remove(run)
-        if run.removed and not parsed.json:
+        if run.to_remove and not parsed.json:
             print(_line(run, parsed.dry_run))
     if parsed.json:
         print(json.dumps(_json(runs, parsed.dry_run), indent=2))
@@ -82,33 +82,33 @@ def _parser() -> Parser:
     return parser
 
 
-def _line(run: CleanedRun, dry: bool) -> str:
+def _line(run: RunCleanup, dry: bool) -> str:
     verb = "would remove" if dry else "removed"
-    names = ", ".join(str(path.relative_to(run.path)) for path in run.removed)
+    names = ", ".join(str(path.relative_to(run.path)) for path in run.to_remove)
     return f"{verb} {names} ({format_bytes(run.freed)}) of {shown(run.path)}"
 
 
-def _models(runs: Iterable[CleanedRun]) -> dict[str, CleanedModel]:
+def _models(runs: Iterable[RunCleanup]) -> dict[str, CleanedModel]:
     """The runs summed up by architecture."""
-    by_model: dict[str, list[CleanedRun]] = {}
+    by_model: dict[str, list[RunCleanup]] = {}
     for run in runs:
         by_model.setdefault(run.model, []).append(run)
     return {model: _sum(members) for model, members in by_model.items()}
 
 
-def _sum(runs: Sequence[CleanedRun]) -> CleanedModel:
+def _sum(runs: Sequence[RunCleanup]) -> CleanedModel:
     unfinished = sum(run.kept == cleaning.UNFINISHED for run in runs)
     return CleanedModel(
         runs=len(runs),
         unfinished=unfinished,
         kept=sum(run.kept is not None for run in runs) - unfinished,
-        files=sum(len(run.removed) for run in runs),
+        files=sum(len(run.to_remove) for run in runs),
         freed_bytes=sum(run.freed for run in runs),
     )
 
 
-def _json(runs: Sequence[CleanedRun], dry: bool) -> dict[str, object]:
-    removed: list[Path] = [path for run in runs for path in run.removed]
+def _json(runs: Sequence[RunCleanup], dry: bool) -> dict[str, object]:
+    removed: list[Path] = [path for run in runs for path in run.to_remove]
     return {
         "dry_run": dry,
         "models": {model: asdict(one) for model, one in _models(runs).items()},
@@ -117,7 +117,7 @@ def _json(runs: Sequence[CleanedRun], dry: bool) -> dict[str, object]:
     }
 
 
-def _table(runs: Sequence[CleanedRun], dry: bool) -> Table:
+def _table(runs: Sequence[RunCleanup], dry: bool) -> Table:
     table = plain_table()
     freed = "would be freed" if dry else "freed"
     for name in ("", "runs", "unfinished", "kept", "files", freed):

@@ -10,7 +10,7 @@ from src.sweep import measured_speeds
 from src.sweep.command_options import (
     add_grid_option,
     add_sets_options,
-    by_set,
+    configs_by_set,
     read_blocks,
     sets_of_blocks,
 )
@@ -22,14 +22,14 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     """Measure, keep the speeds, and print the cost."""
     parsed = _parser().parse(arguments)
     blocks = read_blocks(parsed) if parsed.grid else []
-    configs_by_set = sets_of_blocks(blocks) if parsed.grid else by_set(parsed)
+    sets = sets_of_blocks(blocks) if parsed.grid else configs_by_set(parsed)
     from src.sweep.estimate import measure_each_kind, report  # torch, which takes seconds
 
-    configs = [config for runs in configs_by_set.values() for config in runs]
+    configs = [config for runs in sets.values() for config in runs]
     measured = measure_each_kind(configs, parsed.device, parsed.slots, parsed.seconds)
     measured_speeds.save(measured, parsed.runs)
     halving, summaries = parsed_halving(parsed), summarize(blocks)
-    print(report(configs_by_set, measured, halving, summaries, parsed.json))
+    print(report(sets, measured, halving, summaries, parsed.json))
     return ExitStatus.DONE
 
 

@@ -18,18 +18,18 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     values = grid.REFERENCE if parsed.grid is None else grid.read(parsed.grid)
     blocks = grid.expand_blocks(values, source, show_progress)
     configs = [config for block in blocks for config in block.cells]
-    cut = list(grid.by_set(configs, parsed.per_file))
+    cut = list(grid.split_into_sets(configs, parsed.per_file))
     trainings = len({config.id for config in configs})
     if parsed.dry_run:
         print("\n".join(lines(summarize(blocks))))
-    left = [path.name for n, path in sets.numbered(parsed.out) if n > len(cut)]
+    surplus = [path.name for n, path in sets.numbered(parsed.out) if n > len(cut)]
     written = [] if parsed.dry_run else sets.write(cut, parsed.out, replace=parsed.replace)
     print(f"{len(configs)} runs ({trainings} different trainings) in {len(cut)} set files")
     if written:
         print(f"{shown(written[0])} ... {written[-1].name}")
-    if left and parsed.replace:
+    if surplus and parsed.replace:
         done = "would be removed" if parsed.dry_run else "removed"
-        print(f"{done}, of a larger grid: {left[0]} ... {left[-1]}")
+        print(f"{done}, of a larger grid: {surplus[0]} ... {surplus[-1]}")
     return ExitStatus.DONE
 
 

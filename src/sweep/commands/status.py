@@ -4,28 +4,30 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from src.cli.arguments import Parser, seconds
 from src.cli.common_options import add_json_option, add_runs_option
 from src.cli.terminal import console
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import SETS_DIR, shown
+from src.config import RunConfig
 from src.runs.model_versions import changes
 from src.slurm import job_poller
-from src.slurm.job_queue import Job
 from src.sweep import sets
 from src.sweep.command_options import (
     add_data_override,
     add_grid_option,
     add_sets_options,
-    by_set,
+    configs_by_set,
 )
 from src.sweep.status import run_states, screen
 from src.sweep.status.overview import Overview, decided_precisions, overview
+
+ConfigsBySet = Mapping[str, Sequence[RunConfig]]
 
 _REDRAW_SECONDS = 5.0
 _SQUEUE_TIMEOUT_SECONDS = 5.0  # a screen without the queue is better than none
@@ -38,10 +40,13 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         raise UserError("--watch, --json: expected one of them")
     if parsed.outside:
         return _print_outside(parsed)
-    look = _looking(parsed)
+    selected = _selected_sets(parsed)
+    for line in changes([run for runs in (selected or {}).values() for run in runs], parsed.runs):
+        print(line, file=sys.stderr)
+    read = partial(_read_overview, selected, parsed.runs, each_run=parsed.each_run)
     if parsed.watch:
-        return _watch(look, parsed.watch)
-    now = look()
+        return _watch(read, parsed.watch)
+    now = read()
     if parsed.json:
         print(json.dumps(asdict(now), indent=2))
     else:
@@ -87,7 +92,7 @@ def _print_outside(parsed: Namespace) -> ExitStatus:
     if parsed.all or parsed.watch:
         other = "--all" if parsed.all else "--watch"
         raise UserError(f"--outside, {other}: expected one of them")
-    folders = run_states.outside_of_sets(by_set(parsed), parsed.runs)
+    folders = run_states.outside_of_sets(configs_by_set(parsed), parsed.runs)
     if parsed.json:
         rows = [{"folder": str(path), "state": state} for path, state in folders]
         print(json.dumps(rows, indent=2))
@@ -98,47 +103,38 @@ def _print_outside(parsed: Namespace) -> ExitStatus:
     return ExitStatus.DONE
 
 
-def _looking(parsed: Namespace) -> Callable[[], Overview]:
-    """A function that reads the current status. Raises UserError for missing sets or runs."""
-    runs_dir: Path = parsed.runs
+def _selected_sets(parsed: Namespace) -> ConfigsBySet | None:
+    """The sets to show. None for all run folders.
 
-    def options() -> dict[str, Any]:
-        return {"each_run": parsed.each_run, "precisions": decided_precisions(runs_dir)}
-
+    Raises UserError for sets that do not exist, or that do not go with --all.
+    """
     of_sets = parsed.numbers or parsed.grid or parsed.base_dataset_path
     has_selection = bool(of_sets or parsed.sets != SETS_DIR)
     if parsed.all and has_selection:
         raise UserError("--all: it shows every run folder; expected no sets with it")
     if parsed.all or not (has_selection or sets.numbered(SETS_DIR)):
-
-        def look_at_all() -> Overview:
-            queued = _jobs()
-            return overview(run_states.of_folders(runs_dir), queued, **options())
-
-        return look_at_all
-    configs_by_set = by_set(parsed)
-    for line in changes([config for runs in configs_by_set.values() for config in runs], runs_dir):
-        print(line, file=sys.stderr)
-
-    def look() -> Overview:
-        queued = _jobs()
-        found, outside = run_states.of_sets(configs_by_set, runs_dir)
-        return overview(found, queued, outside, **options())
-
-    return look
+        return None
+    return configs_by_set(parsed)
 
 
-def _jobs() -> dict[str, Job] | None:
-    return job_poller.shared.jobs(timeout=_SQUEUE_TIMEOUT_SECONDS)
+def _read_overview(selected: ConfigsBySet | None, runs_dir: Path, *, each_run: bool) -> Overview:
+    """The status as it is now. each_run: rank single runs, not means over seeds."""
+    queued = job_poller.shared.jobs(timeout=_SQUEUE_TIMEOUT_SECONDS)
+    precisions = decided_precisions(runs_dir)
+    if selected is None:
+        runs, outside = run_states.of_folders(runs_dir), 0
+    else:
+        runs, outside = run_states.of_sets(selected, runs_dir)
+    return overview(runs, queued, outside, each_run=each_run, precisions=precisions)
 
 
-def _watch(look: Callable[[], Overview], seconds: float) -> ExitStatus:
+def _watch(read: Callable[[], Overview], seconds: float) -> ExitStatus:
     from rich.live import Live
 
     try:
         with Live(console=console(), auto_refresh=False) as live:
             while True:
-                live.update(screen.render(look()), refresh=True)
+                live.update(screen.render(read()), refresh=True)
                 time.sleep(seconds)
     except KeyboardInterrupt:
         return ExitStatus.DONE

@@ -35,10 +35,10 @@ _DEFAULT_MAX_ARRAY = 1001  # MaxArraySize of a cluster that is not configured ot
 
 
 @dataclass(frozen=True)
-class Batch:
+class JobScript:
     """A job array to submit, its script and its runs."""
 
-    array: sbatch.Array
+    array: sbatch.JobArray
     text: str
     pool: WorkerPool
 
@@ -60,17 +60,17 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         options = _with_time_limits(asked, to_start) if to_start else asked
         folder = paths.submissions_dir(runs_dir) / str(latest + 1)
         has_scripts = to_start and options.executor != "inline"
-        batches = list(_batches(options, to_start, folder)) if has_scripts else []
+        scripts = list(_scripts(options, to_start, folder)) if has_scripts else []
         if not options.dry_run:
             _register_aliases(pools, runs_dir)
         if options.dry_run or not to_start:
-            print_plan(options, pools, folder, texts={b.array.label: b.text for b in batches})
+            print_plan(options, pools, folder, texts={one.array.label: one.text for one in scripts})
             return ExitStatus.DONE
         if options.executor == "inline":
             configs = [cell for pool in to_start for cell in pool.cells]
             return train(configs, training)
         if submissions.claim(runs_dir, latest + 1):  # else another process was faster: plan anew
-            return _submit(options, pools, batches, folder)
+            return _submit(options, pools, scripts, folder)
 
 
 def _check_circuit_breaker(configs: Sequence[RunConfig], runs_dir: Path) -> None:
@@ -112,12 +112,12 @@ def _plan(options: SubmitOptions) -> list[WorkerPool]:
 
 def _within_job_limit(pools: Sequence[WorkerPool]) -> list[WorkerPool]:
     """The pools with as many workers as Slurm accepts jobs from this user now."""
-    most = submission.max_submit_jobs()
-    ours = job_queue.distinct(job_queue.jobs(quiet=True) or {})
-    free = None if most is None else max(0, most - len(ours))
+    limit = submission.max_submit_jobs()
+    queued = job_queue.distinct(job_queue.jobs(quiet=True) or {})
+    free = None if limit is None else max(0, limit - len(queued))
     if free is None or free >= sum(pool.workers for pool in pools):
         return list(pools)
-    print(f"Slurm admits {most} jobs of ours, now {free} more", file=sys.stderr)
+    print(f"Slurm admits {limit} jobs of this user, now {free} more", file=sys.stderr)
     return distribute_evenly(pools, free)
 
 
@@ -131,7 +131,9 @@ def _with_time_limits(options: SubmitOptions, pools: Sequence[WorkerPool]) -> Su
     return replace(options, resources=with_limits(options.resources, limits))
 
 
-def _batches(options: SubmitOptions, pools: Sequence[WorkerPool], folder: Path) -> Iterator[Batch]:
+def _scripts(
+    options: SubmitOptions, pools: Sequence[WorkerPool], folder: Path
+) -> Iterator[JobScript]:
     """The job arrays of a submission, each with its script."""
     largest = submission.max_array_size() if options.on_slurm else None
     if options.on_slurm and largest is None:
@@ -145,28 +147,28 @@ def _batches(options: SubmitOptions, pools: Sequence[WorkerPool], folder: Path) 
         for array in sbatch.chunks(pool.pending.name, number, pool.workers, size):
             work = ["src.sweep", "work", str(number), *arguments]
             text = sbatch.script(array, options.resources, folder, Path.cwd(), work)
-            yield Batch(array, text, pool)
+            yield JobScript(array, text, pool)
 
 
 def _submit(
-    options: SubmitOptions, pools: Sequence[WorkerPool], batches: Sequence[Batch], folder: Path
+    options: SubmitOptions, pools: Sequence[WorkerPool], scripts: Sequence[JobScript], folder: Path
 ) -> ExitStatus:
     """Start the workers, and record what was started, however far that came."""
     stop = StopSignal().install() if options.executor == "local" else None
     arrays: list[dict[str, Any]] = []
     workers = []
     try:
-        runs = {batch.array.number: batch.pool.cells for batch in batches}
-        texts = {batch.array.label: batch.text for batch in batches}
+        runs = {one.array.number: one.pool.cells for one in scripts}
+        texts = {one.array.label: one.text for one in scripts}
         submissions.fill(folder, list(runs.values()), texts)
-        for batch in batches:
-            script = folder / f"{batch.array.label}.sh"
-            array = {**_array_record(batch), "log": sbatch.log(folder, batch.array)}
+        for script in scripts:
+            path = folder / f"{script.array.label}.sh"
+            array = {**_array_record(script), "log": sbatch.log(folder, script.array)}
             if options.on_slurm:
-                arrays.append({**array, "job": submission.submit(script)})
+                arrays.append({**array, "job": submission.submit(path)})
             else:
                 started = local_workers.start(
-                    script, batch.array.workers, array["log"], options.gpus
+                    path, script.array.workers, array["log"], options.gpus
                 )
                 workers += started
                 identities = [processes.identity(process.pid) for process in started]
@@ -177,9 +179,9 @@ def _submit(
     return local_workers.wait(workers, stop) if stop else ExitStatus.DONE
 
 
-def _array_record(batch: Batch) -> dict[str, Any]:
-    array = batch.array
-    ids = list(batch.pool.pending.todo)
+def _array_record(script: JobScript) -> dict[str, Any]:
+    array = script.array
+    ids = list(script.pool.pending.todo)
     return {"name": array.name, "set": array.number, "workers": array.workers, "runs": ids}
 
 

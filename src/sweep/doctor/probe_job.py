@@ -41,7 +41,7 @@ def probe_checks(
         folder.mkdir(parents=True)
         submission_record.prepare(folder)
         arguments = ["src.sweep.doctor.probe", str(folder), *data]
-        array = sbatch.Array("doctor", 1, TASKS)
+        array = sbatch.JobArray("doctor", 1, TASKS)
         script = folder / "doctor.sh"
         files.write_text(script, sbatch.script(array, resources, folder, Path.cwd(), arguments))
         if refused := submission.refusal(script):

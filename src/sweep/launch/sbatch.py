@@ -42,7 +42,7 @@ class Resources:
 
 
 @dataclass(frozen=True)
-class Array:
+class JobArray:
     """A job array: workers that share a list of runs."""
 
     name: str
@@ -57,14 +57,14 @@ class Array:
         return self.name if self.chunk == 1 else f"{self.name}-{self.chunk}"
 
 
-def chunks(name: str, number: int, workers: int, largest: int) -> Iterator[Array]:
+def chunks(name: str, number: int, workers: int, largest: int) -> Iterator[JobArray]:
     """Arrays of at most `largest` tasks, with `workers` tasks in total."""
     for chunk in range(1, math.ceil(workers / largest) + 1):
-        yield Array(name, number, min(largest, workers - (chunk - 1) * largest), chunk)
+        yield JobArray(name, number, min(largest, workers - (chunk - 1) * largest), chunk)
 
 
 def script(
-    array: Array, resources: Resources, folder: Path, current: Path, arguments: Sequence[str]
+    array: JobArray, resources: Resources, folder: Path, current: Path, arguments: Sequence[str]
 ) -> str:
     """The job script of an array. It also works under plain bash.
 
@@ -109,7 +109,7 @@ def script(
     return text
 
 
-def log(folder: Path, array: Array) -> str:
+def log(folder: Path, array: JobArray) -> str:
     """Path of the workers' output, with sbatch's %A for the job and %a for the task."""
     return str(folder / "logs" / f"{array.name}-%A_%a.out")
 

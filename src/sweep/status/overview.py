@@ -124,7 +124,7 @@ def overview(
     for run in runs:
         by_model.setdefault(run.model, []).append(run)
     names = dict.fromkeys(name for run in runs for name in run.cells if name)
-    speed, still = _speed(runs), remaining_work(runs)
+    speed, left = _speed(runs), remaining_work(runs)
     best = (_best(model, members, each_run) for model, members in by_model.items())
     return Overview(
         all=_tally(runs, _all_cells),
@@ -132,8 +132,8 @@ def overview(
         sets={name: _tally(runs, _cells_of(name)) for name in names},
         best=[run for run in best if run],
         speed=speed,
-        left=still,
-        seconds_left=seconds_until_done(still, speed.running - speed.silent),
+        left=left,
+        seconds_left=seconds_until_done(left, speed.running - speed.silent),
         failures=failures(run.snapshot for run in runs if run.state == State.FAILED),
         queue=None if queued is None else _queued(queued),
         wasted_device_hours=wasted_seconds([run.snapshot for run in runs]) / 3600,

@@ -47,13 +47,13 @@ class SweepRun:
 
 
 def of_sets(
-    by_set: Mapping[str, Sequence[RunConfig]], runs_dir: Path
+    configs_by_set: Mapping[str, Sequence[RunConfig]], runs_dir: Path
 ) -> tuple[list[SweepRun], int]:
     """The runs of sets, started or not, and the number of run folders outside of the sets."""
     there = {paths.run_id(path): path for path in _folders(runs_dir)}
     cells: dict[str, Counter[str]] = {}
     configs: dict[str, RunConfig] = {}
-    for name, runs in by_set.items():
+    for name, runs in configs_by_set.items():
         for config in runs:
             configs.setdefault(config.id, config)
             cells.setdefault(config.id, Counter())[name] += 1
@@ -72,10 +72,10 @@ def of_sets(
 
 
 def outside_of_sets(
-    by_set: Mapping[str, Sequence[RunConfig]], runs_dir: Path
+    configs_by_set: Mapping[str, Sequence[RunConfig]], runs_dir: Path
 ) -> list[tuple[Path, State]]:
     """The run folders that belong to none of the sets, each with its state."""
-    ids = {config.id for runs in by_set.values() for config in runs}
+    ids = {config.id for runs in configs_by_set.values() for config in runs}
     others = [path for path in _folders(runs_dir) if paths.run_id(path) not in ids]
     return [(path, Snapshot(path).state) for path in others]
 
