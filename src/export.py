@@ -14,6 +14,7 @@ from src.common import files
 from src.common.errors import ExitStatus, UserError
 from src.common.model_source import name_model
 from src.common.paths import shown
+from src.common.result_values import BEST_VAL_ACCURACY, TEST_ACCURACY
 from src.comparison.accuracy_interval import seeds_interval
 from src.comparison.configurations import Configuration, Replicate, read_configurations, tests
 from src.comparison.confirmation_plan import read_plan
@@ -22,7 +23,7 @@ from src.data.device_dataset import is_measured
 from src.data.spec import title_of_data
 from src.report import reproduce_command
 from src.report.statistics import wilson_interval
-from src.report.table import TEST_ACCURACY, TEST_IMAGES
+from src.report.table import TEST_IMAGES
 from src.runs.restore import SavedModel, load_data, of_run, table_of
 from src.runs.run_data import spec_of
 from src.runs.run_lookup import find
@@ -209,7 +210,7 @@ def _facts(
     low, high = wilson_interval(accuracy, images)
     test = f"{accuracy:.2%} of {images:,} images (95 % interval {low:.2%} to {high:.2%})"
     facts = [
-        ("validation accuracy", f"{result['best_val_accuracy']:.2%}"),
+        ("validation accuracy", f"{result[BEST_VAL_ACCURACY]:.2%}"),
         ("test accuracy of these weights", test),
     ]
     accuracies = tests(replicates)

@@ -12,6 +12,7 @@ from src.cli.arguments import non_negative_int, positive_int
 from src.cli.common_options import add_runs_option
 from src.common.errors import ExitStatus
 from src.common.paths import RUNS_DIR, shown
+from src.common.result_values import BEST_VAL_ACCURACY, TEST_ACCURACY
 from src.config import RunConfig
 from src.pruning.halving import SuccessiveHalving
 from src.tracking import MODES
@@ -212,8 +213,8 @@ def _line(outcome: "Outcome") -> str:
         text += f"  after {outcome.result['epochs_run']} of {outcome.config.num_epochs} epochs"
     if outcome.result:
         text += (
-            f"  validation accuracy {outcome.result['best_val_accuracy']:.2%}"
-            f"  test accuracy {outcome.result['test_accuracy_best_val_acc']:.2%}"
+            f"  validation accuracy {outcome.result[BEST_VAL_ACCURACY]:.2%}"
+            f"  test accuracy {outcome.result[TEST_ACCURACY]:.2%}"
         )
     elif outcome.failure:
         text += f"  {outcome.failure.get('kind')}: {outcome.failure.get('message')}"

@@ -1,18 +1,17 @@
 """Configurations: runs that differ in their seed alone."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from src.common.errors import UserError
+from src.common.result_values import BEST_VAL_ACCURACY, TEST_ACCURACY, finite
 from src.config import RunConfig
 from src.faults.failure_classes import FailureClass, recorded_class
 from src.runs.run_folder import DEFAULT_RETRIES, RunFolder, all_runs
 from src.runs.snapshot import Snapshot, State
 
-VALIDATION, TEST = "best_val_accuracy", "test_accuracy_best_val_acc"
 """Fields of a result: what configurations are chosen by, and what is reported of them."""
 
 
@@ -32,17 +31,17 @@ class Replicate:
     @property
     def validation(self) -> float | None:
         """Its best validation accuracy. None if it is not done."""
-        return _finite(self.result.get(VALIDATION))
+        return finite(self.result.get(BEST_VAL_ACCURACY))
 
     @property
     def test(self) -> float | None:
         """The test accuracy of its best weights. None if it is not done."""
-        return _finite(self.result.get(TEST))
+        return finite(self.result.get(TEST_ACCURACY))
 
     @property
     def seconds(self) -> float | None:
         """Its training time. None if it is not done."""
-        return _finite(self.result.get("train_seconds"))
+        return finite(self.result.get("train_seconds"))
 
 
 @dataclass(frozen=True)
@@ -112,9 +111,3 @@ def _replicates(runs_dir: Path, model: str) -> Iterator[Replicate]:
             has_diverged=failure is not None and recorded_class(failure) == FailureClass.DIVERGED,
             is_given_up=failure is not None and folder.is_given_up(DEFAULT_RETRIES),
         )
-
-
-def _finite(value: object) -> float | None:
-    """A number as float. None if it is missing or not finite."""
-    is_number = isinstance(value, int | float) and math.isfinite(value)
-    return float(value) if is_number else None  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ import pandas as pd
 from src.common.errors import UserError
 from src.common.paths import CSV_FILE, REPORT_DIR, RUNS_DIR, shown
 from src.common.progress import ShowProgress, show_progress, silent
+from src.common.result_values import BEST_VAL_ACCURACY
 from src.comparison.configurations import read_configurations
 from src.comparison.confirmation import Confirmation
 from src.comparison.confirmation_plan import read_plans
@@ -176,7 +177,7 @@ class ReportData:
         parts.append(self.seeds_note(rows))
         if epochs := _maximum(rows, "num_epochs"):
             parts.append(f"At most {epochs} epochs.")
-        if table.rank_column(self.runs, None) != table.BEST_VAL_ACCURACY:
+        if table.rank_column(self.runs, None) != BEST_VAL_ACCURACY:
             parts.append("The table has no best validation accuracies.")
         if pruned := int(table.is_pruned(table.drop_aliases(rows)).sum()):
             parts.append(f"{pruned} runs were pruned before their end: they rank last.")

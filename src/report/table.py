@@ -13,6 +13,7 @@ from src.common.errors import UserError, one_line
 from src.common.file_retries import retry_read
 from src.common.model_source import model_name
 from src.common.option_fields import did_you_mean
+from src.common.result_values import BEST_VAL_ACCURACY, TEST_ACCURACY, StopReason
 from src.config import RunConfig
 from src.data.spec import title_of_data
 from src.runs.aggregate import to_csv
@@ -20,9 +21,7 @@ from src.runs.aggregate import to_csv
 MODEL = "Modelname"
 ARCHITECTURE = "architecture"
 DATASET = "dataset"
-TEST_ACCURACY = "test_accuracy_best_val_acc"
 PER_CLASS_ACCURACY = "test_per_class_accuracy_best_val_acc"
-BEST_VAL_ACCURACY = "best_val_accuracy"
 TEST_IMAGES = 10_000
 """Size of CIFAR-10's test split, assumed of a table without a column `test_images`."""
 
@@ -174,7 +173,7 @@ def rank(table: pd.DataFrame, column: str) -> pd.DataFrame:
 def is_pruned(table: pd.DataFrame) -> "pd.Series[bool]":
     """Row mask: whether each run was ended early by a pruner."""
     if "stop_reason" in table:
-        return table["stop_reason"] == "pruned"
+        return table["stop_reason"] == StopReason.PRUNED
     return pd.Series(False, index=table.index)
 
 

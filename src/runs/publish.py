@@ -8,6 +8,7 @@ import torch
 
 from src.common.errors import LeaseLost
 from src.common.git import git_commit
+from src.common.result_values import BEST_VAL_ACCURACY, TEST_ACCURACY, StopReason
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.faults.circuit_breaker import fingerprint
 from src.faults.failure_classes import FailureClass, affects_every_run, classify
@@ -17,7 +18,6 @@ from src.runs.run_folder import RunFolder
 from src.training import checkpoint
 from src.training.device import device_name, versions
 from src.training.group import FinishedRun
-from src.training.run_state import PRUNED
 from src.training.trainer import Trainer
 
 
@@ -59,7 +59,7 @@ def publish(trainer: Trainer, folder: RunFolder, lease: Lease) -> dict[str, Any]
         **({} if config.parent == "none" else {"parent": config.parent}),
     }
     lease.ensure_held()
-    if trainer.state.stop_reason == PRUNED:
+    if trainer.state.stop_reason == StopReason.PRUNED:
         folder.write_pruned(result)
         checkpoint.remove(folder.path)
         lease.end("pruned")
@@ -119,7 +119,7 @@ def record_failure(config: RunConfig, folder: RunFolder, lease: Lease, error: Ex
 
 def _summary(config: RunConfig, result: Mapping[str, Any]) -> str:
     return (
-        f"{config.title}: validation accuracy {result['best_val_accuracy']:.2%}, "
-        f"test accuracy {result['test_accuracy_best_val_acc']:.2%} "
+        f"{config.title}: validation accuracy {result[BEST_VAL_ACCURACY]:.2%}, "
+        f"test accuracy {result[TEST_ACCURACY]:.2%} "
         f"({result['epochs_run']} epochs, {result['stop_reason']})"
     )

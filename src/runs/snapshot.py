@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from src.common import files, paths
+from src.common.result_values import BEST_VAL_ACCURACY, TEST_ACCURACY, finite
 from src.runs import leases
 from src.runs.leases import AttemptRecord
 
@@ -94,6 +95,11 @@ class Snapshot:
         return State.INTERRUPTED if self.attempts else State.PENDING
 
     @property
+    def validation_accuracy(self) -> float | None:
+        """The best validation accuracy. None if the run is not done, or its result is damaged."""
+        return finite((self.result or {}).get(BEST_VAL_ACCURACY))
+
+    @property
     def resumable(self) -> bool:
         """Whether there is a checkpoint to continue from."""
         return paths.RESUME in self.names or paths.RESUME_BEFORE in self.names
@@ -114,7 +120,7 @@ class Snapshot:
 def numbers(path: Path | str) -> dict[str, Any] | None:
     """The metrics in a result.json or pruned.json. Returns None if it is missing or damaged."""
     found = files.read_json(path)
-    return found if found and "test_accuracy_best_val_acc" in found else None
+    return found if found and TEST_ACCURACY in found else None
 
 
 def _attempts(folder: str) -> Iterator[Attempt]:

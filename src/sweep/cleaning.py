@@ -1,6 +1,5 @@
 """Find and remove what of finished runs takes disk space, except the weights of the best runs."""
 
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -112,10 +111,9 @@ def remove(run: RunCleanup) -> None:
 
 def _find(folder: RunFolder) -> _FoundRun:
     now = Snapshot(folder.path)
-    accuracy = (now.result or {}).get("best_val_accuracy")
     settings = (folder.config() or {}, *folder.cells())
-    is_ranked = isinstance(accuracy, int | float) and math.isfinite(accuracy) and settings[0]
-    return _FoundRun(folder.path, now.state, now.names, accuracy if is_ranked else None, settings)
+    accuracy = now.validation_accuracy if settings[0] else None
+    return _FoundRun(folder.path, now.state, now.names, accuracy, settings)
 
 
 def _best(runs: Iterable[_FoundRun], keep_best: int) -> set[Path]:

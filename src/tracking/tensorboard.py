@@ -9,11 +9,12 @@ from typing import Any
 from src.common.errors import ExitStatus, UserError
 from src.common.paths import shown
 from src.common.progress import show_progress, silent
+from src.common.result_values import BEST_VAL_ACCURACY, TEST_ACCURACY
 from src.report.run_analysis.run_selection import RunSelection, SelectedRun, find_runs
 from src.runs.run_folder import RunFolder, all_runs
 
 FOLDER = "tensorboard"
-_TEST = ("test_accuracy_best_val_acc", "test_loss_best_val_acc", "best_val_accuracy")
+_TEST = (TEST_ACCURACY, "test_loss_best_val_acc", BEST_VAL_ACCURACY)
 
 
 def write_events(selection: RunSelection, out: Path, *, quiet: bool) -> ExitStatus:

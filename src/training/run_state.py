@@ -6,13 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
+from src.common.result_values import StopReason
 from src.training.early_stopping import EarlyStopping
 from src.training.tracker import Row
 
 Weights = dict[str, Tensor]
-
-PRUNED = "pruned"
-"""The stop reason of a run that the pruner ended."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class RunState:
     best_val_accuracy: float = -math.inf
     pruner_asked: int = 0
     """The number of epochs after which the pruner was asked last."""
-    stop_reason: str | None = None
+    stop_reason: StopReason | None = None
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "validation": 0.0})
 
     @classmethod
@@ -52,16 +50,17 @@ class RunState:
         best = {
             kind: BestWeights(epoch, weights) for kind, (epoch, weights) in saved["best"].items()
         }
+        reason = saved["stop_reason"]
         return cls(
-            EarlyStopping(patience, saved["lowest_loss"], saved["without_gain"]),
-            saved["epoch"],
-            saved["step"],
-            saved["rows"],
-            best,
-            saved["best_val_accuracy"],
-            saved.get("pruner_asked", saved["epoch"]),
-            saved["stop_reason"],
-            saved["seconds"],
+            stopping=EarlyStopping(patience, saved["lowest_loss"], saved["without_gain"]),
+            epoch=saved["epoch"],
+            step=saved["step"],
+            rows=saved["rows"],
+            best=best,
+            best_val_accuracy=saved["best_val_accuracy"],
+            pruner_asked=saved.get("pruner_asked", saved["epoch"]),
+            stop_reason=None if reason is None else StopReason(reason),
+            seconds=saved["seconds"],
         )
 
     def save(self) -> dict[str, Any]:
@@ -75,7 +74,7 @@ class RunState:
             "pruner_asked": self.pruner_asked,
             "lowest_loss": self.stopping.lowest,
             "without_gain": self.stopping.without_gain,
-            "stop_reason": self.stop_reason,
+            "stop_reason": None if self.stop_reason is None else self.stop_reason.value,
             "seconds": self.seconds,
         }
 

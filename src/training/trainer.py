@@ -13,6 +13,7 @@ from torch import Tensor
 from src.common.background import BackgroundThread
 from src.common.errors import LeaseLost, NonFiniteLoss, one_line
 from src.common.model_source import reference_of
+from src.common.result_values import BEST_VAL_ACCURACY, StopReason
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.device_dataset import DeviceDataset
 from src.training import checkpoint, run_checkpoint
@@ -23,7 +24,7 @@ from src.training.learner import Learner
 from src.training.metrics import MetricTotals, PendingMetrics
 from src.training.model_self_test import inexact
 from src.training.precision import allowed_precisions, select_compute_format
-from src.training.run_state import PRUNED, BestWeights, RunState, Weights
+from src.training.run_state import BestWeights, RunState, Weights
 from src.training.tracker import Row, Tracker
 
 T = TypeVar("T")
@@ -266,9 +267,9 @@ class Trainer:
         if validation:
             self._keep_best(validation)
         if state.epoch == self.config.num_epochs:
-            state.stop_reason = "completed"
+            state.stop_reason = StopReason.COMPLETED
         elif state.stopping.exhausted:
-            state.stop_reason = "early stopping"
+            state.stop_reason = StopReason.EARLY_STOPPING
         if state.stop_reason:
             self._keep_terminal()
         self.context.tracker.epoch(state.rows)
@@ -281,7 +282,7 @@ class Trainer:
             yield WAITING
         state.pruner_asked = state.epoch
         if answer.result():
-            state.stop_reason = PRUNED
+            state.stop_reason = StopReason.PRUNED
             self._keep_terminal()
         yield None
 
@@ -328,7 +329,7 @@ class Trainer:
         return {
             "epochs_run": state.epoch,
             "best_epoch": state.best["best_val_acc"].epoch,
-            "best_val_accuracy": state.best_val_accuracy,
+            BEST_VAL_ACCURACY: state.best_val_accuracy,
             "stop_reason": state.stop_reason,
             "train_seconds": round(state.seconds["train"], 3),
             "images_per_second": round(images / max(state.seconds["train"], 1e-9), 1),
@@ -394,7 +395,7 @@ class Trainer:
         self.state = RunState.load(saved, self.config.early_stopping_patience)
         learner.load(saved["learner"])
         asked = self.context.should_prune
-        if self.state.stop_reason == PRUNED and not (asked and asked(self.state.rows)):
+        if self.state.stop_reason == StopReason.PRUNED and not (asked and asked(self.state.rows)):
             self.state.unprune()
 
 

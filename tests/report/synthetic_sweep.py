@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from src.common.result_values import TEST_ACCURACY
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.spec import CLASSES
-from src.report.table import TEST_ACCURACY
 from src.runs.run_folder import RunFolder
 from src.sweep import grid
 

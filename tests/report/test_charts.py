@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex, to_rgba_array
 from matplotlib.lines import Line2D
 from PIL import Image
 
+from src.common.result_values import TEST_ACCURACY
 from src.report import export_tables, table
 from src.report.charts import (
     importance,
@@ -26,7 +27,6 @@ from src.report.charts.main_effects import effects_by_model
 from src.report.charts.parallel_coordinates import parallel_axes
 from src.report.report_data import ReportData
 from src.report.settings import HYPERPARAMETERS
-from src.report.table import TEST_ACCURACY
 from tests.report.synthetic_sweep import table_of_grid
 
 

@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 
 from src.common.paths import RESULT
+from src.common.result_values import TEST_ACCURACY
 from src.comparison import confirmation_plan as plans
 from src.comparison.configurations import read_configurations
 from src.config import RunConfig
 from src.data import synthetic
-from src.report import export_tables, table, text_summary
+from src.report import export_tables, text_summary
 from src.report.charts import overall, shortlist, top_k
 from src.report.confirmed import confirmed_winner
 from src.report.page.view_model import page_data
@@ -40,7 +41,7 @@ def put_accuracy(runs: Path, config: RunConfig, accuracy: float) -> None:
     """Replace a run's accuracies; its test accuracy is 0.01 below its validation accuracy."""
     path = RunFolder.of(config, runs).path / RESULT
     result = json.loads(path.read_text())
-    result |= {"best_val_accuracy": accuracy, table.TEST_ACCURACY: accuracy - 0.01}
+    result |= {"best_val_accuracy": accuracy, TEST_ACCURACY: accuracy - 0.01}
     path.write_text(json.dumps(result))
 
 
@@ -81,7 +82,7 @@ def test_configuration_is_the_mean_of_its_seeds(report: ReportData) -> None:
     assert best["seed_deviation"] == pytest.approx(
         np.std([0.02, 0.001, -0.001, 0.0, 0.0, 0.002], ddof=1)
     )
-    assert best["test_low"] < best[table.TEST_ACCURACY] < best["test_high"]
+    assert best["test_low"] < best[TEST_ACCURACY] < best["test_high"]
 
 
 def test_table_of_one_seed_stays_as_it_is(report: ReportData) -> None:
@@ -101,12 +102,12 @@ def test_aliases_and_pruned_runs_are_not_merged() -> None:
             "gamma": [0.9, 0.8, 0.9, 0.8, 0.9], "seed": [0, 0, 1, 1, 2],
             "alias_of": [None, "a", None, "a", None],
             "stop_reason": [None, None, None, None, "pruned"],
-            table.TEST_ACCURACY: [0.5, 0.5, 0.7, 0.7, 0.1],
+            TEST_ACCURACY: [0.5, 0.5, 0.7, 0.7, 0.1],
         }
     )  # fmt: skip
     merged = configurations(rows)
     assert merged["seeds"].tolist() == [2, 2, 1]
-    assert merged[table.TEST_ACCURACY].tolist() == pytest.approx([0.6, 0.6, 0.1])
+    assert merged[TEST_ACCURACY].tolist() == pytest.approx([0.6, 0.6, 0.1])
     assert merged["gamma"].tolist() == [0.9, 0.8, 0.9]
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from src.common.result_values import TEST_ACCURACY
 from src.report import export_tables, table
 from src.report.report_data import ReportData
-from src.report.table import TEST_ACCURACY
 
 SUFFIXES = ("csv", "md", "tex")
 

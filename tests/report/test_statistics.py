@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from src.common.result_values import TEST_ACCURACY
 from src.report import text_summary
 from src.report.charts import (
     top_k,
@@ -16,7 +17,6 @@ from src.report.statistics import (
     paired_difference,
     wilson_interval,
 )
-from src.report.table import TEST_ACCURACY
 from tests.report.synthetic_sweep import table_of_grid
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from src.common.result_values import TEST_ACCURACY
 from src.report import table, text_summary
 from src.report.charts import (
     top_k,
 )
 from src.report.report_data import ReportData
-from src.report.table import TEST_ACCURACY
 from tests.report.synthetic_sweep import table_of_grid
 
 

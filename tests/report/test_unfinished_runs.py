@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
+from src.common.result_values import TEST_ACCURACY
 from src.report import export_tables
 from src.report.charts import importance, main_effects, pairs
 from src.report.report_data import ReportData, TableOptions, load_report
-from src.report.table import TEST_ACCURACY
 from src.runs.aggregate import write_csv
 from tests.sweep import folders
 from tests.sweep.test_confirm import make, put_sweep

@@ -5,9 +5,10 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from src.common.result_values import TEST_ACCURACY
 from src.report.charts.figure import ModelIndices, add_heading, line_color, line_marker
 from src.report.report_data import ReportData
-from src.report.table import MODEL, TEST_ACCURACY, column_label, is_pruned, rank_column
+from src.report.table import MODEL, column_label, is_pruned, rank_column
 
 
 def figure(report: ReportData) -> Figure | None:

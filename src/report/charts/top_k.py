@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from src.common.paths import file_name
+from src.common.result_values import StopReason
 from src.report.charts.figure import wrapped
 from src.report.replicates import DEVIATION, HIGH, LOW, SEEDS
 from src.report.report_data import ReportData
@@ -85,7 +86,7 @@ def ranked_run(row: dict[str, Any], label: str) -> RankedRun:
     if seeds > 1:
         low, high = row[LOW], row[HIGH]
         label += f"\nmean of {seeds} seeds, deviation {100 * row[DEVIATION]:.2f} points"
-    pruned_after = int(row["epochs_run"]) if row.get("stop_reason") == "pruned" else None
+    pruned_after = int(row["epochs_run"]) if row.get("stop_reason") == StopReason.PRUNED else None
     if pruned_after is not None:
         label += f"\npruned after {pruned_after} epochs"
     return RankedRun(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from src.common.result_values import TEST_ACCURACY
 from src.comparison.confirmation import Confirmation
 from src.report.charts.shortlist import SeedRow, seed_rows
 from src.report.charts.top_k import ranked_run
@@ -11,7 +12,7 @@ from src.report.page.run_table import axis_limits
 from src.report.replicates import SEEDS, replicates
 from src.report.report_data import ReportData
 from src.report.settings import describe_runs
-from src.report.table import MODEL, TEST_ACCURACY, first_number, rank, records
+from src.report.table import MODEL, first_number, rank, records
 
 _MAX_CONFIGURATIONS = 50  # of an architecture
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from src.common.errors import UserError
 from src.common.progress import ShowProgress, silent
+from src.common.result_values import BEST_VAL_ACCURACY
 from src.data.spec import CLASSES
 from src.report import reproduce_command, table
 from src.report.charts.importance import Importance, importances
@@ -37,7 +38,7 @@ from src.report.page.sweep_state import SweepState, state_of_table
 from src.report.report_data import ReportData
 from src.report.run_analysis.run_selection import SelectedRun
 from src.report.settings import Setting, settings_of
-from src.report.table import BEST_VAL_ACCURACY, MODEL, TEST_IMAGES
+from src.report.table import MODEL, TEST_IMAGES
 from src.report.text_summary import sentences_by_model
 
 _RUNS_WITH_MISTAKES = 5  # of each architecture

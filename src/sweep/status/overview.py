@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 
 from src.common import files
 from src.common.paths import CONFIG, precision_decision_file, run_name
+from src.common.result_values import TEST_ACCURACY
 from src.data.sizes import images_of
 from src.runs import leases
 from src.runs.snapshot import State
@@ -21,7 +22,6 @@ from src.sweep.status.run_states import SweepRun
 
 _RECENT_EPOCHS = 5
 _SEED = re.compile(rb'"seed": \d+')
-_TEST = "test_accuracy_best_val_acc"
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _cells_of(name: str) -> Callable[[SweepRun], int]:
 
 
 def _best(model: str, members: Iterable[SweepRun], each_run: bool) -> BestRun | None:
-    finished = [run for run in members if _validation(run) is not None]
+    finished = [run for run in members if run.snapshot.validation_accuracy is not None]
     groups = [[run] for run in finished] if each_run else _by_configuration(finished)
     configurations = (_mean_run(model, runs) for runs in groups)
     return max(configurations, key=lambda run: run.val_accuracy, default=None)
@@ -193,18 +193,12 @@ def _by_config_text(runs: Sequence[SweepRun]) -> Iterable[list[SweepRun]]:
 
 
 def _mean_run(model: str, runs: Sequence[SweepRun]) -> BestRun:
-    best = max(runs, key=lambda run: _validation(run) or 0.0)
-    validations = [value for run in runs if (value := _validation(run)) is not None]
-    tests = [run.snapshot.result[_TEST] for run in runs if run.snapshot.result]
+    best = max(runs, key=lambda run: run.snapshot.validation_accuracy or 0.0)
+    validations = [value for run in runs if (value := run.snapshot.validation_accuracy) is not None]
+    tests = [run.snapshot.result[TEST_ACCURACY] for run in runs if run.snapshot.result]
     means = fmean(validations), fmean(tests)
     deviation = stdev(validations) if len(validations) > 1 else None
     return BestRun(model, run_name(best.snapshot.path), best.run_id, *means, len(runs), deviation)
-
-
-def _validation(run: SweepRun) -> float | None:
-    """The best validation accuracy of a finished run. None if it is not finished."""
-    accuracy = (run.snapshot.result or {}).get("best_val_accuracy")
-    return accuracy if isinstance(accuracy, float) else None
 
 
 def _speed(runs: Iterable[SweepRun]) -> Throughput:

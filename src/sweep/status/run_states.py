@@ -11,6 +11,7 @@ from src.common import files, paths
 from src.common.data_names import DATA_PART, group_name
 from src.common.errors import UserError
 from src.common.paths import CELLS, CONFIG
+from src.common.result_values import StopReason
 from src.config import RunConfig, from_mapping
 from src.runs.snapshot import Snapshot, State
 
@@ -97,7 +98,7 @@ def _of_folder(path: Path) -> SweepRun | None:
 
 def _epochs(run: Snapshot) -> int | None:
     """The number of epochs of a run: as many as were trained if it is complete."""
-    if run.result and run.result.get("stop_reason") == "completed":
+    if run.result and run.result.get("stop_reason") == StopReason.COMPLETED:
         return run.result.get("epochs_run")
     return (files.read_json(f"{run.path}/{CONFIG}") or {}).get("num_epochs")
 
