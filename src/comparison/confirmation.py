@@ -149,12 +149,12 @@ class Confirmation:
     def candidates(self) -> list[Candidate]:
         """The shortlist, best first; those that cannot win at the end."""
         compared = self._compared
-        seen = (
+        results = (
             SeedResults(list(compared.values()), same_seeds=self._same_seeds) if compared else None
         )
-        probabilities = seen.probability_of_best() if seen else []
+        probabilities = results.probability_of_best() if results else []
         names = list(compared)
-        found = [self._candidate(one, names, seen, probabilities) for one in self.plan.shortlist]
+        found = [self._candidate(one, names, results, probabilities) for one in self.plan.shortlist]
         order = list(Verdict)
         return sorted(found, key=lambda one: (order.index(one.verdict), -(one.mean or 0)))
 
@@ -162,35 +162,35 @@ class Confirmation:
         self,
         chosen: Shortlisted,
         names: Sequence[str],
-        seen: SeedResults | None,
+        results: SeedResults | None,
         probabilities: Sequence[float],
     ) -> Candidate:
         name = chosen.config_id
-        if seen is None or name not in names:
+        if results is None or name not in names:
             verdict = Verdict.UNKNOWN if name in self._stable else Verdict.UNSTABLE
             replicates = tuple(self._done(name))
             return Candidate(chosen, replicates, verdict, None, 0.0, None)
         index, dropped = names.index(name), self._dropped.get(name)
-        count = seen.counts[index]
+        count = results.counts[index]
         return Candidate(
             chosen,
             tuple(self._done(name)[:count]),
-            self._verdict(index, seen, dropped),
-            seen.interval(index, self.error_rate),
+            self._verdict(index, results, dropped),
+            results.interval(index, self.error_rate),
             probabilities[index],
             dropped,
         )
 
-    def _verdict(self, index: int, seen: SeedResults, dropped: Dropped | None) -> Verdict:
+    def _verdict(self, index: int, results: SeedResults, dropped: Dropped | None) -> Verdict:
         if dropped:
             return Verdict.BEHIND
         remaining = [i for i, name in enumerate(self._compared) if name not in self._dropped]
-        best = max(remaining, key=lambda i: seen.means[i])
+        best = max(remaining, key=lambda i: results.means[i])
         if index == best:
             return Verdict.BEST
         if self.plan.race:  # whoever has not dropped out may be the best
             return Verdict.MAY_BE_BEST
-        return Verdict.BEHIND if seen.is_behind(index, best) else Verdict.MAY_BE_BEST
+        return Verdict.BEHIND if results.is_behind(index, best) else Verdict.MAY_BE_BEST
 
     @property
     def error_rate(self) -> float:

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv2d, pad
 
+from src.cpu.conv_properties import MapSize, autocast_dtype, is_plain_3x3
+
 _MIN_CHANNELS = 128
-_LARGEST_MAP = 64  # positions
-_COLUMNS = 5_000_000  # elements laid out at a time, 10 MB: benchmarks/LOG.md
+_MAX_POSITIONS = 64  # of a map
+_MAX_COLUMN_ELEMENTS = 5_000_000  # elements laid out at a time, 10 MB: benchmarks/LOG.md
 
 
 class ColumnsConv2d(nn.Module):
-    """A convolution of (B, I, H, W) to (B, O, H, W), channels last, for which `suits` is true.
+    """A convolution of (B, I, H, W) to (B, O, H, W), channels last: see `is_faster_for`.
 
     It has the parameters of the convolution that it is made of, and makes no second derivatives.
     """
@@ -31,10 +33,8 @@ class ColumnsConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, I, H, W) to (B, O, H, W), in the dtype of autocast if that is on."""
-        kind, dtype = x.device.type, x.dtype
-        if torch.is_autocast_enabled(kind):
-            dtype = torch.get_autocast_dtype(kind)
-        with torch.autocast(kind, enabled=False):
+        dtype = autocast_dtype(x, x.dtype)
+        with torch.autocast(x.device.type, enabled=False):
             y: Tensor = _Convolution.apply(x.to(dtype), self.weight, self.bias)
             return y
 
@@ -69,25 +69,22 @@ def _weight_gradient(x: Tensor, grad_output: Tensor) -> Tensor:
     _, inputs, height, width = x.shape
     outputs = grad_output.shape[1]
     total = grad_output.new_zeros(outputs, 9 * inputs, dtype=torch.float32)
-    images = max(1, _COLUMNS // (9 * inputs * height * width))
-    for seen, above in zip(x.split(images), grad_output.split(images), strict=True):
-        padded = pad(seen.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+    images = max(1, _MAX_COLUMN_ELEMENTS // (9 * inputs * height * width))
+    for inputs_part, grad_part in zip(x.split(images), grad_output.split(images), strict=True):
+        padded = pad(inputs_part.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
         image, row, pixel, _ = padded.stride()
         # three pixels side by side are one stretch of memory
-        shape, steps = (len(seen), height, width, 3, 3 * inputs), (image, row, pixel, row, 1)
+        shape, steps = (len(inputs_part), height, width, 3, 3 * inputs), (image, row, pixel, row, 1)
         columns = padded.as_strided(shape, steps).reshape(-1, 9 * inputs)
-        rows = above.permute(0, 2, 3, 1).reshape(-1, outputs)
+        rows = grad_part.permute(0, 2, 3, 1).reshape(-1, outputs)
         total += rows.t().contiguous() @ columns
     return total.view(outputs, 3, 3, inputs).permute(0, 3, 1, 2)
 
 
-def suits(conv: nn.Conv2d, seen: tuple[int, int]) -> bool:
-    """Whether this is possible and faster; seen: (height, width) of the input."""
+def is_faster_for(conv: nn.Conv2d, input_size: MapSize) -> bool:
+    """Whether the columns are possible, and faster than the library's convolution."""
     return (
-        conv.kernel_size == (3, 3)
-        and conv.stride == conv.dilation == conv.padding == (1, 1)
-        and conv.groups == 1
-        and conv.padding_mode == "zeros"
+        is_plain_3x3(conv)
         and min(conv.in_channels, conv.out_channels) >= _MIN_CHANNELS
-        and seen[0] * seen[1] <= _LARGEST_MAP
+        and input_size[0] * input_size[1] <= _MAX_POSITIONS
     )

@@ -7,13 +7,12 @@ from torch import Tensor, nn
 
 from src.cpu import columns, pointwise, winograd
 from src.cpu.columns import ColumnsConv2d
+from src.cpu.conv_properties import MapSize
 from src.cpu.pointwise import PointwiseConv2d
 from src.cpu.whole_map import WholeMapConv2d, covers_whole_map
 from src.cpu.winograd import WinogradConv2d
 
 Model = TypeVar("Model", bound=nn.Module)
-
-_Size = tuple[int, int]
 
 
 def replace_convolutions(
@@ -27,20 +26,20 @@ def replace_convolutions(
 
     Whole-map convolutions, and 1x1 ones of small maps, become matrix products. dead_taps: also
     those with taps that only meet padding; the optimizer must apply nothing but decoupled weight
-    decay to these (then call `decay_dead_taps`). algorithm: with winograd and columns, convolutions
-    that these suit become WinogradConv2d and ColumnsConv2d.
+    decay to these (then call `decay_dead_taps`). algorithm: winograd and columns replace the
+    convolutions for which they are faster by WinogradConv2d and ColumnsConv2d.
     """
-    for name, (conv, seen, made) in _maps(model, shape).items():
+    for name, (conv, input_size, output_size) in _maps(model, shape).items():
         replacement: nn.Module | None = None
-        if covers_whole_map(conv, seen, made):
-            whole = WholeMapConv2d(conv, seen, made)
+        if covers_whole_map(conv, input_size, output_size):
+            whole = WholeMapConv2d(conv, input_size, output_size)
             if dead_taps or not whole.dead_weights:
                 replacement = whole
-        elif pointwise.suits(conv, seen):
+        elif pointwise.is_faster_for(conv, input_size):
             replacement = PointwiseConv2d(conv)
-        elif algorithm == "winograd" and winograd.suits(conv, seen):
+        elif algorithm == "winograd" and winograd.is_faster_for(conv, input_size):
             replacement = WinogradConv2d(conv)
-        elif algorithm == "columns" and columns.suits(conv, seen):
+        elif algorithm == "columns" and columns.is_faster_for(conv, input_size):
             replacement = ColumnsConv2d(conv)
         if replacement is not None:
             parent, _, child = name.rpartition(".")
@@ -50,15 +49,15 @@ def replace_convolutions(
 
 def _maps(
     model: nn.Module, shape: tuple[int, int, int]
-) -> dict[str, tuple[nn.Conv2d, _Size, _Size]]:
+) -> dict[str, tuple[nn.Conv2d, MapSize, MapSize]]:
     """Every convolution of `model` by name, with (height, width) of its input and output."""
-    found: dict[str, tuple[nn.Conv2d, _Size, _Size]] = {}
+    found: dict[str, tuple[nn.Conv2d, MapSize, MapSize]] = {}
     hooks = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
 
-            def note(conv: nn.Conv2d, seen: Any, made: Tensor, name: str = name) -> None:
-                found[name] = (conv, _size(seen[0]), _size(made))
+            def note(conv: nn.Conv2d, inputs: Any, output: Tensor, name: str = name) -> None:
+                found[name] = (conv, _size(inputs[0]), _size(output))
 
             hooks.append(module.register_forward_hook(note))
     if hooks:
@@ -71,5 +70,5 @@ def _maps(
     return found
 
 
-def _size(maps: Tensor) -> _Size:
+def _size(maps: Tensor) -> MapSize:
     return maps.shape[2], maps.shape[3]

@@ -7,11 +7,13 @@ as the same matrix product. The function is the same.
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-_LARGEST_MAP = 16  # positions; on larger ones the product is no faster
+from src.cpu.conv_properties import MapSize
+
+_MAX_POSITIONS = 16  # of a map; on larger ones the product is no faster
 
 
 class PointwiseConv2d(nn.Module):
-    """A 1x1 convolution of (B, I, H, W) to (B, O, P, Q), for which `suits` is true.
+    """A 1x1 convolution of (B, I, H, W) to (B, O, P, Q), for which `is_faster_for` is true.
 
     It has the parameters of the convolution that it is made of.
     """
@@ -22,15 +24,15 @@ class PointwiseConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, I, H, W) to (B, O, P, Q), channels last."""
-        seen = x[:, :, :: self.stride[0], :: self.stride[1]].permute(0, 2, 3, 1)
-        return linear(seen, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        sampled = x[:, :, :: self.stride[0], :: self.stride[1]].permute(0, 2, 3, 1)
+        return linear(sampled, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
-def suits(conv: nn.Conv2d, seen: tuple[int, int]) -> bool:
-    """Whether this is possible and faster; seen: (height, width) of the input."""
+def is_faster_for(conv: nn.Conv2d, input_size: MapSize) -> bool:
+    """Whether the product is possible, and faster than the library's convolution."""
     return (
         conv.kernel_size == (1, 1)
         and conv.padding in ((0, 0), "valid")
         and conv.groups == 1
-        and seen[0] * seen[1] <= _LARGEST_MAP
+        and input_size[0] * input_size[1] <= _MAX_POSITIONS
     )

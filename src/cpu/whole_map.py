@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from src.cpu.conv_properties import MapSize, autocast_dtype
+
 
 class WholeMapConv2d(nn.Module):
     """A convolution of (B, I, H, W) to (B, O, P, Q) each of whose windows covers the whole map.
@@ -24,7 +26,7 @@ class WholeMapConv2d(nn.Module):
 
     rest: Tensor
 
-    def __init__(self, conv: nn.Conv2d, size: tuple[int, int], out: tuple[int, int]) -> None:
+    def __init__(self, conv: nn.Conv2d, size: MapSize, out: MapSize) -> None:
         super().__init__()
         self.out = out
         self.windows = [
@@ -45,9 +47,7 @@ class WholeMapConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, I, H, W) to (B, O, P, Q), channels last."""
-        dtype = self.weight.dtype
-        if torch.is_autocast_enabled(x.device.type):
-            dtype = torch.get_autocast_dtype(x.device.type)
+        dtype = autocast_dtype(x, self.weight.dtype)
         top, left = (axis.start for axis in self.live)
         cuts = [
             (slice(v.start - top, v.stop - top), slice(h.start - left, h.stop - left))
@@ -130,24 +130,22 @@ def _replaced(model: nn.Module) -> Iterator[WholeMapConv2d]:
     return (module for module in model.modules() if isinstance(module, WholeMapConv2d))
 
 
-def covers_whole_map(conv: nn.Conv2d, seen: tuple[int, int], made: tuple[int, int]) -> bool:
-    """Whether every window of a convolution covers its whole input.
-
-    seen, made: (height, width) of input and output.
-    """
+def covers_whole_map(conv: nn.Conv2d, input_size: MapSize, output_size: MapSize) -> bool:
+    """Whether every window of a convolution covers its whole input."""
     if conv.groups != 1 or conv.dilation != (1, 1) or conv.padding_mode != "zeros":
         return False
     if isinstance(conv.padding, str):
         return False
     return all(
-        conv.padding[axis] - position * conv.stride[axis] >= 0
-        and conv.padding[axis] - position * conv.stride[axis] + seen[axis] <= conv.kernel_size[axis]
+        0
+        <= conv.padding[axis] - position * conv.stride[axis]
+        <= conv.kernel_size[axis] - input_size[axis]
         for axis in (0, 1)
-        for position in range(made[axis])
+        for position in range(output_size[axis])
     )
 
 
-def _window(position: int, axis: int, conv: nn.Conv2d, size: tuple[int, int]) -> slice:
+def _window(position: int, axis: int, conv: nn.Conv2d, size: MapSize) -> slice:
     """The taps that output `position` lays on the map, along an axis."""
     first = int(conv.padding[axis]) - position * conv.stride[axis]
     return slice(first, first + size[axis])

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from src.cpu.conv_properties import MapSize, autocast_dtype, is_plain_3x3
+
 _OUT = 4  # outputs of a tile, along a side
 _IN = 6  # its inputs: those and the kernel's reach
 _MIN_CHANNELS = 48  # with fewer, the transforms cost what the products save: benchmarks/LOG.md
@@ -50,7 +52,7 @@ def _both_sides(matrix: tuple[tuple[float, ...], ...]) -> Tensor:
 
 
 class WinogradConv2d(nn.Module):
-    """A convolution of (B, I, H, W) to (B, O, H, W), channels last, for which `suits` is true.
+    """A convolution of (B, I, H, W) to (B, O, H, W), channels last: see `is_faster_for`.
 
     It has the parameters of the convolution that it is made of, and makes no second derivatives.
     """
@@ -72,10 +74,8 @@ class WinogradConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, I, H, W) to (B, O, H, W), in the dtype of autocast if that is on."""
-        kind, dtype = x.device.type, x.dtype
-        if torch.is_autocast_enabled(kind):
-            dtype = torch.get_autocast_dtype(kind)
-        with torch.autocast(kind, enabled=False):
+        dtype = autocast_dtype(x, x.dtype)
+        with torch.autocast(x.device.type, enabled=False):
             y: Tensor = _Product.apply(x.float(), self.weight, self.b_t, self.g, self.a_t)
             if self.bias is not None:
                 y = y + self.bias.view(-1, 1, 1)
@@ -147,13 +147,10 @@ def _sum_of_tiles(tiles: Tensor) -> Tensor:
     return inside.permute(0, 3, 1, 2)
 
 
-def suits(conv: nn.Conv2d, seen: tuple[int, int]) -> bool:
-    """Whether Winograd's algorithm is possible and faster; seen: (height, width) of the input."""
+def is_faster_for(conv: nn.Conv2d, input_size: MapSize) -> bool:
+    """Whether Winograd's algorithm is possible, and faster than the library's convolution."""
     return (
-        conv.kernel_size == (3, 3)
-        and conv.stride == conv.dilation == conv.padding == (1, 1)
-        and conv.groups == 1
-        and conv.padding_mode == "zeros"
+        is_plain_3x3(conv)
         and min(conv.in_channels, conv.out_channels) >= _MIN_CHANNELS
-        and all(side % _OUT == 0 for side in seen)
+        and all(side % _OUT == 0 for side in input_size)
     )

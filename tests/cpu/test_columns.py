@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from src import models
 from src.config import RunConfig
 from src.cpu import columns
-from src.cpu.columns import ColumnsConv2d, suits
+from src.cpu.columns import ColumnsConv2d, is_faster_for
 from src.cpu.convolutions import replace_convolutions
 from src.training import precision
 from src.training.compute_format import ComputeFormat
@@ -38,7 +38,7 @@ def error(exact: Tensor, found: Tensor) -> float:
 @pytest.mark.parametrize(
     ("channels", "outputs", "size", "bias"), [(128, 160, 4, True), (160, 128, 8, False)]
 )
-@pytest.mark.parametrize("elements", [100_000, columns._COLUMNS])
+@pytest.mark.parametrize("elements", [100_000, columns._MAX_COLUMN_ELEMENTS])
 def test_it_is_as_exact_as_conv2d(
     channels: int,
     outputs: int,
@@ -48,7 +48,7 @@ def test_it_is_as_exact_as_conv2d(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In bfloat16, against float64; with the columns in one part and in several."""
-    monkeypatch.setattr(columns, "_COLUMNS", elements)
+    monkeypatch.setattr(columns, "_MAX_COLUMN_ELEMENTS", elements)
     torch.manual_seed(0)
     plain = nn.Conv2d(channels, outputs, 3, padding=1, bias=bias)
     plain.to(memory_format=CHANNELS_LAST)
@@ -71,7 +71,7 @@ def test_only_convolutions_that_suit_are_replaced() -> None:
         (512, 256),
         (512, 512),
     ]
-    assert suits(nn.Conv2d(128, 128, 3, padding=1), (8, 8))
+    assert is_faster_for(nn.Conv2d(128, 128, 3, padding=1), (8, 8))
     for conv, seen in (
         (nn.Conv2d(128, 128, 3, padding=1), (8, 9)),
         (nn.Conv2d(127, 128, 3, padding=1), (8, 8)),
@@ -81,7 +81,7 @@ def test_only_convolutions_that_suit_are_replaced() -> None:
         (nn.Conv2d(256, 256, 3, padding=1, groups=2), (8, 8)),
         (nn.Conv2d(128, 128, 3, padding=1, padding_mode="reflect"), (8, 8)),
     ):
-        assert not suits(conv, seen)
+        assert not is_faster_for(conv, seen)
 
 
 def test_state_dict_and_function_are_those_of_the_network() -> None:

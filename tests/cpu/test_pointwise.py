@@ -8,7 +8,7 @@ from torch import nn
 
 from src import models
 from src.cpu.convolutions import replace_convolutions
-from src.cpu.pointwise import PointwiseConv2d, suits
+from src.cpu.pointwise import PointwiseConv2d, is_faster_for
 
 
 @pytest.mark.parametrize(("stride", "size", "bias"), [(2, 8, True), (2, 7, False), (1, 4, True)])
@@ -41,7 +41,7 @@ def test_shortcuts_of_resnet_are_replaced() -> None:
 
 
 def test_other_convolutions_do_not_suit() -> None:
-    assert suits(nn.Conv2d(4, 4, 1, 2), (4, 4))
-    assert not suits(nn.Conv2d(4, 4, 1, 2), (4, 5))
+    assert is_faster_for(nn.Conv2d(4, 4, 1, 2), (4, 4))
+    assert not is_faster_for(nn.Conv2d(4, 4, 1, 2), (4, 5))
     for conv in (nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 1, padding=1), nn.Conv2d(4, 4, 1, groups=2)):
-        assert not suits(conv, (4, 4))
+        assert not is_faster_for(conv, (4, 4))

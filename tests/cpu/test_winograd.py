@@ -14,7 +14,7 @@ from src import models
 from src.config import RunConfig
 from src.cpu import winograd
 from src.cpu.convolutions import replace_convolutions
-from src.cpu.winograd import WinogradConv2d, suits
+from src.cpu.winograd import WinogradConv2d, is_faster_for
 from src.data.device_dataset import DeviceDataset, normalization_table
 from src.training.trainer import Trainer, TrainingResult
 
@@ -110,7 +110,7 @@ def test_winograd_under_autocast_is_as_accurate_as_direct() -> None:
 def test_suits_accepts_only_supported_convolutions(
     conv: nn.Conv2d, size: tuple[int, int], expected: bool
 ) -> None:
-    assert suits(conv, size) is expected
+    assert is_faster_for(conv, size) is expected
 
 
 @pytest.mark.parametrize(
