@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from benchmarks.record import RESULTS
+from docs.sections import replace_section
 from src.cli.arguments import Parser
 from src.cli.entry_point import run_main
 from src.common import files
@@ -323,8 +324,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         families["measured"] = real
     rows = tabulate(families)
     files.write_text(RESULTS / FILE, json.dumps(rows, indent=1) + "\n")
-    before, rest = DOCUMENT.read_text().split(BEGIN)
-    files.write_text(DOCUMENT, f"{before}{BEGIN}\n{markdown(rows)}\n{END}{rest.split(END)[1]}")
+    replace_section(DOCUMENT, BEGIN, END, markdown(rows))
     print(markdown(rows))
     return ExitStatus.DONE
 

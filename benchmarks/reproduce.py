@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.record import RESULTS
 from benchmarks.systems import MEASURES, SEARCH_TRIALS, SYSTEMS, System
+from docs.sections import replace_section
 from src import models
 from src.cli.arguments import Parser, positive_int
 from src.cli.entry_point import run_main
@@ -194,9 +195,7 @@ def _write(rows: list[Row], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     files.write_json(out / FILE, {"rows": ordered})
     if out.resolve() == RESULTS:
-        before, rest = DOCUMENT.read_text().split(BEGIN)
-        _, after = rest.split(END)
-        files.write_text(DOCUMENT, f"{before}{BEGIN}\n{markdown(ordered)}\n{END}{after}")
+        replace_section(DOCUMENT, BEGIN, END, markdown(ordered))
 
 
 def markdown(rows: Sequence[Row]) -> str:

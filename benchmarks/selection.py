@@ -12,9 +12,9 @@ from statistics import fmean
 import numpy as np
 import numpy.typing as npt
 
+from docs.sections import replace_section
 from src.cli.arguments import Parser
 from src.cli.entry_point import run_main
-from src.common import files
 from src.common.errors import ExitStatus
 from src.common.paths import ROOT
 from src.comparison.race import error_rate_of_round, run_race
@@ -137,9 +137,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     """Write the table into the document, and print it."""
     Parser(prog="python -m benchmarks.selection", description=__doc__).parse(arguments)
     table = markdown()
-    before, rest = DOCUMENT.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    files.write_text(DOCUMENT, f"{before}{BEGIN}\n{table}\n{END}{after}")
+    replace_section(DOCUMENT, BEGIN, END, table)
     print(table)
     return ExitStatus.DONE
 

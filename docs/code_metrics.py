@@ -7,6 +7,7 @@ imports.
 """
 
 import ast
+import graphlib
 import io
 import re
 import tokenize
@@ -17,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from src.common import files
+from docs.sections import replace_section
 from src.common.paths import ROOT
 
 DOCUMENT = ROOT / "docs" / "architecture.md"
@@ -187,33 +188,14 @@ def _module_in(dotted: str, known: set[str]) -> str | None:
     return parent if parent in known else None
 
 
-def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
-    """Return groups of modules that import each other (strongly connected, Tarjan 1972)."""
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    groups: list[list[str]] = []
-
-    def visit(node: str) -> None:
-        index[node] = low[node] = len(index)
-        stack.append(node)
-        for target in sorted(graph.get(node, ())):
-            if target not in index:
-                visit(target)
-                low[node] = min(low[node], low[target])
-            elif target in stack:
-                low[node] = min(low[node], index[target])
-        if low[node] == index[node]:
-            at = stack.index(node)
-            group = stack[at:]
-            del stack[at:]
-            if len(group) > 1:
-                groups.append(sorted(group))
-
-    for node in sorted(graph):
-        if node not in index:
-            visit(node)
-    return groups
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Return modules that import each other in a circle, the first one again at the end."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        members: list[str] = error.args[1]
+        return members
+    return []
 
 
 def line_kinds(module: Module) -> Counter[str]:
@@ -261,7 +243,7 @@ def table(src_modules: Sequence[Module]) -> str:
         by_package[module.package].append(module)
     duplicates = [*duplicate_module_names(src_modules), *duplicate_class_names(src_modules)]
     imported = imported_parts(src_modules)
-    circular = [" - ".join(group) for group in circles(import_graph(src_modules))]
+    circles = [" - ".join(found)] if (found := circle(import_graph(src_modules))) else []
     lines = [
         "| package | modules | lines | median function | longest | code | docstrings | comments "
         "| imports |",
@@ -275,7 +257,7 @@ def table(src_modules: Sequence[Module]) -> str:
         _row("all", src_modules),
         "",
         f"Duplicate names: {_listed(duplicates)}. "
-        f"Import circles: {_listed(circular)}. "
+        f"Import circles: {_listed(circles)}. "
         f"Backward imports: {_listed(backward_imports(src_modules))}.",
     ]
     return "\n".join(lines)
@@ -304,9 +286,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def main() -> None:
     """Write the table between its markers in the document."""
-    text = DOCUMENT.read_text()
-    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    files.write_text(DOCUMENT, f"{text[:start]}\n{table(modules())}\n{text[end:]}")
+    replace_section(DOCUMENT, BEGIN, END, table(modules()))
     print(table(modules()))
 
 

@@ -158,6 +158,11 @@ def write_json(path: Path, value: Mapping[str, Any], *, retry: bool = True) -> N
     write_text(path, to_json(value), retry=retry)
 
 
+def create_json(path: Path, value: Mapping[str, Any]) -> bool:
+    """Create `path` with `value` as indented JSON. Returns False, doing nothing, if it exists."""
+    return write_once(path, to_json(value).encode())
+
+
 def to_json(value: Mapping[str, Any]) -> str:
     """Format `value` as JSON, as in all files of the project."""
     return json.dumps(value, indent=2) + "\n"

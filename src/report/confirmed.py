@@ -21,7 +21,7 @@ from src.comparison.seed_statistics import (
 )
 from src.config import RunConfig
 from src.report.run_analysis import predictions
-from src.report.settings import describe_configs
+from src.report.settings import describe_configs, plain
 from src.report.table import TEST_IMAGES
 
 
@@ -120,7 +120,7 @@ def confirmed_winner(confirmation: Confirmation) -> ConfirmedWinner | None:
         test_mean=fmean(accuracies),
         final_diverged=confirmation.final_diverged,
         labels={
-            one.chosen.config_id: label.replace("\N{NO-BREAK SPACE}", " ")
+            one.chosen.config_id: plain(label)
             for one, label in zip(
                 candidates, config_labels([one.chosen.config for one in candidates]), strict=True
             )
@@ -156,4 +156,4 @@ def config_labels(configs: Sequence[RunConfig]) -> list[str]:
 def shared_settings(configs: Sequence[RunConfig]) -> str:
     """What these runs have in common, in words."""
     shared, _ = describe_configs(configs, without=("seed",))
-    return shared.replace("\N{NO-BREAK SPACE}", " ")
+    return plain(shared)

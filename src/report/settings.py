@@ -159,6 +159,11 @@ def _value_in_words(name: str, value: Any) -> str:
     return f"{short} {text}".strip().replace(" ", "\N{NO-BREAK SPACE}")
 
 
+def plain(label: str) -> str:
+    """A label with ordinary spaces: in those for charts, a setting is not broken over lines."""
+    return label.replace("\N{NO-BREAK SPACE}", " ")
+
+
 def _setting(table: pd.DataFrame, name: str) -> Setting:
     levels = list(dict.fromkeys(_values(table, name)))
     if all(isinstance(level, int | float | None) for level in levels):

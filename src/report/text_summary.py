@@ -13,7 +13,7 @@ from src.report.charts.top_k import RankedRun, TopK, rankings
 from src.report.confirmed import confirmed_winner, shared_settings
 from src.report.replicates import DEVIATION
 from src.report.report_data import ReportData
-from src.report.settings import Setting, describe_runs, varied_factors
+from src.report.settings import Setting, describe_runs, plain, varied_factors
 from src.report.statistics import is_within_noise, paired_difference
 from src.report.table import (
     BEST_VAL_ACCURACY,
@@ -122,7 +122,7 @@ def shared_levels(rows: pd.DataFrame, best: pd.DataFrame) -> Iterator[SharedLeve
 
 def _about_best(run: RankedRun, column: str, count: int) -> str:
     beginning = f"Best of {count} by {column_label(column)}" if count > 1 else "The only run"
-    settings = describe_runs([run.row])[0].replace("\N{NO-BREAK SPACE}", " ")
+    settings = plain(describe_runs([run.row])[0])
     value = first_number(run.row, (BEST_VAL_ACCURACY, "val_accuracy"))
     validation = "" if value is None else f"validation {value:.2%}, "
     of_seeds = ""

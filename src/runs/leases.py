@@ -108,7 +108,7 @@ def acquire(folder: Path, *, known_dead: AttemptRecord | None = None) -> Lease |
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "heartbeat": 0,
     }
-    if not files.write_once(_file(folder, number), files.to_json(record).encode()):
+    if not files.create_json(_file(folder, number), record):
         return None
     return Lease(folder, number, record)
 

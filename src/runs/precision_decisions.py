@@ -91,7 +91,7 @@ class PrecisionDecisions:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        if files.write_once(path, files.to_json(record).encode()):
+        if files.create_json(path, record):
             return here
         if decided := _read(path):
             return decided

@@ -128,7 +128,7 @@ class RunFolder:
         # what did not exist is not removed: another process may have published it since
         if path.exists() and self.result() is None:
             path.unlink(missing_ok=True)  # damaged
-        published = files.write_once(path, files.to_json(result).encode())
+        published = files.create_json(path, result)
         self.forget_outcome()
         return published
 

@@ -52,7 +52,7 @@ def select_compute_format(
         with suppress(OSError):  # then it is measured again
             file.parent.mkdir(parents=True, exist_ok=True)
             record = _record(config, device, seconds, fastest)
-            if not files.write_once(file, files.to_json(record).encode()):
+            if not files.create_json(file, record):
                 if known := _known(file, allowed):
                     return known
                 files.write_json(file, record)  # the existing file is damaged

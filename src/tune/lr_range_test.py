@@ -161,7 +161,7 @@ def with_suggested_rate(config: RunConfig, runs_dir: Path, quiet: bool = False) 
         curve = measure(config, RateSweep())
         record = {"learning_rate": curve.suggestion, **asdict(curve), "config": unrated.stored()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_once(path, files.to_json(record).encode())
+        files.create_json(path, record)
         stored = files.read_json(path) or record  # of the process that wrote it first
     if not quiet:
         print(f"learning rate {stored['learning_rate']:g}: {paths.shown(path)}", file=sys.stderr)

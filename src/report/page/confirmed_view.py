@@ -11,7 +11,7 @@ from src.report.confirmed import confirmed_winner
 from src.report.page.run_table import axis_limits
 from src.report.replicates import SEEDS, replicates
 from src.report.report_data import ReportData
-from src.report.settings import describe_runs
+from src.report.settings import describe_runs, plain
 from src.report.table import MODEL, first_number, rank, records
 
 _MAX_CONFIGURATIONS = 50  # of an architecture
@@ -39,7 +39,7 @@ def _row_view(row: SeedRow, model: str) -> dict[str, Any]:
     ends = (interval.low, interval.high) if interval else (row.mean, row.mean)
     return {
         "model": model,
-        "label": row.label.replace("\n", " ").replace("\N{NO-BREAK SPACE}", " "),
+        "label": plain(row.label).replace("\n", " "),
         "verdict": row.verdict,
         "points": list(row.points),
         "accuracy": row.mean,
@@ -74,7 +74,7 @@ def several_seeds_view(report: ReportData, keys: Sequence[str]) -> list[dict[str
 def _labelled(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
     shown = list(rows[:_MAX_CONFIGURATIONS])
     labels = describe_runs(shown)[1]
-    return list(zip(shown, (one.replace("\N{NO-BREAK SPACE}", " ") for one in labels), strict=True))
+    return list(zip(shown, map(plain, labels), strict=True))
 
 
 def _configuration_view(

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from src.report.charts.top_k import RankedRun, TopK
-from src.report.settings import HYPERPARAMETERS, Setting
+from src.report.settings import HYPERPARAMETERS, Setting, plain
 from src.report.statistics import is_within_noise, wilson_interval
 from src.report.table import (
     BEST_VAL_ACCURACY,
@@ -185,4 +185,4 @@ def axis_limits(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 
 
 def _one_line(label: str) -> str:
-    return label.replace("\n", ", ").replace("\N{NO-BREAK SPACE}", " ")
+    return plain(label).replace("\n", ", ")

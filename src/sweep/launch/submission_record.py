@@ -96,7 +96,7 @@ def _copy_model(source: ModelSource, digest: str | None, code: Path) -> None:
 
 def close(folder: Path, record: Mapping[str, Any]) -> None:
     """Write submission.json, which ends the making of the submission."""
-    files.write_once(folder / paths.SUBMISSION, files.to_json(record).encode())
+    files.create_json(folder / paths.SUBMISSION, record)
 
 
 def workers(runs_dir: Path) -> list[QueuedWorkers]:
