@@ -585,7 +585,7 @@ class RunConfig:
         if self.convolution not in ("auto", "direct") and not self.replaces_convolutions:
             other = "--no_cpu_kernels" if not self.cpu_kernels else self.model_type
             raise InvalidValue("convolution", self.convolution, f"auto or direct with {other}")
-        if ":" in self.model_type or self.model_digest:
+        if self.is_external_model or self.model_digest:
             self._check_model()
 
     def _check_model(self) -> None:
@@ -629,6 +629,11 @@ class RunConfig:
     def data_key(self) -> tuple[str, str]:
         """Identifies a data set on this machine: its path and its name."""
         return self.base_dataset_path, self.dataset
+
+    @property
+    def is_external_model(self) -> bool:
+        """Whether the architecture is a person's own, or of torchvision or timm."""
+        return ":" in self.model_type
 
     @property
     def is_synthetic(self) -> bool:
@@ -775,12 +780,12 @@ def from_mapping(values: Mapping[str, object], source: str) -> RunConfig:
 def with_digests(configs: Iterable[RunConfig]) -> list[RunConfig]:
     """The configs that a person gives, each with the digest of its architecture's source now.
 
-    Only code that went through here or through `name_model` may be imported. Raises UserError if a
+    Only code that went through here or through `trust_model` may be imported. Raises UserError if a
     source is missing, or is not what it should be.
     """
     configs = list(configs)
     names = dict.fromkeys(config.model_type for config in configs)
-    digests = {name: model_source.name_model(name) for name in names}
+    digests = {name: model_source.trust_model(name) for name in names}
     return [
         replace(config, model_digest=digest)
         if (digest := digests[config.model_type]) != config.model_digest

@@ -13,7 +13,7 @@ from src.cli.config_flags import add_flags_of, from_flags, given_settings
 from src.cli.entry_point import run_main
 from src.common import files
 from src.common.errors import ExitStatus, UserError
-from src.common.model_source import code_of, name_model
+from src.common.model_source import code_of, trust_model
 from src.common.paths import CONFIG, REPORT_DIR, shown
 from src.config import MODEL_OPTIONS
 
@@ -96,7 +96,7 @@ def _saved(parsed: Namespace) -> "SavedModel":
     given = given_settings(parsed)
     del given["seed"]  # of the pictures, not of a run
     if _is_of_own_model(parsed.model) and "model_type" in given:
-        name_model(given.pop("model_type"))
+        trust_model(given.pop("model_type"))
     if "model_type" not in given:
         others = [f"--{name}" for name in given if name != "device"]
         if others:

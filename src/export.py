@@ -12,7 +12,7 @@ from src.cli.arguments import Parser
 from src.cli.common_options import add_model_option, add_runs_option
 from src.common import files
 from src.common.errors import ExitStatus, UserError
-from src.common.model_source import name_model
+from src.common.model_source import trust_model
 from src.common.paths import shown
 from src.common.result_values import BEST_VAL_ACCURACY, TEST_ACCURACY
 from src.comparison.accuracy_interval import seeds_interval
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     if not parsed.out.parent.is_dir():
         raise UserError(f"--out {str(parsed.out)!r}: no such folder")
     if "model_type" in parsed:
-        name_model(parsed.model_type)
+        trust_model(parsed.model_type)
     saved = of_run(_run_folder(parsed.run, parsed.runs))
     if saved.result is None:
         raise UserError(f"RUN {parsed.run!r}: not finished; expected a run that is done")

@@ -175,7 +175,7 @@ def evil_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evil_here(evil_runs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Make that folder the current one, as for a person who has named nothing; fail if it ran."""
     monkeypatch.chdir(evil_runs)
-    monkeypatch.setattr(model_source, "_named", {})
+    monkeypatch.setattr(model_source, "_trusted", {})
     for finder in list(sys.meta_path):
         if type(finder).__name__ == "_SourceFinder":
             source_import._remove(finder)  # type: ignore[arg-type]

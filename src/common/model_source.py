@@ -140,27 +140,27 @@ def copy_place(reference: ModelReference) -> Path:
     return Path(OWN_MODELS) / hashlib.sha256(reference.place.encode()).hexdigest()[:_DIGITS]
 
 
-def error(reference: ModelReference, message: str) -> UserError:
+def model_error(reference: ModelReference, message: str) -> UserError:
     """An error about an architecture that was named."""
     return UserError(f"--model_type {str(reference)!r}: {message}")
 
 
 # what a person has named in this process
 
-_named: dict[str, dict[str, ModelSource]] = {}
+_trusted: dict[str, dict[str, ModelSource]] = {}
 """By name of the model, then by digest."""
 
 
-def name_source(source: ModelSource) -> None:
+def trust_source(source: ModelSource) -> None:
     """Allow this process to import a source, because a person has named it.
 
-    Files of run folders name architectures too, and are often written by others: `named_source`
+    Files of run folders name architectures too, and are often written by others: `trusted_source`
     gives only what was allowed here, whatever place a file names.
     """
-    _named.setdefault(source.reference.model_name, {})[source.digest] = source
+    _trusted.setdefault(source.reference.model_name, {})[source.digest] = source
 
 
-def name_model(model_type: str) -> str | None:
+def trust_model(model_type: str) -> str | None:
     """Allow this process to import the source of an architecture, and return its digest.
 
     None, and nothing to allow, for architectures of this project and of libraries. Raises
@@ -170,23 +170,23 @@ def name_model(model_type: str) -> str | None:
     if reference is None:
         return None
     source = find(reference)
-    name_source(source)
+    trust_source(source)
     return source.digest
 
 
-def named_source(reference: ModelReference, digest: str | None) -> ModelSource:
+def trusted_source(reference: ModelReference, digest: str | None) -> ModelSource:
     """The source of this name and digest that a person has named. Raises UserError if none is."""
-    known = _named.get(reference.model_name, {})
+    known = _trusted.get(reference.model_name, {})
     if digest in known:
         return known[digest]
     if known:
         *_, source = known.values()
-        raise error(
+        raise model_error(
             reference,
             f"{source.shown} is not as it was when this run was trained (digest {digest}, "
             f"now {source.digest})",
         )
-    raise error(
+    raise model_error(
         reference, f"this is code, which is run only if you name it yourself: -m {reference}"
     )
 
@@ -208,14 +208,14 @@ def _source_of_file(reference: ModelReference) -> ModelSource:
         content = path.read_bytes()
     except OSError as failed:
         where = "" if given.is_absolute() else f" in {Path.cwd()}"
-        raise error(reference, f"{failed.strerror}{where}") from None
+        raise model_error(reference, f"{failed.strerror}{where}") from None
     return ModelSource(reference, path.absolute().parent, {path.name: content}, path.name)
 
 
 def _source_of_module(reference: ModelReference) -> ModelSource:
     top, *_ = parts = reference.module.split(".")
     if top == _THIS_PROJECT:
-        raise error(reference, f"{top} is this project; expected a package with another name")
+        raise model_error(reference, f"{top} is this project; expected a package with another name")
     copied = _copied(reference)
     for root in dict.fromkeys([*([copied] if copied else []), Path.cwd(), *_path_folders()]):
         single = root / f"{top}.py"
@@ -223,7 +223,9 @@ def _source_of_module(reference: ModelReference) -> ModelSource:
             return ModelSource(reference, root, {single.name: single.read_bytes()}, single.name)
         if (root / top).is_dir() and (files := _package_files(root, top)):
             return ModelSource(reference, root, files, _main_file(reference, files))
-    raise error(reference, f"no {top}.py and no package {top} in {Path.cwd()} or on Python's path")
+    raise model_error(
+        reference, f"no {top}.py and no package {top} in {Path.cwd()} or on Python's path"
+    )
 
 
 def _path_folders() -> list[Path]:
@@ -247,7 +249,9 @@ def _main_file(reference: ModelReference, files: Mapping[str, bytes]) -> str:
             return name
     modules = [name.removesuffix(".py").replace("/", ".") for name in files]
     modules = [name for name in modules if not name.endswith("__init__")]
-    raise error(reference, f"no module {reference.module}{did_you_mean(reference.module, modules)}")
+    raise model_error(
+        reference, f"no module {reference.module}{did_you_mean(reference.module, modules)}"
+    )
 
 
 # checking
@@ -257,9 +261,11 @@ def _parsed(source: ModelSource) -> ast.Module:
     try:
         return ast.parse(source.files[source.main])
     except SyntaxError as wrong:
-        raise error(source.reference, f"{source.main}, line {wrong.lineno}: {wrong.msg}") from None
+        raise model_error(
+            source.reference, f"{source.main}, line {wrong.lineno}: {wrong.msg}"
+        ) from None
     except ValueError as wrong:  # such as null bytes
-        raise error(source.reference, f"{source.main}: no Python source: {wrong}") from None
+        raise model_error(source.reference, f"{source.main}: no Python source: {wrong}") from None
 
 
 def _check_names(source: ModelSource, tree: ast.Module) -> None:
@@ -273,7 +279,7 @@ def _check_names(source: ModelSource, tree: ast.Module) -> None:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
     ]
     there = did_you_mean(attribute, public) if public else " (it has no class or function)"
-    raise error(source.reference, f"no {attribute} in {source.main}{there}")
+    raise model_error(source.reference, f"no {attribute} in {source.main}{there}")
 
 
 def _bound(body: list[ast.stmt]) -> Iterator[str]:
@@ -306,7 +312,7 @@ def _check_imports(source: ModelSource, tree: ast.Module) -> None:
             beside = source.root / top
             if not top or beside.with_suffix(".py").is_file() or any(beside.glob("*.py")):
                 package = f"{source.root.name}.{source.reference.module}"
-                raise error(
+                raise model_error(
                     source.reference,
                     f"{source.main} imports {top or 'a module'} beside it; name the package that "
                     f"holds both, from the folder above: {package}:{source.reference.attribute}",

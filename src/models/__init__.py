@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from src.common import model_options
 from src.common.errors import InvalidValue, UserError
-from src.common.model_source import name_model, reference_of
+from src.common.model_source import reference_of, trust_model
 from src.common.paths import MODELS_PACKAGE
 from src.common.registry import registered
 from src.config import MODEL_OPTIONS, RunConfig, model_types
@@ -39,7 +39,7 @@ def options_of(config: RunConfig) -> dict[str, Any]:
     """
     options = {name: getattr(config, name) for name in MODEL_OPTIONS}
     given = {name: value for name, value in options.items() if value is not None}
-    if reference_of(config.model_type) is None:
+    if not config.is_external_model:
         if config.model_option:
             raise UserError(
                 f"--model_option {config.model_option!r}: the options of {config.model_type} are "
@@ -60,9 +60,9 @@ def check(config: RunConfig) -> None:
     if reference is None:
         check_options(config.model_type, options)
     else:
-        from src.models import own_model
+        from src.models import custom_model
 
-        own_model.check(reference, config.model_digest, options)
+        custom_model.check(reference, config.model_digest, options)
 
 
 def check_options(name: str, options: Mapping[str, object]) -> None:
@@ -82,9 +82,9 @@ def create(name: str, *, data: DataSpec = CIFAR10, **options: Any) -> "Classifie
     known, an option that the model lacks, or images that it cannot take.
     """
     if reference := reference_of(name):
-        from src.models import own_model
+        from src.models import custom_model
 
-        return _adapted(own_model.build(reference, name_model(name), options, data), data)
+        return _adapted(custom_model.build(reference, trust_model(name), options, data), data)
     check_options(name, options)
     return _adapted(_builder(name)(**options, data=data), data)
 
@@ -108,9 +108,9 @@ def build(config: RunConfig, data: DataSpec) -> "Classifier":
     reference = reference_of(config.model_type)
     if reference is None:
         return create(config.model_type, data=data, **options_of(config))
-    from src.models import own_model
+    from src.models import custom_model
 
-    model = own_model.build(reference, config.model_digest, options_of(config), data)
+    model = custom_model.build(reference, config.model_digest, options_of(config), data)
     return _adapted(model, data)
 
 

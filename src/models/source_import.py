@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from src.common.errors import class_and_message
-from src.common.model_source import ModelSource, error
+from src.common.model_source import ModelSource, model_error
 
 
 class _SourceFinder(MetaPathFinder, ExecutionLoader):
@@ -83,9 +83,9 @@ def imported(source: ModelSource) -> Any:
         module = import_module(finder.module_of(source))
     except (Exception, SystemExit) as raised:  # a person's code may raise anything
         _remove(finder)
-        raise error(source.reference, place_and_message(source, raised)) from raised
+        raise model_error(source.reference, place_and_message(source, raised)) from raised
     if not hasattr(module, source.reference.attribute):
-        raise error(source.reference, f"no {source.reference.attribute} in {source.main}")
+        raise model_error(source.reference, f"no {source.reference.attribute} in {source.main}")
     return getattr(module, source.reference.attribute)
 
 
@@ -109,7 +109,7 @@ def _installed(source: ModelSource) -> _SourceFinder:
                 return finder
             _remove(finder)
     if wanted.top in sys.modules or (source.is_package and _is_installed(source, wanted.top)):
-        raise error(
+        raise model_error(
             source.reference,
             f"{wanted.top} is also the name of an installed package; rename yours",
         )

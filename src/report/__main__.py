@@ -7,7 +7,7 @@ from functools import partial
 
 from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus, UserError
-from src.common.model_source import name_model
+from src.common.model_source import trust_model
 from src.common.paths import RUNS_DIR
 from src.config import MODEL_OPTIONS
 from src.report import analysis_commands, commands
@@ -96,7 +96,7 @@ def _tsne(parsed: Namespace) -> ExitStatus:
 def _name_model(parsed: Namespace) -> None:
     """Allow the code of the architecture that --model_type names to be run."""
     if "model_type" in parsed:
-        name_model(parsed.model_type)
+        trust_model(parsed.model_type)
 
 
 def _tensorboard(parsed: Namespace) -> ExitStatus:

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.dropout import _DropoutNd
 
-from src.common.model_source import reference_of
 from src.config import RunConfig
 from src.cpu.whole_map import count_parameters, decay_dead_taps
 from src.data.augmentation import SHUFFLE, Augmentation, hashed
@@ -76,7 +75,7 @@ class Learner:
         self.ema = ExponentialMovingAverage(self.model) if config.ema else None
         self._use_model(self.model)
         # code of unknown structure may draw without such a module
-        self._draws = reference_of(config.model_type) is not None or any(
+        self._draws = config.is_external_model or any(
             isinstance(module, _DropoutNd) for module in self.model.modules()
         )
         self.rate = rate_tensor(device)

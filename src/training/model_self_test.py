@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -12,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from src import models
-from src.common.model_source import ModelReference, error, reference_of
+from src.common.model_source import ModelReference, model_error, reference_of
 from src.config import RunConfig
 from src.data.spec import DataSpec
-from src.models import own_model
+from src.models import custom_model
 from src.models.classifier import Classifier
 
 _IMAGES = 4  # of the batch: more than one, for batch norm
@@ -23,7 +24,7 @@ _STEPS = 2  # of training, before its state is saved
 _RATE = 0.01
 
 
-def inexact(config: RunConfig, data: DataSpec) -> tuple[str, ...]:
+def resume_problems(config: RunConfig, data: DataSpec) -> tuple[str, ...]:
     """Why a resumed run of this architecture would differ from an undisturbed one, in words.
 
     Empty if no reason was found, and for architectures of this project, which have tests. Tested
@@ -33,11 +34,11 @@ def inexact(config: RunConfig, data: DataSpec) -> tuple[str, ...]:
     reference = reference_of(config.model_type)
     if reference is None:
         return ()
-    return _inexact(reference, config.model_digest, config.model_option, data)
+    return _resume_problems(reference, config.model_digest, config.model_option, data)
 
 
 @cache
-def _inexact(
+def _resume_problems(
     reference: ModelReference, digest: str | None, options: str | None, data: DataSpec
 ) -> tuple[str, ...]:
     config = RunConfig(
@@ -54,15 +55,16 @@ def _inexact(
         _train(model, images, labels)
         state = deepcopy(model.state_dict())
         same, other = (_loaded(config, data, state) for _ in range(2))
-        by_model = [_outcome(one, images, labels) for one in (model, same, other)]
-    (_, ours), (seen, theirs), (again, others) = by_model
-    if not _equal(theirs, others):
+        original, restored, restored_again = (
+            _probe(one, images, labels) for one in (model, same, other)
+        )
+    if not _equal(restored.step, restored_again.step):
         found.append(
             "its training output depends on more than its state dict and torch's random state"
         )
-    elif not _equal(ours, theirs):
+    elif not _equal(original.step, restored.step):
         found.append("its state dict does not hold all that its output depends on")
-    if not torch.equal(seen, again):
+    if not torch.equal(restored.evaluation, restored_again.evaluation):
         found.append("its output in evaluation is random")
     return tuple(found)
 
@@ -103,23 +105,23 @@ def _check_output(config: RunConfig, model: Classifier, images: Tensor, data: Da
             raise
         except Exception as raised:  # a person's code may raise anything
             shape = ", ".join(map(str, data.shape))
-            source = own_model.source_of(reference, config.model_digest)
-            why = own_model.describe_exception(source, raised)
-            raise error(reference, f"it cannot take images (N, {shape}): {why}") from raised
+            source = custom_model.source_of(reference, config.model_digest)
+            why = custom_model.describe_exception(source, raised)
+            raise model_error(reference, f"it cannot take images (N, {shape}): {why}") from raised
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if got != wanted or not logits.is_floating_point():
-            raise error(
+            raise model_error(
                 reference,
                 f"it returned {got} for {wanted[0]} images; expected logits {wanted}, one for "
                 "each class",
             )
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise error(reference, "it has no parameters to train")
+        raise model_error(reference, "it has no parameters to train")
     if model.has_features:
         with torch.no_grad():
             features = model.features(images)
             if features.dim() != 2 or not torch.equal(model.head(features), logits):
-                raise error(reference, "its output is not head(features(x)), features (N, F)")
+                raise model_error(reference, "its output is not head(features(x)), features (N, F)")
 
 
 def _train(model: nn.Module, images: Tensor, labels: Tensor) -> None:
@@ -131,21 +133,31 @@ def _train(model: nn.Module, images: Tensor, labels: Tensor) -> None:
         optimizer.zero_grad()
 
 
-def _outcome(model: Classifier, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Logits in evaluation, and what a step of training gives: logits, gradients, state dict.
+@dataclass(frozen=True)
+class _Probe:
+    """What a model computes from one batch."""
+
+    evaluation: Tensor
+    """Logits in evaluation mode."""
+    step: dict[str, Tensor]
+    """Logits, gradients and the state dict of a training step."""
+
+
+def _probe(model: Classifier, images: Tensor, labels: Tensor) -> _Probe:
+    """Evaluate and train a model once.
 
     The random state of the evaluation differs from call to call, that of training does not.
     """
     torch.seed()
     with torch.no_grad():
-        seen = model.eval()(images)
+        evaluation = model.eval()(images)
     torch.manual_seed(_STEPS)
     logits = model.train()(images)
     cross_entropy(logits, labels).backward()
     gradients = {
         f"gradient of {n}": p.grad for n, p in model.named_parameters() if p.grad is not None
     }
-    return seen, {"logits": logits.detach(), **gradients, **model.state_dict()}
+    return _Probe(evaluation, {"logits": logits.detach(), **gradients, **model.state_dict()})
 
 
 def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

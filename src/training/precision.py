@@ -4,7 +4,6 @@ import hashlib
 import json
 from contextlib import suppress
 from copy import deepcopy
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from torch import nn
 from src import models
 from src.common import files
 from src.common.errors import UserError
-from src.common.model_source import reference_of
 from src.common.paths import cache_dir, compute_format_file
 from src.config import RunConfig
 from src.cpu import fused_norm
@@ -98,42 +96,43 @@ def _candidates(
     config: RunConfig, device: torch.device, data: DataSpec = CIFAR10
 ) -> list[ComputeFormat]:
     """Every compute format that the config and the device allow, the most precise first."""
-    precisions = allowed_precisions(config, device)
-    formats, ways = [config.memory_format], [config.convolution]
+    formats, algorithms = [config.memory_format], [config.convolution]
     if config.memory_format == "auto":
         formats = ["contiguous", "channels_last"] if _convolves(config, data) else ["contiguous"]
     if config.convolution == "auto":
-        ways = ["direct"]
+        algorithms = ["direct"]
         if device.type == "cpu" and config.replaces_convolutions and _convolves(config, data):
-            ways += _algorithms(config, data)
+            algorithms += _algorithms(config, data)
     fuses = device.type == "cpu" and "channels_last" in formats and _fuses_norms(config, data)
     return [
-        one
-        for one in (
-            ComputeFormat(
-                *parts,
-                cudnn_benchmark=config.cudnn_benchmark and device.type == "cuda",
-                fused_norm=fuses and parts[1] == "channels_last",
-            )
-            for parts in product(precisions, formats, ways)
+        ComputeFormat(
+            precision,
+            memory_format,
+            algorithm,
+            cudnn_benchmark=config.cudnn_benchmark and device.type == "cuda",
+            fused_norm=fuses and memory_format == "channels_last",
         )
-        if config.convolution != "auto" or _is_sensible(one)
+        for precision in allowed_precisions(config, device)
+        for memory_format in formats
+        for algorithm in algorithms
+        if config.convolution != "auto" or _may_be_fastest(precision, memory_format, algorithm)
     ]
 
 
-def _is_sensible(candidate: ComputeFormat) -> bool:
-    """Whether a candidate may be the fastest: columns computes in bfloat16, winograd in float32."""
-    if candidate.convolution == "direct":
+def _may_be_fastest(precision: str, memory_format: str, algorithm: str) -> bool:
+    """Whether a candidate is worth a measurement."""
+    if algorithm == "direct":
         return True
-    of_columns = candidate.convolution == "columns"
-    return candidate.memory_format == "channels_last" and of_columns == (
-        candidate.precision == "bfloat16"
-    )
+    if memory_format != "channels_last":
+        return False
+    if algorithm == "columns":  # which computes in bfloat16
+        return precision == "bfloat16"
+    return precision != "bfloat16"  # Winograd computes in float32
 
 
 def _convolves(config: RunConfig, data: DataSpec) -> bool:
     """Whether the architecture has convolutions."""
-    if reference_of(config.model_type):  # code that may not work on the meta device
+    if config.is_external_model:  # code that may not work on the meta device
         with torch.random.fork_rng([]):
             return _has(models.build(config, data), nn.Conv2d)
     with torch.device("meta"):

@@ -10,7 +10,7 @@ from src.data.device_dataset import DeviceDataset
 from src.data.split import check_split
 from src.training import initial_weights
 from src.training.device import pick_device
-from src.training.model_self_test import inexact
+from src.training.model_self_test import resume_problems
 from src.training.precision import check_precision
 
 DataOf = Callable[[RunConfig], DeviceDataset]
@@ -37,7 +37,7 @@ def load_data(
             datasets[key] = data.load(*key)
         check_split(datasets[key], config)
         check_precision(config, device)
-        if reasons := inexact(config, datasets[key].spec):
+        if reasons := resume_problems(config, datasets[key].spec):
             noted.add(_warning(config, reasons))
         if (key, device) not in on_device:
             on_device[key, device] = DeviceDataset.put(datasets[key], device)

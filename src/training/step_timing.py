@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from src import models
-from src.common.model_source import reference_of
 from src.config import RunConfig
 from src.cpu import fused_norm
 from src.cpu.convolutions import replace_convolutions
@@ -61,7 +60,7 @@ def measure(
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:  # such as view() on channels_last, in code of unknown structure
-                if reference_of(config.model_type) is None:
+                if not config.is_external_model:
                     raise
         return dict(zip(steps, time_interleaved(list(steps.values())), strict=True))
 
@@ -91,12 +90,11 @@ def _step(
     images = images.to(memory_format=compute_format.layout)
     labels = torch.arange(batch, device=device) % len(data.classes)
     optimizer = build_optimizer(config, model, rate_tensor(device))
-    is_unknown = reference_of(config.model_type) is not None
     runner = GraphRunner(
         device,
         graphs=config.cuda_graphs,
         keep_memory=False,
-        on_uncaptured=(lambda why: optimizer.zero_grad()) if is_unknown else None,
+        on_uncaptured=(lambda why: optimizer.zero_grad()) if config.is_external_model else None,
     )
 
     def train(size: int) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from src.common.background import BackgroundThread
 from src.common.errors import LeaseLost, NonFiniteLoss, one_line
-from src.common.model_source import reference_of
 from src.common.result_values import BEST_VAL_ACCURACY, StopReason
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.device_dataset import DeviceDataset
@@ -22,7 +21,7 @@ from src.training.cuda_graphs import WAITING, GraphRunner
 from src.training.evaluation import Evaluation
 from src.training.learner import Learner
 from src.training.metrics import MetricTotals, PendingMetrics
-from src.training.model_self_test import inexact
+from src.training.model_self_test import resume_problems
 from src.training.precision import allowed_precisions, select_compute_format
 from src.training.run_state import BestWeights, RunState, Weights
 from src.training.tracker import Row, Tracker
@@ -123,11 +122,12 @@ class Trainer:
         """Allocate memory on the device, and continue from the checkpoint if there is one."""
         self.images_trained, self.trained, self._last_reading = 0, None, None
         self.state = RunState.start(self.config.early_stopping_patience)
+        problems = resume_problems(self.config, self.data.dataset.spec)
         graph_runner = GraphRunner(
             self.data.device,
-            graphs=self.config.cuda_graphs and not inexact(self.config, self.data.dataset.spec),
+            graphs=self.config.cuda_graphs and not problems,
             keep_memory=self.config.cpu_kernels,
-            on_uncaptured=self._note_uncaptured if reference_of(self.config.model_type) else None,
+            on_uncaptured=self._note_uncaptured if self.config.is_external_model else None,
         )
         with graph_runner.activated():
             folder, device = self.context.checkpoint_dir, self.data.device

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.common.errors import InvalidValue, UserError
-from src.common.model_source import model_name, name_model
+from src.common.model_source import model_name, trust_model
 from src.common.option_fields import checked, did_you_mean, kind_of
 from src.common.yaml_files import read_yaml
 from src.config import SEARCH, RunConfig, check_given, from_mapping, given_names
@@ -136,7 +136,7 @@ def read(path: Path, flags: Mapping[str, object]) -> SearchSpace:
     base = from_mapping({**file, **flags, **first}, "flags")
     varied_models = dimensions.get("model_type")
     names = map(str, varied_models.examples if varied_models else (base.model_type,))
-    digests = {name: name_model(name) for name in names}
+    digests = {name: trust_model(name) for name in names}
     space = SearchSpace(path.stem, base, dimensions, seeds, digests)
     _require_effect(space, source)
     _require_models(space)

@@ -101,7 +101,7 @@ def test_failure_texts_occur_only_in_classification_code() -> None:
     assert files_with_words == {
         "common/errors.py",
         "faults/failure_classes.py",
-        "models/own_model.py",
+        "models/custom_model.py",
         "training/cuda_graphs.py",
         "training/model_self_test.py",
         "training/step_timing.py",

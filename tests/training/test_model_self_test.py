@@ -13,7 +13,7 @@ from src.config import RunConfig
 from src.data.spec import CIFAR10, DataSpec
 from src.training import precision, step_timing
 from src.training.compute_format import ComputeFormat
-from src.training.model_self_test import inexact
+from src.training.model_self_test import resume_problems
 from tests import own_nets
 from tests.own_nets import own_run
 
@@ -49,7 +49,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def reasons(folder: Path, forward: str = "", init: str = "") -> str:
     """Return why a network with these lines would not resume exactly."""
     own_nets.write(folder, NET.format(forward=forward or "pass", init=init or "pass"))
-    return "; ".join(inexact(own_run("my_nets.py:Net"), CIFAR10))
+    return "; ".join(resume_problems(own_run("my_nets.py:Net"), CIFAR10))
 
 
 def of_numpy() -> Any:
@@ -91,7 +91,7 @@ def test_other_state_is_told_and_leaves_the_random_states_alone(
 
 
 def test_registered_architectures_are_not_tested() -> None:
-    assert inexact(RunConfig(model_type="vit"), CIFAR10) == ()
+    assert resume_problems(RunConfig(model_type="vit"), CIFAR10) == ()
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_wrong_output_is_one_line(folder: Path, forward: str, message: str) -> N
 def test_images_that_a_model_cannot_take_are_one_line(folder: Path) -> None:
     own_nets.write(folder, own_nets.SMALL.replace("Conv2d(3,", "Conv2d(2,"))
     with pytest.raises(UserError, match=r"cannot take images \(N, 1, 16, 16\)"):
-        inexact(own_run(), DataSpec("grey", ("a", "b"), 1, 16))
+        resume_problems(own_run(), DataSpec("grey", ("a", "b"), 1, 16))
 
 
 def test_output_must_be_that_of_the_head(folder: Path) -> None:
@@ -124,9 +124,9 @@ def test_output_must_be_that_of_the_head(folder: Path) -> None:
     )
     own_nets.write(folder, text)
     with pytest.raises(UserError, match="its output is not head"):
-        inexact(own_run("my_nets.py:Featured"), CIFAR10)
+        resume_problems(own_run("my_nets.py:Featured"), CIFAR10)
     own_nets.write(folder, own_nets.CLASSIFIER)
-    assert inexact(own_run("my_nets.py:Featured"), CIFAR10) == ()
+    assert resume_problems(own_run("my_nets.py:Featured"), CIFAR10) == ()
 
 
 def test_format_in_which_a_model_cannot_compute_is_not_chosen(folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from src.cli.arguments import Parser, non_negative_float, non_negative_int, positive_int
 from src.cli.common_options import add_json_option, add_runs_option
 from src.common.errors import ExitStatus, UserError
-from src.common.model_source import code_of, name_model
+from src.common.model_source import code_of, trust_model
 from src.common.paths import RUNS_DIR, confirmation_sets_dir, shown
 from src.comparison import confirmation_plan as plans
 from src.comparison.configurations import Configuration, read_configurations
@@ -207,7 +207,7 @@ def _is_current(configuration: Configuration, named: str | None) -> bool:
     model = configuration.config.model_type
     if code_of(model) is None:
         return True
-    return named == model and name_model(named) == configuration.config.model_digest
+    return named == model and trust_model(named) == configuration.config.model_digest
 
 
 def _check_data(runs_dir: Path, configurations: Sequence[Configuration]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from src.common import files, paths, processes
 from src.common.errors import UserError
 from src.common.git import git_commit
-from src.common.model_source import ModelSource, code_of, copy_place, error, find
+from src.common.model_source import ModelSource, code_of, copy_place, find, model_error
 from src.config import RunConfig
 from src.slurm import client, job_queue
 from src.sweep import sets
@@ -87,7 +87,7 @@ def _copy_code(folder: Path) -> None:
 def _copy_model(source: ModelSource, digest: str | None, code: Path) -> None:
     """Copy the source of a custom architecture to where `find` looks in a copy of the code."""
     if source.digest != digest:
-        raise error(source.reference, "it was edited while it was submitted; submit it again")
+        raise model_error(source.reference, "it was edited while it was submitted; submit it again")
     for name, content in source.files.items():
         copy = code / copy_place(source.reference) / name
         copy.parent.mkdir(parents=True, exist_ok=True)

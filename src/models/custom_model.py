@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from src.common.errors import UserError, class_and_message
-from src.common.model_source import ModelReference, ModelSource, error, named_source
+from src.common.model_source import ModelReference, ModelSource, model_error, trusted_source
 from src.common.option_fields import did_you_mean
 from src.data.spec import DataSpec
 from src.models.classifier import Classifier
@@ -81,13 +81,13 @@ def check(reference: ModelReference, digest: str | None, options: Mapping[str, o
     builder = _builder(reference, digest)
     for name in options:
         if name in builder.of_data:
-            raise error(reference, f"{name} is given by the data; expected it left out")
+            raise model_error(reference, f"{name} is given by the data; expected it left out")
         if builder.options is not None and name not in builder.options:
             has = did_you_mean(name, list(builder.options)) if builder.options else " (it has none)"
             raise UserError(f"--model_option {name}: {reference} has no such option{has}")
     for name in builder.required:
         if name not in options:
-            raise error(
+            raise model_error(
                 reference,
                 f"it needs {name}, which has no default; expected --model_option {name}=VALUE",
             )
@@ -109,9 +109,9 @@ def build(
         raise
     except Exception as raised:  # a person's code may raise anything
         why = describe_exception(builder.source, raised)
-        raise error(reference, f"it cannot be built: {why}") from raised
+        raise model_error(reference, f"it cannot be built: {why}") from raised
     if not isinstance(made, nn.Module):
-        raise error(reference, f"it gives {type(made).__name__}; expected a torch.nn.Module")
+        raise model_error(reference, f"it gives {type(made).__name__}; expected a torch.nn.Module")
     if isinstance(made, Classifier):
         model: Classifier = made
     else:
@@ -131,7 +131,7 @@ def describe_exception(source: ModelSource | None, raised: Exception) -> str:
 
 def source_of(reference: ModelReference, digest: str | None) -> ModelSource | None:
     """The source of an architecture that a person has named. None for those of libraries."""
-    return None if reference.is_library else named_source(reference, digest)
+    return None if reference.is_library else trusted_source(reference, digest)
 
 
 def _channels(net: nn.Module, data: DataSpec) -> int:
@@ -166,23 +166,23 @@ def _builder(reference: ModelReference, digest: str | None) -> _Builder:
         return _of_torchvision(reference)
     if reference.place == "timm":
         return _of_timm(reference)
-    source = named_source(reference, digest)
+    source = trusted_source(reference, digest)
     return _of_callable(reference, imported(source), source)
 
 
 def _of_callable(reference: ModelReference, found: Any, source: ModelSource) -> _Builder:
     if isinstance(found, nn.Module | ModuleType) or not callable(found):
-        raise error(
+        raise model_error(
             reference,
             f"it is {type(found).__name__}; expected a class or a function that builds a model",
         )
     if inspect.isabstract(found):
         lacking = ", ".join(sorted(found.__abstractmethods__))
-        raise error(reference, f"it is a class without {lacking}; expected a complete class")
+        raise model_error(reference, f"it is a class without {lacking}; expected a complete class")
     try:
         parameters = inspect.signature(found).parameters.values()
     except (ValueError, TypeError):
-        raise error(reference, "it does not tell its parameters") from None
+        raise model_error(reference, "it does not tell its parameters") from None
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     others = [p for p in named if p.name not in _OF_DATA]
     takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters)
@@ -215,7 +215,7 @@ def _of_timm(reference: ModelReference) -> _Builder:
     except ModuleNotFoundError as missing:
         if missing.name != "timm":
             raise
-        raise error(reference, "timm is not installed: pip install timm") from None
+        raise model_error(reference, "timm is not installed: pip install timm") from None
     _check_listed(reference, timm.list_models())
 
     def make(**arguments: Any) -> Any:
@@ -229,4 +229,4 @@ def _check_listed(reference: ModelReference, known: list[str]) -> None:
     if reference.attribute not in known:
         hint = shorten(did_you_mean(reference.attribute, known), _HINT, placeholder=" ...)")
         joint = "" if hint.startswith(";") else " "
-        raise error(reference, f"{reference.place} has no such model{joint}{hint}")
+        raise model_error(reference, f"{reference.place} has no such model{joint}{hint}")

@@ -162,7 +162,7 @@ def test_source_that_nobody_named_is_not_imported(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own_nets.write(folder, "open('ran', 'w').close()\nclass Net: pass\n", "evil.py")
-    monkeypatch.setattr(model_source, "_named", {})
+    monkeypatch.setattr(model_source, "_trusted", {})
     config = RunConfig(model_type="evil.py:Net", model_digest="0" * 16)
     for call in (lambda: models.build(config, CIFAR10), lambda: models.check(config)):
         with pytest.raises(UserError, match=r"run only if you name it yourself: -m evil\.py:Net"):

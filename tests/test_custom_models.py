@@ -240,7 +240,7 @@ def test_submission_trains_what_was_submitted(
     own_nets.write(folder, "raise SystemError('edited')\n")
     (folder / "zoo" / "nets.py").unlink()
     monkeypatch.setattr(model_source, "ROOT", submission / "code")  # as in a worker
-    monkeypatch.setattr(model_source, "_named", {})
+    monkeypatch.setattr(model_source, "_trusted", {})
     assert work.main(["1", "--sets", str(submission / "sets"), *QUIET]) == ExitStatus.DONE
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["done", "done"]
     for config in configs:
