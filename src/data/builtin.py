@@ -96,11 +96,13 @@ def known_spec(config: RunConfig) -> DataSpec | None:
 def root_of(name: str, path: Path) -> Path | None:
     """The folder that torchvision would call the root of a data set, given that, or its files' own.
 
-    None if the files are in neither; a folder of that name in `path` counts too.
+    None if the files are in neither; a folder of that name in `path` counts too. A folder beside
+    that of the files is neither.
     """
     known = BUILT_IN[name]
-    parents = [path, path / name, *path.parents[: len(Path(known.folder).parts)]]
-    for root in parents:
+    parts = Path(known.folder).parts
+    inside = [count for count in range(1, len(parts) + 1) if path.parts[-count:] == parts[:count]]
+    for root in [path, path / name, *(path.parents[count - 1] for count in inside)]:
         if known.files and all((root / known.folder / file).is_file() for file in known.files):
             return root
     return None

@@ -87,6 +87,19 @@ def test_run_is_trained_evaluated_and_reported(
     assert f"cifar10net_3 on {name}" in capsys.readouterr().out
 
 
+@each
+def test_folder_inside_is_followed_to_the_files_but_one_beside_is_not(
+    root: Path, name: str
+) -> None:
+    inside = root / Path(BUILT_IN[name].folder)
+    for folder in (inside, *inside.parents[: len(Path(BUILT_IN[name].folder).parts)]):
+        assert builtin.root_of(name, folder) == root
+    for other in (root / "flowers", root / "FashionMNIST" / "flowers", root / "a" / "raw"):
+        (other / "daisy").mkdir(parents=True)
+        assert builtin.root_of(name, other) is None
+        assert data.recognise(str(other)) is None
+
+
 def damage(name: str, root: Path, kind: str) -> None:
     known = BUILT_IN[name]
     file = root / known.folder / known.files[0]
