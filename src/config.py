@@ -585,6 +585,8 @@ class RunConfig:
         if self.convolution not in ("auto", "direct") and not self.replaces_convolutions:
             other = "--no_cpu_kernels" if not self.cpu_kernels else self.model_type
             raise InvalidValue("convolution", self.convolution, f"auto or direct with {other}")
+        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
+            raise InvalidValue("momentum", self.momentum, "a number above 0 with nesterov")
         if self.is_external_model or self.model_digest:
             self._check_model()
 

@@ -101,6 +101,14 @@ def test_fields_that_matter_change_the_id(base: dict, changed: dict) -> None:
     assert RunConfig(**{**base, **changed}).id != RunConfig(**base).id
 
 
+def test_nesterov_needs_momentum_with_sgd_only() -> None:
+    with pytest.raises(InvalidValue, match=r"momentum '0.0': expected a number above 0 with"):
+        RunConfig(optimizer="sgd", nesterov=True, momentum=0.0)
+    RunConfig(optimizer="sgd", nesterov=True)
+    RunConfig(optimizer="sgd", momentum=0.0)
+    RunConfig(nesterov=True, momentum=0.0)
+
+
 def test_equal_numbers_have_equal_ids() -> None:
     text: Any = "1e-4"
     assert RunConfig(learning_rate=text).id == RunConfig(learning_rate=0.0001).id

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +140,7 @@ def read(path: Path, flags: Mapping[str, object]) -> SearchSpace:
     digests = {name: trust_model(name) for name in names}
     space = SearchSpace(path.stem, base, dimensions, seeds, digests)
     _require_effect(space, source)
+    _require_momentum(space)
     _require_models(space)
     return space
 
@@ -227,6 +229,13 @@ def _require_effect(space: SearchSpace, source: str) -> None:
             if not set(possible) & set(values):
                 needed = " or ".join(map(str, values))
                 raise UserError(f"{source}: {name} has no effect without {other} {needed}")
+
+
+def _require_momentum(space: SearchSpace) -> None:
+    """Raise UserError if a trial could have Nesterov momentum without momentum."""
+    names = [name for name in ("optimizer", "momentum", "nesterov") if name in space.dimensions]
+    for values in product(*(space.dimensions[name].examples for name in names)):
+        space.config(dict(zip(names, values, strict=True)))
 
 
 def _require_models(space: SearchSpace) -> None:

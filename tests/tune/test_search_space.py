@@ -119,6 +119,10 @@ def test_committed_search_has_published_space() -> None:
         ({"device": ["cpu"]}, "device cannot change a result"),
         ({"t_max": [5, 10]}, "t_max has no effect without scheduler cosine"),
         ({"flip": [0.1, 0.5]}, "flip has no effect without data_augmentation True"),
+        (
+            {"optimizer": ["adamw", "sgd"], "momentum": [0.9, 0.0], "nesterov": [False, True]},
+            "momentum '0.0': expected a number above 0 with nesterov",
+        ),
         ({"hidden_units": [8, 16]}, "model cifar10net has no such option"),
     ],
 )
