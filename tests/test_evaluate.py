@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from src import models
-from src.config import CHECKPOINT_KINDS
+from src.config import CHECKPOINT_KINDS, PRECISIONS
 from src.data import synthetic
 from src.data.spec import CLASSES
 from src.evaluate import main
+from src.runs import restore
 from src.runs.run_folder import RunFolder, all_runs
 from tests.conftest import RunCommand
 
@@ -60,6 +61,25 @@ def test_evaluating_run_checkpoints_reproduces_result_json(
             for per_class in evaluation["classes"]:
                 column = f"test_per_class_accuracy_{per_class['class']}_{kind}"
                 assert per_class["accuracy"] == result[column]
+
+
+@pytest.mark.parametrize(
+    ("capability", "native"),
+    [
+        ((6, 1), {"float32"}),
+        ((7, 0), {"float32", "float16"}),
+        ((8, 0), {"float32", "float16", "bfloat16", "tf32"}),
+    ],
+)
+def test_precision_of_the_training_is_kept_where_the_gpu_has_it(
+    capability: tuple[int, int], native: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **how: capability >= (8, 0))
+    for precision in PRECISIONS[1:]:
+        result = {"precision": precision, "memory_format": "channels_last"}
+        kept = restore._compute_format(result, torch.device("cuda")).precision
+        assert kept == (precision if precision in native else "float32")
 
 
 def test_run_folder_evaluates_best_checkpoint_and_saves_charts(

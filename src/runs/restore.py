@@ -21,7 +21,7 @@ from src.data.split import split
 from src.models.state_dicts import load_into, read_state
 from src.runs.run_folder import RunFolder
 from src.training.compute_format import FLOAT32_CONTIGUOUS, ComputeFormat
-from src.training.device import has_fast_bfloat16, pick_device
+from src.training.device import has_fast_bfloat16, has_fast_float16, has_tf32, pick_device
 from src.training.evaluation import Evaluation, evaluate
 from src.training.model_setup import prepare_model
 
@@ -129,7 +129,13 @@ def device_of(saved: SavedModel) -> torch.device:
 
 def _compute_format(result: dict[str, Any] | None, device: torch.device) -> ComputeFormat:
     """That of the training, or float32 if it is unknown or not native on this device."""
-    if result and (result["precision"] == "float32" or has_fast_bfloat16(device)):
+    native = {
+        "float32": True,
+        "tf32": has_tf32(device),
+        "bfloat16": has_fast_bfloat16(device),
+        "float16": has_fast_float16(device),
+    }
+    if result and native.get(result["precision"]):
         convolution = result.get("convolution", "direct")  # results from before the choice lack it
         kept = ("cudnn_benchmark", "fused_norm")
         switches = {name: result.get(name, False) for name in kept}
