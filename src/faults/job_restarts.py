@@ -24,15 +24,18 @@ def plan_restart(runs_dir: Path, *, progressed: bool) -> Restart:
     """How this job should run again, given the restarts before. Records this one.
 
     progressed: whether this process has saved a step of training, or ended a run. Outside a Slurm
-    job nothing is recorded.
+    job nothing is recorded. While the file system fails the restarts before are unknown: the job
+    runs again, on any node.
     """
     job = this_job()
     if job is None:
         return Restart()
     path = _file(runs_dir, job, os.environ.get(WORKER))
-    before = _read(path)
+    try:
+        before, bad = _read(path), bad_nodes(runs_dir)
+    except OSError:
+        return Restart()
     excluded = [str(node) for node in before.get("excluded", [])]
-    bad = bad_nodes(runs_dir)
     restart = Restart(
         exclude=tuple(bad),
         readmit=tuple(node for node in excluded if node not in bad),
@@ -51,11 +54,17 @@ def plan_restart(runs_dir: Path, *, progressed: bool) -> Restart:
 
 
 def restart_of_workers(runs_dir: Path, workers: int) -> Restart:
-    """How this job should run again, from what `plan_restart` has recorded in its workers."""
+    """How this job should run again, from what `plan_restart` has recorded in its workers.
+
+    Like there, it runs again on any node while the file system fails.
+    """
     job = this_job()
     if job is None:
         return Restart()
-    records = [_read(_file(runs_dir, job, str(number))) for number in range(workers)]
+    try:
+        records = [_read(_file(runs_dir, job, str(number))) for number in range(workers)]
+    except OSError:
+        return Restart()
     excluded = sorted({str(node) for record in records for node in record.get("excluded", [])})
     readmitted = {str(node) for record in records for node in record.get("readmitted", [])}
     return Restart(

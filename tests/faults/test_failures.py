@@ -15,7 +15,7 @@ import torch
 
 from src import data
 from src.cli.entry_point import run_main
-from src.common import file_retries, files, signals
+from src.common import file_retries, files, paths, signals
 from src.common.errors import (
     DiskFull,
     ExitStatus,
@@ -30,6 +30,7 @@ from src.common.temporary_files import ErrorKeepingFile
 from src.config import RunConfig
 from src.data.dataset import Dataset
 from src.faults.circuit_breaker import find_repeated_failure
+from src.faults.job_restarts import restart_of_workers
 from src.faults.node_health import bad_nodes
 from src.run import RunOptions, run
 from src.runs import leases
@@ -332,6 +333,27 @@ def test_file_system_that_keeps_failing_stops_worker_and_blames_no_node(
     assert folder.failure() is None
     assert bad_nodes(tmp_path) == []
     assert run([tiny], runs_dir=tmp_path)[0].state == State.DONE
+
+
+def test_job_is_requeued_although_the_file_system_fails_for_its_restarts_too(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "one")
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    monkeypatch.setattr(file_retries.time, "sleep", lambda seconds: None)
+    read = files.read_bytes
+
+    def failing(path: Path | str) -> bytes:
+        if paths.slurm_jobs_dir(tmp_path) in Path(path).parents:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return read(path)
+
+    monkeypatch.setattr(files, "read_bytes", failing)
+    with pytest.raises(Stopped) as caught:
+        run([tiny], runs_dir=tmp_path, options=RunOptions(stop=lambda: True))
+    assert caught.value.restart == Restart()
+    assert restart_of_workers(tmp_path, 2) == Restart()
 
 
 def full(file: IO[bytes]) -> None:
