@@ -26,7 +26,7 @@ AUTO = "auto"
 
 
 class NotTrainedHere(Exception):
-    """The sweep's precision is slow on this device: the run is left to other workers."""
+    """A run is left to other workers, for a reason such as a precision that is slow here."""
 
 
 class PrecisionDecisions:

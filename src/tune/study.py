@@ -14,6 +14,7 @@ from src.config import RunConfig
 from src.data import LoadedData
 from src.run import Outcome, RunOptions, Tracking, run
 from src.runs import leases
+from src.runs.precision_decisions import NotTrainedHere, PrecisionDecisions
 from src.runs.run_folder import RunFolder, State
 from src.training.console import ProgressDisplay, SilentDisplay
 from src.tune.search_space import SearchSpace
@@ -89,14 +90,16 @@ class TrialStudy:
     def work(self, trials_wanted: int) -> str | None:
         """Train trials until the study has `trials_wanted`. Returns why it was given up, or None.
 
-        A trial that another worker has abandoned is continued before a new one starts. Raises
-        Stopped, with everything saved, once stop() is true, and UserError if the run of a trial
-        cannot work.
+        A trial that another worker has abandoned is continued before a new one starts. One that
+        cannot be trained here is left to another worker, and this one ends. Raises Stopped, with
+        everything saved, once stop() is true, and UserError if the run of a trial cannot work.
         """
         broken = 0
         while leased := self._next(trials_wanted):
             try:
                 outcome = self._train(leased, trials_wanted)
+            except NotTrainedHere as why:
+                return str(why)
             finally:
                 leased.lease.end("over")
             failure = outcome.failure if outcome.state == State.FAILED else None
@@ -184,7 +187,7 @@ class TrialStudy:
         return outcomes[-1]
 
     def _run(self, config: RunConfig, pruner: TrialPruner | None) -> Outcome:
-        """Train a run, or wait for another worker of the same run."""
+        """Train a run, or wait for another worker of the same run. Raises NotTrainedHere."""
         while True:
             [outcome] = run(
                 [config],
@@ -200,7 +203,15 @@ class TrialStudy:
             )
             if outcome.state in (State.DONE, State.PRUNED, State.FAILED):
                 return outcome
+            if why := self._why_not_here(outcome):
+                raise NotTrainedHere(why)
             time.sleep(_POLL_SECONDS)
+
+    def _why_not_here(self, outcome: Outcome) -> str | None:
+        """Why this process will never train a run, in one line. None if it may."""
+        if outcome.state == State.PENDING and outcome.failure:
+            return f"{outcome.config.title}: {outcome.failure['message']}"
+        return PrecisionDecisions(self.runs_dir).refusal(outcome.config)
 
     def _report(self, leased: _LeasedTrial, outcomes: Sequence[Outcome]) -> str:
         """Report the end of a trial to the study. Returns a line about it."""

@@ -8,20 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
 import yaml
 
-from src import run
+from src import data, run
 from src.cli.arguments import Parser
 from src.cli.config_flags import add_config_flags, config_from
 from src.common.errors import Stopped, UserError
 from src.common.paths import ROOT, shown
 from src.config import RunConfig
+from src.data.dataset import Dataset
+from src.runs.precision_decisions import PrecisionDecisions
 from src.runs.run_folder import RunFolder, State
-from src.tune import best_trial, search_charts, search_data
+from src.tune import best_trial, search_charts, search_data, study
 from src.tune.search_space import Choice, Range, SearchSpace
 from src.tune.study import TrialStudy
 from tests.conftest import wait_until
@@ -177,6 +180,45 @@ def test_search_stops_after_three_failed_trials_in_a_row(
     search = TrialStudy(space, tmp_path)
     assert search.work(30) == "3 trials in a row broke: RuntimeError: out of luck"
     assert len(search.trials("FAIL")) == 3
+
+
+def refuse_to_wait(seconds: float) -> None:
+    raise AssertionError("nobody else trains this run")
+
+
+def test_trial_that_this_device_cannot_train_is_left_to_another_worker(
+    space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "time", SimpleNamespace(sleep=refuse_to_wait))
+    decided = PrecisionDecisions(tmp_path)._path(space.config({"fc1": 8}))
+    decided.parent.mkdir()
+    decided.write_text(json.dumps({"precision": "float16"}))
+    space = replace(space, dimensions={**space.dimensions, "fc1": Choice((8,))})
+    search = TrialStudy(space, tmp_path)
+    why = search.work(2)
+    assert why
+    assert "not trained here: precision auto is float16 in this sweep" in why
+    [given_back] = search.trials()
+    assert given_back.state.name == "RUNNING"
+    decided.unlink()  # as for a worker whose device has it
+    again = TrialStudy(space, tmp_path)
+    assert again.work(2) is None
+    assert [trial.state.name for trial in again.trials()] == ["COMPLETE"] * 2
+    assert again.trials()[0].params == given_back.params
+
+
+def test_search_ends_with_the_reason_if_its_runs_are_of_other_data(
+    space: SearchSpace, small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = replace(space, base=replace(space.base, base_dataset_path=str(tmp_path)))
+    TrialStudy(space, tmp_path).work(1)
+    (tmp_path / "searches").rename(tmp_path / "old")
+    other = replace(small_dataset, train_labels=small_dataset.train_labels[::-1])
+    monkeypatch.setattr(data, "load", lambda path, name: other)
+    monkeypatch.setattr(study, "time", SimpleNamespace(sleep=refuse_to_wait))
+    search = TrialStudy(space, tmp_path)
+    assert "and the data here is" in str(search.work(1))
+    assert [trial.state.name for trial in search.trials()] == ["RUNNING"]
 
 
 def test_invalid_config_raises_user_error(space: SearchSpace, tmp_path: Path) -> None:
