@@ -68,8 +68,10 @@ def _parser() -> Parser:
     parser.add_argument(
         "--test_path",
         metavar="DIR",
-        help="where its data set is, or a folder with a subfolder of images for each class; or "
-        "'synthetic' [the run's own data, as many images as it was tested on; CIFAR10_DIR]",
+        help="where its data set is, or a folder with a subfolder of images for each class, in "
+        "test/ if there is that; of the own folder or .npz that a run was trained on, if it has no "
+        "test part, the images that were held out; or 'synthetic' [the run's own data, as many "
+        "images as it was tested on; CIFAR10_DIR]",
     )
     parser.add_argument(
         "--batch", type=positive_int, default=8, metavar="N", help="test images that are drawn [8]"
@@ -138,7 +140,8 @@ def _evaluate(saved: "SavedModel", test_path: str | None) -> "tuple[LabelledImag
         spec = spec_of(config, saved.result)
         measured = is_measured(config.normalization, spec.channels)
         dataset = load_data(config) if measured else None
-        pictures = load_test(test_path, config.dataset, spec)
+        trained_on = (saved.result or {}).get("data_digest")
+        pictures = load_test(test_path, config.dataset, spec, trained_on)
     device = device_of(saved)
     images = DeviceImages.put(pictures.pixels, pictures.labels, device)
     places = torch.arange(len(pictures.labels), device=device)

@@ -1,5 +1,6 @@
 """Labelled test images for a trained model: of its data set, or pictures of any size in folders."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +33,19 @@ def first_tested(dataset: Dataset, count: int | None = None) -> LabelledImages:
     return LabelledImages(dataset.spec, dataset.test_pixels[:count], dataset.test_labels[:count])
 
 
-def load_test(path: str, dataset: str = CIFAR10.name, spec: DataSpec = CIFAR10) -> LabelledImages:
+def load_test(
+    path: str,
+    dataset: str = CIFAR10.name,
+    spec: DataSpec = CIFAR10,
+    trained_on: str | None = None,
+) -> LabelledImages:
     """The test images at `path` for a model that was trained on a data set.
 
     path: 'synthetic'; where the data set is; or a folder with a subfolder for each class name of
-    `spec`, of images of any size, which are resized. Raises UserError if it is none of these.
+    `spec`, in test/ if there is that, of images of any size, which are resized. Raises UserError
+    if it is none of these.
+    trained_on: digest of the data, if that is known. Of a person's own data with that digest and
+    without test/, the images that were held out are the test images.
     """
     if path == SYNTHETIC:
         return first_tested(synthetic.stand_in(dataset))
@@ -54,6 +63,14 @@ def load_test(path: str, dataset: str = CIFAR10.name, spec: DataSpec = CIFAR10) 
         return _checked(
             first_tested(own_data.load(name, path, size=spec.size, spec_name=dataset)), spec
         )
+    part = own_data.part_folders(folder).get("test")
+    if part and part.name not in spec.classes:
+        return _from_folders(part, spec)
+    if trained_on and name not in DATASETS:
+        with suppress(UserError):
+            whole = own_data.load(name, path, size=spec.size, spec_name=dataset)
+            if whole.digest == trained_on:
+                return first_tested(whole)
     return _from_folders(folder, spec)
 
 

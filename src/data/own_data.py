@@ -129,6 +129,16 @@ def class_folders(path: Path) -> list[Path]:
     return sorted(_folders(path))
 
 
+def part_folders(path: Path) -> dict[str, Path]:
+    """The folders of the parts in `path` by name: train, val and test where they are there."""
+    return {
+        part: folder
+        for part, names in _PARTS.items()
+        for folder in _folders(path)
+        if folder.name.lower() in names
+    }
+
+
 def picture_files(folder: Path) -> list[Path]:
     """The picture files in a folder and the folders in it, in a fixed order."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in _EXTENSIONS)
@@ -147,12 +157,7 @@ def _source(path: Path) -> _Source:
 
 
 def _folder_source(path: Path) -> _Source:
-    by_part = {
-        part: folder
-        for part, names in _PARTS.items()
-        for folder in _folders(path)
-        if folder.name.lower() in names
-    }
+    by_part = part_folders(path)
     if "train" not in by_part:
         by_part = {"train": path}
     names = {part: [f.name for f in class_folders(folder)] for part, folder in by_part.items()}

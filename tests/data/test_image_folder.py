@@ -1,11 +1,13 @@
 """Test images from CIFAR-10 batches, the synthetic data set, and image folders."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from src import data
 from src.common.errors import UserError
 from src.data import cifar10, synthetic
 from src.data.image_folder import load_test
@@ -70,6 +72,37 @@ def test_invalid_image_folder_gives_one_line_error(folder: Path, kind: str, mess
     with pytest.raises(UserError, match=message) as caught:
         load_test(str(folder))
     assert "\n" not in str(caught.value)
+
+
+def test_only_the_test_part_of_a_folder_is_read(folder: Path) -> None:
+    for part, count in (("train", 2), ("Test", 1)):
+        for name in CLASSES:
+            (folder / part / name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (32, 32), (number, 0, 0)).save(
+                    folder / part / name / f"{number}.png"
+                )
+    for name in CLASSES:
+        shutil.rmtree(folder / name)
+    assert load_test(str(folder)).labels.tolist() == list(range(10))
+    assert load_test(str(folder), "mine").labels.tolist() == list(range(10))
+    shutil.rmtree(folder / "train")
+    assert load_test(str(folder)).labels.tolist() == list(range(10))
+
+
+def test_training_images_of_the_same_data_are_left_out(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    for label, name in enumerate(CLASSES):
+        (mine / name).mkdir(parents=True)
+        for number in range(5):
+            Image.new("RGB", (32, 32), (20 * label, number, 0)).save(mine / name / f"{number}.png")
+    trained = data.load(str(mine), "mine")
+    assert len(trained.test_labels) == 10
+    kept = load_test(str(mine), "mine", trained.spec, trained.digest)
+    assert np.array_equal(kept.pixels, trained.test_pixels)
+    assert np.array_equal(kept.labels, trained.test_labels)
+    for other in (None, "another digest"):
+        assert len(load_test(str(mine), "mine", trained.spec, other).labels) == 50
 
 
 def test_missing_image_folder_is_not_downloaded(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src import data
+from src import data, evaluate
 from src.common.errors import ExitStatus, UserError
 from src.config import RunConfig
 from src.data import own_data, pictures
@@ -305,6 +305,23 @@ def test_own_data_is_trained_and_reported(
     assert "tulip & co" in capsys.readouterr().out
     page = (tmp_path / "report" / "report.html").read_text()
     assert "cifar10net_3 on flowers" in page
+
+
+def test_own_folder_given_as_test_path_leaves_out_what_the_run_was_trained_on(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [outcome] = run([own_run(folder)], runs_dir=tmp_path / "runs")
+    assert outcome.result
+    moved = tmp_path / "elsewhere"
+    folder.rename(moved)
+    words = ["--model", str(outcome.folder), "--out", str(tmp_path), "--json", "--test_path"]
+    evaluate.main([*words, str(moved)])
+    evaluation = json.loads(capsys.readouterr().out)
+    assert evaluation["images"] == 6
+    assert evaluation["loss"] == outcome.result["test_loss_best_val_acc"]
+    (moved / CLASSES[0] / "0.PNG").unlink()  # other data, all of which may be new
+    evaluate.main([*words, str(moved)])
+    assert json.loads(capsys.readouterr().out)["images"] == 29
 
 
 def test_id_counts_the_name_and_not_the_place(folder: Path, tmp_path: Path) -> None:
