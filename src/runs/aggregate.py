@@ -76,7 +76,7 @@ class Collected:
     synthetic: int
     """Number of runs left out because they are on synthetic data."""
     unreadable: list[str]
-    """One line for each run folder whose config cannot be read."""
+    """One line for each run folder, and each cell of another one, that cannot be read."""
     failed: pd.DataFrame = field(default_factory=pd.DataFrame)
     """A row for each cell of a failed run: its settings, and in `failure` its class."""
 
@@ -100,7 +100,7 @@ def collect(
     unreadable: list[str] = []
     for folder in show_progress(list(all_runs(runs_dir)), "run folders listed"):
         try:
-            runs.append((folder, _cells(folder)))
+            runs.append((folder, _cells(folder, unreadable)))
         except UserError as error:
             unreadable.append(str(error))
     real = [(folder, cells) for folder, cells in runs if not cells[0].is_synthetic]
@@ -139,10 +139,22 @@ def to_csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, lineterminator="\n")
 
 
-def _cells(folder: RunFolder) -> list[RunConfig]:
-    """The grid cells of a run, in grid order. Raises UserError if none can be read."""
+def _cells(folder: RunFolder, unreadable: list[str]) -> list[RunConfig]:
+    """The grid cells of a run, in grid order. Raises UserError if none can be read.
+
+    A line for each other one that cannot be read is added to `unreadable`.
+    """
     source = str(folder.path)
-    cells = [from_mapping(cell, source) for cell in folder.cells() or [folder.config() or {}]]
+    cells: list[RunConfig] = []
+    problems: list[UserError] = []
+    for cell in folder.cells() or [folder.config() or {}]:
+        try:
+            cells.append(from_mapping(cell, source))
+        except UserError as error:
+            problems.append(error)
+    if not cells:
+        raise problems[0]
+    unreadable += map(str, problems)
     unique = {cell.cell: cell for cell in cells}.values()  # files of before a setting was added
     ours = [cell for cell in unique if folder.path.name.endswith(f"-{cell.id}")]
     if not ours:

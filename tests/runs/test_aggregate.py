@@ -109,6 +109,16 @@ def test_finished_run_without_cell_files_is_kept_or_reported(tmp_path: Path) -> 
     assert "model_type 'gone'" in collected.unreadable[0]
 
 
+def test_cell_that_cannot_be_read_is_reported_and_the_others_kept(tmp_path: Path) -> None:
+    folder = finish(RunConfig(), tmp_path)
+    (folder.path / "cells" / "a.json").write_text('{"model_type": "gone"}')
+    collected = collect(tmp_path)
+    assert collected.table["run_id"].tolist() == [RunConfig().id]
+    assert collected.states == {"resnet": {State.DONE: 1}}
+    [line] = collected.unreadable
+    assert line.startswith(f"{folder.path}: model_type 'gone'")
+
+
 def test_ignored_settings_give_alias_rows(tmp_path: Path) -> None:
     for rotation in (15, 30):
         finish(RunConfig(rotation=rotation), tmp_path)
