@@ -17,7 +17,7 @@ def images_of(config: RunConfig) -> tuple[int, int, int]:
     train, test, last_batch = _counts(config)
     validation = validation_size(config, train, last_batch)
     parts = (train - validation, validation, test)
-    most = config.max_images or train
+    most = config.max_images or max(parts)
     return min(parts[0], most), min(parts[1], most), min(parts[2], most)
 
 
