@@ -17,10 +17,11 @@ def split(dataset: Dataset, config: RunConfig) -> tuple[LabelArray, LabelArray]:
 
 
 def check_split(dataset: Dataset, config: RunConfig) -> None:
-    """Raise UserError if the validation set would leave nothing to train on."""
+    """Raise UserError if the validation set would be empty, or leave nothing to train on."""
     count = len(dataset.train_labels)
-    if config.val_split == "last_batch" and count < 3:
-        raise UserError(f"{dataset.spec.name}: {count} training images; expected at least 3")
+    if config.val_split == "last_batch" and count < (3 if dataset.last_batch else 5):
+        needed = "3" if dataset.last_batch else "5, a fifth of which are for validation"
+        raise UserError(f"{dataset.spec.name}: {count} training images; expected at least {needed}")
     if config.val_split != "last_batch" and config.val_size > count - 2:
         raise UserError(
             f"--val_size {config.val_size}: expected at most {count - 2} of {count} training images"

@@ -1,5 +1,6 @@
 """Split of the training images into training and validation."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,23 @@ def test_stratified_split_keeps_class_shares(small_dataset: Dataset) -> None:
 def test_max_images_limits_training_and_validation(small_dataset: Dataset) -> None:
     train, val = split(small_dataset, RunConfig(max_images=30))
     assert (len(train), len(val)) == (30, 30)
+
+
+def test_split_without_validation_images_is_rejected(small_dataset: Dataset) -> None:
+    def of(count: int, last_batch: int = 0) -> Dataset:
+        labels = small_dataset.train_labels[:count]
+        return replace(small_dataset, train_labels=labels, last_batch=last_batch)
+
+    for count in (2, 3, 4):
+        with pytest.raises(UserError, match=f"{count} training images; expected at least 5, a"):
+            check_split(of(count), RunConfig())
+    for dataset, config in (
+        (of(5), RunConfig()),
+        (of(3, last_batch=1), RunConfig()),
+        (of(3), RunConfig(val_split="random", val_size=1)),
+    ):
+        check_split(dataset, config)
+        assert len(split(dataset, config)[1]) == 1
 
 
 def test_split_without_training_images_is_rejected(small_dataset: Dataset) -> None:
