@@ -17,6 +17,7 @@ from src.data.augmentation import Augmentation
 from src.data.device_dataset import DeviceImages
 from src.models.classifier import Classifier
 from src.training.compute_format import ComputeFormat
+from src.training.device import device_name
 from src.training.evaluation import features_of
 
 KEPT = 4  # number of files
@@ -91,7 +92,8 @@ def _key(
     compute_format: ComputeFormat,
 ) -> str:
     """A digest of everything that the features depend on."""
-    digest = hashlib.sha256(repr((compute_format, torch.__version__, samples.device)).encode())
+    device = device_name(samples.device)
+    digest = hashlib.sha256(repr((compute_format, torch.__version__, device)).encode())
     parts = {"pixels": images.pixels, "samples": samples, "table": table, **model.state_dict()}
     for name, tensor in parts.items():
         if not name.startswith("head."):

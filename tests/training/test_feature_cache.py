@@ -10,7 +10,7 @@ from torchvision.models import resnet18
 from src.config import RunConfig
 from src.data.device_dataset import DeviceDataset
 from src.models.classifier import Classifier
-from src.training import feature_cache
+from src.training import device, feature_cache
 from src.training.learner import Learner
 from src.training.trainer import Trainer
 
@@ -74,6 +74,21 @@ def test_features_on_disk_are_reused_by_second_run(
 
     monkeypatch.setattr(feature_cache, "features_of", recompute)
     assert trained(replace(transfer, learning_rate=0.02), small_data).state.rows != first.state.rows
+
+
+def test_features_of_another_kind_of_device_are_not_used(
+    transfer: RunConfig,
+    small_data: DeviceDataset,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("one CPU", "another CPU"):
+        monkeypatch.setattr(device, "_cpu_model", lambda name=name: name)
+        trainer = Trainer(transfer, small_data).start()
+        for _ in trainer.learner.prepare():
+            pass
+    assert len(list((tmp_path / "cifar10-sweep" / "features").glob("*.npy"))) == 4
 
 
 def test_features_are_not_cached_with_augmentation(
