@@ -24,9 +24,10 @@ def content(
     state: RunState,
 ) -> dict[str, Any]:
     """All that is needed to continue a run bit for bit."""
-    # once the run has ended the model only serves for evaluations, of whatever weights
-    ended = state.best.get("terminal")
     of_learner = learner.state()
+    if ended := state.best.get("terminal"):
+        # what is evaluated has since served for evaluations, of whatever weights
+        of_learner["averaged" if learner.ema else "model"] = ended.weights
     arithmetic = compute_format.stored()
     fused = arithmetic.pop("fused_norm", False)  # by name, since older code counts the others
     return {
@@ -35,7 +36,7 @@ def content(
         "device": device_name(device),
         "arithmetic": list(arithmetic.values()),
         **({"fused_norm": True} if fused else {}),
-        "learner": {**of_learner, "model": ended.weights} if ended else of_learner,
+        "learner": of_learner,
         **state.save(),
     }
 

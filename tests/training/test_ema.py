@@ -61,6 +61,31 @@ def test_averaged_weights_are_evaluated_saved_and_resumed(
     assert resumed.state.rows[-1]["val_loss"] == uninterrupted.state.rows[-1]["val_loss"]
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.99])
+def test_pruned_run_that_is_resumed_without_pruning_equals_one_never_pruned(
+    small_data: DeviceDataset, config: RunConfig, tmp_path: Path, decay: float
+) -> None:
+    run = replace(config, ema=decay, num_epochs=3)
+    expected = Trainer(run, small_data).start()
+    while expected.advance():
+        pass
+
+    context = TrainerContext(checkpoint_dir=tmp_path, should_prune=lambda rows: len(rows) == 2)
+    pruned = Trainer(run, small_data, context).start()
+    while pruned.advance():
+        pass
+    assert pruned.state.stop_reason == "pruned"
+    pruned.save()  # of the evaluations at its end
+    resumed = Trainer(run, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
+    while resumed.advance():
+        pass
+    assert resumed.state.rows[-1]["train_loss"] == expected.state.rows[-1]["train_loss"]
+    assert resumed.trained
+    assert expected.trained
+    for name, tensor in resumed.trained.weights["terminal"].items():
+        assert torch.equal(tensor, expected.trained.weights["terminal"][name]), name
+
+
 def test_label_smoothing_increases_training_loss(
     small_data: DeviceDataset, config: RunConfig
 ) -> None:
