@@ -88,8 +88,17 @@ class RunQueue:
                 self.on_ended(run.number, line)
 
     def repeated_failure(self) -> RepeatedFailure | None:
-        """The failure that opens the circuit breaker for these runs, if there is one."""
-        return find_repeated_failure(folder.path for folder in self.folders)
+        """The failure that opens the circuit breaker for these runs, if there is one.
+
+        Where failed runs are trained again, only failures since the queue was made count.
+        """
+        failed_before = [run for run in self.pending if run.earlier_failure]
+        old = {
+            run.folder.path
+            for run in (failed_before if self.policy.retry_failed else ())
+            if run.folder.failure() == run.earlier_failure
+        }
+        return find_repeated_failure(f.path for f in self.folders if f.path not in old)
 
     def take(self) -> LeasedRun | None:
         """Lease the next run that no other process holds. Returns None if there is none now."""

@@ -552,6 +552,24 @@ def test_three_runs_with_same_traceback_stop_sweep(
     assert [item.state for item in outcomes] == [State.DONE] * 6
 
 
+def test_old_failures_do_not_stop_the_sweep_in_which_they_are_retried(
+    tiny: RunConfig, tmp_path: Path, inject_bug: Callable[..., None]
+) -> None:
+    runs = seeds(tiny, 6)
+    inject_bug(*range(6))
+    for some in (runs[:3], runs[3:]):
+        with pytest.raises(SweepStopped):
+            run(some, runs_dir=tmp_path)
+    again = RunOptions(retry_failed=True)
+    with pytest.raises(SweepStopped, match="3 runs failed with the same traceback"):
+        run(runs, runs_dir=tmp_path, options=again)
+    inject_bug()
+    with pytest.MonkeyPatch.context() as patch:
+        inject_errors(patch, {0: ValueError("another bug")})
+        outcomes = run(runs, runs_dir=tmp_path, options=again)
+    assert [item.state for item in outcomes] == [State.FAILED] + [State.DONE] * 5
+
+
 def test_open_runs_are_saved_when_sweep_stops(
     config: RunConfig, tmp_path: Path, inject_bug: Callable[..., None]
 ) -> None:
@@ -564,11 +582,13 @@ def test_open_runs_are_saved_when_sweep_stops(
     assert len(list(tmp_path.glob("*/*/resume.pt"))) == 2
 
 
+@pytest.mark.parametrize("retry_failed", [False, True])
 def test_success_between_failures_keeps_sweep_running(
-    tiny: RunConfig, tmp_path: Path, inject_bug: Callable[..., None]
+    tiny: RunConfig, tmp_path: Path, inject_bug: Callable[..., None], retry_failed: bool
 ) -> None:
     inject_bug(0, 1, 3, 4)
-    outcomes = run(seeds(tiny, 6), runs_dir=tmp_path)
+    options = RunOptions(retry_failed=retry_failed)
+    outcomes = run(seeds(tiny, 6), runs_dir=tmp_path, options=options)
     assert [item.state == State.DONE for item in outcomes] == [False, False, True] * 2
 
 
