@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     import optuna
 
 _COMPARABLE = (
-    *("data_name", "max_images", "model_name", "data_augmentation", "num_epochs"),
+    *("data_name", "max_images", "val_split", "val_size", "split_seed"),
+    *("model_name", "data_augmentation", "num_epochs"),
     *("scheduler", "gamma", "step_size", "t_max", "eta_min"),
     *("model_digest", "pct_start", "div_factor", "final_div_factor", "anneal_strategy"),
 )
-"""Runs are compared only if these are equal: a slow schedule is no disadvantage."""
+"""Runs are compared only if these are equal: a slow schedule is no disadvantage, and the losses are
+of the same images."""
 
 
 class SuccessiveHalvingPruner:

@@ -92,6 +92,7 @@ def test_first_validation_after_rung_is_compared(long: RunConfig, tmp_path: Path
         ({"num_epochs": 10}, False),
         ({"data_augmentation": True}, False),
         ({"model_type": "resnet"}, False),
+        ({"val_split": "stratified"}, False),
     ],
 )
 def test_runs_compete_only_with_same_model_and_schedule(
@@ -101,6 +102,18 @@ def test_runs_compete_only_with_same_model_and_schedule(
     assert (
         SuccessiveHalvingPruner(HALVING, tmp_path).should_prune(long, rows([2.0, 2.0])) == competes
     )
+
+
+@pytest.mark.parametrize("setting", [{"val_size": 70}, {"split_seed": 5}])
+def test_runs_that_are_validated_on_other_images_do_not_compete(
+    long: RunConfig, tmp_path: Path, setting: dict
+) -> None:
+    ours = replace(long, val_split="random", val_size=60)
+    write_competitor(replace(ours, **setting), tmp_path, [1.0, 1.0])
+    pruner = SuccessiveHalvingPruner(HALVING, tmp_path)
+    assert not pruner.should_prune(ours, rows([2.0, 2.0]))
+    write_competitor(replace(ours, seed=1), tmp_path, [1.0, 1.0])
+    assert pruner.should_prune(ours, rows([2.0, 2.0]))
 
 
 @pytest.fixture
