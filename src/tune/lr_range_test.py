@@ -15,17 +15,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from src import data, models
 from src.common import files, paths
 from src.common.errors import InvalidValue, Stopped, UserError
 from src.common.signals import StopSignal
 from src.config import RunConfig
 from src.data.device_dataset import DeviceDataset
-from src.data.split import check_split
 from src.training.cuda_graphs import GraphRunner
-from src.training.device import pick_device
 from src.training.learner import Learner
 from src.training.precision import select_compute_format
+from src.training.preload import load_data
 
 _SMOOTHING = 0.05  # the weight of the newest loss
 _DIVERGED = 5.0  # times the lowest smoothed loss
@@ -135,11 +133,8 @@ def measure(config: RunConfig, sweep: RateSweep) -> RangeTestCurve:
     Raises UserError if the config cannot work, and Stopped when a signal asks for the end.
     """
     stop = StopSignal().install()
-    models.check(config)
-    dataset = data.load(*config.data_key)
-    check_split(dataset, config)
-    resident = DeviceDataset.put(dataset, pick_device(config.device))
-    return range_test(config, resident, sweep, stop)
+    data_of = load_data([config], {})
+    return range_test(config, data_of(config), sweep, stop)
 
 
 def save_csv(curve: RangeTestCurve, path: Path) -> None:

@@ -18,6 +18,7 @@ from src.training.learner import Learner
 from src.training.precision import select_compute_format
 from src.tune import lr_range_test
 from src.tune.lr_range_test import RangeTestCurve, RateSweep, range_test
+from tests import own_nets
 from tests.conftest import RunCommand
 from tests.tune.conftest import Tune
 
@@ -110,12 +111,22 @@ def test_suggestion_is_at_steepest_descent() -> None:
         (("--start", 0), "'0': expected a number above 0"),
         (("--start", 1, "--end", 0.1), "--start '1.0': expected less than --end 0.1"),
         (("-b", 1), "-b/--batch_size '1'"),
+        (("--precision", "tf32", "--device", "cpu"), "has no TF32; expected auto, float32"),
     ],
 )
 def test_bad_input_gives_one_line_error(tune: Tune, words: tuple, message: str) -> None:
     with pytest.raises(UserError) as caught:
         tune("lr-find", "-d", "synthetic", *words)
     assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_own_model_with_wrong_output_gives_one_line_error(
+    tune: Tune, small_synthetic: None, tmp_path: Path
+) -> None:
+    net = own_nets.write(tmp_path, own_nets.SMALL.replace("return self", "return 0, self"))
+    with pytest.raises(UserError, match="it returned tuple for 4 images") as caught:
+        tune("lr-find", "-d", "synthetic", "-m", f"{net}:SmallNet")
     assert "\n" not in str(caught.value)
 
 
