@@ -129,7 +129,7 @@ def _evaluate(saved: "SavedModel", test_path: str | None) -> "tuple[LabelledImag
     from src.data.dataset import Dataset
     from src.data.device_dataset import DeviceImages, is_measured
     from src.data.image_folder import first_tested, load_test
-    from src.runs.restore import device_of, evaluate_saved, load_data, table_of
+    from src.runs.restore import device_of, evaluate_saved, load_data, normalization_of
     from src.runs.run_data import spec_of
 
     config = saved.config
@@ -144,9 +144,9 @@ def _evaluate(saved: "SavedModel", test_path: str | None) -> "tuple[LabelledImag
         pictures = load_test(test_path, config.dataset, spec, trained_on)
     device = device_of(saved)
     images = DeviceImages.put(pictures.pixels, pictures.labels, device)
-    places = torch.arange(len(pictures.labels), device=device)
-    table = table_of(config, spec, dataset)
-    return pictures, evaluate_saved(saved, images, places, table, spec)
+    indices = torch.arange(len(pictures.labels), device=device)
+    normalization = normalization_of(config, spec, dataset)
+    return pictures, evaluate_saved(saved, images, indices, normalization, spec)
 
 
 def _draw(

@@ -24,7 +24,7 @@ from src.data.spec import title_of_data
 from src.report import reproduce_command
 from src.report.statistics import wilson_interval
 from src.report.table import TEST_IMAGES
-from src.runs.restore import SavedModel, load_data, of_run, table_of
+from src.runs.restore import SavedModel, load_data, normalization_of, of_run
 from src.runs.run_data import spec_of
 from src.runs.run_lookup import find
 
@@ -125,7 +125,7 @@ def program(saved: SavedModel) -> "ExportedProgram":
     model = models.build(config, spec)
     load_into(model, read_state(saved.weights), f"{saved.weights}: not of {config.model_name}")
 
-    whole = Preprocessed(table_of(config, spec, dataset), model).eval()
+    whole = Preprocessed(normalization_of(config, spec, dataset), model).eval()
     example = torch.zeros(_EXAMPLES, *spec.shape, dtype=torch.uint8)
     batch = {"images": {0: torch.export.Dim("batch", min=1, max=2**16)}}
     with torch.no_grad():

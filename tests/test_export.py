@@ -20,7 +20,7 @@ from src.data.device_dataset import DeviceImages
 from src.data.spec import CLASSES
 from src.evaluate import main
 from src.run import run
-from src.runs.restore import evaluate_saved, of_run, table_of
+from src.runs.restore import evaluate_saved, normalization_of, of_run
 from src.runs.run_folder import RunFolder
 
 LOADER = """
@@ -109,7 +109,7 @@ def own_logits(folder: RunFolder) -> np.ndarray:
     images = DeviceImages.put(
         data.test_pixels[:count], data.test_labels[:count], torch.device("cpu")
     )
-    table = table_of(saved.config, data.spec, data)
+    table = normalization_of(saved.config, data.spec, data)
     return evaluate_saved(saved, images, torch.arange(count), table, data.spec).logits.numpy()
 
 

@@ -76,7 +76,7 @@ def test_onecycle_learning_rate_equals_torch_at_every_step(small_data: DeviceDat
     while trainer.advance():
         if trainer.images_trained > images_seen:
             images_seen = trainer.images_trained
-            logged.append(trainer.learner.rate.item())
+            logged.append(trainer.learner.lr.item())
     expected = []
     for _ in range(steps):
         expected.append(optimizer.param_groups[0]["lr"])

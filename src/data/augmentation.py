@@ -81,9 +81,9 @@ class Augmentation:
         axis = torch.arange(size, dtype=torch.int32, device=device)
         self.y, self.x = axis.view(1, size, 1), axis.view(1, 1, size)
 
-    def draws(self, epoch: int | Tensor, samples: Tensor) -> Draws:
-        """The draws for `samples` (B,), which are indices into the training set."""
-        words = hashed(self.seed, epoch, self.operations, samples)
+    def draws(self, epoch: int | Tensor, indices: Tensor) -> Draws:
+        """The draws for images of the training set: `indices` (B,)."""
+        words = hashed(self.seed, epoch, self.operations, indices)
 
         def below(count: int, operation: int) -> Tensor:
             """A uniform whole number in 0 .. count - 1."""

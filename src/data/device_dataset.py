@@ -26,12 +26,12 @@ class BatchSource(Protocol):
 
     def batch(
         self,
-        samples: Tensor,
-        table: Tensor,
+        indices: Tensor,
+        normalization: Tensor,
         augmentation: Augmentation | None = None,
         epoch: int | Tensor = 0,
     ) -> tuple[Tensor, Tensor]:
-        """The model's input for `samples` (B,), and their labels (B,)."""
+        """The model's input for `indices` (B,), and their labels (B,)."""
 
 
 @dataclass(frozen=True)
@@ -57,36 +57,41 @@ class DeviceImages:
 
     def batch(
         self,
-        samples: Tensor,
-        table: Tensor,
+        indices: Tensor,
+        normalization: Tensor,
         augmentation: Augmentation | None = None,
         epoch: int | Tensor = 0,
     ) -> tuple[Tensor, Tensor]:
         """Normalised images (B, C, S, S) float32 and labels (B,).
 
-        samples: indices (B,) int64. table: from `normalization_table`.
+        indices: (B,) int64. normalization: (C, 256), from `normalization_table`.
         """
         if augmentation is None:
-            words = self.pixels.view(-1, self.size**2).index_select(0, samples)
-            images = self._normalised(words.view(-1), table)
+            words = self.pixels.view(-1, self.size**2).index_select(0, indices)
+            images = self._normalised(words.view(-1), normalization)
         else:
-            images = self._augmented(samples, table, augmentation, epoch)
-        return images, self.labels.index_select(0, samples)
+            images = self._augmented(indices, normalization, augmentation, epoch)
+        return images, self.labels.index_select(0, indices)
 
     def _augmented(
-        self, samples: Tensor, table: Tensor, augmentation: Augmentation, epoch: int | Tensor
+        self,
+        indices: Tensor,
+        normalization: Tensor,
+        augmentation: Augmentation,
+        epoch: int | Tensor,
     ) -> Tensor:
-        draws = augmentation.draws(epoch, samples)
+        draws = augmentation.draws(epoch, indices)
         sources, outside = augmentation.sources(draws)
-        first = (samples * self.size**2).to(self._index_type).view(-1, 1, 1)
+        first = (indices * self.size**2).to(self._index_type).view(-1, 1, 1)
         words = self.pixels.index_select(0, (sources + first).view(-1))
         words.masked_fill_(outside.view(-1), 0)
         if augmentation.jitter is None or draws.jitter is None:
-            images = self._normalised(words, table)
+            images = self._normalised(words, normalization)
         else:
-            channels = len(table)
+            channels = len(normalization)
             jittered = augmentation.jitter(self._unit_planes(words), draws.jitter)[:, :channels]
-            low, high = table[:, :1], table[:, -1:]  # of the bytes 0 and 255: it is linear
+            # it is linear: the values of the bytes 0 and 255 tell all
+            low, high = normalization[:, :1], normalization[:, -1:]
             images = jittered.mul_(high - low).add_(low)
             images = images.view(-1, channels, self.size, self.size)
         return augmentation.blanked(images, draws)
@@ -104,13 +109,13 @@ class DeviceImages:
             values[:, channel] = _byte(words, channel)
         return values.div_(255)
 
-    def _normalised(self, words: Tensor, table: Tensor) -> Tensor:
+    def _normalised(self, words: Tensor, normalization: Tensor) -> Tensor:
         """Pixels (B * S * S,) as normalised images (B, C, S, S), channels last."""
-        channels = len(table)
-        values = torch.empty(len(words), channels, dtype=table.dtype, device=words.device)
+        channels = len(normalization)
+        values = torch.empty(len(words), channels, dtype=normalization.dtype, device=words.device)
         for channel in range(channels):
             byte = _byte(words, channel)
-            torch.index_select(table[channel], 0, byte, out=values[:, channel])
+            torch.index_select(normalization[channel], 0, byte, out=values[:, channel])
         return values.view(-1, self.size, self.size, channels).permute(0, 3, 1, 2)
 
 

@@ -181,7 +181,7 @@ def _predict_training_images(run: SelectedRun, path: str, of_tsne: TSNEOptions) 
 
     from src.data.device_dataset import DeviceImages
     from src.report.run_analysis.tsne import balanced_sample
-    from src.runs.restore import device_of, evaluate_saved, load_data, of_run, table_of
+    from src.runs.restore import device_of, evaluate_saved, load_data, normalization_of, of_run
 
     saved = of_run(run.folder.path).on(of_tsne.device)
     dataset = load_data(run.config, path)
@@ -191,7 +191,7 @@ def _predict_training_images(run: SelectedRun, path: str, of_tsne: TSNEOptions) 
     labels, device = dataset.train_labels[indices], device_of(saved)
     device_images = DeviceImages.put(dataset.train_pixels[indices], labels, device)
     all_images = torch.arange(len(indices), device=device)
-    normalization = table_of(run.config, dataset.spec, dataset)
+    normalization = normalization_of(run.config, dataset.spec, dataset)
     evaluated = evaluate_saved(saved, device_images, all_images, normalization, dataset.spec)
     return predictions.from_evaluation(labels, evaluated)
 

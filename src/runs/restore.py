@@ -86,7 +86,7 @@ def load_data(config: RunConfig, path: str | None = None) -> Dataset:
     return data.load(path or data_path(config), config.dataset)
 
 
-def table_of(config: RunConfig, spec: DataSpec, dataset: Dataset | None) -> torch.Tensor:
+def normalization_of(config: RunConfig, spec: DataSpec, dataset: Dataset | None) -> torch.Tensor:
     """The normalisation table (C, 256) that a run was trained with.
 
     dataset: that of the run; needed if the statistics were measured on its training split.
@@ -102,11 +102,11 @@ def table_of(config: RunConfig, spec: DataSpec, dataset: Dataset | None) -> torc
 def evaluate_saved(
     saved: SavedModel,
     images: DeviceImages,
-    samples: torch.Tensor,
-    table: torch.Tensor,
+    indices: torch.Tensor,
+    normalization: torch.Tensor,
     spec: DataSpec,
 ) -> Evaluation:
-    """Evaluate saved weights on images[samples], which are on `device_of(saved)`.
+    """Evaluate saved weights on images[indices], which are on `device_of(saved)`.
 
     spec: what the model was made for.
 
@@ -118,7 +118,7 @@ def evaluate_saved(
     model = models.build(config, spec)
     load_into(model, read_state(saved.weights), f"{saved.weights}: not of {config.model_name}")
     model = prepare_model(model, config, device, compute_format, spec)
-    work = evaluate(model, images, samples, table.to(device), compute_format, spec.classes)
+    work = evaluate(model, images, indices, normalization.to(device), compute_format, spec.classes)
     return _exhaust(work)
 
 

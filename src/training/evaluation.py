@@ -29,25 +29,25 @@ class Evaluation:
 def evaluate(
     model: Classifier,
     images: BatchSource,
-    samples: Tensor,
-    table: Tensor,
+    indices: Tensor,
+    normalization: Tensor,
     compute_format: ComputeFormat,
     classes: Sequence[str],
 ) -> Generator[object, None, Evaluation]:
-    """Evaluate `model` on images[samples] as it is in eval mode; yields between batches.
+    """Evaluate `model` on images[indices] as it is in eval mode; yields between batches.
 
-    table: from data.device_dataset.normalization_table. classes: in the order of the labels. The
-    model is left in eval mode.
+    normalization: from `normalization_table`. classes: in the order of the labels. The model is
+    left in eval mode.
     """
-    device = samples.device
+    device = indices.device
     metrics = Metrics(device, classes)
     logits: list[Tensor] = []
     features: list[Tensor] = []
     model.eval()
-    for part in samples.split(model.evaluation_batch[device.type]):
+    for part in indices.split(model.evaluation_batch[device.type]):
         if logits:
             yield None
-        logit, feature = evaluate_batch(model, images, part, table, compute_format, metrics)
+        logit, feature = evaluate_batch(model, images, part, normalization, compute_format, metrics)
         logits.append(logit)
         features.append(feature if model.has_features else feature[:, :0])
     reading = metrics.read()
@@ -60,14 +60,14 @@ def evaluate(
 def evaluate_batch(
     model: Classifier,
     images: BatchSource,
-    samples: Tensor,
-    table: Tensor,
+    indices: Tensor,
+    normalization: Tensor,
     compute_format: ComputeFormat,
     metrics: Metrics,
 ) -> tuple[Tensor, Tensor]:
-    """Logits (B, classes) and features (B, F) of images[samples]; adds the batch to `metrics`."""
-    feature, labels = features_of(model, images, samples, table, compute_format)
-    device = samples.device
+    """Logits (B, classes) and features (B, F) of images[indices]; adds the batch to `metrics`."""
+    feature, labels = features_of(model, images, indices, normalization, compute_format)
+    device = indices.device
     with compute_format.backend_settings(device), compute_format.autocast(device):
         logit = model.head(feature).float()
     metrics.add(cross_entropy(logit, labels), logit, labels)
@@ -78,12 +78,12 @@ def evaluate_batch(
 def features_of(
     model: Classifier,
     images: BatchSource,
-    samples: Tensor,
-    table: Tensor,
+    indices: Tensor,
+    normalization: Tensor,
     compute_format: ComputeFormat,
 ) -> tuple[Tensor, Tensor]:
-    """Features (B, F) and labels (B,) of images[samples]."""
-    batch, labels = images.batch(samples, table)
-    device = samples.device
+    """Features (B, F) and labels (B,) of images[indices]."""
+    batch, labels = images.batch(indices, normalization)
+    device = indices.device
     with compute_format.backend_settings(device), compute_format.autocast(device):
         return model.features(compute_format.to_memory_format(batch)), labels

@@ -27,24 +27,24 @@ KEPT = 4  # number of files
 class CachedFeatures:
     """Penultimate features of images, used in place of the images.
 
-    features (M, F): of the M images in use. places (N,) int64: row in `features` of each of the N
+    features (M, F): of the M images in use. rows (N,) int64: row in `features` of each of the N
     images. labels (N,).
     """
 
     features: Tensor
-    places: Tensor
+    rows: Tensor
     labels: Tensor
 
     def batch(
         self,
-        samples: Tensor,
-        table: Tensor,
+        indices: Tensor,
+        normalization: Tensor,
         augmentation: Augmentation | None = None,
         epoch: int | Tensor = 0,
     ) -> tuple[Tensor, Tensor]:
-        """Features (B, F) and labels (B,) of `samples`; there is nothing to augment."""
-        rows = self.places.index_select(0, samples)
-        return self.features.index_select(0, rows), self.labels.index_select(0, samples)
+        """Features (B, F) and labels (B,) of `indices`; there is nothing to augment."""
+        rows = self.rows.index_select(0, indices)
+        return self.features.index_select(0, rows), self.labels.index_select(0, indices)
 
 
 class HeadOnly(Classifier):
@@ -60,41 +60,48 @@ class HeadOnly(Classifier):
 
 def features(
     images: DeviceImages,
-    samples: Tensor,
+    indices: Tensor,
     model: Classifier,
-    table: Tensor,
+    normalization: Tensor,
     compute_format: ComputeFormat,
 ) -> Generator[object, None, CachedFeatures]:
-    """The features of images[samples], from the user's cache folder or computed; yields meanwhile.
+    """The features of images[indices], from the user's cache folder or computed; yields meanwhile.
 
     The model is left in eval mode.
     """
-    device = samples.device
-    key = _key(images, samples, model, table, compute_format)
-    known = _read(key, len(samples))
+    device = indices.device
+    key = _key(images, indices, model, normalization, compute_format)
+    known = _read(key, len(indices))
     if known is None:
         parts = []
-        for part in samples.split(model.evaluation_batch[device.type]):
-            parts.append(features_of(model.eval(), images, part, table, compute_format)[0].float())
+        for part in indices.split(model.evaluation_batch[device.type]):
+            parts.append(
+                features_of(model.eval(), images, part, normalization, compute_format)[0].float()
+            )
             yield None
         known = torch.cat(parts)
         _write(key, known)
-    places = torch.zeros(len(images.labels), dtype=torch.int64, device=device)
-    places[samples] = torch.arange(len(samples), device=device)
-    return CachedFeatures(known.to(device), places, images.labels)
+    rows = torch.zeros(len(images.labels), dtype=torch.int64, device=device)
+    rows[indices] = torch.arange(len(indices), device=device)
+    return CachedFeatures(known.to(device), rows, images.labels)
 
 
 def _key(
     images: DeviceImages,
-    samples: Tensor,
+    indices: Tensor,
     model: Classifier,
-    table: Tensor,
+    normalization: Tensor,
     compute_format: ComputeFormat,
 ) -> str:
     """A digest of everything that the features depend on."""
-    device = device_name(samples.device)
+    device = device_name(indices.device)
     digest = hashlib.sha256(repr((compute_format, torch.__version__, device)).encode())
-    parts = {"pixels": images.pixels, "samples": samples, "table": table, **model.state_dict()}
+    parts = {
+        "pixels": images.pixels,
+        "indices": indices,
+        "normalization": normalization,
+        **model.state_dict(),
+    }
     for name, tensor in parts.items():
         if not name.startswith("head."):
             digest.update(name.encode())

@@ -29,14 +29,14 @@ from src.training.initial_weights import is_frozen
 from src.training.lr_schedules import learning_rate
 from src.training.metrics import Metrics, MetricTotals
 from src.training.model_setup import batch_bounds, build_model, step_seed
-from src.training.optimizers import build_optimizer, load_state, rate_tensor
+from src.training.optimizers import build_optimizer, load_state, lr_tensor
 from src.training.run_state import Weights
 
 
 class Learner:
     """The model of a run on its device, and the steps that train and evaluate it.
 
-    A step reads its position in the epoch, its samples, its learning rate and the number of the
+    A step reads its position in the epoch, its indices, its learning rate and the number of the
     epoch from tensors, so that it can be captured once and replayed (see cuda_graphs.py). Nothing
     in an epoch waits for the device.
     """
@@ -55,18 +55,18 @@ class Learner:
             compute_format,
         )
         device = data.device
-        self.train_samples, self.val_samples = (
+        self.train_indices, self.val_indices = (
             torch.from_numpy(part).to(device) for part in split(data.dataset, config)
         )
-        self.test_samples = torch.arange(len(data.test.labels), device=device)
-        self.test_samples = self.test_samples[: config.max_images or None]
+        self.test_indices = torch.arange(len(data.test.labels), device=device)
+        self.test_indices = self.test_indices[: config.max_images or None]
         spec, images = data.dataset.spec, data.dataset.train_images
         if is_measured(config.normalization, spec.channels):
-            images = images[self.train_samples.cpu()]
-        self.table = normalization_table(config.normalization, images).to(device)
+            images = images[self.train_indices.cpu()]
+        self.normalization = normalization_table(config.normalization, images).to(device)
         augmented = config.data_augmentation
         self.augmentation = Augmentation(config, device, spec.size) if augmented else None
-        self.bounds = batch_bounds(len(self.train_samples), config.batch_size)
+        self.bounds = batch_bounds(len(self.train_indices), config.batch_size)
 
         self.train_images: BatchSource = data.train
         self.test_images: BatchSource = data.test
@@ -78,23 +78,23 @@ class Learner:
         self._draws = config.is_external_model or any(
             isinstance(module, _DropoutNd) for module in self.model.modules()
         )
-        self.rate = rate_tensor(device)
-        self.optimizer = build_optimizer(config, self.model, self.rate)
+        self.lr = lr_tensor(device)
+        self.optimizer = build_optimizer(config, self.model, self.lr)
         # float16 underflows without a loss scale; the other formats have the range of float32
         scaled = compute_format.precision == "float16"
         self.scaler = torch.amp.GradScaler(device.type) if scaled else None
         self.metrics, self.val_metrics = (Metrics(device, spec.classes) for _ in range(2))
 
-        self._rates = torch.zeros(len(self.bounds), dtype=self.rate.dtype, device=device)
+        self._lrs = torch.zeros(len(self.bounds), dtype=self.lr.dtype, device=device)
         self._ema_shares = torch.zeros(
             len(self.bounds), device=device
         )  # by which the EMA moves, per step
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
         self._step = torch.zeros((1,), dtype=torch.int64, device=device)
-        self._order = torch.zeros_like(self.train_samples)
+        self._order = torch.zeros_like(self.train_indices)
         self._eval_batch = self.model.evaluation_batch[device.type]
         longest = max(*(last - first for first, last in self.bounds), self._eval_batch)
-        self._places = torch.arange(longest, device=device)
+        self._positions = torch.arange(longest, device=device)
 
     def prepare(self) -> Generator[object, None, None]:
         """Do what is needed once before the first epoch; yields between batches.
@@ -103,11 +103,11 @@ class Learner:
         changes: the features are computed once.
         """
         if is_frozen(self.config) and not self.config.data_augmentation and not self.ema:
-            through = (self.model, self.table, self.compute_format)
-            seen = torch.cat([self.train_samples, self.val_samples])
+            through = (self.model, self.normalization, self.compute_format)
+            seen = torch.cat([self.train_indices, self.val_indices])
             self.train_images = yield from feature_cache.features(self.data.train, seen, *through)
             self.test_images = yield from feature_cache.features(
-                self.data.test, self.test_samples, *through
+                self.data.test, self.test_indices, *through
             )
             self._use_model(feature_cache.HeadOnly(self.model.head))
 
@@ -125,7 +125,7 @@ class Learner:
     def start_epoch(self, epoch: int, step: int) -> None:
         """Prepare the tensors for an epoch (from 0), to begin at a step of it (from 0)."""
         self._order.copy_(self.order(epoch))
-        self._rates.copy_(torch.tensor(self._rates_of(epoch), dtype=self._rates.dtype))
+        self._lrs.copy_(torch.tensor(self._lrs_of(epoch), dtype=self._lrs.dtype))
         if self.ema:
             self._ema_shares.copy_(torch.tensor(self._ema_shares_of(epoch)))
         self._epoch.fill_(epoch)
@@ -133,11 +133,11 @@ class Learner:
         self._trained.train()
 
     def order(self, epoch: int) -> Tensor:
-        """The training samples in the random order of an epoch."""
-        keys = hashed(self.config.seed, epoch, SHUFFLE, self.train_samples)
-        return self.train_samples[torch.argsort(keys, stable=True)]
+        """The training indices in the random order of an epoch."""
+        keys = hashed(self.config.seed, epoch, SHUFFLE, self.train_indices)
+        return self.train_indices[torch.argsort(keys, stable=True)]
 
-    def rate_of(self, epoch: int, step: int) -> float:
+    def lr_at(self, epoch: int, step: int) -> float:
         """The learning rate of a step."""
         return learning_rate(self.config, epoch, step, len(self.bounds))
 
@@ -153,9 +153,7 @@ class Learner:
         """Apply what is deferred to the end of an epoch. The weights are then those of its end."""
         if self.config.optimizer == "adamw":
             decay = self.config.weight_decay
-            decay_dead_taps(
-                self.model, math.prod(1 - rate * decay for rate in self._rates_of(epoch))
-            )
+            decay_dead_taps(self.model, math.prod(1 - lr * decay for lr in self._lrs_of(epoch)))
         self.metrics.reset()
 
     def validate(self) -> Generator[object, None, MetricTotals]:
@@ -163,7 +161,7 @@ class Learner:
         self._evaluated.eval()
         self.val_metrics.reset()
         self._step.zero_()
-        count, size = len(self.val_samples), self._eval_batch
+        count, size = len(self.val_indices), self._eval_batch
         for first in range(0, count, size):
             if first:
                 yield None
@@ -180,8 +178,8 @@ class Learner:
             yield from evaluate(
                 self._evaluated,
                 self.test_images,
-                self.test_samples,
-                self.table,
+                self.test_indices,
+                self.normalization,
                 self.compute_format,
                 self.data.dataset.spec.classes,
             )
@@ -205,7 +203,7 @@ class Learner:
     def load(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned."""
         self.model.load_state_dict(state["model"])
-        load_state(self.optimizer, state["optimizer"], self.rate)
+        load_state(self.optimizer, state["optimizer"], self.lr)
         self.metrics.load(state["metrics"])
         if self.ema:
             self.ema.model.load_state_dict(state["averaged"])
@@ -213,9 +211,11 @@ class Learner:
             self.scaler.load_state_dict(state["scaler"])
 
     def _train_step(self, size: int) -> None:
-        samples = self._order.index_select(0, self._at(size, self.config.batch_size))
-        self.rate.copy_(self._rates.index_select(0, self._step)[0])
-        batch, labels = self.train_images.batch(samples, self.table, self.augmentation, self._epoch)
+        indices = self._order.index_select(0, self._at(size, self.config.batch_size))
+        self.lr.copy_(self._lrs.index_select(0, self._step)[0])
+        batch, labels = self.train_images.batch(
+            indices, self.normalization, self.augmentation, self._epoch
+        )
         with self.compute_format.autocast(batch.device):
             logits = self._forward(self.compute_format.to_memory_format(batch))
         logits = logits.float()
@@ -235,12 +235,12 @@ class Learner:
 
     def _validate_step(self, size: int) -> None:
         at = self._at(size, self._eval_batch)
-        samples = self.val_samples.index_select(0, at)
+        indices = self.val_indices.index_select(0, at)
         evaluate_batch(
             self._evaluated,
             self.train_images,
-            samples,
-            self.table,
+            indices,
+            self.normalization,
             self.compute_format,
             self.val_metrics,
         )
@@ -248,11 +248,11 @@ class Learner:
 
     def _at(self, size: int, batch_size: int) -> Tensor:
         """Positions of the next batch, from the step counter on the device."""
-        return self._step * batch_size + self._places[:size]
+        return self._step * batch_size + self._positions[:size]
 
     def _ema_shares_of(self, epoch: int) -> list[float]:
         first = epoch * len(self.bounds)
         return [update_share(self.config.ema, first + i) for i in range(len(self.bounds))]
 
-    def _rates_of(self, epoch: int) -> list[float]:
-        return [self.rate_of(epoch, step) for step in range(len(self.bounds))]
+    def _lrs_of(self, epoch: int) -> list[float]:
+        return [self.lr_at(epoch, step) for step in range(len(self.bounds))]

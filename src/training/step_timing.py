@@ -15,7 +15,7 @@ from src.cpu.convolutions import replace_convolutions
 from src.data.spec import CIFAR10, DataSpec
 from src.training.compute_format import ComputeFormat
 from src.training.cuda_graphs import GraphRunner
-from src.training.optimizers import build_optimizer, rate_tensor
+from src.training.optimizers import build_optimizer, lr_tensor
 
 _PROBE_BATCHES = {"cpu": (16, 32, 64), "cuda": (256,)}
 _WARM_UP_STEPS = {"cpu": 1, "cuda": 4}
@@ -89,7 +89,7 @@ def _step(
     images = torch.randn(batch, *data.shape, device=device)
     images = images.to(memory_format=compute_format.layout)
     labels = torch.arange(batch, device=device) % len(data.classes)
-    optimizer = build_optimizer(config, model, rate_tensor(device))
+    optimizer = build_optimizer(config, model, lr_tensor(device))
     runner = GraphRunner(
         device,
         graphs=config.cuda_graphs,

@@ -227,7 +227,7 @@ class Trainer:
         self.trained = yield from self._test()
 
     def _train_epoch(self) -> Generator[object, None, MetricTotals]:
-        learner, state, count = self.learner, self.state, len(self.learner.train_samples)
+        learner, state, count = self.learner, self.state, len(self.learner.train_indices)
         learner.start_epoch(state.epoch, state.step)
         while state.step < len(learner.bounds):
             first, last = learner.bounds[state.step]
@@ -257,12 +257,12 @@ class Trainer:
     def _end_epoch(self, training: MetricTotals, validation: dict[str, float]) -> None:
         """Do everything that changes at the end of an epoch, without a yield in between."""
         state = self.state
-        rate = self.learner.rate_of(state.epoch, state.step - 1)
+        lr = self.learner.lr_at(state.epoch, state.step - 1)
         self.learner.end_epoch(state.epoch)
         seconds = sum(state.seconds.values()) - sum(row["seconds"] for row in state.rows)
         state.epoch += 1
         state.step = 0
-        row = {"epoch": state.epoch, "lr": rate, **training.summary("train"), **validation}
+        row = {"epoch": state.epoch, "lr": lr, **training.summary("train"), **validation}
         state.rows.append({**row, "seconds": round(seconds, 3)})
         if validation:
             self._keep_best(validation)
@@ -318,14 +318,14 @@ class Trainer:
         return TrainingResult(
             numbers,
             {kind: kept.weights for kind, kept in best.items()},
-            self.data.test.labels[self.learner.test_samples],
+            self.data.test.labels[self.learner.test_indices],
             by_epoch[best["best_val_acc"].epoch],
         )
 
     def _numbers(self) -> dict[str, Any]:
         state, compute_format = self.state, self.compute_format
         last = {k: v for k, v in state.rows[-1].items() if k.startswith(("train_", "val_"))}
-        images = state.epoch * len(self.learner.train_samples)
+        images = state.epoch * len(self.learner.train_indices)
         return {
             "epochs_run": state.epoch,
             "best_epoch": state.best["best_val_acc"].epoch,
@@ -333,7 +333,7 @@ class Trainer:
             "stop_reason": state.stop_reason,
             "train_seconds": round(state.seconds["train"], 3),
             "images_per_second": round(images / max(state.seconds["train"], 1e-9), 1),
-            "test_images": len(self.learner.test_samples),
+            "test_images": len(self.learner.test_indices),
             "parameters": self.learner.parameters,
             "precision": compute_format.precision,
             **self._precision_of_sweep(),

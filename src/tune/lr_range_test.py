@@ -79,7 +79,7 @@ class _RangeTest(Learner):
 
     sweep: RateSweep
 
-    def rate_of(self, epoch: int, step: int) -> float:
+    def lr_at(self, epoch: int, step: int) -> float:
         return self.sweep.rate(epoch * len(self.bounds) + step)
 
     def raw_losses(self) -> Iterator[float]:

@@ -68,7 +68,7 @@ def no_atomic_rename() -> AbstractContextManager[object]:
         return True
 
     stack = ExitStack()
-    for name, broken in (("_temporary", open_in_place), ("write", write), ("create", create)):
+    for name, broken in (("temporary_file", open_in_place), ("write", write), ("create", create)):
         stack.enter_context(mock.patch.object(files, name, broken))
     return stack
 

@@ -124,7 +124,7 @@ def test_training_matches_network_with_all_taps(
     for epoch in range(run.num_epochs):
         for part in trainer.learner.order(epoch).split(32):
             for group in optimizer.param_groups:
-                group["lr"] = trainer.learner.rate_of(epoch, 0)
+                group["lr"] = trainer.learner.lr_at(epoch, 0)
             images, labels = small_data.train.batch(part, table)
             optimizer.zero_grad()
             cross_entropy(model(images.contiguous()), labels).backward()

@@ -183,7 +183,7 @@ def test_full_disk_leaves_no_cache_file(
     def full(file: IO[bytes]) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "_sync", full)
+    monkeypatch.setattr(files, "sync_file", full)
     cache.write("key", record)
     assert os.listdir(folder) == []
     assert cache.read("key", SMALL) is None

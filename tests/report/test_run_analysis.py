@@ -285,12 +285,12 @@ def test_recomputed_features_match_stored_predictions(trained: Path, tmp_path: P
     import torch
 
     from src.data.device_dataset import DeviceImages
-    from src.runs.restore import evaluate_saved, of_run, table_of
+    from src.runs.restore import evaluate_saved, normalization_of, of_run
 
     for run in all_runs(trained):
         saved, dataset = of_run(run.path).on("cpu"), synthetic.generate()
         images = DeviceImages.put(dataset.test_pixels, dataset.test_labels, torch.device("cpu"))
-        table = table_of(saved.config, dataset.spec, dataset)
+        table = normalization_of(saved.config, dataset.spec, dataset)
         evaluation = evaluate_saved(saved, images, torch.arange(300), table, dataset.spec)
         found = predictions.from_evaluation(dataset.test_labels[:300], evaluation)
         stored = predictions.read(run)

@@ -138,7 +138,7 @@ def test_training_matches_plain_pytorch_loop(config: RunConfig, small_data: Devi
         losses.append(loss.item())
     assert trainer.state.rows[0]["train_loss"] == pytest.approx(sum(losses) / 4, rel=1e-4)
     model.eval()
-    images, labels = small_data.train.batch(trainer.learner.val_samples, table)
+    images, labels = small_data.train.batch(trainer.learner.val_indices, table)
     expected = cross_entropy(model(images.contiguous()), labels).item()
     assert trainer.state.rows[0]["val_loss"] == pytest.approx(expected, rel=1e-3)
 
@@ -188,7 +188,9 @@ def test_early_stopping_keeps_best_and_terminal_checkpoints(
     model = models.create("cifar10net").eval()
     for kind in ("best_val_loss", "terminal"):
         model.load_state_dict(trained.weights[kind])
-        images, labels = small_data.test.batch(trainer.learner.test_samples, trainer.learner.table)
+        images, labels = small_data.test.batch(
+            trainer.learner.test_indices, trainer.learner.normalization
+        )
         with torch.no_grad():
             predictions = model(images.contiguous()).argmax(dim=1)
         accuracy = (predictions == labels).float().mean().item()

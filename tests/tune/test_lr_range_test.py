@@ -50,7 +50,9 @@ def torch_lr_finder_curve(
             samples = learner.order(epoch)[slice(*learner.bounds[step])]
             self.step += 1
             at = torch.tensor(epoch)
-            images, labels = small.train.batch(samples, learner.table, learner.augmentation, at)
+            images, labels = small.train.batch(
+                samples, learner.normalization, learner.augmentation, at
+            )
             return images.contiguous(memory_format=learner.compute_format.layout), labels
 
     finder = LRFinder(learner.model, learner.optimizer, torch.nn.CrossEntropyLoss())
