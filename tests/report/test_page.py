@@ -224,3 +224,13 @@ def test_missing_cells_are_counted_for_grids_only() -> None:
     assert state_of_table(runs.iloc[:-5]).total["missing"] == 5
     random = np.random.default_rng(0).uniform(size=len(runs))
     assert state_of_table(runs.assign(learning_rate=random)).total["missing"] == 0
+
+
+def test_seeds_are_no_missing_cells_and_other_settings_are() -> None:
+    grid = synthetic_sweep.table_of_grid(lambda *_: 0.5)
+    seeds = pd.concat([grid.assign(seed=seed) for seed in (1, 2, 3)], ignore_index=True)
+    assert state_of_table(seeds).total["missing"] == 0
+    confirmed = seeds.drop(seeds.index[-10:])
+    assert state_of_table(confirmed).total["missing"] == 0
+    epochs = pd.concat([grid.assign(num_epochs=epochs) for epochs in (5, 9)], ignore_index=True)
+    assert state_of_table(epochs.drop(index=0)).total["missing"] == 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.report.settings import HYPERPARAMETERS, settings_of
+from src.report.settings import settings_of
 from src.report.table import MODEL, drop_aliases, is_pruned
 
 MISSING = "missing"
@@ -60,7 +60,11 @@ def state_of_table(table: pd.DataFrame) -> SweepState:
 
 
 def _number_of_gaps(rows: pd.DataFrame) -> int:
-    """Cells of the full grid of the rows' values that have no row. 0 if the rows are no grid."""
-    grid = math.prod(len(setting.levels) for setting in settings_of(rows))
-    cells = len(rows[[MODEL, *HYPERPARAMETERS]].drop_duplicates())
+    """Cells of the full grid of the rows' values that have no row. 0 if the rows are no grid.
+
+    Seeds do not count: `confirm` trains some cells with more of them.
+    """
+    settings = [setting for setting in settings_of(rows) if setting.name != "seed"]
+    grid = math.prod(len(setting.levels) for setting in settings)
+    cells = len(rows[[setting.name for setting in settings]].drop_duplicates())
     return grid - cells if cells < grid <= _LARGEST_GRID * cells else 0
