@@ -21,7 +21,7 @@ from src.report.charts import (
 from src.report.charts.figure import save_all
 from src.report.page.render import to_script_json, write_page
 from src.report.page.run_details import SpriteSheet
-from src.report.page.run_table import row_keys
+from src.report.page.run_table import axis_limits, row_keys
 from src.report.page.sweep_state import state_of_table
 from src.report.report_data import ReportData
 from src.runs.aggregate import PUBLISHED_COLUMNS, collect
@@ -216,6 +216,13 @@ def test_sprite_sheet_stores_each_image_once() -> None:
 def test_row_keys_are_unique() -> None:
     frame = pd.DataFrame({"run_id": ["a", "a", None], "Full_Modelname": ["n", "n", "n"]})
     assert list(row_keys(frame.assign(Modelname="cnn"))) == ["a", "a~2", "n"]
+
+
+@pytest.mark.parametrize(
+    ("value", "limits"), [(0.5, (0.49, 0.51)), (0.0, (0.0, 0.01)), (1.0, (0.99, 1.0))]
+)
+def test_axis_of_one_whole_percent_has_a_length(value: float, limits: tuple[float, float]) -> None:
+    assert axis_limits([{"low": value, "high": value}]) == limits
 
 
 def test_missing_cells_are_counted_for_grids_only() -> None:

@@ -178,10 +178,12 @@ def top_k_view(top: TopK) -> dict[str, Any]:
 
 
 def axis_limits(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """Limits of an axis for intervals: whole per cents around all of them."""
-    low = min((run["low"] for run in runs), default=0.0)
-    high = max((run["high"] for run in runs), default=1.0)
-    return math.floor(100 * low) / 100, math.ceil(100 * high) / 100
+    """Limits of an axis for intervals: different whole per cents around all of them."""
+    low = math.floor(100 * min((run["low"] for run in runs), default=0.0))
+    high = math.ceil(100 * max((run["high"] for run in runs), default=1.0))
+    if low == high:  # as of single seeds, which have no interval
+        low, high = max(low - 1, 0), min(high + 1, 100)
+    return low / 100, high / 100
 
 
 def _one_line(label: str) -> str:
