@@ -20,6 +20,7 @@ from src.data import synthetic
 from src.report import export_tables, text_summary
 from src.report.charts import overall, shortlist, top_k
 from src.report.confirmed import confirmed_winner
+from src.report.page.render import write_page
 from src.report.page.view_model import page_data
 from src.report.replicates import configurations
 from src.report.report_data import ReportData
@@ -223,3 +224,13 @@ def test_page_has_winners_and_single_seeds(report: ReportData) -> None:
     keys = {run["key"] for one in several["configurations"] for run in one["runs"]}
     assert keys == set(core["columns"]["key"])
     assert re.fullmatch("[0-9a-f]{10}", next(iter(keys)))
+
+
+def test_page_writes_a_loss_of_several_seeds_as_a_number(
+    report: ReportData, tmp_path: Path
+) -> None:
+    runs = report.runs.assign(val_loss=0.827)
+    page = write_page(ReportData(runs, rank_by="val_loss"), tmp_path).read_text()
+    assert "<td>0.8270</td><td><b>" in page
+    assert ": 0.8270, test " in page
+    assert "82.70%" not in page

@@ -62,7 +62,7 @@ def render(data: PageData, summary: str, note: str) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"share": _share, "hours": _hours}
+    environment.filters |= {"share": _share, "hours": _hours, "written": _written}
     return environment.get_template("page.html.j2").render(
         **data.core,
         summary=summary,
@@ -118,6 +118,13 @@ def _plotly() -> str:
 
 def _share(value: float | None, digits: int = 2) -> str:
     return "\N{EN DASH}" if value is None else f"{value:.{digits}%}"
+
+
+def _written(value: float | None, kind: str) -> str:
+    """A result by `ResultColumn.kind`, as `written` of format.js does, but times in seconds."""
+    if value is None or kind == "share":
+        return _share(value)
+    return f"{value:.4f}" if kind == "loss" else f"{value:.6g}"
 
 
 def _hours(value: float) -> str:
