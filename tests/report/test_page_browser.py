@@ -164,6 +164,31 @@ def test_overview_plot_shows_every_run(open_page: Open, small_report: ReportData
     expect(page.locator("#overview .column li")).not_to_have_count(0)
 
 
+LOWEST_POINT = """(plot) => {
+    const target = document.getElementById(plot);
+    const box = target.getBoundingClientRect();
+    const { xaxis, yaxis } = target._fullLayout;
+    const trace = target.data.find((one) => one.customdata);
+    const place = trace.y.indexOf(Math.min(...trace.y));
+    const x = box.left + xaxis._offset + xaxis.d2p(trace.x[place]);
+    return [trace.customdata[place], x, box.top + yaxis._offset + yaxis.d2p(trace.y[place])];
+}"""
+"""The key of the run with the lowest accuracy of an architecture, and where its point is."""
+
+
+@pytest.mark.parametrize("plot", ["overview-plot", "scatter"])
+def test_points_open_runs_after_a_filter_that_nothing_matched(open_page: Open, plot: str) -> None:
+    page = open_page()
+    traces_of(page, plot)
+    page.fill("#search", "no such run")
+    wait_until(page, f"!document.getElementById('{plot}').data", plot)
+    page.click("#clear")
+    traces_of(page, plot)
+    key, x, y = page.evaluate(LOWEST_POINT, plot)
+    page.mouse.click(x, y)
+    wait_until(page, f"document.querySelector('tr.open')?.dataset.key === '{key}'")
+
+
 def test_search_and_selection_are_restored_from_address(
     open_page: Open, small_report: ReportData
 ) -> None:

@@ -124,6 +124,7 @@ function safe(text) {
 
 function empty(target, words) {
   if (plotly) plotly.purge(target);
+  delete target.dataset.opens; // purge has removed the listeners too
   target.style.minHeight = "";
   target.removeAttribute("role");
   target.removeAttribute("aria-label");
