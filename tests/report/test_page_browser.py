@@ -212,6 +212,43 @@ def test_search_and_selection_are_restored_from_address(
     )
 
 
+def test_restored_filter_selects_the_same_values_in_a_newer_page(
+    open_page: Open, small_report: ReportData, tmp_path: Path
+) -> None:
+    runs = small_report.runs
+    rate = runs["learning_rate"]
+    matching = int((rate == 0.001).sum())
+    path = write_page(ReportData(runs[rate != 0.0001]), tmp_path)
+    newer = write_page(ReportData(runs), tmp_path / "newer")
+    page = open_page(path)
+    chip = page.locator('#filters label:has([data-setting="learning_rate"])', has_text="0.001")
+    chip.click()
+    expect(page.locator(VISIBLE_ROWS)).to_have_count(matching)
+    newer.replace(path)
+    page.reload()
+    wait_until(page, "window.Plotly")
+    expect(page.locator("#count")).to_contain_text(f"of {len(runs)} runs")
+    expect(chip.locator("input")).to_be_checked()
+    expect(page.locator(VISIBLE_ROWS)).to_have_count(matching)
+    page.goto(
+        page.url.partition("#")[0] + "#view=%7B%22levels%22%3A%7B%22learning_rate%22%3A[1]%7D%7D"
+    )
+    page.reload()
+    wait_until(page, "window.Plotly")
+    expect(page.locator(VISIBLE_ROWS), "an address of before has indices").to_have_count(len(runs))
+
+
+def test_unknown_column_in_address_sorts_best_first(
+    open_page: Open, small_report: ReportData, tmp_path: Path
+) -> None:
+    path = write_page(ReportData(small_report.runs.head(40), rank_by="val_loss"), tmp_path)
+    page = open_page(path)
+    page.goto(path.as_uri() + "#view=%7B%22sort%22%3A[%22gone%22%2C1]%7D")
+    page.reload()
+    head = page.locator('#table th[data-column="val_loss"]')
+    expect(head).to_have_attribute("aria-sort", "ascending")
+
+
 def test_run_details_show_metrics_images_and_command(
     open_page: Open, small_report: ReportData
 ) -> None:

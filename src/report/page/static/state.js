@@ -4,9 +4,9 @@ const data = JSON.parse(document.getElementById("data").textContent);
 
 const view = {
   text: "",
-  levels: {}, // by setting: indices of the selected levels
+  levels: {}, // by setting: indices of the selected levels, their labels in the address
   ranges: {}, // by setting or measure: [low, high], null for an open end
-  sort: [data.rank.column, data.lower_is_better ? 1 : -1],
+  sort: bestFirst(),
   picked: data.chosen, // keys of the runs whose curves are compared
   open: data.chosen[0] ?? null, // key of the run shown in detail
   measure: data.rank.column,
@@ -14,6 +14,10 @@ const view = {
 };
 
 const PREFIX = "#view=";
+
+function bestFirst() {
+  return [data.rank.column, data.lower_is_better ? 1 : -1];
+}
 
 function restore() {
   if (!location.hash.startsWith(PREFIX)) return;
@@ -40,15 +44,32 @@ function forgetUnknown() {
   view.picked = view.picked.filter((key) => known.has(key));
   if (!known.has(view.open)) view.open = data.chosen[0] ?? null;
   if (!measures.has(view.measure)) view.measure = data.rank.column;
-  if (!columns.has(view.sort[0]) && !measures.has(view.sort[0])) view.sort = [data.rank.column, -1];
-  for (const name of Object.keys(view.levels)) if (!columns.has(name)) delete view.levels[name];
+  if (!columns.has(view.sort[0]) && !measures.has(view.sort[0])) view.sort = bestFirst();
+  view.levels = placesOf(view.levels);
   for (const name of Object.keys(view.ranges)) {
     if (!columns.has(name) && !measures.has(name)) delete view.ranges[name];
   }
 }
 
+/** Selected levels as indices, from the labels of an address: an older page may have had fewer. */
+function placesOf(levels) {
+  const found = {};
+  for (const { name, labels } of data.settings) {
+    const places = [levels?.[name] ?? []].flat().map((label) => labels.indexOf(label));
+    const known = places.filter((place) => place >= 0).sort((a, b) => a - b);
+    if (known.length) found[name] = known;
+  }
+  return found;
+}
+
+function labelsOf(levels) {
+  return Object.fromEntries(data.settings.filter(({ name }) => name in levels)
+    .map(({ name, labels }) => [name, levels[name].map((place) => labels[place])]));
+}
+
 function remember() {
-  const address = PREFIX + encodeURIComponent(JSON.stringify(view));
+  const kept = { ...view, levels: labelsOf(view.levels) };
+  const address = PREFIX + encodeURIComponent(JSON.stringify(kept));
   try {
     history.replaceState(null, "", address);
   } catch {
