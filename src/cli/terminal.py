@@ -11,10 +11,11 @@ _WIDTH = 160  # columns if the output is not a terminal
 
 
 def console() -> "Console":
-    """A rich console on standard output."""
+    """A rich console on standard output. It shows text as it is: names may contain markup."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False, soft_wrap=False)
+    width = None if sys.stdout.isatty() else _WIDTH
+    return Console(width=width, highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
 def plain_table(*headers: str) -> "Table":

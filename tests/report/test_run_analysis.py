@@ -81,6 +81,12 @@ def test_class_without_images_has_no_accuracy() -> None:
     assert re.search(r"dog +0 +0 +- +-", confusion_matrix.as_text(results, 3))
 
 
+def test_names_of_classes_are_shown_as_they_are() -> None:
+    names = [*CLASSES[:8], "[red]", "[/data] :cat:"]
+    text = confusion_matrix.as_text(confusion_matrix.class_results(np.eye(10, dtype=int), names), 3)
+    assert all(name in text for name in names)
+
+
 def test_mistakes_are_sorted_by_confidence() -> None:
     found = random_predictions()
     places = mistakes.most_confident_mistakes(found, 20)

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from src.cli.terminal import console
 from src.common.errors import ExitStatus
 from src.common.paths import ROOT
 from src.slurm import client
 from src.slurm.partitions import parse_node_groups
 from src.sweep.commands import doctor
 from src.sweep.doctor import folder_checks
-from src.sweep.doctor.checks import Check, Level
+from src.sweep.doctor.checks import Check, Level, checks_table, wrong
 from src.sweep.doctor.cluster_checks import partition_checks, setting_checks
 from src.sweep.doctor.folder_checks import data_check, group_check, runs_folder_checks
 from src.sweep.doctor.probe_job import in_words, report_checks
@@ -46,6 +47,15 @@ def only_bad(checks: Iterable[Check]) -> Check:
     [check] = [check for check in checks if check.level is not Level.OK]
     assert check.help
     return check
+
+
+def test_findings_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Log lines, messages and paths contain brackets and colons."""
+    found = wrong("data", "[rank0] of [/data/x] :warning:", "see [red]")
+    console().print(checks_table([found]))
+    shown = capsys.readouterr().out
+    for text in (found.finding, found.help, " wrong "):
+        assert text in shown
 
 
 def test_working_partition_is_ok() -> None:

@@ -108,7 +108,7 @@ def as_text(results: Sequence[ClassResult], most: int) -> str:
             *(result.name, str(result.images), str(result.correct), accuracy, others or "-")
         )
     # wider than any row, whatever the terminal: a pipe or a narrow screen gets the whole text
-    console = Console(file=io.StringIO(), width=1000, color_system=None)
+    console = Console(file=io.StringIO(), width=1000, color_system=None, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from rich.table import Table
+from rich.text import Text
 
 
 class Level(StrEnum):
@@ -46,5 +47,5 @@ def checks_table(checks: Iterable[Check]) -> Table:
     table = Table("check", "outcome", "finding", box=None, pad_edge=False)
     for check in checks:
         text = f"{check.finding}\n-> {check.help}" if check.help else check.finding
-        table.add_row(check.name, f"[{colors[check.level]}]{check.level}[/]", text)
+        table.add_row(check.name, Text(check.level, style=colors[check.level]), text)
     return table
