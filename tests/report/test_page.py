@@ -22,7 +22,7 @@ from src.report.charts.figure import save_all
 from src.report.page.render import to_script_json, write_page
 from src.report.page.run_details import SpriteSheet
 from src.report.page.run_table import axis_limits, row_keys
-from src.report.page.sweep_state import state_of_table
+from src.report.page.sweep_state import STATES, SweepState, state_of_table
 from src.report.report_data import ReportData
 from src.runs.aggregate import PUBLISHED_COLUMNS, collect
 from src.runs.run_folder import State
@@ -32,6 +32,7 @@ from tests.report.conftest import FAILED, MISSING
 from tests.report.page_data import core_of, runs_of
 
 LIMIT = 8 * 2**20
+ALWAYS = ("done", "pruned", "failed", "missing")
 
 
 def test_page_shows_numbers_of_charts(published: Path, tmp_path: Path) -> None:
@@ -119,6 +120,18 @@ def test_state_counts_every_cell_of_grid(text: str, report: ReportData) -> None:
     assert state["wasted_hours"] == pytest.approx(FAILED, rel=0.02)
     kinds = {group["kind"]: group["trainings"] for group in state["failures"]}
     assert kinds == {"out of memory": 3, "non-finite loss": 2, "ValueError": 2}
+
+
+@pytest.mark.parametrize("passing", ["running", "interrupted"])
+def test_cells_of_an_architecture_add_up(report: ReportData, tmp_path: Path, passing: str) -> None:
+    cells = {**dict.fromkeys(STATES, 0), "done": 20, passing: 3, "missing": 1}
+    state = SweepState(cells={"cnn": cells}, reference="a test")
+    page = write_page(report, tmp_path, state).read_text()
+    table_text = page[page.index('aria-label="Cells by architecture"') :]
+    columns = re.findall(r'<th scope="col">(\w+)</th>', table_text.partition("</thead>")[0])
+    assert columns == ["architecture", "cells", *(n for n in STATES if cells[n] or n in ALWAYS)]
+    counts = [int(n) for n in re.findall(r"<td>(\d+)</td>", table_text.partition("</tbody>")[0])]
+    assert counts[0] == sum(counts[1:]) == 24
 
 
 def test_page_is_small_and_loads_no_external_resources(text: str) -> None:

@@ -42,6 +42,7 @@ from src.report.table import MODEL, TEST_IMAGES
 from src.report.text_summary import sentences_by_model
 
 _RUNS_WITH_MISTAKES = 5  # of each architecture
+_PASSING = ("running", "interrupted")  # shown only where a cell has such a state
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def _importance_view(estimate: Importance) -> dict[str, Any]:
 def _state_view(state: SweepState) -> dict[str, Any]:
     return {
         "cells": state.cells,
+        "states": [name for name, count in state.total.items() if count or name not in _PASSING],
         "against": state.reference,
         "device_hours": state.device_hours,
         "training_hours": state.training_hours,
