@@ -127,7 +127,7 @@ def throughput(record: Record, parsed: Any) -> None:
             note = timing.failure or f"{len(timing.intervals)} x {timing.intervals[0].steps} steps"
             note += compute_formats.get(arm, "")
             row = (model, arm, timing.rate, timing.spread, ratio(timing.rate, base), share, note)
-            record.add(table, row, failure=timing.failure, spells=_raw(timing))
+            record.add(table, row, failure=timing.failure, spells=timing.spells())
         _add_unmeasured(record, table.title, model)
 
 
@@ -190,10 +190,6 @@ def _dtype(arm: str) -> torch.dtype:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _raw(timing: Timing) -> list[dict[str, float]]:
-    return [{"images": s.images, "seconds": s.seconds, "steps": s.steps} for s in timing.intervals]
 
 
 class PerImageTransforms(StepwiseArm):
@@ -261,7 +257,7 @@ def augmentation(record: Record, parsed: Any) -> None:
     base = next(iter(timings.values())).rate
     for name, timing in timings.items():
         row = (name, timing.rate, timing.spread, ratio(timing.rate, base))
-        record.add(table, row, failure=timing.failure, spells=_raw(timing))
+        record.add(table, row, failure=timing.failure, spells=timing.spells())
 
 
 def startup(record: Record, parsed: Any) -> None:

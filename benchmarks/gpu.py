@@ -258,10 +258,7 @@ class Bench:
             _mib(measured.in_use if measured else None),
             timing.failure or note,
         )
-        rows = [
-            [interval.images, interval.seconds, interval.steps] for interval in timing.intervals
-        ]
-        self.record.add(self.table, row, failure=timing.failure, spells=rows)
+        self.record.add(self.table, row, failure=timing.failure, spells=timing.spells())
 
 
 def measure(build: Callable[[], Arm], runs: int, seconds: float, device: torch.device) -> Measured:

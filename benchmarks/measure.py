@@ -5,7 +5,7 @@ import resource
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Protocol
@@ -131,6 +131,10 @@ class Timing:
             return None
         rates = [interval.rate for interval in self.intervals]
         return (max(rates) - min(rates)) / median(rates)
+
+    def spells(self) -> list[dict[str, float]]:
+        """The intervals as JSON holds them."""
+        return [asdict(interval) for interval in self.intervals]
 
     @property
     def _is_valid(self) -> bool:

@@ -61,6 +61,9 @@ def test_gpu_command_on_cpu(tmp_path: Path) -> None:
                 row["images/s"] / rows[gpu.CONVENTIONAL]["images/s"]
             )
             assert row["share of ceiling"] == pytest.approx(row["images/s"] * 0.014126016 / 100)
+    [path] = tmp_path.glob("*.json")
+    assert cost.main([str(path)]) == ExitStatus.DONE
+    assert colours_of(path.with_suffix(".png")) > 50
 
 
 @pytest.mark.usefixtures("quick")
