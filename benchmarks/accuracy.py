@@ -4,7 +4,7 @@ Every arm is trained with the same seeds. Finished runs are not trained again.
 """
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -42,7 +42,8 @@ _MIN_SEEDS = 3
 _NOTES = (
     "test accuracy: mean over the seeds, in percent, of the checkpoint with the best validation "
     "accuracy",
-    "difference: of the mean to that of the first arm; verdict: two one-sided paired t tests",
+    "difference: of the mean to that of the first arm; verdict: two one-sided paired t tests; "
+    "both of the seeds that are finished in both arms",
     "training loss: mean over the seeds of the last epoch's loss",
 )
 
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     )
     done = {outcome.config.id: outcome.result for outcome in outcomes if outcome.result}
     results = {
-        arm: [done[config.id] for config in configs if config.id in done]
+        arm: {config.seed: done[config.id] for config in configs if config.id in done}
         for arm, configs in plan.items()
     }
     machine_specific = ("data", "runs", "out", "quiet")  # specific to this machine
@@ -145,23 +146,28 @@ def _configs(arm: str, parsed: Namespace) -> list[RunConfig]:
     ]
 
 
-def _tabulate(record: Record, results: dict[str, list[dict[str, Any]]], margin: float) -> None:
-    """Add one row per arm, compared with the first arm."""
+def _tabulate(
+    record: Record, results: Mapping[str, Mapping[int, Mapping[str, Any]]], margin: float
+) -> None:
+    """Add one row per arm, compared with the first arm. results: by arm and seed."""
     table = record.table("Accuracy by arithmetic", _COLUMNS, _NOTES)
     accuracies = {
-        arm: [100 * result["test_accuracy_best_val_acc"] for result in of_arm]
+        arm: {seed: 100 * result["test_accuracy_best_val_acc"] for seed, result in of_arm.items()}
         for arm, of_arm in results.items()
     }
     first = next(iter(accuracies.values()))
-    for arm, values in accuracies.items():
-        losses = [result["train_loss"] for result in results[arm]]
-        difference = mean(values) - mean(first) if values and first else None
+    for arm, by_seed in accuracies.items():
+        values = list(by_seed.values())
+        losses = [result["train_loss"] for result in results[arm].values()]
+        in_both = [seed for seed in first if seed in by_seed]
+        ours, theirs = [by_seed[seed] for seed in in_both], [first[seed] for seed in in_both]
+        difference = mean(ours) - mean(theirs) if in_both else None
         row = (
             arm,
             len(values),
             *_mean_and_spread(values),
-            None if difference is None or values is first else round(difference, 3),
-            "" if values is first else verdict(first, values, margin),
+            None if difference is None or by_seed is first else round(difference, 3),
+            "" if by_seed is first else verdict(theirs, ours, margin),
             *_mean_and_spread(losses),
         )
         record.add(table, row, accuracies=values, losses=losses)

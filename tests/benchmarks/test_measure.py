@@ -138,6 +138,22 @@ def test_record_writes_json_and_markdown_with_machine(record: Record) -> None:
     assert len(list(record.out.iterdir())) == 2
 
 
+def test_arms_are_compared_by_their_common_seeds(record: Record) -> None:
+    def results(accuracies: dict[int, float]) -> dict[int, dict[str, float]]:
+        return {
+            seed: {"test_accuracy_best_val_acc": value, "train_loss": 1.0}
+            for seed, value in accuracies.items()
+        }
+
+    first = results({0: 0.6, 1: 0.7, 2: 0.8, 3: 0.75})
+    other = results({1: 0.701, 2: 0.802, 3: 0.753, 4: 0.9})
+    accuracy._tabulate(record, {"float32": first, "winograd": other}, 0.5)
+    _, row = json.loads(record.path.read_text())["measurements"]
+    assert row["difference"] == pytest.approx(0.2)
+    assert row["verdict"].startswith("equal within 0.5 points")
+    assert len(row["accuracies"]) == 4
+
+
 def test_verdict_is_a_test_of_equivalence() -> None:
     first = [70.0, 72.0, 69.0, 71.0]
     close = [70.1, 72.0, 68.9, 71.0]  # seed by seed
