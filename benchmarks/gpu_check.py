@@ -70,7 +70,9 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parser.add_argument(
         "--minutes", type=positive_float, default=10.0, metavar="M", help="time limit [10]"
     )
-    parser.add_argument("--models", nargs="+", metavar="NAME", help="architectures [all]")
+    parser.add_argument(
+        "--models", nargs="+", choices=model_types(), metavar="NAME", help="architectures [all]"
+    )
     parser.add_argument("--steps", type=positive_int, default=_STEPS, metavar="N", help="[20]")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="[cuda]")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="of the table")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import accuracy, cost, cpu, gpu, kernels, probe, processes
+from benchmarks import accuracy, cost, cpu, gpu, gpu_check, kernels, probe, processes
 from benchmarks.measure import Arm, Duration, Interval
 from benchmarks.ours import Ours
 from benchmarks.workload import run_config
@@ -225,6 +225,7 @@ def test_cpu_command_measures_startup_and_memory(
         (cpu.main, ["--models", "vitt"], "--models 'vitt': expected some of"),
         (cpu.main, ["--parts", "all"], "--parts 'all': expected some of throughput"),
         (cpu.main, ["--second", "3"], "unknown argument '--second'; did you mean --seconds"),
+        (gpu_check.main, ["--models", "a:B"], "argument --models: invalid choice: 'a:B'"),
         (gpu.main, ["--seconds", "0"], "--seconds: '0': expected a number above 0"),
         (gpu.main, ["--slots", "0"], "--slots: '0': expected a whole number above 0"),
         (accuracy.main, ["--arms", "auto"], "--arms 'auto': expected some of float32, winograd"),
