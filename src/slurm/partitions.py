@@ -8,7 +8,8 @@ from src.slurm import client
 from src.slurm.job_queue import parse_seconds
 
 _FIELDS = "%P|%a|%l|%D|%T|%G"  # partition, up or down, time limit, nodes, their state, their GPUs
-_WORKING = ("idle", "mixed", "allocated", "completing", "reserved")
+_FLAGS = "*~#!%$@^-+"  # that sinfo appends to a state
+_WORKING = ("idle", "mixed", "allocated", "completing", "reserved", "planned")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def parse_node_groups(output: str) -> list[NodeGroup]:
                     is_up == "up",
                     parse_seconds(limit),
                     int(nodes),
-                    state.rstrip("*~#!%$@^-").lower(),
+                    state.rstrip(_FLAGS).lower(),
                     gres,
                 )
             )

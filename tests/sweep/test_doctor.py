@@ -67,6 +67,22 @@ def test_working_partition_is_ok() -> None:
 
 
 @pytest.mark.parametrize(
+    ("state", "works"),
+    [
+        ("planned", True),
+        ("allocated+", True),
+        ("mixed-", True),
+        ("idle~", True),
+        ("down*", False),
+        ("drained", False),
+    ],
+)
+def test_nodes_that_take_jobs_now_or_later_work(state: str, works: bool) -> None:
+    [nodes] = parse_node_groups(f"gpu*|up|1-00:00:00|3|{state}|(null)")
+    assert nodes.is_working is works
+
+
+@pytest.mark.parametrize(
     ("resources", "name", "finding"),
     [
         (Resources(partition="none"), "partition", "none: unknown"),
