@@ -54,16 +54,17 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m src.sweep clean",
         description="Remove the weights of finished runs that are not among the K best of their "
-        "architecture by validation accuracy, resume checkpoints of finished runs, and temporary "
-        "files of killed processes. Results, histories and predictions stay, as does everything "
-        "that a run which is not finished needs, and weights with which another run starts.",
+        "architecture and data set by validation accuracy, resume checkpoints of finished runs, "
+        "and temporary files of killed processes. Results, histories and predictions stay, as does "
+        "everything that a run which is not finished needs, and weights with which another run "
+        "starts.",
     )
     parser.add_argument(
         "--keep_best",
         type=non_negative_int,
         required=True,
         metavar="K",
-        help="runs of each architecture that keep their weights",
+        help="runs of each architecture and data set that keep their weights",
     )
     parser.add_argument("--model", metavar="MODEL", help="only runs of this architecture")
     add_runs_option(parser)
