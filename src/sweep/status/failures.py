@@ -13,11 +13,13 @@ from src.runs.snapshot import Snapshot
 _UNREADABLE = "unreadable failure.json"
 _HINTS = {
     FailureClass.MEMORY: "a smaller batch size, or a device or jobs with more memory",
-    FailureClass.DISK: "free disk space, or --keep_checkpoints none; then work goes on by itself",
+    FailureClass.DISK: "free disk space or use --keep_checkpoints none; then start the workers "
+    "again",
     FailureClass.NODE: "tried again elsewhere; nodes: python -m src.sweep logs {run_id}",
-    FailureClass.CUDA: "a bug, a driver or a GPU; with CUDA_LAUNCH_BLOCKING=1 the traceback names "
-    "the operation: python -m src.sweep logs {run_id}",
-    FailureClass.FILE_SYSTEM: "it was waited for in vain; then work goes on by itself",
+    FailureClass.CUDA: "a bug, the driver or the GPU; CUDA_LAUNCH_BLOCKING=1 makes the traceback "
+    "name the operation: python -m src.sweep logs {run_id}",
+    FailureClass.FILE_SYSTEM: "the file system did not recover within five minutes; start the "
+    "workers again once it does, unless Slurm has requeued them",
     FailureClass.DIVERGED: "it diverged, and is only tried again after `retry`: a lower learning "
     "rate helps",
 }
