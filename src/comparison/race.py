@@ -1,4 +1,4 @@
-"""A race: configurations gain seeds in rounds, and those that are behind beyond doubt drop out.
+"""A race: configurations gain seeds in rounds, and those significantly behind drop out.
 
 The loop is that of irace (López-Ibáñez et al. 2016). Unlike it, the race holds its error rate over
 all rounds and comparisons together: the truly best configuration is dropped with probability 0.05

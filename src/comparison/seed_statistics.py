@@ -93,9 +93,9 @@ class SeedResults:
     def spread(self) -> Spread | None:
         """The spread of seeds, pooled over the configurations. None if none has two seeds.
 
-        If all configurations were trained with the same seeds and their results are correlated
-        beyond doubt, differences between them vary by what is left without the seeds' common
-        effect: the residual of a two-way analysis of variance.
+        If all configurations were trained with the same seeds and their results are
+        significantly correlated, differences between them vary by what is left without the seeds'
+        common effect: the residual of a two-way analysis of variance.
         """
         return self._paired_spread() or pooled_spread(self.values)
 
@@ -141,7 +141,7 @@ class SeedResults:
         return [i for i in everyone if not self.is_behind(i, self.best, error_rate)]
 
     def is_behind(self, index: int, leader: int, error_rate: float = ERROR_RATE) -> bool:
-        """Whether a configuration is behind the leader beyond doubt."""
+        """Whether a configuration is significantly behind the leader."""
         return self.lead(leader, index) > self._bound(leader, index, error_rate)
 
     def lead(self, first: int, second: int) -> float:

@@ -67,11 +67,11 @@ class ConfirmedWinner:
         probability = f"It is the best of the {self.candidates} with probability "
         probability += f"{self.best.probability:.0%}"
         if not self.not_told_apart:
-            return f"{probability}; all others are behind it beyond doubt."
+            return f"{probability}; all others are significantly behind it."
         names = ", ".join(
             f"{self._named(one)} with {one.probability:.0%}" for one in self.not_told_apart
         )
-        return f"{probability}; not told apart from it: {names}."
+        return f"{probability}; not distinguishable from it: {names}."
 
     def _named(self, one: Candidate) -> str:
         return f"{self.labels[one.chosen.config_id]} ({one.chosen.config_id})"

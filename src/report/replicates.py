@@ -64,7 +64,9 @@ def _config_ids(rows: pd.DataFrame) -> "pd.Series[Any]":
 
 
 def _keys(rows: pd.DataFrame) -> "pd.Series[Any]":
-    """Equal for rows of one grid cell that differ in their seed; empty for rows of their own.
+    """A grouping key: equal for rows of one grid cell that differ only in their seed.
+
+    It is missing for pruned rows and rows without a config_id.
 
     Cells that share a training are different rows, as everywhere in the table.
     """

@@ -303,7 +303,7 @@ def test_runs_that_differ_in_seed_alone_are_one_configuration(tmp_path: Path) ->
         (["--seeds", 0], "--seeds: '0': expected a whole number above 0"),
         (["--final-seeds", -1], "final_seeds: '-1': expected a whole number above 0"),
         (["--margin", "x", "--race"], "--margin: 'x': expected a number from 0"),
-        (["--margin", 1], "--margin: it ends a race; expected --race beside it"),
+        (["--margin", 1], "--margin needs --race"),
         (["--seeds", 1001], "expected at most 1000"),
         (["--model", "vit"], "--model 'vit': no finished run; expected one of cifar10net"),
         (["-k", 9], "-k 9: cifar10net has 4 configurations with a finished run"),

@@ -76,7 +76,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--pruned",
         action="store_true",
-        help="also remove the checkpoints of pruned runs, which without --prune start anew then",
+        help="also remove resume checkpoints of pruned runs; without --prune they then start "
+        "from the first epoch",
     )
     parser.add_argument("--dry_run", action="store_true", help="remove nothing")
     add_json_option(parser)

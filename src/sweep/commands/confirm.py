@@ -44,7 +44,7 @@ class ConfirmOptions:
     def parsed(cls, arguments: Namespace) -> "ConfirmOptions":
         """From the parsed command line. Raises UserError for a margin without a race."""
         if arguments.margin and not arguments.race:
-            raise UserError("--margin: it ends a race; expected --race beside it")
+            raise UserError("--margin needs --race")
         final_seeds = arguments.final_seeds
         return cls(
             runs_dir=arguments.runs,
@@ -131,7 +131,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--race",
         action="store_true",
-        help="a seed at a time; drop configurations as soon as they are behind beyond doubt",
+        help="add one seed at a time, and drop configurations once they are significantly behind",
     )
     parser.add_argument(
         "--margin",

@@ -44,7 +44,11 @@ def _parser() -> Parser:
     add_grid_option(parser)
     add_runs_option(parser)
     parser.add_argument(
-        "--device", type=value_of_field("device"), metavar="DEVICE", default="auto", help="[auto]"
+        "--device",
+        type=value_of_field("device"),
+        metavar="DEVICE",
+        default="auto",
+        help="where to measure; auto: a GPU if there is one [auto]",
     )
     parser.add_argument(
         "--seconds",

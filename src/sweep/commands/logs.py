@@ -86,7 +86,7 @@ def _parser() -> Parser:
         type=positive_int,
         default=_LINES,
         metavar="LINES",
-        help=f"the last so many epochs, and lines of the log [{_LINES}]",
+        help=f"show the last LINES epochs and log lines [{_LINES}]",
     )
     parser.add_argument(
         "--follow", action="store_true", help="go on while the run does, until Ctrl-C"

@@ -72,7 +72,7 @@ def _parser() -> Parser:
         help="list the run folders that belong to none of the sets",
     )
     parser.add_argument(
-        "--each_run", action="store_true", help="the best are single runs, not means over seeds"
+        "--each_run", action="store_true", help="rank single runs, not means over seeds"
     )
     add_runs_option(parser)
     parser.add_argument(

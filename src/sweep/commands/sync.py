@@ -59,7 +59,7 @@ def _parser() -> Parser:
         type=positive_int,
         default=60,
         metavar="N",
-        help="send at most N a minute: a server limits how many may begin [60]",
+        help="upload at most N runs a minute [60]",
     )
     add_runs_option(parser)
     return parser

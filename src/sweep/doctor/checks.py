@@ -9,7 +9,7 @@ from rich.text import Text
 
 
 class Level(StrEnum):
-    """How good an outcome is. With one that is wrong, a sweep would fail."""
+    """Severity; with a WRONG check a sweep would fail."""
 
     OK = "ok"
     WARNING = "warning"

@@ -64,7 +64,7 @@ def group_check(runs_dir: Path, mode: int) -> Check:
     return warning(
         "group rights",
         f"members of {group} cannot work there",
-        f"if they shall: chmod g+ws {runs_dir}, and umask 002 for each of you",
+        f"so that they can: chmod g+ws {runs_dir}; and umask 002 for each of you",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a probe job does: python -m src.sweep.doctor.probe FOLDER DATA
+"""What a probe job does: python -m src.sweep.doctor.probe FOLDER DATA_PATH DATASET
 
 It reports what it finds in <FOLDER>/probe-<task>.json, looks for the report of the other task, and
 waits for the signal that Slurm sends before a time limit.

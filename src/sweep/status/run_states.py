@@ -104,7 +104,10 @@ def _epochs(run: Snapshot) -> int | None:
 
 
 def _cells(path: Path) -> int:
-    """The number of grid cells of a run. Files from before a setting was added may be equal."""
+    """Number of distinct cells of a run.
+
+    Two files can describe one cell if one was written before a setting existed.
+    """
     try:
         names = [name for name in os.listdir(f"{path}/{CELLS}") if name.endswith(".json")]
     except FileNotFoundError:
