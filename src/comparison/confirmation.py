@@ -34,6 +34,11 @@ class Verdict(StrEnum):
     UNKNOWN = "no result"
     """It has no finished run with a fresh seed."""
 
+    @property
+    def words(self) -> str:
+        """The verdict for people. The value is for tables and JSON, and does not change."""
+        return "not distinguishable" if self is Verdict.MAY_BE_BEST else self.value
+
 
 class Stage(StrEnum):
     """What is still to be trained."""

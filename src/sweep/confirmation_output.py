@@ -95,7 +95,7 @@ def _table(confirmation: Confirmation) -> Table:
 def _cells(one: Candidate, label: str) -> list[str]:
     chosen, interval = one.chosen, one.interval
     bounds = f"{interval.low:.2%} to {interval.high:.2%}" if interval else ""
-    verdict = f"dropped after {one.dropped.seeds}" if one.dropped else str(one.verdict)
+    verdict = f"dropped after {one.dropped.seeds}" if one.dropped else one.verdict.words
     return [
         chosen.config_id,
         label,

@@ -171,7 +171,9 @@ def test_race_drops_configurations_and_trains_less(
     )
 
 
-def test_margin_ends_a_race_of_equals(confirm: Confirm, tmp_path: Path) -> None:
+def test_margin_ends_a_race_of_equals(
+    confirm: Confirm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     put_sweep(tmp_path)
     words = ["-k", 2, "--seeds", 9, "--final-seeds", 0, "--race"]
     confirm(*words)
@@ -182,6 +184,8 @@ def test_margin_ends_a_race_of_equals(confirm: Confirm, tmp_path: Path) -> None:
     [state] = confirm(*words, "--margin", 5)
     assert (state["stage"], len(state["candidates"][0]["seeds"])) == ("confirmed", 2)
     assert [one["verdict"] for one in state["candidates"]] == ["best", "not told apart"]
+    main(["confirm", *map(str, words), "--margin", "5", "--runs", str(tmp_path)])
+    assert re.search(r"not distinguishable *\n", capsys.readouterr().out)
 
 
 def test_configuration_that_diverges_cannot_win(confirm: Confirm, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def _candidate_rows(confirmation: Confirmation) -> list[SeedRow]:
     return [
         SeedRow(
             label,
-            f"{one.verdict}, {one.probability:.0%}" if one.probability else str(one.verdict),
+            f"{one.verdict.words}, {one.probability:.0%}" if one.probability else one.verdict.words,
             tuple(validations(one.replicates)),
             one.mean or 0.0,
             one.interval,
