@@ -1,6 +1,6 @@
 """Find and remove what of finished runs takes disk space, except the weights of the best runs."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,13 +74,12 @@ def plan_cleaning(
     model: str | None = None,
     *,
     predictions: bool = False,
-    pruned: bool = False,
 ) -> list[RunCleanup]:
     """What to remove of each run, or of those of a model. Changes nothing.
 
     Runs that tie with the last of the `keep_best` best keep their weights too. predictions: also
-    remove predictions.npz of the runs that lose their weights. pruned: also remove the resume
-    checkpoints of pruned runs. Raises UserError if there is no such folder or model.
+    remove predictions.npz of the runs that lose their weights. Raises UserError if there is no such
+    folder or model.
     """
     everything = [_find(folder) for folder in all_runs(runs_dir)]
     models = sorted({run.model for run in everything})
@@ -90,8 +89,7 @@ def plan_cleaning(
     best = _best(everything, keep_best)
     selected = [run for run in everything if model in (None, run.model)]
     names = (*_WEIGHTS, *([paths.PREDICTIONS] if predictions else []))
-    ended = {State.DONE, State.PRUNED} if pruned else {State.DONE}
-    return [_plan(run, _why_kept(run, best, parents), names, ended) for run in selected]
+    return [_plan(run, _why_kept(run, best, parents), names) for run in selected]
 
 
 def remove(run: RunCleanup) -> None:
@@ -162,12 +160,10 @@ def _why_kept(run: _FoundRun, best: set[Path], parents: _Parents) -> str | None:
     return PARENT if run in parents else None
 
 
-def _plan(
-    run: _FoundRun, kept: str | None, names: Sequence[str], ended: Collection[State]
-) -> RunCleanup:
-    """names: products of a run that is not kept. ended: states without need of a checkpoint."""
+def _plan(run: _FoundRun, kept: str | None, names: Sequence[str]) -> RunCleanup:
+    """names: of the files that a run loses which is not kept."""
     stale = [] if run.state is State.RUNNING else list(_leftovers(run.path))
-    if run.state in ended:
+    if run.state is State.DONE:
         stale += _present(run, _RESUME)
     products = [] if kept else _present(run, names)
     freed = sum(_size(path) for path in (*stale, *products))

@@ -115,16 +115,6 @@ def test_unfinished_runs_keep_weights_and_checkpoints(clean: Clean, tmp_path: Pa
     assert output["models"]["cifar10net"]["unfinished"] == len(paths)
 
 
-def test_checkpoints_of_pruned_runs_are_removed_if_asked_for(clean: Clean, tmp_path: Path) -> None:
-    interrupted = put(tmp_path, make(1), None)
-    pruned = put(tmp_path, make(2), None, pruned=0.4)
-    before = names(pruned)
-    output = clean("--keep-best", 0, "--pruned")
-    assert before - names(pruned) == {"resume.pt", "resume.before.pt"}
-    assert output["files"] == [str(pruned / name) for name in ("resume.pt", "resume.before.pt")]
-    assert {"resume.pt", "resume.before.pt"} <= names(interrupted)
-
-
 def test_leftovers_of_dead_writers_are_removed_except_of_running_runs(
     clean: Clean, tmp_path: Path
 ) -> None:

@@ -36,7 +36,6 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         parsed.keep_best,
         parsed.model,
         predictions=parsed.predictions,
-        pruned=parsed.pruned,
     )
     for run in runs:
         if not parsed.dry_run:
@@ -72,12 +71,6 @@ def _parser() -> Parser:
         "--predictions",
         action="store_true",
         help="also remove predictions.npz of the runs that lose their weights",
-    )
-    parser.add_argument(
-        "--pruned",
-        action="store_true",
-        help="also remove resume checkpoints of pruned runs; without --prune they then start "
-        "from the first epoch",
     )
     parser.add_argument("--dry_run", action="store_true", help="remove nothing")
     add_json_option(parser)
