@@ -29,41 +29,61 @@ def probe_checks(
     data: tuple[str, str],
     patience: float,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Check]:
+) -> list[Check]:
     """Run two tasks in a folder of the runs folder; all that they leave is removed.
 
     data: path and name of the data set. patience: seconds to wait for both to start and report.
     stop: asked meanwhile.
     """
     folder = runs_dir / f"doctor-{uuid4().hex[:8]}"
-    job = ""
     try:
         folder.mkdir(parents=True)
         submission_record.prepare(folder)
         arguments = ["src.sweep.doctor.probe", str(folder), *data]
-        array = sbatch.JobArray("doctor", 1, TASKS)
         script = folder / "doctor.sh"
-        files.write_text(script, sbatch.script(array, resources, folder, Path.cwd(), arguments))
+        _write_script(script, resources, arguments)
         if refused := submission.refusal(script):
-            yield wrong("request", refused, "submit would be refused in the same way")
-            return
-        yield ok("request", f"Slurm accepts what submit would ask for: {in_words(resources)}")
-        short = replace(resources, minutes=_MINUTES, minutes_of={})
-        files.write_text(script, sbatch.script(array, short, folder, Path.cwd(), arguments))
+            return [wrong("request", refused, "submit would be refused in the same way")]
+        _write_script(script, replace(resources, minutes=_MINUTES, minutes_of={}), arguments)
+        return [
+            ok("request", f"Slurm accepts what submit would ask for: {in_words(resources)}"),
+            *_run_probe(script, patience, stop, has_gpu=resources.has_gpu),
+        ]
+    except UserError as error:
+        return [_not_submitted(error)]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_script(script: Path, resources: Resources, arguments: list[str]) -> None:
+    array = sbatch.JobArray("doctor", 1, TASKS)
+    text = sbatch.script(array, resources, script.parent, Path.cwd(), arguments)
+    files.write_text(script, text)
+
+
+def _run_probe(
+    script: Path, patience: float, stop: Callable[[], bool], *, has_gpu: bool
+) -> list[Check]:
+    """Submit the probe job, wait for what its tasks report, and cancel it."""
+    folder = script.parent
+    try:
         job = submission.submit(script)
+    except UserError as error:
+        return [_not_submitted(error)]
+    try:
         reports = _wait_for_reports(folder, patience, stop, lambda r: len(r) == TASKS)
         if len(reports) == TASKS:
             reports = _wait_for_reports(folder, patience, stop, _have_seen_others)
             job_control.signal_batch_script(job)
             reports = _wait_for_reports(folder, _SIGNAL_SECONDS, stop, _have_signals)
         waiting, log = _why_waiting(job), _last_lines(folder)
-        yield from report_checks(reports, waiting, log, has_gpu=resources.has_gpu)
-    except UserError as error:
-        yield wrong("probe job", str(error), "submit would be refused in the same way")
+        return list(report_checks(reports, waiting, log, has_gpu=has_gpu))
     finally:
-        if job:
-            job_control.cancel([job], quiet=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        job_control.cancel([job], quiet=True)
+
+
+def _not_submitted(error: UserError) -> Check:
+    return wrong("probe job", str(error), "submit would be refused in the same way")
 
 
 def in_words(resources: Resources) -> str:
