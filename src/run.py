@@ -109,7 +109,7 @@ def run(
                 with torch.random.fork_rng(gpus), options.display(len(queue.pending)) as display:
                     for line in notes:
                         display.note(line)
-                    _train(queue, data_of, display, options, runs_dir)
+                    _Worker(queue, data_of, display, options, runs_dir).train()
     except Stopped as stopped:
         stopped.restart = plan_restart(runs_dir, progressed=queue.progressed)
         raise
@@ -117,73 +117,80 @@ def run(
     return [outcome(*pair, options.datasets) for pair in zip(configs, queue.folders, strict=True)]
 
 
-def _train(
-    queue: RunQueue,
-    data_of: DataOf,
-    display: ProgressDisplay,
-    options: RunOptions,
-    runs_dir: Path,
-) -> None:
-    """Train every run that the queue hands out, and end each on disk as it ends in training."""
-    queue.on_ended = display.ended
-    decisions = PrecisionDecisions(runs_dir, mixed=options.mixed)
-    queue.leave_out(decisions.refusal)
-    leased_by: dict[Trainer, LeasedRun] = {}
+class _Worker:
+    """Trains every run that a queue hands out, and ends each on disk as it ends in training."""
 
-    def take() -> Trainer | None:
-        leased = queue.take()
+    def __init__(
+        self,
+        queue: RunQueue,
+        data_of: DataOf,
+        display: ProgressDisplay,
+        options: RunOptions,
+        runs_dir: Path,
+    ) -> None:
+        self.queue, self.data_of, self.display = queue, data_of, display
+        self.options, self.runs_dir = options, runs_dir
+        self.decisions = PrecisionDecisions(runs_dir, mixed=options.mixed)
+        self.leased_by: dict[Trainer, LeasedRun] = {}
+
+    def train(self) -> None:
+        """Train until the queue is empty. Raises what `run` raises, with all leases ended."""
+        queue, options = self.queue, self.options
+        queue.on_ended = self.display.ended
+        queue.leave_out(self.decisions.refusal)
+        wait = partial(queue.wait_for_others, options.stop)
+        slots = concurrency_for(options.slots, pick_device(queue.pending[0].config.device))
+        try:
+            with TrainingGroup(slots, self.display.note) as group:
+                for finished in group.train(self._take, wait=wait, stop=options.stop):
+                    self._end(finished)
+                    if _may_be_a_bug(finished) and (failure := queue.repeated_failure()):
+                        group.save()
+                        raise failure.error()
+        finally:
+            queue.release_all()
+
+    def _take(self) -> Trainer | None:
+        """Lease a run and make its trainer. Returns None if there is no run to take now."""
+        leased = self.queue.take()
         if leased is None:
             return None
-        trainer = _trainer(leased, data_of, display, options, decisions)
-        leased_by[trainer] = leased
+        trainer = Trainer(
+            leased.run.config, self.data_of(leased.run.config), self._context_of(leased)
+        )
+        self.leased_by[trainer] = leased
         return trainer
 
-    wait = partial(queue.wait_for_others, options.stop)
-    width = concurrency_for(options.slots, pick_device(queue.pending[0].config.device))
-    try:
-        with TrainingGroup(width, display.note) as group:
-            for finished in group.train(take, wait=wait, stop=options.stop):
-                leased = leased_by.pop(finished.trainer)
-                display.ended(leased.run.number, _end(leased, finished, options, runs_dir))
-                queue.release(leased)
-                if _may_be_a_bug(finished) and (failure := queue.repeated_failure()):
-                    group.save()
-                    raise failure.error()
-    finally:
-        queue.release_all()
+    def _context_of(self, leased: LeasedRun) -> TrainerContext:
+        """What connects the trainer of a run to the run's folder, to displays and to decisions."""
+        config, folder, options = leased.run.config, leased.run.folder, self.options
+        mirrors = [options.tracking.run(folder)] if options.tracking else []
+        shown = self.display.run(config, leased.run.number)
+        pruner = options.pruner
+        return TrainerContext(
+            checkpoint_dir=folder.path,
+            tracker=Trackers(HistoryFile(folder, leased.lease), shown, *mirrors),
+            should_prune=partial(pruner.should_prune, config) if pruner else None,
+            decide_precision=partial(self.decisions.decide, config),
+            precision_of_sweep=partial(self.decisions.known, config),
+        )
 
+    def _end(self, finished: FinishedRun) -> None:
+        """Write and show how a run ended, and end its lease."""
+        leased = self.leased_by.pop(finished.trainer)
+        self.display.ended(leased.run.number, self._publish(leased, finished))
+        self.queue.release(leased)
 
-def _trainer(
-    leased: LeasedRun,
-    data_of: DataOf,
-    display: ProgressDisplay,
-    options: RunOptions,
-    decisions: PrecisionDecisions,
-) -> Trainer:
-    """The trainer of a leased run: it saves to the run's folder and notifies all trackers."""
-    config, folder, pruner = leased.run.config, leased.run.folder, options.pruner
-    mirrors = [options.tracking.run(folder)] if options.tracking else []
-    shown = display.run(config, leased.run.number)
-    context = TrainerContext(
-        checkpoint_dir=folder.path,
-        tracker=Trackers(HistoryFile(folder, leased.lease), shown, *mirrors),
-        should_prune=partial(pruner.should_prune, config) if pruner else None,
-        decide_precision=partial(decisions.decide, config),
-        precision_of_sweep=partial(decisions.known, config),
-    )
-    return Trainer(config, data_of(config), context)
-
-
-def _end(leased: LeasedRun, finished: FinishedRun, options: RunOptions, runs_dir: Path) -> str:
-    """Write how a run ended; returns a line about it. Raises RestartNeeded if a GPU failed it."""
-    if isinstance(finished.error, NotTrainedHere):  # decided since the run was taken
-        return str(finished.error)
-    line, error = publish_or_fail(finished, leased.run.folder, leased.lease)
-    if error:
-        raise_if_process_unusable(error, runs_dir)
-    if options.tracking:
-        options.tracking.finish(leased.run.folder)
-    return line
+    def _publish(self, leased: LeasedRun, finished: FinishedRun) -> str:
+        """Write how a run ended; returns a line on it. Raises RestartNeeded if a GPU failed it."""
+        if isinstance(finished.error, NotTrainedHere):  # decided since the run was taken
+            return str(finished.error)
+        line, error = publish_or_fail(finished, leased.run.folder, leased.lease)
+        if error:
+            raise_if_process_unusable(error, self.runs_dir)
+        if self.options.tracking:
+            self.options.tracking.finish(leased.run.folder)
+        return line
 
 
 def _may_be_a_bug(finished: FinishedRun) -> bool:
