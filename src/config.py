@@ -633,6 +633,12 @@ class RunConfig:
         return self.base_dataset_path, self.dataset
 
     @property
+    def kept_weights(self) -> tuple[str, ...]:
+        """The kinds of weights that a finished run keeps, of CHECKPOINT_KINDS."""
+        kept = {"best": CHECKPOINT_KINDS[:1], "all": CHECKPOINT_KINDS, "none": ()}
+        return kept[self.keep_checkpoints]
+
+    @property
     def is_external_model(self) -> bool:
         """Whether the architecture is a person's own, or of torchvision or timm."""
         return ":" in self.model_type
@@ -693,7 +699,7 @@ class RunConfig:
         return f"{self.name}-{_digest(self.given())}"
 
     def given(self) -> dict[str, Any]:
-        """The fields that can change a result, as given, from which names of cells are hashed.
+        """The fields that identify a grid cell, with the values as given.
 
         A field that was added later counts only where it differs from its default.
         """

@@ -65,7 +65,7 @@ class RunOptions:
     slots: int | None = None
     """Runs in training at a time. None: measured on a GPU, one on a CPU."""
     retries: int | None = None
-    """Skip a run of which more than this many attempts have failed. None: no limit."""
+    """How many times a failed run is trained again. None: no limit."""
     retry_failed: bool = False
     """Train every failed run again, those that diverged too."""
     mixed: bool = False

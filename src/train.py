@@ -77,15 +77,15 @@ def add_training_options(parser: argparse.ArgumentParser, *, retries: int | None
         "--retries",
         type=non_negative_int,
         default=retries,
-        metavar="ATTEMPTS",
-        help="stop retrying a run after more than this many failed attempts "
+        metavar="N",
+        help="train a failed run again at most this many times "
         f"[{'no limit' if retries is None else retries}]",
     )
     group.add_argument(
         "--mixed",
         action="store_true",
-        help="also train on devices where the precision chosen for this sweep is slow, in another "
-        "one",
+        help="train also where this device is slow in the precision chosen for the sweep, in the "
+        "fastest one of this device; results tell their precision",
     )
     add_wandb_option(group)
     group.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")

@@ -25,7 +25,7 @@ from src.run import RunOptions, run
 from src.runs.model_versions import changes
 from src.sweep import sets
 from src.sweep.commands import confirm, estimate, generate, status, submit, work
-from src.sweep.cost import kind
+from src.sweep.cost import speed_key
 from src.sweep.launch import submission_record
 from src.tune import search_space
 from src.tune.commands import lr_find, search
@@ -224,7 +224,7 @@ def test_estimate_tells_versions_and_options_apart(
     [[name, *_, speed]] = found["speeds"]
     assert name == f"my_nets.SmallNet[width=6] ({digest})"
     assert speed["features"] == 0
-    assert kind(own_run()) == (f"my_nets.SmallNet ({digest})", 25, False)
+    assert speed_key(own_run()) == (f"my_nets.SmallNet ({digest})", 25, False)
     assert list(found["models"]) == ["my_nets.SmallNet"]
 
 

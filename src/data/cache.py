@@ -57,9 +57,9 @@ def of_files(
     decode: Callable[[], RecordArray],
     meaning: bytes = b"",
 ) -> RecordArray:
-    """The record decoded from files: from the cache where it has it, and into it where it can.
+    """Return the record decoded from `paths`: read from the cache, or decoded and written to it.
 
-    kinds: the layouts that it may have. meaning: what counts beside the content of the files.
+    kinds: the dtypes that it may have. meaning: what the record depends on besides the files.
     Raises UserError if a file cannot be read.
     """
     try:

@@ -32,7 +32,7 @@ class Jitter:
         self.low = torch.tensor(low, dtype=torch.float64, device=device)
         self.span = torch.tensor(high, dtype=torch.float64, device=device) - self.low
         self.orders = torch.tensor(_ORDERS, device=device)
-        self.everywhere = device.type == "cuda"  # that nothing waits for how many are due
+        self.everywhere = device.type == "cuda"  # to select images would wait for their number
 
     def draws(self, words: Tensor) -> JitterDraws:
         """From five uniform 32-bit numbers for each image, (5, B) int64."""
@@ -46,15 +46,17 @@ class Jitter:
         """Images (B, 3, P) of P pixels in 0..1, each operation in the order drawn for its image."""
         for operation in draws.order.T:
             if self.blends:
-                images = _blended(images, operation, draws.amounts)
+                images = _blend(images, operation, draws.amounts)
             if self.turns:
-                turn = _turned_everywhere if self.everywhere else _turned_where
-                images = turn(images, operation == _HUE, draws.amounts[:, _HUE])
+                shift = _shift_hue_of_all if self.everywhere else _shift_hue_of_due
+                images = shift(images, operation == _HUE, draws.amounts[:, _HUE])
         return images
 
 
-def _blended(images: Tensor, operation: Tensor, amounts: Tensor) -> Tensor:
-    """Each image mixed with black, its mean grey or its grey pixels; as it is where hue is due."""
+def _blend(images: Tensor, operation: Tensor, amounts: Tensor) -> Tensor:
+    """Blend each image with black (brightness), its mean grey (contrast) or its grey pixels
+    (saturation); images whose operation is hue stay as they are.
+    """
     red, green, blue = images.unbind(1)
     grey = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue  # (B, P)
     factor = amounts.gather(1, operation.view(-1, 1))
@@ -64,13 +66,13 @@ def _blended(images: Tensor, operation: Tensor, amounts: Tensor) -> Tensor:
     return (images * factor).add_((1 - factor) * other.unsqueeze(1)).clamp_(0, 1)
 
 
-def _turned_everywhere(images: Tensor, due: Tensor, turn: Tensor) -> Tensor:
-    """The hue of the images that are `due` (B,) turned, and that of the others for nothing."""
+def _shift_hue_of_all(images: Tensor, due: Tensor, turn: Tensor) -> Tensor:
+    """Shift the hue of all images, and keep the result for those that are `due` (B,)."""
     return torch.where(due.view(-1, 1, 1), turned(images, turn), images)
 
 
-def _turned_where(images: Tensor, due: Tensor, turn: Tensor) -> Tensor:
-    """The hue of the images that are `due` (B,) turned."""
+def _shift_hue_of_due(images: Tensor, due: Tensor, turn: Tensor) -> Tensor:
+    """Shift the hue of the images that are `due` (B,), in place."""
     at = due.nonzero().view(-1)
     return images.index_copy_(0, at, turned(images[at], turn[at]))
 

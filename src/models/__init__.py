@@ -90,7 +90,7 @@ def create(name: str, *, data: DataSpec = CIFAR10, **options: Any) -> "Classifie
 
 
 def _adapted(model: "Classifier", data: DataSpec) -> "Classifier":
-    """A model with as many images at a time in evaluation as its images are small."""
+    """Scale the evaluation batch to the image size, so that a batch keeps its number of pixels."""
     if data.size != CIFAR10.size:
         share = (CIFAR10.size / data.size) ** 2  # as many pixels at a time
         model.evaluation_batch = {

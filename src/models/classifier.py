@@ -14,7 +14,7 @@ class Classifier(nn.Module, ABC):
     sizes. A constant of the architecture and the image size, never of free memory: sums over
     other batches would have other bits after a resume."""
     has_features = True
-    """Whether `features` are what they are called. If not they are logits, and `head` is idle."""
+    """False: `features` returns the logits, and `head` is the identity."""
     head: nn.Module
     backbone: nn.Module
     """The part before the head, in architectures with pretrained weights."""

@@ -67,8 +67,8 @@ class Lease:
     def end(self, how: str, **details: str) -> None:
         """Record that this attempt is over. Does nothing if that is recorded already.
 
-        how: done, pruned, failed, stopped, superseded (the lease was lost), or unneeded (the run
-        was already finished when it was leased).
+        how: done, pruned, failed, stopped, superseded (the lease was lost), unneeded (the run was
+        already finished when it was leased), or over (the trial of a search).
         """
         if self._over.is_set():
             return
@@ -149,9 +149,9 @@ def wait_for_stalled(
 ) -> dict[Path, AttemptRecord]:
     """Wait until it is known which of the newest attempts in `folders` have stalled.
 
-    Returns those whose heartbeat stood still for MISSED_HEARTBEATS intervals; earlier if some are
-    known to be over, with those; at once and empty when stop() is true. Time in which the file
-    system stands still does not count: nobody can write a heartbeat then.
+    Returns those whose process is known to be gone, as soon as there are any; otherwise, after
+    MISSED_HEARTBEATS intervals, those whose heartbeat has not moved. Empty once stop() is true.
+    Time in which the file system stands still does not count: nobody can write a heartbeat then.
     """
     seen = {folder: record for folder in folders if (record := latest(folder))}
     give_up = time.monotonic() + MISSED_HEARTBEATS * HEARTBEAT_SECONDS

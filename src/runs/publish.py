@@ -9,7 +9,7 @@ import torch
 from src.common.errors import LeaseLost
 from src.common.git import git_commit
 from src.common.result_values import BEST_VAL_ACCURACY, TEST_ACCURACY, StopReason
-from src.config import CHECKPOINT_KINDS, RunConfig
+from src.config import RunConfig
 from src.faults.circuit_breaker import fingerprint
 from src.faults.failure_classes import FailureClass, affects_every_run, classify
 from src.runs import run_data
@@ -64,8 +64,7 @@ def publish(trainer: Trainer, folder: RunFolder, lease: Lease) -> dict[str, Any]
         checkpoint.remove(folder.path)
         lease.end("pruned")
         return result
-    kept = {"best": CHECKPOINT_KINDS[:1], "all": CHECKPOINT_KINDS, "none": ()}
-    for kind in kept[config.keep_checkpoints]:
+    for kind in config.kept_weights:
         lease.ensure_held()
         weights = {name: tensor.cpu() for name, tensor in trained.weights[kind].items()}
         folder.write_weights(kind, weights)

@@ -16,7 +16,7 @@ _VALIDATION_SHARE = 0.4  # of a training step's time that a forward pass alone t
 
 _SHOWN_DIGITS = 6  # of the digest of a model
 
-Kind = tuple[str, int, bool]  # what determines the speed: model, batch size, augmentation
+SpeedKey = tuple[str, int, bool]  # what determines the speed: model, batch size, augmentation
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ def limit_minutes(seconds: float) -> int:
     return 30 * math.ceil((seconds * _MARGIN + _START_SECONDS) / 1800)
 
 
-def kind(config: RunConfig) -> Kind:
-    """The kind of a run: its model with @SIZE if images are not 32 x 32, batch and augmentation.
+def speed_key(config: RunConfig) -> SpeedKey:
+    """What decides how fast a run trains: its model, batch size and augmentation.
 
-    Options and the version of a custom model count too.
-
-    Runs of one kind take the same time per image, within the little that classes and channels add.
+    The model's name includes @SIZE if images are not 32 x 32, its options, and the version of a
+    custom model. Runs with one key take the same time per image, within the little that classes and
+    channels add.
     """
     size = image_size(config.dataset)
     model = config.model_name if size == IMAGE_SIZE else f"{config.model_name}@{size}"
@@ -74,28 +74,31 @@ def kind(config: RunConfig) -> Kind:
     return model, config.batch_size, config.data_augmentation
 
 
-def kind_in_words(one: Kind) -> str:
+def speed_key_in_words(one: SpeedKey) -> str:
     """The batch size and augmentation of a kind."""
     _, batch, augmented = one
     return f"batch {batch}{', augmented' if augmented else ''}"
 
 
 def cost(
-    configs: Sequence[RunConfig], speeds: Mapping[Kind, TrainingSpeed], halving: SuccessiveHalving
+    configs: Sequence[RunConfig],
+    speeds: Mapping[SpeedKey, TrainingSpeed],
+    halving: SuccessiveHalving,
 ) -> Cost:
     """The cost of `configs`, all on one device."""
     unique = list({config.id: config for config in configs}.values())
-    running = sorted((_resume_bytes(speeds[kind(run)]) for run in unique), reverse=True)
-    widest = max(speeds[kind(run)].slots for run in unique)
+    running = sorted((_resume_bytes(speeds[speed_key(run)]) for run in unique), reverse=True)
+    widest = max(speeds[speed_key(run)].slots for run in unique)
     return Cost(
         cells=len(configs),
         trainings=len(unique),
-        device_seconds=sum(seconds(run, speeds[kind(run)]) for run in unique),
+        device_seconds=sum(seconds(run, speeds[speed_key(run)]) for run in unique),
         pruned_device_seconds=sum(
-            seconds(run, speeds[kind(run)]) * share_with(halving, run.num_epochs) for run in unique
+            seconds(run, speeds[speed_key(run)]) * share_with(halving, run.num_epochs)
+            for run in unique
         ),
-        undeduplicated_device_seconds=sum(seconds(run, speeds[kind(run)]) for run in configs),
-        disk_bytes=sum(_kept_bytes(run, speeds[kind(run)]) for run in unique),
+        undeduplicated_device_seconds=sum(seconds(run, speeds[speed_key(run)]) for run in configs),
+        disk_bytes=sum(_kept_bytes(run, speeds[speed_key(run)]) for run in unique),
         peak_disk_bytes=sum(running[:widest]),
     )
 
@@ -120,7 +123,7 @@ def share_with(halving: SuccessiveHalving, num_epochs: int) -> float:
 
 
 def _kept_bytes(config: RunConfig, speed: TrainingSpeed) -> int:
-    kept = {"best": 1, "all": len(CHECKPOINT_KINDS), "none": 0}[config.keep_checkpoints]
+    kept = len(config.kept_weights)
     test = images_of(config)[2]
     predictions = test * (_BYTES_OF_A_PREDICTION + 2 * speed.features)
     text = 2_000 * config.num_epochs + 20_000  # history, result, config
@@ -132,9 +135,9 @@ def _resume_bytes(speed: TrainingSpeed) -> int:
     return 2 * 6 * 4 * speed.parameters
 
 
-def one_of_each_kind(configs: Sequence[RunConfig]) -> dict[Kind, RunConfig]:
+def one_of_each_kind(configs: Sequence[RunConfig]) -> dict[SpeedKey, RunConfig]:
     """One run of each kind."""
-    kinds: dict[Kind, RunConfig] = {}
+    kinds: dict[SpeedKey, RunConfig] = {}
     for config in configs:
-        kinds.setdefault(kind(config), config)
+        kinds.setdefault(speed_key(config), config)
     return kinds

@@ -19,7 +19,7 @@ from src.data import synthetic
 from src.data.device_dataset import DeviceDataset
 from src.pruning.halving import SuccessiveHalving
 from src.sweep import grid_summary
-from src.sweep.cost import Cost, TrainingSpeed, cost, kind_in_words, one_of_each_kind
+from src.sweep.cost import Cost, TrainingSpeed, cost, one_of_each_kind, speed_key_in_words
 from src.sweep.grid_summary import BlockSummary
 from src.sweep.measured_speeds import Measurement
 from src.training.concurrency import Concurrency, concurrency_for
@@ -123,7 +123,7 @@ class _MeasuringConcurrency:
         )
 
 
-def measure_each_kind(
+def measure_speeds(
     configs: Sequence[RunConfig], device_wanted: str, slots: int | None, budget: float
 ) -> Measurement:
     """Measure one run of each kind for `budget` seconds. Shows the progress on stderr."""
@@ -178,7 +178,7 @@ def _lines(
     for one, speed in measured.speeds.items():
         slots = f", {speed.slots} at a time" if speed.slots > 1 else ""
         rate = f"{speed.images_per_second:>10,.0f} images/s"
-        lines.append(f"  {one[0]:<12} {rate}   {kind_in_words(one)}{slots}")
+        lines.append(f"  {one[0]:<12} {rate}   {speed_key_in_words(one)}{slots}")
     lines += [
         "",
         f"{'':<14}{'cells':>7}{'trainings':>11}{'hours each':>12}{'hours':>10}{'disk':>10}",

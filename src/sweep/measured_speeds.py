@@ -7,7 +7,7 @@ from typing import Any
 
 from src.common import files
 from src.common.paths import speeds_file
-from src.sweep.cost import Kind, TrainingSpeed
+from src.sweep.cost import SpeedKey, TrainingSpeed
 
 _SPEEDS = "speeds"
 
@@ -18,7 +18,7 @@ class Measurement:
 
     device: str
     is_gpu: bool
-    speeds: Mapping[Kind, TrainingSpeed]
+    speeds: Mapping[SpeedKey, TrainingSpeed]
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ def save(measured: Measurement, runs_dir: Path) -> Path:
     return path
 
 
-def read(runs_dir: Path, *, is_gpu: bool) -> dict[Kind, KnownSpeed]:
+def read(runs_dir: Path, *, is_gpu: bool) -> dict[SpeedKey, KnownSpeed]:
     """The speeds on GPUs, or those on CPUs. Rows that cannot be read are left out."""
-    known: dict[Kind, KnownSpeed] = {}
+    known: dict[SpeedKey, KnownSpeed] = {}
     for row in _rows(speeds_file(runs_dir)):
         model, batch, augmented, on_gpu = _key(row)
         if on_gpu is is_gpu:

@@ -40,9 +40,9 @@ def asked_for(message: str) -> int | None:
 
 @contextmanager
 def frozen_heap() -> Iterator[None]:
-    """Leave all that exists by now, above all modules, out of the collection of `give_back`.
+    """Exclude the objects that exist now, mostly those of modules, from garbage collection.
 
-    It takes a tenth of a second and more otherwise, after each run, while others wait.
+    `give_back` would look at them after each run, for a tenth of a second or more.
     """
     if gc.get_freeze_count():
         yield

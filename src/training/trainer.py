@@ -34,7 +34,7 @@ _pruner_thread = BackgroundThread("pruner")
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished run leaves: metrics by name, weights and test evaluation by kind."""
+    """What a finished run leaves: metrics by name, and weights by checkpoint kind."""
 
     numbers: dict[str, Any]
     weights: dict[str, Weights]

@@ -11,14 +11,22 @@ from src.config import RunConfig
 from src.data.sizes import images_of
 from src.pruning.pruner import SuccessiveHalving
 from src.sweep import estimate, grid, measured_speeds
-from src.sweep.cost import Cost, TrainingSpeed, cost, kind, one_of_each_kind, seconds, share_with
+from src.sweep.cost import (
+    Cost,
+    TrainingSpeed,
+    cost,
+    one_of_each_kind,
+    seconds,
+    share_with,
+    speed_key,
+)
 from tests.conftest import RunCommand
 
 SPEED = TrainingSpeed(images_per_second=1000, slots=4, parameters=1_000_000, features=64)
 
 
 def costs(configs: list[RunConfig]) -> Cost:
-    return cost(configs, dict.fromkeys(map(kind, configs), SPEED), SuccessiveHalving(5, 3))
+    return cost(configs, dict.fromkeys(map(speed_key, configs), SPEED), SuccessiveHalving(5, 3))
 
 
 def test_run_time_is_proportional_to_number_of_images() -> None:

@@ -21,7 +21,7 @@ from src.runs.run_folder import RunFolder
 from src.slurm import client
 from src.sweep import grid, measured_speeds, sets
 from src.sweep.__main__ import main
-from src.sweep.cost import Kind, TrainingSpeed
+from src.sweep.cost import SpeedKey, TrainingSpeed
 from src.sweep.launch import sbatch
 from src.sweep.launch.submit_options import parse
 from src.sweep.measured_speeds import Measurement
@@ -313,7 +313,7 @@ def test_time_auto_is_chosen_from_measured_speeds(
     error = expect_bad_input(main, *words, "--time", "auto")
     assert error.count("\n") == 1
     assert "has no speed of cifar10net (batch 50) on a GPU; on such a node, first:" in error
-    speeds: dict[Kind, TrainingSpeed] = {
+    speeds: dict[SpeedKey, TrainingSpeed] = {
         ("cifar10net", 50, False): TrainingSpeed(1000, 1, 1, 1),
         ("tinyvgg", 50, False): TrainingSpeed(0.05, 1, 1, 1),
     }

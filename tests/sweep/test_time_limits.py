@@ -11,7 +11,7 @@ from src.config import RunConfig
 from src.runs.run_folder import RunFolder
 from src.slurm import partitions
 from src.sweep import measured_speeds
-from src.sweep.cost import Kind, TrainingSpeed, seconds
+from src.sweep.cost import SpeedKey, TrainingSpeed, seconds
 from src.sweep.launch.plan import WorkerPool, find_pending_runs
 from src.sweep.launch.sbatch import Resources
 from src.sweep.launch.submit_options import parse
@@ -20,8 +20,8 @@ from src.sweep.measured_speeds import Measurement
 
 BASE = RunConfig(base_dataset_path="synthetic", model_type="cnn", num_epochs=10)
 SECONDS = (10 * 8_000 + 0.4 * (10 * 2_000 + 3 * 2_000)) / 10  # of BASE, at 10 images/s
-CNN: Kind = ("cnn", 256, False)
-VIT: Kind = ("vit", 256, True)
+CNN: SpeedKey = ("cnn", 256, False)
+VIT: SpeedKey = ("vit", 256, True)
 
 
 def speed(images_per_second: float, slots: int = 1) -> TrainingSpeed:

@@ -57,7 +57,7 @@ def test_replayed_steps_train_bitwise_as_eager_steps(
     run = replace(config, data_augmentation=True, num_epochs=3, batch_size=10, max_images=75)
     run = replace(run, **settings)
     # as on a GPU
-    monkeypatch.setattr(color_jitter, "_turned_where", color_jitter._turned_everywhere)
+    monkeypatch.setattr(color_jitter, "_shift_hue_of_due", color_jitter._shift_hue_of_all)
     monkeypatch.setattr(fused_norm, "is_available", lambda: False)
     plain = trained(run, small_data)
     monkeypatch.setattr(trainer_module, "GraphRunner", EmulatedGraphRunner)

@@ -23,10 +23,10 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     parsed = _parser().parse(arguments)
     blocks = read_blocks(parsed) if parsed.grid else []
     sets = sets_of_blocks(blocks) if parsed.grid else configs_by_set(parsed)
-    from src.sweep.estimate import measure_each_kind, report  # torch, which takes seconds
+    from src.sweep.estimate import measure_speeds, report  # torch, which takes seconds
 
     configs = [config for runs in sets.values() for config in runs]
-    measured = measure_each_kind(configs, parsed.device, parsed.slots, parsed.seconds)
+    measured = measure_speeds(configs, parsed.device, parsed.slots, parsed.seconds)
     measured_speeds.save(measured, parsed.runs)
     halving, summaries = parsed_halving(parsed), summarize(blocks)
     print(report(sets, measured, halving, summaries, parsed.json))

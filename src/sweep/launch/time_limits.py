@@ -9,7 +9,7 @@ from src.common.paths import shown, speeds_file
 from src.config import RunConfig
 from src.slurm.partitions import max_time_minutes
 from src.sweep import measured_speeds
-from src.sweep.cost import Kind, kind, kind_in_words, limit_minutes, seconds
+from src.sweep.cost import SpeedKey, limit_minutes, seconds, speed_key, speed_key_in_words
 from src.sweep.launch.plan import WorkerPool
 from src.sweep.launch.sbatch import Resources
 from src.sweep.measured_speeds import KnownSpeed
@@ -25,13 +25,13 @@ class TimeLimit:
     """Whether it is that of the partition, which is shorter."""
     runs: int
     workers: int
-    speeds: Mapping[Kind, KnownSpeed]
+    speeds: Mapping[SpeedKey, KnownSpeed]
 
     def in_words(self) -> str:
         """One line that tells what was chosen, and from which measured speeds."""
         cap = ", the partition's limit: workers are requeued" if self.is_capped else ""
         speeds = " and ".join(
-            f"{of.speed.images_per_second:,.0f} images/s ({kind_in_words(one)}) on {of.device}"
+            f"{of.speed.images_per_second:,.0f} images/s ({speed_key_in_words(one)}) on {of.device}"
             for one, of in self.speeds.items()
         )
         work = f"{self.runs} runs, {self.workers} workers"
@@ -68,15 +68,15 @@ def with_limits(resources: Resources, limits: Sequence[TimeLimit]) -> Resources:
 
 
 def _speeds_of(
-    runs: Sequence[RunConfig], known: Mapping[Kind, KnownSpeed], has_gpu: bool, runs_dir: Path
-) -> dict[Kind, KnownSpeed]:
+    runs: Sequence[RunConfig], known: Mapping[SpeedKey, KnownSpeed], has_gpu: bool, runs_dir: Path
+) -> dict[SpeedKey, KnownSpeed]:
     speeds = {}
-    for one in dict.fromkeys(map(kind, runs)):
+    for one in dict.fromkeys(map(speed_key, runs)):
         if one not in known:
             device = "GPU" if has_gpu else "CPU"
             raise UserError(
                 f"--time auto: {shown(speeds_file(runs_dir))} has no speed of {one[0]} "
-                f"({kind_in_words(one)}) on a {device}; on such a node, first: "
+                f"({speed_key_in_words(one)}) on a {device}; on such a node, first: "
                 f"python -m src.sweep estimate --runs {shown(runs_dir)}, with the same sets or grid"
             )
         speeds[one] = known[one]
@@ -84,13 +84,15 @@ def _speeds_of(
 
 
 def _longest_worker(
-    runs: Sequence[RunConfig], speeds: Mapping[Kind, KnownSpeed], workers: int
+    runs: Sequence[RunConfig], speeds: Mapping[SpeedKey, KnownSpeed], workers: int
 ) -> float:
     """Seconds of the longest of some workers that share a list of runs, at most.
 
     Work that is handed out run by run lasts at most its W-th part and, of the longest run, the
     part 1 - 1 / W (Graham 1969). A run lasts longer the more runs train on the device with it.
     """
-    alone = [seconds(run, speeds[kind(run)].speed) for run in runs]
-    beside = [one * speeds[kind(run)].speed.slots for one, run in zip(alone, runs, strict=True)]
+    alone = [seconds(run, speeds[speed_key(run)].speed) for run in runs]
+    beside = [
+        one * speeds[speed_key(run)].speed.slots for one, run in zip(alone, runs, strict=True)
+    ]
     return min(sum(alone), sum(alone) / workers + (1 - 1 / workers) * max(beside))

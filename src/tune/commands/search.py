@@ -120,7 +120,8 @@ def _add_worker_options(parser: Parser) -> None:
     parser.add_argument(
         "--executor",
         choices=("local", "slurm"),
-        help="local: processes of this machine; slurm: a job array, whose id is printed [local]",
+        help="local: processes of this machine; slurm: a job array, whose id is printed [this "
+        "process; local if --workers is above 1]",
     )
     parser.add_argument(
         "--workers",
@@ -147,5 +148,5 @@ def _add_worker_options(parser: Parser) -> None:
         type=non_negative_int,
         default=1,
         metavar="N",
-        help="of a worker of an executor [1]",
+        help="GPUs for each Slurm worker [1]",
     )
