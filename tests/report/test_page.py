@@ -74,7 +74,7 @@ def test_page_numbers_match_csv(text: str, sweep: Path, report: ReportData) -> N
             column = column.map({True: "on", False: "off"})
         assert labels == [f"{v:g}" if isinstance(v, float) else str(v) for v in column]
     of_table = export_tables.top_k_table(report).to_dict("records")
-    of_page = [(top["model"], bar) for top in core["tops"] for bar in top["bars"]]
+    of_page = [(top["model"], bar) for top in core["rankings"] for bar in top["bars"]]
     of_charts = [(top.model, bar) for top in top_k.rankings(report) for bar in top.runs]
     for one, (model, bar), (_, drawn) in zip(of_table, of_page, of_charts, strict=True):
         assert model == one["model"]
@@ -107,7 +107,7 @@ def collect_history(sweep: Path, model: str, run_id: str) -> list[dict[str, Any]
 
 
 def test_state_counts_every_cell_of_grid(text: str, report: ReportData) -> None:
-    state = core_of(text)["standing"]
+    state = core_of(text)["sweep"]
     assert sum(state["total"].values()) == 864
     for model, cells in state["cells"].items():
         assert sum(cells.values()) == 288
@@ -193,11 +193,11 @@ def test_page_of_published_table_names_missing_data(report: ReportData, tmp_path
     for words in ("best_val_accuracy", "Learning curves", "train_seconds", "10,000 test images"):
         assert words in unknown
     assert core["rank"]["column"] == "val_accuracy"
-    assert core["standing"]["device_hours"] is None
-    assert core["standing"]["total"]["missing"] == 864 - len(published_table) + 2
+    assert core["sweep"]["device_hours"] is None
+    assert core["sweep"]["total"]["missing"] == 864 - len(published_table) + 2
     assert synthetic_sweep.MARKUP not in page
     shown = runs_of(page)[core["columns"]["key"][0]]
-    assert shown["partly"]
+    assert shown["from_table_only"]
     assert shown["worst"][0]["accuracy"] == min(one["accuracy"] for one in shown["worst"])
 
 

@@ -271,7 +271,7 @@ def test_run_details_show_metrics_images_and_command(
     expect(page.locator(".gallery .tile")).to_have_count(12)
     has_image = "tile => getComputedStyle(tile).backgroundImage.length > 5000"
     assert page.locator(".tile").first.evaluate(has_image)
-    assert sum(len(one["x"]) for one in traces_of(page, "plane")) == 500
+    assert sum(len(one["x"]) for one in traces_of(page, "tsne-plot")) == 500
     page.click("#copy")
     wait_until(page, "document.getElementById('copy').textContent === 'Copied'")
     copied = page.evaluate("navigator.clipboard.readText()")
@@ -326,7 +326,7 @@ def test_drawing_plots_causes_no_layout_shift(open_page: Open, size: tuple[int, 
                 .observe({ type: "layout-shift", buffered: true });
         }"""
     )
-    wait_until(page, "document.getElementById('plane')")
+    wait_until(page, "document.getElementById('tsne-plot')")
     plots = [plot.get_attribute("id") or "" for plot in page.locator(".plot").all()]
     assert len(plots) == 6 + 2
     height = "plots => plots.map(plot => plot.offsetHeight)"
@@ -340,7 +340,7 @@ def test_drawing_plots_causes_no_layout_shift(open_page: Open, size: tuple[int, 
 
 def test_printing_draws_all_plots(open_page: Open) -> None:
     page = open_page()
-    wait_until(page, "document.getElementById('plane')")
+    wait_until(page, "document.getElementById('tsne-plot')")
     traces_of(page, "overview-plot")  # the only visible plot
     undrawn = "[...document.querySelectorAll('.plot')].filter(plot => !plot.data).length"
     assert page.evaluate(undrawn) == 5 + 2
@@ -366,7 +366,7 @@ def copy_without_images(page: Path, key: str, copy: Path) -> Path:
     assert result
     run_details = json.loads(gzip.decompress(base64.b64decode(result[1])))
     run_details[key] = {
-        name: it for name, it in run_details[key].items() if name not in ("confusion", "plane")
+        name: it for name, it in run_details[key].items() if name not in ("confusion", "tsne")
     }
     packed = base64.b64encode(gzip.compress(json.dumps(run_details).encode())).decode()
     copy.write_text(text[: result.start(1)] + packed + text[result.end(1) :])
@@ -461,7 +461,7 @@ def test_theme_follows_system_and_button(open_page: Open) -> None:
 @pytest.mark.parametrize("size", [NARROW, (320, 600)])
 def test_content_fits_narrow_screens(open_page: Open, size: tuple[int, int]) -> None:
     page = open_page(size=size)
-    for plot in ("main-effects", "pairs", "importance", "scatter", "curves-plot", "plane"):
+    for plot in ("main-effects", "pairs", "importance", "scatter", "curves-plot", "tsne-plot"):
         traces_of(page, plot)
     width = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(width) == 0

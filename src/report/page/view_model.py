@@ -80,7 +80,7 @@ def page_data(
         "data_sets": len(table.data_titles(runs)),
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         "watch": watch,
-        "rank": {"column": report.rank_column, "words": table.column_label(report.rank_column)},
+        "rank": {"column": report.rank_column, "title": table.column_label(report.rank_column)},
         "lower_is_better": table.lower_is_better(report.rank_column),
         "models": models,
         "classes": list(CLASSES),
@@ -88,7 +88,7 @@ def page_data(
         "measures": [_result_view(result) for result in results],
         "columns": columns,
         "importance": [_importance_view(estimate) for estimate in importances(report)],
-        "tops": [
+        "rankings": [
             top_k_view(top) | {"findings": sentences_by_model(report)[top.model]}
             for top in rankings(report)
         ],
@@ -99,8 +99,8 @@ def page_data(
         "confirmed": [confirmed_view(one) for one in report.confirmations],
         "several_seeds": several_seeds_view(report, columns["key"]),
         "overall_scale": axis_limits(overall),
-        "standing": _state_view((state or state_of_table(report.runs)).sorted_by(models)),
-        "chosen": [columns["key"][int(rows.index[0])] for rows in best.values() if len(rows)],
+        "sweep": _state_view((state or state_of_table(report.runs)).sorted_by(models)),
+        "best_keys": [columns["key"][int(rows.index[0])] for rows in best.values() if len(rows)],
         "pictures": {"png": images.png(), "columns": images.COLUMNS},
     }
     core["unknown"] = _unknown(report, core, details) + left_out
@@ -110,14 +110,14 @@ def page_data(
 def _setting_view(setting: Setting) -> dict[str, Any]:
     return {
         "name": setting.name,
-        "words": setting.title,
+        "title": setting.title,
         "labels": [] if setting.is_continuous else setting.labels,
-        "wide": setting.is_continuous,
+        "is_continuous": setting.is_continuous,
     }
 
 
 def _result_view(result: ResultColumn) -> dict[str, Any]:
-    return {"name": result.name, "words": result.title, "kind": result.kind}
+    return {"name": result.name, "title": result.title, "kind": result.kind}
 
 
 def _importance_view(estimate: Importance) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _state_view(state: SweepState) -> dict[str, Any]:
     return {
         "cells": state.cells,
         "states": [name for name, count in state.total.items() if count or name not in _PASSING],
-        "against": state.reference,
+        "reference": state.reference,
         "device_hours": state.device_hours,
         "training_hours": state.training_hours,
         "wasted_hours": state.wasted_hours,
@@ -153,7 +153,7 @@ def _unknown(report: ReportData, core: Mapping[str, Any], runs: Mapping[str, Any
     if BEST_VAL_ACCURACY not in names:
         lines.append(
             "The best validation accuracy of each run: the table has no column "
-            f"best_val_accuracy; runs are ranked by {core['rank']['words']}."
+            f"best_val_accuracy; runs are ranked by {core['rank']['title']}."
         )
     if report.runs_dir is None and "train_seconds" not in names:
         lines.append("Device time: the table has no column train_seconds.")
@@ -190,7 +190,7 @@ def _details(
             details[key] = run_details(report.folders[str(run_id)])
         else:
             filled = {name: value for name, value in row.items() if not pd.isna(value)}
-            details[key] = {"command": reproduce_command.from_row(filled), "partly": True}
+            details[key] = {"command": reproduce_command.from_row(filled), "from_table_only": True}
         accuracies = class_accuracies(row)
         if "worst" not in details[key] and accuracies:
             details[key]["worst"] = worst_by_accuracy(accuracies)
@@ -225,7 +225,7 @@ def _add_images(
                 details[run_id] |= large_confusion(run)
                 details[run_id]["mistakes"] = mistakes(run, images)
                 if rank == 0:
-                    details[run_id]["plane"] = embedding(run)
+                    details[run_id]["tsne"] = embedding(run)
             except UserError as error:
                 failures.append(f"Pictures or t-SNE of {run.title}: {error}.")
     return failures

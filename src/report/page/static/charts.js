@@ -1,7 +1,7 @@
 // Main effects, pairs, importance, validation against test, learning curves.
 
 /** Settings with few enough values to average over. */
-const averagedOver = varied.filter((one) => !one.wide && one.name !== "Modelname");
+const averagedOver = varied.filter((one) => !one.is_continuous && one.name !== "Modelname");
 
 function shownModels(rows) {
   const there = new Set(rows.map((row) => models[row]));
@@ -51,12 +51,12 @@ function drawMainEffects(target, rows) {
     layout[`yaxis${number}`] = axis({ ...percentAxis(measure.kind), ...(place ? { matches: "y" } : {}),
       showticklabels: place % across === 0 });
     layout.annotations.push({
-      text: `<b>${safe(setting.words)}</b>`, showarrow: false, xref: `x${number} domain`, yref: `y${number} domain`,
+      text: `<b>${safe(setting.title)}</b>`, showarrow: false, xref: `x${number} domain`, yref: `y${number} domain`,
       x: 0, y: 1.04, xanchor: "left", yanchor: "bottom",
     });
     for (const line of lines) traces.push(...effectTraces(line, number, measure, place === 0));
   });
-  plot(cleared(target), traces, layout, `Main effects on the ${measure.words}`);
+  plot(cleared(target), traces, layout, `Main effects on the ${measure.title}`);
 }
 
 function effectTraces({ model, labels, points }, number, measure, inLegend) {
@@ -114,9 +114,9 @@ function drawPairs(target, rows) {
   };
   const traces = found.map(({ model, cells }, place) => {
     const number = place ? place + 1 : "";
-    layout[`xaxis${number}`] = axis({ type: "category", showgrid: false, title: { text: safe(across.words) } });
+    layout[`xaxis${number}`] = axis({ type: "category", showgrid: false, title: { text: safe(across.title) } });
     layout[`yaxis${number}`] = axis({ type: "category", showgrid: false, autorange: "reversed",
-      title: { text: place % columnsOf ? "" : safe(down.words) } });
+      title: { text: place % columnsOf ? "" : safe(down.title) } });
     layout.annotations.push({
       text: `<b>${safe(model)}</b>`, showarrow: false, font: { color: modelColour(model) },
       xref: `x${number} domain`, yref: `y${number} domain`, x: 0, y: 1.02, xanchor: "left", yanchor: "bottom",
@@ -132,13 +132,13 @@ function drawPairs(target, rows) {
       hovertemplate: "%{customdata}<extra></extra>",
     };
   });
-  plot(cleared(target), traces, layout, `Means of the ${measure.words} by ${across.words} and ${down.words}`);
+  plot(cleared(target), traces, layout, `Means of the ${measure.title} by ${across.title} and ${down.title}`);
 }
 
 /** The architectures whose importances are estimated, and the settings of these estimates. */
 function importances() {
   const estimated = data.importance.filter((one) => Object.keys(one.shares).length);
-  const names = averagedOver.concat(varied.filter((one) => one.wide)).map((one) => one.name)
+  const names = averagedOver.concat(varied.filter((one) => one.is_continuous)).map((one) => one.name)
     .filter((name) => estimated.some((one) => name in one.shares));
   return [estimated, names];
 }
@@ -155,7 +155,7 @@ function drawImportance(target) {
   names.sort((a, b) => total(a) - total(b));
   const traces = [...estimated].reverse().map((one) => ({
     type: "bar", orientation: "h", name: safe(one.model), marker: { color: modelColour(one.model) },
-    y: names.map((name) => safe(settingOf[name].words)), x: names.map((name) => one.shares[name] ?? 0),
+    y: names.map((name) => safe(settingOf[name].title)), x: names.map((name) => one.shares[name] ?? 0),
     texttemplate: "%{x:.0%}", textposition: "outside", cliponaxis: false,
     hovertemplate: `${safe(one.model)}, ${one.runs} cells: %{x:.1%}<extra></extra>`,
   }));
@@ -186,7 +186,7 @@ function drawScatter(target, rows) {
     };
   });
   plot(cleared(target), traces, {
-    xaxis: axis({ tickformat: ".0%", title: { text: across.words } }), margin: { l: 62, r: 12, t: 36, b: 50 },
+    xaxis: axis({ tickformat: ".0%", title: { text: across.title } }), margin: { l: 62, r: 12, t: 36, b: 50 },
     yaxis: axis({ tickformat: ".0%", title: { text: "test accuracy" } }),
     showlegend: true, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
   }, "Validation and test accuracy of the runs shown");

@@ -7,7 +7,7 @@ const count = columns.key.length;
 const measureOf = Object.fromEntries(measures.map((one) => [one.name, one]));
 const settingOf = Object.fromEntries(settings.map((one) => [one.name, one]));
 const rowOf = new Map(columns.key.map((key, row) => [key, row]));
-const varied = settings.filter((one) => one.wide || one.labels.length > 1);
+const varied = settings.filter((one) => one.is_continuous || one.labels.length > 1);
 const models = modelsOfRows();
 const searchTexts = Array.from({ length: count }, (_, row) => searchText(row));
 
@@ -19,7 +19,7 @@ function modelsOfRows() {
 /** A setting of a row in words. */
 function settingText(setting, row) {
   const value = columns[setting.name][row];
-  return setting.wide ? written(value, "number") : setting.labels[value];
+  return setting.is_continuous ? written(value, "number") : setting.labels[value];
 }
 
 function searchText(row) {
@@ -98,7 +98,7 @@ function runLabel(row, among = null) {
   const words = differing.map((one) => {
     const text = settingText(one, row);
     if (one.name === "augmentation") return text === "on" ? "augmented" : "not augmented";
-    const short = { learning_rate: "lr", weight_decay: "wd", scheduler: "" }[one.name] ?? one.words;
+    const short = { learning_rate: "lr", weight_decay: "wd", scheduler: "" }[one.name] ?? one.title;
     return `${short} ${text}`.trim();
   });
   return [models[row], ...words].join(", ");

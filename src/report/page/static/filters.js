@@ -11,14 +11,14 @@ function buildFilters() {
   search.value = view.text;
   form.append(element("label", { class: "field" }, element("span", {}, "text"), search));
   for (const setting of varied) {
-    form.append(setting.wide ? rangeField(setting, "number") : chips(setting));
+    form.append(setting.is_continuous ? rangeField(setting, "number") : chips(setting));
   }
   form.append(rangeField(measureOf[data.rank.column], measureOf[data.rank.column].kind));
   form.append(element("button", { type: "button", class: "plain", id: "clear", onclick: clearFilters },
     "Show all"));
   const fixed = settings.filter((one) => !varied.includes(one));
   if (fixed.length && count) {
-    const words = fixed.map((one) => `${one.words} ${settingText(one, 0)}`).join(", ");
+    const words = fixed.map((one) => `${one.title} ${settingText(one, 0)}`).join(", ");
     form.after(element("p", { class: "quiet" }, `The same in all runs: ${words}.`));
   }
 }
@@ -32,7 +32,7 @@ function chips(setting) {
     });
     row.append(element("label", { class: "chip" }, box, element("span", {}, label)));
   });
-  return element("fieldset", {}, element("legend", {}, setting.words), row);
+  return element("fieldset", {}, element("legend", {}, setting.title), row);
 }
 
 function toggleLevel(name, place) {
@@ -48,12 +48,12 @@ function rangeField(column, kind) {
   const factor = kind === "share" ? 100 : 1;
   const ends = ["at least", "at most"].map((words, end) =>
     element("input", {
-      type: "number", step: "any", "aria-label": `${column.words}, ${words}`, placeholder: words,
+      type: "number", step: "any", "aria-label": `${column.title}, ${words}`, placeholder: words,
       "data-range": column.name, "data-end": end, "data-factor": factor,
       oninput: (event) => setEnd(column.name, end, event.target.value, factor),
     }));
   const unit = kind === "share" ? " (%)" : "";
-  return element("fieldset", {}, element("legend", {}, column.words + unit),
+  return element("fieldset", {}, element("legend", {}, column.title + unit),
     element("div", { class: "range" }, ends[0], DASH, ends[1]));
 }
 

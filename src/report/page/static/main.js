@@ -12,7 +12,7 @@ function changed() {
 }
 
 function buildChoices() {
-  byId("measure").append(...measures.map((one) => element("option", { value: one.name }, one.words)));
+  byId("measure").append(...measures.map((one) => element("option", { value: one.name }, one.title)));
   byId("measure").value = view.measure;
   byId("measure").addEventListener("change", (event) => {
     view.measure = event.target.value;
@@ -22,7 +22,7 @@ function buildChoices() {
   view.pair = view.pair.map((name, place) => (known.includes(name) ? name : known[place] ?? known[0]));
   if (view.pair[0] === view.pair[1]) view.pair[1] = known.find((name) => name !== view.pair[0]) ?? known[0];
   ["pair-x", "pair-y"].forEach((id, place) => {
-    byId(id).append(...averagedOver.map((one) => element("option", { value: one.name }, one.words)));
+    byId(id).append(...averagedOver.map((one) => element("option", { value: one.name }, one.title)));
     byId(id).value = view.pair[place] ?? "";
     byId(id).addEventListener("change", (event) => choosePair(place, event.target.value));
   });

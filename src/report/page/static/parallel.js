@@ -19,10 +19,10 @@ function drawParallel(target, rows) {
 }
 
 function settingAxis(setting) {
-  const spread = setting.wide ? numberSpread(columns[setting.name], true) : null;
+  const spread = setting.is_continuous ? numberSpread(columns[setting.name], true) : null;
   const last = setting.labels.length - 1;
   return {
-    name: setting.name, words: setting.words, labels: setting.labels, wide: setting.wide, spread,
+    name: setting.name, title: setting.title, labels: setting.labels, is_continuous: setting.is_continuous, spread,
     at: (row) => spread ? spread(columns[setting.name][row]) : last ? columns[setting.name][row] / last : 0.5,
   };
 }
@@ -30,7 +30,7 @@ function settingAxis(setting) {
 function measureAxis() {
   const measure = measureOf[view.measure];
   const spread = numberSpread(columns[measure.name]);
-  return { name: measure.name, words: measure.words, measure, spread, at: (row) => spread(columns[measure.name][row]) };
+  return { name: measure.name, title: measure.title, measure, spread, at: (row) => spread(columns[measure.name][row]) };
 }
 
 /** From a value to its place between the lowest, 0, and the highest, 1. */
@@ -52,7 +52,7 @@ function parallelParts(axes, size) {
   const parts = [element("canvas", { "aria-hidden": "true" })];
   const room = axes.length > 1 ? axes[1].x - axes[0].x - 4 : size.width;
   axes.forEach((one, number) => {
-    const title = element("span", { class: "title", title: one.words, style: { left: `${one.x}px`, "max-width": `${room}px` } }, one.words);
+    const title = element("span", { class: "title", title: one.title, style: { left: `${one.x}px`, "max-width": `${room}px` } }, one.title);
     if (number === 0) setStyles(title, { transform: "none", left: "0px" });
     if (number === axes.length - 1) setStyles(title, { transform: "none", left: "auto", right: "0px", "max-width": "none" });
     parts.push(title);
@@ -73,7 +73,7 @@ function levelButton(one, label, place, size) {
   const chosen = (view.levels[one.name] ?? []).includes(place);
   const at = one.labels.length > 1 ? place / (one.labels.length - 1) : 0.5;
   return element("button", {
-    type: "button", "aria-pressed": String(chosen), "aria-label": `${one.words} ${label}`,
+    type: "button", "aria-pressed": String(chosen), "aria-label": `${one.title} ${label}`,
     "data-level": `${one.name} ${place}`,
     style: { left: `${one.x}px`, top: `${heightAt(at, size)}px` },
     onclick: () => toggleLevel(one.name, place),

@@ -97,8 +97,8 @@ function axis({ title, ...extra } = {}) {
   };
 }
 
-/** Draw in the colours of the theme. words: the label for screen readers. */
-function plot(target, traces, layout, words) {
+/** Draw in the colours of the theme. label: the text for screen readers. */
+function plot(target, traces, layout, label) {
   const base = {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: colour("ink") },
@@ -109,7 +109,7 @@ function plot(target, traces, layout, words) {
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("quiet"), activecolor: colour("ink") },
   };
   target.setAttribute("role", "group"); // its legend has buttons
-  target.setAttribute("aria-label", words);
+  target.setAttribute("aria-label", label);
   plotly.react(target, traces, { ...base, ...layout, height: plots.get(target.id).height }, CONFIG);
 }
 

@@ -8,12 +8,12 @@ async function showRun() {
   if (key !== view.open) return;
   const row = rowOf.get(key);
   removePlot("confusion");
-  removePlot("plane");
+  removePlot("tsne-plot");
   target.replaceChildren(
-    headOf(row, details), results(row), commandOf(details), ...allSettings(details), classesOf(details), ...mistakesOf(row, details), ...planeOf(row, details));
+    headOf(row, details), results(row), commandOf(details), ...allSettings(details), classesOf(details), ...mistakesOf(row, details), ...tsneOf(row, details));
   byId("run-title").textContent = `One run: ${runLabel(row)}`;
   if (details.confusion) addPlot("confusion", (where) => drawConfusion(where, details), (where) => confusionHeight(where, details));
-  if (details.plane) addPlot("plane", (where) => drawPlane(where, details), () => 480);
+  if (details.tsne) addPlot("tsne-plot", (where) => drawTsne(where, details), () => 480);
   drawStale();
 }
 
@@ -41,7 +41,7 @@ function results(row) {
   const pairs = known.map((one) => {
     const text = written(columns[one.name][row], one.kind);
     const bounds = [columns.low[row], columns.high[row]].map((value) => written(value, "share"));
-    return [one.words, one.name === "test_accuracy_best_val_acc" ? `${text} (${bounds.join(" to ")})` : text];
+    return [one.title, one.name === "test_accuracy_best_val_acc" ? `${text} (${bounds.join(" to ")})` : text];
   });
   return element("div", { class: "card" }, facts(pairs));
 }
@@ -49,7 +49,7 @@ function results(row) {
 function commandOf(details) {
   const button = element("button", { type: "button", class: "plain", id: "copy" }, "Copy");
   button.addEventListener("click", () => copy(details.command ?? "", button));
-  const note = details.partly ? element("p", { class: "quiet" },
+  const note = details.from_table_only ? element("p", { class: "quiet" },
     "Only with the settings that the table has; the others are this project's defaults.") : "";
   return element("div", { class: "card" },
     element("h3", { style: { "margin-top": "0" } }, "Train it again"),
@@ -161,12 +161,12 @@ function mistake(one) {
     ` (${(100 * one.confidence).toFixed(1)}%)`);
 }
 
-function planeOf(row, details) {
+function tsneOf(row, details) {
   const head = element("h3", {}, "t-SNE of its penultimate features");
-  if (!details.plane) return [head, instead("tsne", row, "It is computed for the best run of each architecture.")];
+  if (!details.tsne) return [head, instead("tsne", row, "It is computed for the best run of each architecture.")];
   return [head, element("figure", { class: "card" },
-    element("figcaption", {}, `${details.plane.label.length} test images, equally many of each class, by predicted class; wrong predictions are ringed; perplexity ${details.plane.perplexity}.`),
-    element("div", { id: "plane", class: "plot" }))];
+    element("figcaption", {}, `${details.tsne.label.length} test images, equally many of each class, by predicted class; wrong predictions are ringed; perplexity ${details.tsne.perplexity}.`),
+    element("div", { id: "tsne-plot", class: "plot" }))];
 }
 
 function instead(report, row, why) {
@@ -179,14 +179,14 @@ const CLASS_COLOURS = [
   "#3b76b5", "#d9822b", "#4d9a57", "#c2453f", "#8f6bb8", "#8c6250", "#d678b1", "#8a8a8a", "#a9a12f", "#39a5b8",
 ];
 
-function drawPlane(target, details) {
-  const [plane, names] = [details.plane, classNames(details)];
+function drawTsne(target, details) {
+  const [tsne, names] = [details.tsne, classNames(details)];
   const traces = names.map((name, label) => {
-    const mine = plane.x.map((_, place) => place).filter((place) => plane.predicted[place] === label);
-    const wrong = mine.map((place) => plane.label[place] !== label);
+    const mine = tsne.x.map((_, place) => place).filter((place) => tsne.predicted[place] === label);
+    const wrong = mine.map((place) => tsne.label[place] !== label);
     return {
-      type: "scatter", mode: "markers", name, x: mine.map((place) => plane.x[place]), y: mine.map((place) => plane.y[place]),
-      text: mine.map((place) => `a ${names[plane.label[place]]}, predicted ${name}`), hoverinfo: "text",
+      type: "scatter", mode: "markers", name, x: mine.map((place) => tsne.x[place]), y: mine.map((place) => tsne.y[place]),
+      text: mine.map((place) => `a ${names[tsne.label[place]]}, predicted ${name}`), hoverinfo: "text",
       marker: {
         size: 7, color: CLASS_COLOURS[label % CLASS_COLOURS.length],
         line: { width: wrong.map((is) => (is ? 1.8 : 0)), color: colour("ink") },

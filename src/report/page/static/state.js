@@ -7,8 +7,8 @@ const view = {
   levels: {}, // by setting: indices of the selected levels, their labels in the address
   ranges: {}, // by setting or measure: [low, high], null for an open end
   sort: bestFirst(),
-  picked: data.chosen, // keys of the runs whose curves are compared
-  open: data.chosen[0] ?? null, // key of the run shown in detail
+  picked: data.best_keys, // keys of the runs whose curves are compared
+  open: data.best_keys[0] ?? null, // key of the run shown in detail
   measure: data.rank.column,
   pair: ["learning_rate", "weight_decay"],
 };
@@ -42,7 +42,7 @@ function forgetUnknown() {
   const columns = new Set(data.settings.map((one) => one.name));
   const measures = new Set(data.measures.map((one) => one.name));
   view.picked = view.picked.filter((key) => known.has(key));
-  if (!known.has(view.open)) view.open = data.chosen[0] ?? null;
+  if (!known.has(view.open)) view.open = data.best_keys[0] ?? null;
   if (!measures.has(view.measure)) view.measure = data.rank.column;
   if (!columns.has(view.sort[0]) && !measures.has(view.sort[0])) view.sort = bestFirst();
   view.levels = placesOf(view.levels);

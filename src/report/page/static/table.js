@@ -15,8 +15,8 @@ const SHORT = {
 };
 
 const tableColumns = [
-  ...varied.map((one) => ({ name: one.name, words: SHORT[one.name] ?? one.words, text: true })),
-  ...TABLE_MEASURES.map((name) => ({ name, words: SHORT[name] ?? measureOf[name].words, text: false })),
+  ...varied.map((one) => ({ name: one.name, title: SHORT[one.name] ?? one.title, text: true })),
+  ...TABLE_MEASURES.map((name) => ({ name, title: SHORT[name] ?? measureOf[name].title, text: false })),
 ];
 let rowElements = [];
 let active = 0; // the row that receives focus with Tab
@@ -24,7 +24,7 @@ let active = 0; // the row that receives focus with Tab
 function buildTable() {
   const heads = tableColumns.map((column) =>
     element("th", { role: "columnheader", scope: "col", "data-column": column.name, class: column.text ? "t" : "" },
-      element("button", { type: "button", onclick: () => sortBy(column.name) }, column.words)));
+      element("button", { type: "button", onclick: () => sortBy(column.name) }, column.title)));
   if (!tableColumns.some((column) => column.name === "Modelname")) {
     heads.unshift(element("th", { role: "columnheader", scope: "col", class: "box" }, "run"));
   }
@@ -83,7 +83,7 @@ function sortBy(name) {
   view.sort = view.sort[0] === name ? [name, -view.sort[1]] : [name, first];
   remember();
   orderTable();
-  const words = tableColumns.find((column) => column.name === name).words;
+  const words = tableColumns.find((column) => column.name === name).title;
   say(`sorted by ${words}, ${view.sort[1] > 0 ? "rising" : "falling"}`);
 }
 
