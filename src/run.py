@@ -95,9 +95,11 @@ def run(
     configs = with_missing_digests(configs)
     git_commit()  # of the code as it is now: it may be edited while this process trains
     policy = RetryPolicy(options.retries, options.retry_failed, options.pruner is not None)
-    queue = RunQueue(configs, runs_dir, policy)
-    if queue.pending and not options.retry_failed and (failure := queue.repeated_failure()):
-        raise failure.error()
+    with reporting_unusable_process(runs_dir):
+        queue = RunQueue(configs, runs_dir, policy)
+        known_failure = None if options.retry_failed else queue.repeated_failure()
+    if queue.pending and known_failure:
+        raise known_failure.error()
     try:
         with reporting_unusable_process(runs_dir):
             notes: list[str] = []
@@ -114,7 +116,9 @@ def run(
         stopped.restart = plan_restart(runs_dir, progressed=queue.progressed)
         raise
     load_present((config.data_key for config in configs), options.datasets)
-    return [outcome(*pair, options.datasets) for pair in zip(configs, queue.folders, strict=True)]
+    pairs = zip(configs, queue.folders, strict=True)
+    with reporting_unusable_process(runs_dir):
+        return [outcome(*pair, options.datasets) for pair in pairs]
 
 
 class _Worker:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import pytest
 import torch
@@ -354,6 +354,21 @@ def test_job_is_requeued_although_the_file_system_fails_for_its_restarts_too(
         run([tiny], runs_dir=tmp_path, options=RunOptions(stop=lambda: True))
     assert caught.value.restart == Restart()
     assert restart_of_workers(tmp_path, 2) == Restart()
+
+
+@pytest.mark.parametrize("function", ["read_bytes", "names_in"])
+def test_file_system_that_fails_while_folders_are_read_asks_for_a_restart(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    """Before the first run, or after the last one: the job is requeued as it is between them."""
+    run([tiny], runs_dir=tmp_path)
+
+    def failing(path: Path | str) -> NoReturn:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    monkeypatch.setattr(files, function, failing)
+    with pytest.raises(RestartNeeded, match="file system error on node"):
+        run([tiny], runs_dir=tmp_path)
 
 
 def full(file: IO[bytes]) -> None:
