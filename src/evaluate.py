@@ -18,7 +18,7 @@ from src.common.paths import CONFIG, REPORT_DIR, shown
 from src.config import MODEL_OPTIONS
 
 if TYPE_CHECKING:
-    from src.data.image_folder import LabelledImages
+    from src.data.evaluation_images import LabelledImages
     from src.evaluation_report import EvaluationReport
     from src.runs.restore import SavedModel
     from src.training.evaluation import Evaluation
@@ -51,9 +51,9 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     if parsed.batch > _MAX_PICTURES:
         raise UserError(f"--batch {parsed.batch}: expected at most {_MAX_PICTURES} pictures")
     saved = _saved(parsed)
-    pictures, evaluation = _evaluate(saved, parsed.test_path)
-    report = report_on(pictures, evaluation)
-    written = _draw(saved, pictures, report, parsed)
+    labelled, evaluation = _evaluate(saved, parsed.test_path)
+    report = report_on(labelled, evaluation)
+    written = _draw(saved, labelled, report, parsed)
     print(as_json(saved, report) if parsed.json else as_text(saved, report))
     if not parsed.json:
         print("\n".join(shown(path) for path in written))
@@ -97,7 +97,7 @@ def _saved(parsed: Namespace) -> "SavedModel":
 
     given = given_settings(parsed)
     del given["seed"]  # of the pictures, not of a run
-    if _is_of_own_model(parsed.model) and "model_type" in given:
+    if _is_of_custom_model(parsed.model) and "model_type" in given:
         trust_model(given.pop("model_type"))
     if "model_type" not in given:
         others = [f"--{name}" for name in given if name != "device"]
@@ -116,7 +116,7 @@ def _saved(parsed: Namespace) -> "SavedModel":
     return SavedModel(config, parsed.model)
 
 
-def _is_of_own_model(path: Path) -> bool:
+def _is_of_custom_model(path: Path) -> bool:
     """Whether a path is a run, or weights of one, whose architecture is a person's own code."""
     values = files.read_json((path if path.is_dir() else path.parent) / CONFIG) or {}
     return code_of(str(values.get("model_type"))) is not None
@@ -128,29 +128,29 @@ def _evaluate(saved: "SavedModel", test_path: str | None) -> "tuple[LabelledImag
 
     from src.data.dataset import Dataset
     from src.data.device_dataset import DeviceImages, is_measured
-    from src.data.image_folder import first_tested, load_test
+    from src.data.evaluation_images import first_tested, load_test
     from src.runs.restore import device_of, evaluate_saved, load_data, normalization_of
     from src.runs.run_data import spec_of
 
     config = saved.config
     if test_path is None:
         dataset: Dataset | None = (whole := load_data(config))
-        spec, pictures = whole.spec, first_tested(whole, config.max_images or None)
+        spec, labelled = whole.spec, first_tested(whole, config.max_images or None)
     else:
         spec = spec_of(config, saved.result)
         measured = is_measured(config.normalization, spec.channels)
         dataset = load_data(config) if measured else None
         trained_on = (saved.result or {}).get("data_digest")
-        pictures = load_test(test_path, config.dataset, spec, trained_on)
+        labelled = load_test(test_path, config.dataset, spec, trained_on)
     device = device_of(saved)
-    images = DeviceImages.put(pictures.pixels, pictures.labels, device)
-    indices = torch.arange(len(pictures.labels), device=device)
+    images = DeviceImages.put(labelled.pixels, labelled.labels, device)
+    indices = torch.arange(len(labelled.labels), device=device)
     normalization = normalization_of(config, spec, dataset)
-    return pictures, evaluate_saved(saved, images, indices, normalization, spec)
+    return labelled, evaluate_saved(saved, images, indices, normalization, spec)
 
 
 def _draw(
-    saved: "SavedModel", pictures: "LabelledImages", report: "EvaluationReport", parsed: Namespace
+    saved: "SavedModel", labelled: "LabelledImages", report: "EvaluationReport", parsed: Namespace
 ) -> list[Path]:
     """Write a grid of random test images, and the confusion matrix if --confusion is given."""
     from src.report.charts.figure import save
@@ -164,7 +164,7 @@ def _draw(
     accuracy += f" ({saved.config.model_name}, {saved.weights.name}; images from {name})"
     figure = mistakes.draw(
         mistakes.predicted_images(
-            report.predictions, pictures.images, pictures.spec.classes, sample
+            report.predictions, labelled.images, labelled.spec.classes, sample
         ),
         f"{saved.stem}: {len(sample)} test images",
         f"drawn at random (seed {parsed.seed}); {accuracy}",
@@ -172,7 +172,7 @@ def _draw(
     written = save(figure, parsed.out / f"{saved.stem}_test_images")
     if parsed.confusion:
         title = f"{saved.stem}: what is taken for what"
-        figure = confusion_matrix.draw(report.matrix, pictures.spec.classes, title, accuracy)
+        figure = confusion_matrix.draw(report.matrix, labelled.spec.classes, title, accuracy)
         written += save(figure, parsed.out / f"{saved.stem}_confusion")
     return written
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from src.common.paths import shown
-from src.data.image_folder import LabelledImages
+from src.data.evaluation_images import LabelledImages
 from src.report.run_analysis import confusion_matrix
 from src.report.run_analysis.confusion_matrix import ClassResult
 from src.report.run_analysis.predictions import Integers, Predictions, from_evaluation

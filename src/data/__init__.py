@@ -6,7 +6,7 @@ from pathlib import Path
 
 from src.common.data_names import DATASETS, SYNTHETIC, base_name, image_size
 from src.common.errors import UserError
-from src.data import builtin, cifar10, own_data, synthetic
+from src.data import builtin, cifar10, custom_data, synthetic
 from src.data.dataset import Dataset
 from src.data.spec import CIFAR10, CLASSES, DataSpec
 
@@ -44,7 +44,7 @@ def load(path: str, dataset: str = CIFAR10.name) -> Dataset:
         return cifar10.load(path, size=size, spec_name=dataset)
     if name in DATASETS:
         return builtin.load(name, path, size=size, spec_name=dataset)
-    return own_data.load(name, path, size=size, spec_name=dataset)
+    return custom_data.load(name, path, size=size, spec_name=dataset)
 
 
 def is_here(path: str) -> bool:
@@ -77,9 +77,9 @@ def recognise(path: str) -> str | None:
     """
     if path == SYNTHETIC or not is_here(path) or cifar10.folder_of(path):
         return None
-    if (found := looks_like(path)) or not (kind := own_data.kind_of(path)):
+    if (found := looks_like(path)) or not (kind := custom_data.kind_of(path)):
         return found
     raise UserError(
         f"-d/--base_dataset_path {path!r}: no CIFAR-10 in it, but {kind}; "
-        f"--dataset {own_data.suggested_name(path)} gives it a name"
+        f"--dataset {custom_data.suggested_name(path)} gives it a name"
     )

@@ -10,7 +10,7 @@ import numpy as np
 from src.common.data_names import base_name, image_size
 from src.common.errors import UserError, one_line
 from src.config import RunConfig
-from src.data import cache, pictures
+from src.data import cache, image_files
 from src.data.dataset import Dataset, ImageArray, pack
 from src.data.download import download
 from src.data.spec import CLASSES, DataSpec
@@ -40,7 +40,7 @@ _IDX_FILES = tuple(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BuiltIn:
     """A published data set: its size, its files, and the torchvision class that reads them."""
 
@@ -62,24 +62,64 @@ class BuiltIn:
         return DataSpec(name, self.classes, self.channels, size)
 
 
+_BY_SPLIT = ({"split": "train"}, {"split": "test"})
+
 BUILT_IN = {
-    "cifar10": BuiltIn(CLASSES, 50_000, 10_000, 3, "cifar-10-batches-py", (), "CIFAR10"),
+    "cifar10": BuiltIn(
+        classes=CLASSES,
+        train=50_000,
+        test=10_000,
+        channels=3,
+        folder="cifar-10-batches-py",
+        files=(),
+        reader="CIFAR10",
+    ),
     "cifar100": BuiltIn(
-        *(tuple(_CIFAR100_CLASSES.split()), 50_000, 10_000, 3),
-        *("cifar-100-python", ("train", "test", "meta"), "CIFAR100"),
+        classes=tuple(_CIFAR100_CLASSES.split()),
+        train=50_000,
+        test=10_000,
+        channels=3,
+        folder="cifar-100-python",
+        files=("train", "test", "meta"),
+        reader="CIFAR100",
     ),
     "svhn": BuiltIn(
-        *(_DIGITS, 73_257, 26_032, 3, ".", ("train_32x32.mat", "test_32x32.mat"), "SVHN"),
-        splits=({"split": "train"}, {"split": "test"}),
+        classes=_DIGITS,
+        train=73_257,
+        test=26_032,
+        channels=3,
+        folder=".",
+        files=("train_32x32.mat", "test_32x32.mat"),
+        reader="SVHN",
+        splits=_BY_SPLIT,
     ),
     "fashion_mnist": BuiltIn(
-        *(_FASHION_CLASSES, 60_000, 10_000, 1, "FashionMNIST/raw", _IDX_FILES, "FashionMNIST"),
+        classes=_FASHION_CLASSES,
+        train=60_000,
+        test=10_000,
+        channels=1,
+        folder="FashionMNIST/raw",
+        files=_IDX_FILES,
+        reader="FashionMNIST",
     ),
-    "mnist": BuiltIn(_DIGITS, 60_000, 10_000, 1, "MNIST/raw", _IDX_FILES, "MNIST"),
+    "mnist": BuiltIn(
+        classes=_DIGITS,
+        train=60_000,
+        test=10_000,
+        channels=1,
+        folder="MNIST/raw",
+        files=_IDX_FILES,
+        reader="MNIST",
+    ),
     "stl10": BuiltIn(
-        *(_STL10_CLASSES, 5_000, 8_000, 3, "stl10_binary"),
-        *(("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin"), "STL10"),
-        splits=({"split": "train"}, {"split": "test"}),
+        classes=_STL10_CLASSES,
+        train=5_000,
+        test=8_000,
+        channels=3,
+        folder="stl10_binary",
+        files=("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin"),
+        reader="STL10",
+        splits=_BY_SPLIT,
     ),
 }
 """By name; cifar10 has a reader of its own, src/data/cifar10.py."""
@@ -144,7 +184,7 @@ def _decode(known: BuiltIn, root: Path, kind: "np.dtype[np.void]", size: int) ->
             )
         if not ((labels >= 0) & (labels < len(known.classes))).all():
             raise UserError(f"{root / known.folder}: a label is not 0 to {len(known.classes) - 1}")
-        pack(pictures.resize(images, size), record[f"{part}_pixels"])
+        pack(image_files.resize(images, size), record[f"{part}_pixels"])
         record[f"{part}_labels"][:] = labels
     return record
 

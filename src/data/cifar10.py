@@ -16,7 +16,7 @@ import numpy as np
 
 from src.common.errors import UserError, one_line
 from src.common.paths import CIFAR10_FOLDER, TEST_BATCH, TRAIN_BATCHES
-from src.data import cache, pictures
+from src.data import cache, image_files
 from src.data.dataset import Dataset, ImageArray, LabelArray, pack
 from src.data.download import download
 from src.data.spec import CIFAR10, CLASSES
@@ -63,7 +63,7 @@ def _decode(paths: Sequence[Path], kind: "np.dtype[np.void]", size: int) -> cach
     labels = (*_by_batch(record["train_labels"]), *_by_batch(record["test_labels"]))
     for path, its_pixels, its_labels in zip(paths, pixels, labels, strict=True):
         images, its_labels[:] = read_batch(path)
-        pack(pictures.resize(images, size), its_pixels)
+        pack(image_files.resize(images, size), its_pixels)
     return record
 
 

@@ -1,24 +1,33 @@
 """The number of images that a run uses, without loading any."""
 
 from functools import cache
+from typing import NamedTuple
 
 from src.common.data_names import DATASETS, base_name
 from src.config import RunConfig
-from src.data import own_data, synthetic
+from src.data import custom_data, synthetic
 from src.data.builtin import BUILT_IN
 from src.data.split import validation_size
 
 
-def images_of(config: RunConfig) -> tuple[int, int, int]:
-    """How many training, validation and test images a run uses.
+class ImageCounts(NamedTuple):
+    """Number of images in each part of a data set."""
+
+    train: int
+    validation: int
+    test: int
+
+
+def images_of(config: RunConfig) -> ImageCounts:
+    """How many images of each part a run uses.
 
     Raises UserError if the data is a person's own, and is not there.
     """
     train, test, last_batch = _counts(config)
     validation = validation_size(config, train, last_batch)
     parts = (train - validation, validation, test)
-    most = config.max_images or max(parts)
-    return min(parts[0], most), min(parts[1], most), min(parts[2], most)
+    limit = config.max_images or max(parts)
+    return ImageCounts(*(min(part, limit) for part in parts))
 
 
 def _counts(config: RunConfig) -> tuple[int, int, int]:
@@ -33,4 +42,4 @@ def _counts(config: RunConfig) -> tuple[int, int, int]:
 
 @cache  # thousands of runs share a folder, whose pictures are listed
 def _own_counts(name: str, path: str) -> tuple[int, int, int]:
-    return own_data.counts(name, path)
+    return custom_data.counts(name, path)

@@ -124,7 +124,7 @@ def share_with(halving: SuccessiveHalving, num_epochs: int) -> float:
 
 def _kept_bytes(config: RunConfig, speed: TrainingSpeed) -> int:
     kept = len(config.kept_weights)
-    test = images_of(config)[2]
+    test = images_of(config).test
     predictions = test * (_BYTES_OF_A_PREDICTION + 2 * speed.features)
     text = 2_000 * config.num_epochs + 20_000  # history, result, config
     return kept * 4 * speed.parameters + predictions + text

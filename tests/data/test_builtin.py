@@ -16,7 +16,7 @@ from src.common.errors import ExitStatus, UserError
 from src.config import RunConfig
 from src.data import builtin, download
 from src.data.builtin import BUILT_IN
-from src.data.pictures import resize
+from src.data.image_files import resize
 from src.data.sizes import images_of
 from src.report.__main__ import main as report
 from src.run import run

@@ -38,7 +38,7 @@ def test_run_time_is_proportional_to_number_of_images() -> None:
     assert seconds(rarely_validated, SPEED) == pytest.approx((passes - 0.4 * 80_000) / 1000)
     short = replace(run, max_images=100, val_split="random", val_size=50)
     assert images_of(short) == (100, 50, 100)
-    assert images_of(replace(run, base_dataset_path="synthetic"))[0] == 8_000
+    assert images_of(replace(run, base_dataset_path="synthetic")).train == 8_000
     assert images_of(replace(run, dataset="stl10")) == (4_000, 1_000, 8_000), "more test images"
 
 

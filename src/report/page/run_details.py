@@ -20,7 +20,7 @@ from src.common.errors import UserError
 from src.common.paths import HISTORY, PREDICTIONS, shown
 from src.config import RunConfig
 from src.data.dataset import Dataset, ImageArray
-from src.data.pictures import resize
+from src.data.image_files import resize
 from src.data.spec import CLASSES
 from src.report import reproduce_command
 from src.report.run_analysis import predictions, tsne

@@ -170,7 +170,7 @@ def _finished_by_model(
         if one.done() and _is_current(one, options.model):
             by_model.setdefault(one.model, []).append(one)
     if not options.model:
-        left_out = _own_models(configurations, by_model)
+        left_out = _custom_models(configurations, by_model)
         for name in left_out:
             print(f"left out: --model {name} confirms runs of this code", file=sys.stderr)
         if not by_model:
@@ -182,7 +182,7 @@ def _finished_by_model(
         if options.model in (name, of_model[0].config.model_type)
     }
     if not selected:
-        edited = _own_models(configurations, by_model)
+        edited = _custom_models(configurations, by_model)
         there = ", ".join([*by_model, *edited]) or "none: no run is finished"
         if code_of(options.model) and options.model in edited:
             raise UserError(f"--model {options.model!r}: it was edited since its runs were trained")
@@ -190,7 +190,7 @@ def _finished_by_model(
     return selected
 
 
-def _own_models(
+def _custom_models(
     configurations: Mapping[str, Configuration], by_model: Mapping[str, object]
 ) -> list[str]:
     """The architectures of own code that have a finished run, and were not selected."""

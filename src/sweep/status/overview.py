@@ -218,7 +218,7 @@ def _images_per_second(run: SweepRun) -> float | None:
     recent = run.snapshot.epoch_seconds[-_RECENT_EPOCHS:]
     if config is None or not sum(recent):
         return None
-    return images_of(config)[0] * len(recent) / sum(recent)
+    return images_of(config).train * len(recent) / sum(recent)
 
 
 def _queued(queued: Mapping[str, Job]) -> QueueSummary:

@@ -13,7 +13,7 @@ from PIL import Image
 from src import data, evaluate
 from src.common.errors import ExitStatus, UserError
 from src.config import RunConfig
-from src.data import own_data, pictures
+from src.data import custom_data, image_files
 from src.data.dataset import Dataset
 from src.data.sizes import images_of
 from src.data.split import split
@@ -69,7 +69,7 @@ def test_folder_of_classes_is_read_with_a_stratified_fifth_as_test(folder: Path)
     seen = shades(made, "train") + shades(made, "test")
     assert sorted(seen) == sorted(60 * label + n for label in range(3) for n in range(10))
     assert made.train_labels.tolist() != sorted(made.train_labels), "classes are mixed"
-    assert own_data.counts("flowers", str(folder)) == (24, 6, 0)
+    assert custom_data.counts("flowers", str(folder)) == (24, 6, 0)
     assert data.load(str(folder.parent), "flowers").digest == made.digest, "a folder that holds it"
     training, validation = split(made, RunConfig(base_dataset_path=str(folder), dataset="flowers"))
     assert len(validation) == 24 // 5
@@ -129,7 +129,7 @@ def test_pictures_are_listed_once_for_all_runs(
         listed.append(path)
         return 40, 10, 0
 
-    monkeypatch.setattr(own_data, "counts", counts)
+    monkeypatch.setattr(custom_data, "counts", counts)
     for seed in range(3):
         images_of(RunConfig(base_dataset_path=str(tmp_path), dataset="mine", seed=seed))
     assert listed == [str(tmp_path)]
@@ -173,17 +173,17 @@ def test_npz_is_read(
     made = data.load(path, "mine")
     assert made.spec.classes == classes
     assert (len(made.train_labels), len(made.test_labels)) == counts
-    assert own_data.counts("mine", path) == (*counts, made.last_batch)
+    assert custom_data.counts("mine", path) == (*counts, made.last_batch)
     config = RunConfig(base_dataset_path=path, dataset="mine")
     parts = [len(part) for part in split(made, config)]
     assert images_of(config) == (*parts, len(made.test_labels))
     assert data.load(str(tmp_path), "mine").digest == made.digest, "mine.npz in the folder"
     given = arrays["images" if "images" in arrays else "train_images"]
     assert made.spec.channels == (1 if given.ndim == 3 else 3)
-    whole = pictures.resize(given[..., None] if given.ndim == 3 else given, 32)
+    whole = image_files.resize(given[..., None] if given.ndim == 3 else given, 32)
     assert {image.tobytes() for image in made.train_images} <= {
         *(image.tobytes() for image in whole),
-        *(image.tobytes() for image in pictures.resize(images(9), 32)),
+        *(image.tobytes() for image in image_files.resize(images(9), 32)),
     }
 
 
@@ -266,10 +266,10 @@ def test_parts_must_have_the_same_classes(tmp_path: Path) -> None:
 def test_pictures_are_resized_with_antialiasing() -> None:
     stripes = np.zeros((1, 128, 128, 3), np.uint8)
     stripes[:, :, ::2] = 254
-    small = pictures.resize(stripes, 32)
+    small = image_files.resize(stripes, 32)
     inner = small[:, :, 2:-2].astype(int)
     assert abs(inner - 127).max() <= 2, "else every line were black or white"
-    assert pictures.resize(stripes, 128) is stripes
+    assert image_files.resize(stripes, 128) is stripes
 
 
 def own_run(folder: Path, **settings: Any) -> RunConfig:

@@ -9,7 +9,7 @@ import numpy as np
 from src.common.data_names import DATASETS, SYNTHETIC, base_name
 from src.common.errors import UserError
 from src.common.paths import CIFAR10_FOLDER, TEST_BATCH
-from src.data import builtin, cifar10, own_data, pictures, synthetic
+from src.data import builtin, cifar10, custom_data, image_files, synthetic
 from src.data.dataset import Dataset, ImageArray, LabelArray, packed
 from src.data.spec import CIFAR10, DataSpec
 
@@ -56,19 +56,19 @@ def load_test(
         for batch in (folder / TEST_BATCH, folder / CIFAR10_FOLDER / TEST_BATCH):
             if batch.is_file():
                 images, labels = cifar10.read_batch(batch)
-                return LabelledImages(spec, packed(pictures.resize(images, spec.size)), labels)
+                return LabelledImages(spec, packed(image_files.resize(images, spec.size)), labels)
     elif name in DATASETS and builtin.root_of(name, folder):
         return first_tested(builtin.load(name, path, size=spec.size, spec_name=dataset))
     if folder.is_file():
         return _checked(
-            first_tested(own_data.load(name, path, size=spec.size, spec_name=dataset)), spec
+            first_tested(custom_data.load(name, path, size=spec.size, spec_name=dataset)), spec
         )
-    part = own_data.part_folders(folder).get("test")
+    part = custom_data.part_folders(folder).get("test")
     if part and part.name not in spec.classes:
         return _from_folders(part, spec)
     if trained_on and name not in DATASETS:
         with suppress(UserError):
-            whole = own_data.load(name, path, size=spec.size, spec_name=dataset)
+            whole = custom_data.load(name, path, size=spec.size, spec_name=dataset)
             if whole.digest == trained_on:
                 return first_tested(whole)
     return _from_folders(folder, spec)
@@ -87,18 +87,18 @@ def _checked(images: LabelledImages, spec: DataSpec) -> LabelledImages:
 def _from_folders(root: Path, spec: DataSpec) -> LabelledImages:
     """Every picture under <root>/<class name>/, class by class."""
     _check_classes(root, spec)
-    by_class = [own_data.picture_files(root / name) for name in spec.classes]
+    by_class = [custom_data.picture_files(root / name) for name in spec.classes]
     for name, found in zip(spec.classes, by_class, strict=True):
         if not found:
             raise UserError(f"--test_path {str(root)!r}: no pictures in {name}/")
     files = [path for found in by_class for path in found]
     labels = np.repeat(np.arange(len(by_class)), [len(found) for found in by_class])
-    images = np.stack(list(pictures.read_files(files, spec.channels, spec.size)))
+    images = np.stack(list(image_files.read_files(files, spec.channels, spec.size)))
     return LabelledImages(spec, packed(images), labels.astype(np.int64))
 
 
 def _check_classes(root: Path, spec: DataSpec) -> None:
-    found = {folder.name for folder in own_data.class_folders(root)}
+    found = {folder.name for folder in custom_data.class_folders(root)}
     problems = [
         f"{word} {', '.join(sorted(names))}"
         for word, names in (

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from src.common.errors import UserError, one_line
-from src.data import cache, pictures
+from src.data import cache, image_files
 from src.data.dataset import Dataset, ImageArray, LabelArray, pack
 from src.data.spec import MAX_CLASSES, DataSpec, class_problem
 from src.data.split import stratified
@@ -342,9 +342,9 @@ def _images_of(source: _Source, part: str, size: int) -> ImageArray:
     """The images of a part, (N, size, size, C)."""
     of = source.parts[part]
     if isinstance(of.images, str):
-        return pictures.resize(_npz_images(source.path, of.images, len(of.labels)), size)
-    channels = 1 if pictures.all_grey(_files_of(source)[0]) else 3
+        return image_files.resize(_npz_images(source.path, of.images, len(of.labels)), size)
+    channels = 1 if image_files.all_grey(_files_of(source)[0]) else 3
     images = np.empty((len(of.images), size, size, channels), np.uint8)
-    for place, image in zip(images, pictures.read_files(of.images, channels, size), strict=True):
+    for place, image in zip(images, image_files.read_files(of.images, channels, size), strict=True):
         place[:] = image
     return images

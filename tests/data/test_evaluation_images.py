@@ -10,7 +10,7 @@ from PIL import Image
 from src import data
 from src.common.errors import UserError
 from src.data import cifar10, synthetic
-from src.data.image_folder import load_test
+from src.data.evaluation_images import load_test
 from src.data.spec import CLASSES
 
 
