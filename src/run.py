@@ -97,9 +97,10 @@ def run(
     policy = RetryPolicy(options.retries, options.retry_failed, options.pruner is not None)
     with reporting_unusable_process(runs_dir):
         queue = RunQueue(configs, runs_dir, policy)
-        known_failure = None if options.retry_failed else queue.repeated_failure()
-    if queue.pending and known_failure:
-        raise known_failure.error()
+        is_checked = queue.pending and not options.retry_failed
+        failure = queue.repeated_failure() if is_checked else None
+    if failure:
+        raise failure.error()
     try:
         with reporting_unusable_process(runs_dir):
             notes: list[str] = []
