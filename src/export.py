@@ -96,7 +96,8 @@ def _configurations(word: str, runs_dir: Path) -> list[Configuration]:
     """The configurations whose id begins with a word of at least 4 digits."""
     if not re.fullmatch("[0-9a-f]{4,10}", word) or not runs_dir.is_dir():
         return []
-    return [one for one in read_configurations(runs_dir).values() if one.id.startswith(word)]
+    configurations = read_configurations(runs_dir).values()
+    return [each for each in configurations if each.id.startswith(word)]
 
 
 def _reported_runs(configuration: Configuration, runs_dir: Path) -> list[Replicate]:

@@ -135,11 +135,11 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
     """
     try:
         with open(path, "rb") as there:
-            found, ours = os.fstat(there.fileno()), os.fstat(file.fileno())
+            at_path, ours = os.fstat(there.fileno()), os.fstat(file.fileno())
     except FileNotFoundError:
         return False
     # inode numbers are used again: with the times, nobody else's file is taken for ours
-    return os.path.samestat(found, ours) and found.st_mtime_ns == ours.st_mtime_ns
+    return os.path.samestat(at_path, ours) and at_path.st_mtime_ns == ours.st_mtime_ns
 
 
 def write_text(

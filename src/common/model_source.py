@@ -292,7 +292,10 @@ def _bound(body: list[ast.stmt]) -> Iterator[str]:
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             yield from (
-                name.id for one in targets for name in ast.walk(one) if isinstance(name, ast.Name)
+                name.id
+                for target in targets
+                for name in ast.walk(target)
+                if isinstance(name, ast.Name)
             )
         else:  # conditions and loops, which may bind anything
             inner = [part for part in ast.walk(node) if isinstance(part, ast.stmt)][1:]

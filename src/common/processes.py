@@ -17,8 +17,8 @@ def identity(pid: int | None = None) -> dict[str, Any]:
     """
     import psutil  # 40 ms, which a command that only prints its help can do without
 
-    found = psutil.Process(pid)
-    return {"machine": this_machine(), "pid": found.pid, "start": found.create_time()}
+    process = psutil.Process(pid)
+    return {"machine": this_machine(), "pid": process.pid, "start": process.create_time()}
 
 
 def is_running(process: Mapping[str, Any]) -> bool | None:
@@ -28,9 +28,9 @@ def is_running(process: Mapping[str, Any]) -> bool | None:
     import psutil
 
     try:
-        found = psutil.Process(process["pid"])
-        same = abs(found.create_time() - process["start"]) < _CLOCK_TOLERANCE_SECONDS
-        return same and found.status() != psutil.STATUS_ZOMBIE  # process ids are reused
+        running = psutil.Process(process["pid"])
+        same = abs(running.create_time() - process["start"]) < _CLOCK_TOLERANCE_SECONDS
+        return same and running.status() != psutil.STATUS_ZOMBIE  # process ids are reused
     except psutil.NoSuchProcess:
         return False
 

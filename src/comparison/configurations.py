@@ -62,8 +62,8 @@ class Configuration:
     def done(self, seeds: Sequence[int] | None = None) -> list[Replicate]:
         """The finished replicates, or those with these seeds, in the order of the seeds."""
         wanted = sorted(self.replicates) if seeds is None else seeds
-        found = (self.replicates[seed] for seed in wanted if seed in self.replicates)
-        return [one for one in found if one.validation is not None and one.test is not None]
+        runs = (self.replicates[seed] for seed in wanted if seed in self.replicates)
+        return [run for run in runs if run.validation is not None and run.test is not None]
 
 
 def validations(runs: Iterable[Replicate]) -> list[float]:
@@ -83,10 +83,10 @@ def read_configurations(runs_dir: Path, model: str = "*") -> dict[str, Configura
     Raises UserError if `runs_dir` is missing.
     """
     replicates = list(_replicates(runs_dir, model))
-    real = [one for one in replicates if not one.config.is_synthetic]
+    real = [run for run in replicates if not run.config.is_synthetic]
     by_id: dict[str, dict[int, Replicate]] = {}
-    for one in real or replicates:
-        by_id.setdefault(one.config.config_id, {})[one.config.seed] = one
+    for run in real or replicates:
+        by_id.setdefault(run.config.config_id, {})[run.config.seed] = run
     return {
         config_id: Configuration(config_id, next(iter(of.values())).config, of)
         for config_id, of in by_id.items()

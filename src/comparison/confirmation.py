@@ -77,11 +77,15 @@ class Confirmation:
 
     def __init__(self, plan: ConfirmationPlan, configurations: Mapping[str, Configuration]) -> None:
         self.plan = plan
-        self._others = [one for one in configurations.values() if one.model == plan.model]
+        self._others = [
+            configuration
+            for configuration in configurations.values()
+            if configuration.model == plan.model
+        ]
         self._shortlist: dict[str, Configuration] = {
-            one.config_id: configurations.get(one.config_id)
-            or Configuration(one.config_id, one.config, {})
-            for one in plan.shortlist
+            shortlisted.config_id: configurations.get(shortlisted.config_id)
+            or Configuration(shortlisted.config_id, shortlisted.config, {})
+            for shortlisted in plan.shortlist
         }
 
     @cached_property
@@ -91,9 +95,9 @@ class Confirmation:
         Without a race every configuration is to have all seeds, and they are compared once.
         """
         plan, same = self.plan, not self._has_gaps
-        found = {name: self._results(name) for name in self._stable}
+        finished = {name: self._results(name) for name in self._stable}
         results = {  # a configuration whose every seed has failed for good is out
-            name: of for name, of in found.items() if of or self._missing(name, plan.seeds)
+            name: of for name, of in finished.items() if of or self._missing(name, plan.seeds)
         }
         if not results:
             return None
@@ -142,7 +146,7 @@ class Confirmation:
     @property
     def _still_in(self) -> Sequence[str]:
         assert self.race
-        dropped = {one.name for one in self.race.dropped}
+        dropped = {entry.name for entry in self.race.dropped}
         return [name for name in self._stable if name not in dropped]
 
     @property
@@ -159,9 +163,15 @@ class Confirmation:
         )
         probabilities = results.probability_of_best() if results else []
         names = list(compared)
-        found = [self._candidate(one, names, results, probabilities) for one in self.plan.shortlist]
+        candidates = [
+            self._candidate(shortlisted, names, results, probabilities)
+            for shortlisted in self.plan.shortlist
+        ]
         order = list(Verdict)
-        return sorted(found, key=lambda one: (order.index(one.verdict), -(one.mean or 0)))
+        return sorted(
+            candidates,
+            key=lambda candidate: (order.index(candidate.verdict), -(candidate.mean or 0)),
+        )
 
     def _candidate(
         self,
@@ -204,14 +214,14 @@ class Confirmation:
 
     @property
     def _dropped(self) -> dict[str, Dropped]:
-        return {one.name: one for one in self.race.dropped} if self.race else {}
+        return {entry.name: entry for entry in self.race.dropped} if self.race else {}
 
     @cached_property
     def _compared(self) -> dict[str, list[float]]:
         """The results that count, by configuration; those that dropped out as they were then."""
         results = {name: self._results(name) for name in self._stable}
         if self.plan.race and self.race:
-            of = {name: one.seeds for name, one in self._dropped.items()}
+            of = {name: entry.seeds for name, entry in self._dropped.items()}
             seeds = self.race.seeds or self.plan.seeds
             results = {name: values[: of.get(name, seeds)] for name, values in results.items()}
         return {name: values for name, values in results.items() if values}
@@ -239,12 +249,16 @@ class Confirmation:
     @property
     def known_spread(self) -> Spread | None:
         """The spread of validation accuracies over all configurations of the architecture."""
-        return pooled_spread([validations(one.done()) for one in self._others])
+        return pooled_spread([validations(configuration.done()) for configuration in self._others])
 
     @property
     def seconds_per_run(self) -> float | None:
         """Mean training time of the shortlisted configurations' runs. None if unknown."""
-        runs = (run for one in self._shortlist.values() for run in one.replicates.values())
+        runs = (
+            run
+            for configuration in self._shortlist.values()
+            for run in configuration.replicates.values()
+        )
         seconds = [run.seconds for run in runs if run.seconds]
         return fmean(seconds) if seconds else None
 
@@ -270,7 +284,11 @@ class Confirmation:
         """
         if self.winner is None:
             return None
-        [chosen] = [one for one in self.plan.shortlist if one.config_id == self.winner]
+        [chosen] = [
+            shortlisted
+            for shortlisted in self.plan.shortlist
+            if shortlisted.config_id == self.winner
+        ]
         values = validations(self.final) or self._results(self.winner)
         return chosen.chosen_accuracy - fmean(values)
 
@@ -278,9 +296,9 @@ class Confirmation:
     def _stable(self) -> list[str]:
         """The configurations of which no fresh seed has diverged."""
         return [
-            one.config_id
-            for one in self.plan.shortlist
-            if not any(run.has_diverged for run in self._fresh(one.config_id))
+            shortlisted.config_id
+            for shortlisted in self.plan.shortlist
+            if not any(run.has_diverged for run in self._fresh(shortlisted.config_id))
         ]
 
     @property
@@ -320,5 +338,7 @@ class Confirmation:
         ]
 
     def _config(self, name: str, seed: int) -> RunConfig:
-        [chosen] = [one for one in self.plan.shortlist if one.config_id == name]
+        [chosen] = [
+            shortlisted for shortlisted in self.plan.shortlist if shortlisted.config_id == name
+        ]
         return replace(chosen.config, seed=seed)

@@ -85,33 +85,44 @@ def shortlist(
 
     plan: its fresh and final seeds do not count.
     """
-    found = []
-    for one in configurations:
-        seeds = [s for s in sorted(one.replicates) if plan is None or plan.is_selection_seed(s)]
-        values = validations(one.done(seeds))
+    candidates = []
+    for configuration in configurations:
+        seeds = [
+            seed
+            for seed in sorted(configuration.replicates)
+            if plan is None or plan.is_selection_seed(seed)
+        ]
+        values = validations(configuration.done(seeds))
         if values:
-            found.append(Shortlisted(one.id, one.config.stored(), fmean(values), len(values)))
-    return sorted(found, key=lambda one: (-one.chosen_accuracy, one.config_id))[:k]
+            candidates.append(
+                Shortlisted(
+                    configuration.id, configuration.config.stored(), fmean(values), len(values)
+                )
+            )
+    best_first = sorted(candidates, key=lambda each: (-each.chosen_accuracy, each.config_id))
+    return best_first[:k]
 
 
 def first_free_seed(configurations: Sequence[Configuration]) -> int:
     """The first seed of a block of thousands that no run of the sweep has."""
-    used = max((seed for one in configurations for seed in one.replicates), default=0)
+    used = max(
+        (seed for configuration in configurations for seed in configuration.replicates), default=0
+    )
     return max(FIRST_SEED, (used // SEEDS_APART + 1) * SEEDS_APART)
 
 
 def extended(plan: ConfirmationPlan, chosen: Sequence[Shortlisted]) -> ConfirmationPlan:
     """The plan with those of `chosen` that it lacks. What it has stays, as it was chosen then."""
-    known = {one.config_id for one in plan.shortlist}
-    added = tuple(one for one in chosen if one.config_id not in known)
+    known = {candidate.config_id for candidate in plan.shortlist}
+    added = tuple(candidate for candidate in chosen if candidate.config_id not in known)
     return replace(plan, shortlist=plan.shortlist + added)
 
 
 def read_plans(runs_dir: Path) -> dict[str, ConfirmationPlan]:
     """The latest plan of each architecture. Raises UserError if one cannot be read."""
     models = sorted(files.names_in(confirmations_dir(runs_dir)))
-    found = ((model, read_plan(runs_dir, model)) for model in models)
-    return {model: plan for model, plan in found if plan}
+    plans = ((model, read_plan(runs_dir, model)) for model in models)
+    return {model: plan for model, plan in plans if plan}
 
 
 def read_plan(runs_dir: Path, model: str) -> ConfirmationPlan | None:
@@ -126,7 +137,7 @@ def read_plan(runs_dir: Path, model: str) -> ConfirmationPlan | None:
     content = files.read_json(path)
     try:
         stored = dict(content or {})
-        chosen = tuple(Shortlisted(**one) for one in stored.pop("shortlist"))
+        chosen = tuple(Shortlisted(**fields) for fields in stored.pop("shortlist"))
         return ConfirmationPlan(shortlist=chosen, **stored)
     except (KeyError, TypeError):
         raise UserError(f"{shown(path)}: not a confirmation; remove it to choose anew") from None

@@ -89,7 +89,7 @@ def run_race(
         done = number
         seen = {name: results[name][:number] for name in remaining}
         # dropped configurations still tell how much seeds differ, and count as comparisons
-        seen |= {one.name: results[one.name][: one.seeds] for one in dropped}
+        seen |= {entry.name: results[entry.name][: entry.seeds] for entry in dropped}
         of_seeds = SeedResults(list(seen.values()), same_seeds=same_seeds and not dropped)
         index = {name: position for position, name in enumerate(seen)}
         leader = max(remaining, key=lambda name: of_seeds.means[index[name]])

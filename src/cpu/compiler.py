@@ -60,16 +60,16 @@ def kernels_digest() -> str:
     """A digest of the code in this folder: what was measured with other kernels may not hold."""
     folder = Path(__file__).parent
     sources = sorted([*folder.glob("*.py"), *folder.glob("*.cpp")])
-    return hashlib.sha256(b"\0".join(one.read_bytes() for one in sources)).hexdigest()[:20]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:20]
 
 
 def _is_private(library: Path) -> bool:
     """Whether a file is there and nobody else may write it: it is about to be run."""
     try:
-        found = library.stat()
+        status = library.stat()
     except FileNotFoundError:
         return False
-    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def _compile(source: Path, target: Path) -> None:

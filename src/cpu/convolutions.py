@@ -51,13 +51,13 @@ def _maps(
     model: nn.Module, shape: tuple[int, int, int]
 ) -> dict[str, tuple[nn.Conv2d, MapSize, MapSize]]:
     """Every convolution of `model` by name, with (height, width) of its input and output."""
-    found: dict[str, tuple[nn.Conv2d, MapSize, MapSize]] = {}
+    maps: dict[str, tuple[nn.Conv2d, MapSize, MapSize]] = {}
     hooks = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
 
             def note(conv: nn.Conv2d, inputs: Any, output: Tensor, name: str = name) -> None:
-                found[name] = (conv, _size(inputs[0]), _size(output))
+                maps[name] = (conv, _size(inputs[0]), _size(output))
 
             hooks.append(module.register_forward_hook(note))
     if hooks:
@@ -67,7 +67,7 @@ def _maps(
         model.train(training)
     for hook in hooks:
         hook.remove()
-    return found
+    return maps
 
 
 def _size(maps: Tensor) -> MapSize:

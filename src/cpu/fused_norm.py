@@ -186,8 +186,8 @@ def _fused(parent: nn.Module, name: str, norm: nn.BatchNorm2d) -> FusedNorm:
     if isinstance(parent, nn.Sequential):
         place = int(name)
         following = list(parent)[place + 1 : place + 3]
-        if following and (found := _activation(following[0])):
-            activation = found
+        if following and (fusable := _activation(following[0])):
+            activation = fusable
             parent[place + 1] = nn.Identity()
             if len(following) == 2 and _is_halving(following[1]):
                 pools = True

@@ -47,8 +47,8 @@ A_T = (
 
 def _both_sides(matrix: tuple[tuple[float, ...], ...]) -> Tensor:
     """The matrix that transforms a flattened square as `matrix` does its rows and columns."""
-    one = torch.tensor(matrix, dtype=torch.float64)
-    return torch.kron(one, one).float()
+    sides = torch.tensor(matrix, dtype=torch.float64)
+    return torch.kron(sides, sides).float()
 
 
 class WinogradConv2d(nn.Module):

@@ -77,8 +77,8 @@ def recognise(path: str) -> str | None:
     """
     if path == SYNTHETIC or not is_here(path) or cifar10.folder_of(path):
         return None
-    if (found := looks_like(path)) or not (kind := custom_data.kind_of(path)):
-        return found
+    if (built_in := looks_like(path)) or not (kind := custom_data.kind_of(path)):
+        return built_in
     raise UserError(
         f"-d/--base_dataset_path {path!r}: no CIFAR-10 in it, but {kind}; "
         f"--dataset {custom_data.suggested_name(path)} gives it a name"

@@ -87,7 +87,12 @@ def kind_of(path: str) -> str | None:
     if place.is_file():
         return "an .npz file" if place.suffix == ".npz" else None
     folders = _folders(place) if place.is_dir() else []
-    inner = [one for folder in folders if folder.name.lower() in _TRAIN for one in _folders(folder)]
+    inner = [
+        subfolder
+        for folder in folders
+        if folder.name.lower() in _TRAIN
+        for subfolder in _folders(folder)
+    ]
     with_pictures = [folder for folder in inner or folders if picture_files(folder)]
     return "a folder of pictures for each class" if len(with_pictures) > 1 else None
 
@@ -141,8 +146,8 @@ def part_folders(path: Path) -> dict[str, Path]:
 
 def picture_files(folder: Path) -> list[Path]:
     """The picture files in a folder and the folders in it, in a fixed order."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in _EXTENSIONS)
-    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() in _EXTENSIONS)
+    return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
 
 
 def _folders(path: Path) -> "list[Path]":
@@ -175,13 +180,13 @@ def _folder_source(path: Path) -> _Source:
 def _part_of_folder(folder: Path, classes: Sequence[str]) -> _Part:
     files, labels = [], []
     for label, name in enumerate(classes):
-        found = picture_files(folder / name)
-        if not found:
+        pictures = picture_files(folder / name)
+        if not pictures:
             raise UserError(
                 f"{folder / name}: no pictures; expected files named {', '.join(_EXTENSIONS)}"
             )
-        files += found
-        labels += [label] * len(found)
+        files += pictures
+        labels += [label] * len(pictures)
     return _Part(files, np.array(labels, np.int64))
 
 
@@ -224,35 +229,40 @@ def _classes_and_labels(
     path: Path, labels: Mapping[str, npt.NDArray[Any]], named: list[str] | None
 ) -> tuple[tuple[str, ...], dict[str, LabelArray]]:
     """The class names, and the labels of each part as indices of them. Raises UserError."""
-    flat = {part: one[:, 0] if one.shape[1:] == (1,) else one for part, one in labels.items()}
-    for part, one in flat.items():
-        if one.ndim != 1 or one.dtype.kind not in "iuU":
+    flat = {
+        part: values[:, 0] if values.shape[1:] == (1,) else values
+        for part, values in labels.items()
+    }
+    for part, values in flat.items():
+        if values.ndim != 1 or values.dtype.kind not in "iuU":
             raise UserError(
-                f"{path}: {part} labels {one.shape} {one.dtype}; expected (N,), whole numbers or "
-                "names of classes"
+                f"{path}: {part} labels {values.shape} {values.dtype}; expected (N,), whole "
+                "numbers or names of classes"
             )
-    if {one.dtype.kind for one in flat.values()} & {"U"}:
-        texts = {part: one.astype(str) for part, one in flat.items()}
-        classes = named or sorted({text for one in texts.values() for text in one.tolist()})
+    if {values.dtype.kind for values in flat.values()} & {"U"}:
+        texts = {part: values.astype(str) for part, values in flat.items()}
+        classes = named or sorted({text for values in texts.values() for text in values.tolist()})
         _check_classes(path, classes)
         number = {name: label for label, name in enumerate(classes)}
-        unknown = [t for one in texts.values() for t in set(one.tolist()) if t not in number]
+        unknown = [t for values in texts.values() for t in set(values.tolist()) if t not in number]
         if unknown:
             raise UserError(f"{path}: label {unknown[0]!r} is none of its classes")
-        flat = {part: np.array([number[t] for t in one.tolist()]) for part, one in texts.items()}
-        return tuple(classes), {part: one.astype(np.int64) for part, one in flat.items()}
-    most = max(int(one.max(initial=0)) for one in flat.values())
+        flat = {
+            part: np.array([number[t] for t in values.tolist()]) for part, values in texts.items()
+        }
+        return tuple(classes), {part: values.astype(np.int64) for part, values in flat.items()}
+    most = max(int(values.max(initial=0)) for values in flat.values())
     if most >= MAX_CLASSES:
         raise UserError(f"{path}: label {most}; expected at most {MAX_CLASSES - 1}")
     classes = named or [str(label) for label in range(most + 1)]
     _check_classes(path, classes)
-    for part, one in flat.items():
-        if len(one) and not (int(one.min()) >= 0 and int(one.max()) < len(classes)):
+    for part, values in flat.items():
+        if len(values) and not (int(values.min()) >= 0 and int(values.max()) < len(classes)):
             raise UserError(
-                f"{path}: {part} labels from {one.min()} to {one.max()}; "
+                f"{path}: {part} labels from {values.min()} to {values.max()}; "
                 f"expected 0 to {len(classes) - 1}"
             )
-    return tuple(classes), {part: one.astype(np.int64) for part, one in flat.items()}
+    return tuple(classes), {part: values.astype(np.int64) for part, values in flat.items()}
 
 
 def _check_classes(path: Path, classes: object) -> None:

@@ -88,22 +88,22 @@ def _from_folders(root: Path, spec: DataSpec) -> LabelledImages:
     """Every picture under <root>/<class name>/, class by class."""
     _check_classes(root, spec)
     by_class = [custom_data.picture_files(root / name) for name in spec.classes]
-    for name, found in zip(spec.classes, by_class, strict=True):
-        if not found:
+    for name, pictures in zip(spec.classes, by_class, strict=True):
+        if not pictures:
             raise UserError(f"--test_path {str(root)!r}: no pictures in {name}/")
-    files = [path for found in by_class for path in found]
-    labels = np.repeat(np.arange(len(by_class)), [len(found) for found in by_class])
+    files = [path for pictures in by_class for path in pictures]
+    labels = np.repeat(np.arange(len(by_class)), [len(pictures) for pictures in by_class])
     images = np.stack(list(image_files.read_files(files, spec.channels, spec.size)))
     return LabelledImages(spec, packed(images), labels.astype(np.int64))
 
 
 def _check_classes(root: Path, spec: DataSpec) -> None:
-    found = {folder.name for folder in custom_data.class_folders(root)}
+    folders = {folder.name for folder in custom_data.class_folders(root)}
     problems = [
         f"{word} {', '.join(sorted(names))}"
         for word, names in (
-            ("unknown", found - {*spec.classes}),
-            ("missing", {*spec.classes} - found),
+            ("unknown", folders - {*spec.classes}),
+            ("missing", {*spec.classes} - folders),
         )
         if names
     ]

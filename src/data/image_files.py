@@ -52,7 +52,7 @@ def resize(images: ImageArray, size: int) -> ImageArray:
         return images
     flat = images[..., 0] if images.shape[3] == 1 else images
     resized = _in_threads(
-        lambda one: _resized(Image.fromarray(one), size), np.ascontiguousarray(flat)
+        lambda image: _resized(Image.fromarray(image), size), np.ascontiguousarray(flat)
     )
     result = np.empty((len(images), size, size, images.shape[3]), np.uint8)
     for place, image in zip(result, resized, strict=True):

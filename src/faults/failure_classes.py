@@ -59,8 +59,8 @@ _BY_TEXT = {
 
 def classify(error: BaseException) -> FailureClass:
     """The class of an exception, or of the one that it was raised from."""
-    found = (_own_cause(one) for one in _chain(error))
-    return next((cause for cause in found if cause is not FailureClass.OTHER), FailureClass.OTHER)
+    causes = (_own_cause(exception) for exception in _chain(error))
+    return next((cause for cause in causes if cause is not FailureClass.OTHER), FailureClass.OTHER)
 
 
 def recorded_class(failure: Mapping[str, Any]) -> FailureClass:

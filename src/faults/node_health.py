@@ -48,12 +48,16 @@ def bad_nodes(runs_dir: Path) -> list[str]:
     initialised is evidence only if no other node showed the same symptom, and runs succeeded on
     another one: otherwise a driver, an image or our own code is at fault.
     """
-    evidence = [one for one in _evidence(runs_dir) if _is_recent(one.written)]
+    evidence = [entry for entry in _evidence(runs_dir) if _is_recent(entry.written)]
     nodes_of: dict[str, set[str]] = {}
-    for one in evidence:
-        nodes_of.setdefault(one.symptom.lower(), set()).add(one.node)
-    own = [one for one in evidence if one.is_hardware or len(nodes_of[one.symptom.lower()]) == 1]
-    counts = Counter(one.node for one in own)
+    for entry in evidence:
+        nodes_of.setdefault(entry.symptom.lower(), set()).add(entry.node)
+    own = [
+        entry
+        for entry in evidence
+        if entry.is_hardware or len(nodes_of[entry.symptom.lower()]) == 1
+    ]
+    counts = Counter(entry.node for entry in own)
     suspects = {node for node, count in counts.items() if count >= BAD_NODE_THRESHOLD}
     broken = {node for node in suspects if any(o.is_hardware for o in own if o.node == node)}
     unproven = suspects - broken
@@ -64,9 +68,9 @@ def bad_nodes(runs_dir: Path) -> list[str]:
 def forget_node_failures(runs_dir: Path) -> list[str]:
     """Remove all evidence. Returns the names of the nodes that it was against."""
     evidence = list(_evidence(runs_dir))
-    for one in evidence:
-        one.path.unlink(missing_ok=True)
-    return sorted({one.node for one in evidence})
+    for entry in evidence:
+        entry.path.unlink(missing_ok=True)
+    return sorted({entry.node for entry in evidence})
 
 
 def raise_if_process_unusable(error: Exception, runs_dir: Path) -> None:
@@ -101,10 +105,10 @@ def reporting_unusable_process(runs_dir: Path) -> Iterator[None]:
 
 
 def _record(runs_dir: Path, message: str) -> None:
-    found = re.search(f"{HARDWARE}|{INITIALISATION}", message, re.IGNORECASE)
+    match = re.search(f"{HARDWARE}|{INITIALISATION}", message, re.IGNORECASE)
     record = {
         "node": node_name(),
-        "symptom": found[0] if found else message,
+        "symptom": match[0] if match else message,
         "message": message,
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }

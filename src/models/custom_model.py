@@ -170,24 +170,24 @@ def _builder(reference: ModelReference, digest: str | None) -> _Builder:
     return _of_callable(reference, imported(source), source)
 
 
-def _of_callable(reference: ModelReference, found: Any, source: ModelSource) -> _Builder:
-    if isinstance(found, nn.Module | ModuleType) or not callable(found):
+def _of_callable(reference: ModelReference, target: Any, source: ModelSource) -> _Builder:
+    if isinstance(target, nn.Module | ModuleType) or not callable(target):
         raise model_error(
             reference,
-            f"it is {type(found).__name__}; expected a class or a function that builds a model",
+            f"it is {type(target).__name__}; expected a class or a function that builds a model",
         )
-    if inspect.isabstract(found):
-        lacking = ", ".join(sorted(found.__abstractmethods__))
+    if inspect.isabstract(target):
+        lacking = ", ".join(sorted(target.__abstractmethods__))
         raise model_error(reference, f"it is a class without {lacking}; expected a complete class")
     try:
-        parameters = inspect.signature(found).parameters.values()
+        parameters = inspect.signature(target).parameters.values()
     except (ValueError, TypeError):
         raise model_error(reference, "it does not tell its parameters") from None
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     others = [p for p in named if p.name not in _OF_DATA]
     takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters)
     return _Builder(
-        found,
+        target,
         {p.name: _OF_DATA[p.name] for p in named if p.name in _OF_DATA},
         None if takes_any else tuple(p.name for p in others),
         tuple(p.name for p in others if p.default is p.empty),

@@ -192,7 +192,7 @@ def _help(name: str, command: ReportCommand) -> str:
     if name:
         description = f"{command.help[0].upper()}{command.help[1:]}."
         return parser_of(name, command.flags, description).format_help()
-    lines = "\n".join(f"  {name:<14}{one.help}" for name, one in COMMANDS.items() if name)
+    lines = "\n".join(f"  {name:<14}{command.help}" for name, command in COMMANDS.items() if name)
     return parser_of("[REPORT]", command.flags, _HELP.format(commands=lines)).format_help()
 
 

@@ -119,12 +119,12 @@ def tsne(options: AnalysisOptions, of_tsne: TSNEOptions) -> ExitStatus:
 
     def read_sample(run: SelectedRun) -> Predictions:
         if of_tsne.training:
-            found = _predict_training_images(run, options.data_path_of(run), of_tsne)
+            predictions = _predict_training_images(run, options.data_path_of(run), of_tsne)
         else:
-            found = _read_predictions(run)
-        if not found.features.shape[1]:
+            predictions = _read_predictions(run)
+        if not predictions.features.shape[1]:
             raise UserError(f"{run.title}: {tsne.NO_FEATURES}")
-        return found
+        return predictions
 
     for run, predicted in options.read_each(read_sample):
         if not of_tsne.training:
@@ -165,9 +165,9 @@ def summary(
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
     if as_json:
-        print(json.dumps([model_summary.as_json(*one) for one in summaries], indent=2))
+        print(json.dumps([model_summary.as_json(*arguments) for arguments in summaries], indent=2))
     else:
-        print("\n\n".join(model_summary.as_text(*one) for one in summaries))
+        print("\n\n".join(model_summary.as_text(*arguments) for arguments in summaries))
     return ExitStatus.DONE
 
 

@@ -69,19 +69,20 @@ class ConfirmedWinner:
         if not self.not_told_apart:
             return f"{probability}; all others are significantly behind it."
         names = ", ".join(
-            f"{self._named(one)} with {one.probability:.0%}" for one in self.not_told_apart
+            f"{self._named(candidate)} with {candidate.probability:.0%}"
+            for candidate in self.not_told_apart
         )
         return f"{probability}; not distinguishable from it: {names}."
 
-    def _named(self, one: Candidate) -> str:
-        return f"{self.labels[one.chosen.config_id]} ({one.chosen.config_id})"
+    def _named(self, candidate: Candidate) -> str:
+        return f"{self.labels[candidate.chosen.config_id]} ({candidate.chosen.config_id})"
 
     def as_json(self) -> dict[str, Any]:
         """Its numbers for programs."""
         return {
             "config_id": self.best.chosen.config_id,
             "probability_of_best": self.best.probability,
-            "not_told_apart": [one.chosen.config_id for one in self.not_told_apart],
+            "not_told_apart": [candidate.chosen.config_id for candidate in self.not_told_apart],
             "selection_bias": self.selection_bias,
             "seeds": [run.config.seed for run in self.runs],
             "seeds_are_final": self.is_final,
@@ -101,7 +102,7 @@ def confirmed_winner(confirmation: Confirmation) -> ConfirmedWinner | None:
     if confirmation.stage != Stage.CONFIRMED or confirmation.selection_bias is None:
         return None
     candidates = confirmation.candidates
-    best = next(one for one in candidates if one.verdict == Verdict.BEST)
+    best = next(candidate for candidate in candidates if candidate.verdict == Verdict.BEST)
     final = tuple(confirmation.final)
     runs = final or best.replicates
     spread = confirmation.test_spread
@@ -110,7 +111,9 @@ def confirmed_winner(confirmation: Confirmation) -> ConfirmedWinner | None:
     return ConfirmedWinner(
         model=confirmation.plan.model,
         best=best,
-        not_told_apart=tuple(one for one in candidates if one.verdict == Verdict.MAY_BE_BEST),
+        not_told_apart=tuple(
+            candidate for candidate in candidates if candidate.verdict == Verdict.MAY_BE_BEST
+        ),
         candidates=len(candidates),
         selection_bias=confirmation.selection_bias,
         runs=runs,
@@ -120,9 +123,11 @@ def confirmed_winner(confirmation: Confirmation) -> ConfirmedWinner | None:
         test_mean=fmean(accuracies),
         final_diverged=confirmation.final_diverged,
         labels={
-            one.chosen.config_id: plain(label)
-            for one, label in zip(
-                candidates, config_labels([one.chosen.config for one in candidates]), strict=True
+            candidate.chosen.config_id: plain(label)
+            for candidate, label in zip(
+                candidates,
+                config_labels([candidate.chosen.config for candidate in candidates]),
+                strict=True,
             )
         },
     )

@@ -94,28 +94,30 @@ def effects_table(effects: Mapping[str, Sequence[MainEffect]], column: str) -> p
 
 def confirmed_table(confirmations: Iterable[Confirmation]) -> pd.DataFrame:
     """Shortlisted configurations with fresh seeds; the winner's row also has its test accuracy."""
-    return pd.DataFrame([row for one in confirmations for row in _confirmed_rows(one)])
+    return pd.DataFrame(
+        [row for confirmation in confirmations for row in _confirmed_rows(confirmation)]
+    )
 
 
 def _confirmed_rows(confirmation: Confirmation) -> Iterator[dict[str, Any]]:
     winner = confirmed_winner(confirmation)
-    for one in confirmation.candidates:
-        config, interval = one.chosen.config, one.interval
-        is_winner = winner is not None and one is winner.best
+    for candidate in confirmation.candidates:
+        config, interval = candidate.chosen.config, candidate.interval
+        is_winner = winner is not None and candidate is winner.best
         test = winner.test if winner and is_winner else None
         yield {
             "model": config.model_name,
-            "config_id": one.chosen.config_id,
+            "config_id": candidate.chosen.config_id,
             "augmentation": config.data_augmentation,
             **{name: getattr(config, name) for name in HYPERPARAMETERS if name != "augmentation"},
-            "accuracy_when_chosen": one.chosen.chosen_accuracy,
-            "seeds": len(one.replicates),
-            "mean_accuracy": one.mean,
+            "accuracy_when_chosen": candidate.chosen.chosen_accuracy,
+            "seeds": len(candidate.replicates),
+            "mean_accuracy": candidate.mean,
             "low_95": interval.low if interval else None,
             "high_95": interval.high if interval else None,
-            "probability_of_best": one.probability,
-            "verdict": str(one.verdict),
-            "dropped_after": one.dropped.seeds if one.dropped else None,
+            "probability_of_best": candidate.probability,
+            "verdict": str(candidate.verdict),
+            "dropped_after": candidate.dropped.seeds if candidate.dropped else None,
             "test_accuracy": winner.test_mean if winner and is_winner else None,
             "test_low_95": test.low if test else None,
             "test_high_95": test.high if test else None,
@@ -129,9 +131,9 @@ def importance_table(estimates: Iterable[Importance]) -> pd.DataFrame:
     """Shares of the variance, a row for each setting of an architecture."""
     return pd.DataFrame(
         [
-            {"model": one.model, "setting": name, "share": share, "runs": one.runs}
-            for one in estimates
-            for name, share in one.shares.items()
+            {"model": estimate.model, "setting": name, "share": share, "runs": estimate.runs}
+            for estimate in estimates
+            for name, share in estimate.shares.items()
         ]
     )
 

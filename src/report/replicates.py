@@ -86,7 +86,7 @@ def _mean_row(members: pd.DataFrame) -> "pd.Series[float]":
         if members[name].nunique(dropna=False) > 1:
             row[name] = float(members[name].mean())
     accuracies = members[TEST_ACCURACY].tolist()
-    images = min(number_of_test_images(one) for one in records(members))
+    images = min(number_of_test_images(record) for record in records(members))
     interval = seeds_interval(accuracies, images)
     assert interval
     row[SEEDS], row[DEVIATION] = len(members), stdev(accuracies)

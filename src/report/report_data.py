@@ -159,7 +159,7 @@ class ReportData:
         without: states that are left out, because they are told elsewhere.
         """
         models = self.states if model is None else [model]
-        counts = sum((self.states.get(one, Counter()) for one in models), Counter[State]())
+        counts = sum((self.states.get(model, Counter()) for model in models), Counter[State]())
         return unfinished(Counter({s: n for s, n in counts.items() if s not in without}))
 
     def missing_note(self, model: str | None = None) -> str:

@@ -45,7 +45,10 @@ class SharedLevel:
 @lru_cache(maxsize=1)  # the page and the file of a report show them
 def sentences_by_model(report: ReportData) -> Mapping[str, Sequence[str]]:
     """The sentences about each architecture of a report that has ranked runs."""
-    confirmed = {one.plan.model: list(_about_confirmation(one)) for one in report.confirmations}
+    confirmed = {
+        confirmation.plan.model: list(_about_confirmation(confirmation))
+        for confirmation in report.confirmations
+    }
     return {
         top.model: [*confirmed.get(top.model, ()), *sentences(report.configurations, top)]
         for top in rankings(report)

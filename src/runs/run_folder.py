@@ -154,7 +154,7 @@ def all_runs(runs_dir: Path, model: str = "*") -> Iterator[RunFolder]:
     if not runs_dir.is_dir():
         raise UserError(f"--runs {str(runs_dir)!r}: no such folder")
     models = sorted(files.names_in(runs_dir)) if model == "*" else [model]
-    for one in models:
-        for name in sorted(files.names_in(runs_dir / one)):
-            if (runs_dir / one / name / paths.CONFIG).exists():
-                yield RunFolder(runs_dir / one / name)
+    for model in models:
+        for name in sorted(files.names_in(runs_dir / model)):
+            if (runs_dir / model / name / paths.CONFIG).exists():
+                yield RunFolder(runs_dir / model / name)

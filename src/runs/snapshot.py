@@ -111,7 +111,7 @@ class Snapshot:
             text = files.read_bytes(self.path / paths.HISTORY)
         except FileNotFoundError:
             return []
-        return [float(found) for found in re.findall(rb'"seconds": ([\d.e+-]+)\}', text)]
+        return [float(seconds) for seconds in re.findall(rb'"seconds": ([\d.e+-]+)\}', text)]
 
     def _numbers(self, name: str) -> dict[str, Any] | None:
         return numbers(f"{self._folder}/{name}") if name in self.names else None
@@ -119,8 +119,8 @@ class Snapshot:
 
 def numbers(path: Path | str) -> dict[str, Any] | None:
     """The metrics in a result.json or pruned.json. Returns None if it is missing or damaged."""
-    found = files.read_json(path)
-    return found if found and TEST_ACCURACY in found else None
+    result = files.read_json(path)
+    return result if result and TEST_ACCURACY in result else None
 
 
 def _attempts(folder: str) -> Iterator[Attempt]:

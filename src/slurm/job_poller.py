@@ -37,9 +37,9 @@ class JobPoller:
             asked = self._refresh()
             if self._jobs is None:
                 return False
-            found = self._jobs.get(job)
-            if found:
-                return found.state == JobState.ENDED or found.restarts > restarts
+            queued = self._jobs.get(job)
+            if queued:
+                return queued.state == JobState.ENDED or queued.restarts > restarts
             if self._jobs.unreadable:
                 return False
             return asked or since < self._answered_at - _CLOCKS_DIFFER_SECONDS

@@ -102,10 +102,10 @@ def jobs(*, timeout: float | None = None, quiet: bool = False) -> Jobs | None:
     if output is None:
         return None
     parsed = {line.strip(): _job(line) for line in output.splitlines() if line.strip()}
-    found = [job for job in parsed.values() if job]
+    jobs = [job for job in parsed.values() if job]
     # waiting tasks share the raw id of the one that has started: the raw id must map to that one
-    started_last = sorted(found, key=lambda job: job.state != JobState.PENDING)
-    answer = Jobs({job.raw_id: job for job in started_last} | {job.id: job for job in found})
+    started_last = sorted(jobs, key=lambda job: job.state != JobState.PENDING)
+    answer = Jobs({job.raw_id: job for job in started_last} | {job.id: job for job in jobs})
     answer.unreadable = tuple(line for line, job in parsed.items() if job is None)
     for line in () if quiet else answer.unreadable:
         print(f"squeue: cannot read the line {line!r}", file=sys.stderr)

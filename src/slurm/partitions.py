@@ -32,8 +32,8 @@ class NodeGroup:
 
     def gpus(self) -> list[tuple[str, int]]:
         """Kind and number of the GPUs of each node, from such as gpu:a100:4(S:0-1)."""
-        found = re.findall(r"gpu(?::([A-Za-z][\w.-]*))?:(\d+)", self.gres)
-        return [(kind, int(number)) for kind, number in found]
+        matches = re.findall(r"gpu(?::([A-Za-z][\w.-]*))?:(\d+)", self.gres)
+        return [(kind, int(number)) for kind, number in matches]
 
 
 def node_groups() -> list[NodeGroup]:

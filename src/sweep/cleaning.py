@@ -63,8 +63,10 @@ class _FoundRun:
     @property
     def group(self) -> tuple[str, bool, str]:
         """Runs of one architecture on one data set are ranked together."""
-        synthetic = any(one.get("base_dataset_path") == SYNTHETIC for one in self.settings)
-        names = (str(one["dataset"]) for one in self.settings if "dataset" in one)
+        synthetic = any(
+            settings.get("base_dataset_path") == SYNTHETIC for settings in self.settings
+        )
+        names = (str(settings["dataset"]) for settings in self.settings if "dataset" in settings)
         return self.model, synthetic, next(names, RunConfig.dataset)
 
 

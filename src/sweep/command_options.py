@@ -49,8 +49,8 @@ def selected_runs(parsed: Namespace, *, otherwise_all: bool = False) -> list[Run
         raise UserError("which runs? expected RUN ..., or --all")
     if everything:
         return list(all_runs(parsed.runs))
-    found = {run.path.resolve(): run for word in parsed.run for run in [find(word, parsed.runs)]}
-    return list(found.values())
+    by_path = {run.path.resolve(): run for word in parsed.run for run in [find(word, parsed.runs)]}
+    return list(by_path.values())
 
 
 def configs_by_set(parsed: Namespace) -> dict[str, list[RunConfig]]:
@@ -60,14 +60,14 @@ def configs_by_set(parsed: Namespace) -> dict[str, list[RunConfig]]:
     there is none.
     """
     if getattr(parsed, "grid", None):
-        found = sets_of_blocks(read_blocks(parsed))
+        configs = sets_of_blocks(read_blocks(parsed))
     else:
-        found = sets.read_numbered(parsed.sets, parsed.numbers)
+        configs = sets.read_numbered(parsed.sets, parsed.numbers)
     overrides = {name: getattr(parsed, name, None) for name in ("base_dataset_path", "device")}
     given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
     if not given:
-        return found
-    return {name: [replace(config, **given) for config in runs] for name, runs in found.items()}
+        return configs
+    return {name: [replace(config, **given) for config in runs] for name, runs in configs.items()}
 
 
 def read_blocks(parsed: Namespace) -> list[ExpandedBlock]:

@@ -34,10 +34,10 @@ def sentences(confirmation: Confirmation) -> Iterator[str]:
     if confirmation.stage == Stage.NO_WINNER:
         yield "No shortlisted configuration can win: every one has diverged or failed."
     if confirmation.race and confirmation.plan.race:
-        for one in confirmation.race.dropped:
+        for entry in confirmation.race.dropped:
             yield (
-                f"Dropped after {one.seeds} seeds: {one.name}, {100 * one.lead:.2f} points behind "
-                f"{one.leader}."
+                f"Dropped after {entry.seeds} seeds: {entry.name}, {100 * entry.lead:.2f} points "
+                f"behind {entry.leader}."
             )
         if confirmation.race.is_over:
             yield f"The race is over: {confirmation.race.outcome}."
@@ -86,24 +86,26 @@ def _table(confirmation: Confirmation) -> Table:
     names = ("configuration", "settings", "chosen with", "seeds", "mean", "95 %", "P(best)", "")
     for name in names:
         table.add_column(name, justify="left" if name in ("configuration", "settings") else "right")
-    labels = config_labels([one.chosen.config for one in confirmation.candidates])
-    for one, label in zip(confirmation.candidates, labels, strict=True):
-        table.add_row(*_cells(one, label))
+    labels = config_labels([candidate.chosen.config for candidate in confirmation.candidates])
+    for candidate, label in zip(confirmation.candidates, labels, strict=True):
+        table.add_row(*_cells(candidate, label))
     return table
 
 
-def _cells(one: Candidate, label: str) -> list[str]:
-    chosen, interval = one.chosen, one.interval
+def _cells(candidate: Candidate, label: str) -> list[str]:
+    chosen, interval = candidate.chosen, candidate.interval
     bounds = f"{interval.low:.2%} to {interval.high:.2%}" if interval else ""
-    verdict = f"dropped after {one.dropped.seeds}" if one.dropped else one.verdict.words
+    verdict = (
+        f"dropped after {candidate.dropped.seeds}" if candidate.dropped else candidate.verdict.words
+    )
     return [
         chosen.config_id,
         label,
         f"{chosen.chosen_accuracy:.2%}",
-        str(len(one.replicates)),
-        "" if one.mean is None else f"{one.mean:.2%}",
+        str(len(candidate.replicates)),
+        "" if candidate.mean is None else f"{candidate.mean:.2%}",
         bounds,
-        f"{one.probability:.0%}" if one.replicates else "",
+        f"{candidate.probability:.0%}" if candidate.replicates else "",
         verdict,
     ]
 
@@ -118,18 +120,20 @@ def as_json(confirmation: Confirmation) -> dict[str, Any]:
         "most_missing": confirmation.most_missing,
         "candidates": [
             {
-                "config_id": one.chosen.config_id,
-                "chosen_accuracy": one.chosen.chosen_accuracy,
-                "seeds": [run.config.seed for run in one.replicates],
-                "mean": one.mean,
-                "interval": [one.interval.low, one.interval.high] if one.interval else None,
-                "probability_of_best": one.probability,
-                "verdict": one.verdict,
-                "dropped_after": one.dropped.seeds if one.dropped else None,
-                "behind": one.dropped.leader if one.dropped else None,
-                "behind_by": one.dropped.lead if one.dropped else None,
+                "config_id": candidate.chosen.config_id,
+                "chosen_accuracy": candidate.chosen.chosen_accuracy,
+                "seeds": [run.config.seed for run in candidate.replicates],
+                "mean": candidate.mean,
+                "interval": [candidate.interval.low, candidate.interval.high]
+                if candidate.interval
+                else None,
+                "probability_of_best": candidate.probability,
+                "verdict": candidate.verdict,
+                "dropped_after": candidate.dropped.seeds if candidate.dropped else None,
+                "behind": candidate.dropped.leader if candidate.dropped else None,
+                "behind_by": candidate.dropped.lead if candidate.dropped else None,
             }
-            for one in confirmation.candidates
+            for candidate in confirmation.candidates
         ],
         "winner": winner.as_json() if winner else None,
     }

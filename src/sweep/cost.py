@@ -74,9 +74,9 @@ def speed_key(config: RunConfig) -> SpeedKey:
     return model, config.batch_size, config.data_augmentation
 
 
-def speed_key_in_words(one: SpeedKey) -> str:
+def speed_key_in_words(key: SpeedKey) -> str:
     """The batch size and augmentation of a kind."""
-    _, batch, augmented = one
+    _, batch, augmented = key
     return f"batch {batch}{', augmented' if augmented else ''}"
 
 

@@ -129,9 +129,9 @@ def measure_speeds(
     """Measure one run of each kind for `budget` seconds. Shows the progress on stderr."""
     device = pick_device(device_wanted)
     speeds = {}
-    for one, config in show_progress(list(one_of_each_kind(configs).items()), "measuring"):
+    for key, config in show_progress(list(one_of_each_kind(configs).items()), "measuring"):
         models.check(config)
-        speeds[one] = measure(config, device, slots, budget)
+        speeds[key] = measure(config, device, slots, budget)
     return Measurement(device_name(device), device.type == "cuda", speeds)
 
 
@@ -157,9 +157,11 @@ def report(
         "all": {"all": cost(configs, speeds, halving)},
     }
     if as_json:
-        rows = [[*one, asdict(speed)] for one, speed in speeds.items()]
+        rows = [[*key, asdict(speed)] for key, speed in speeds.items()]
         plain = {
-            part: {name: {**asdict(one), "time_limit": one.time_limit} for name, one in of.items()}
+            part: {
+                name: {**asdict(cost), "time_limit": cost.time_limit} for name, cost in of.items()
+            }
             for part, of in tables.items()
         }
         grid = {"blocks": [asdict(block) for block in blocks]}
@@ -175,10 +177,10 @@ def _lines(
 ) -> list[str]:
     whole = tables["all"]["all"]
     lines = [f"measured on {measured.device}:"]
-    for one, speed in measured.speeds.items():
+    for key, speed in measured.speeds.items():
         slots = f", {speed.slots} at a time" if speed.slots > 1 else ""
         rate = f"{speed.images_per_second:>10,.0f} images/s"
-        lines.append(f"  {one[0]:<12} {rate}   {speed_key_in_words(one)}{slots}")
+        lines.append(f"  {key[0]:<12} {rate}   {speed_key_in_words(key)}{slots}")
     lines += [
         "",
         f"{'':<14}{'cells':>7}{'trainings':>11}{'hours each':>12}{'hours':>10}{'disk':>10}",

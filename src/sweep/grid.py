@@ -75,15 +75,15 @@ def expand_blocks(
         is_plain = not any(key in grid for key in KEYS)  # as grids were before there were blocks
         block = read_block(dict(grid), place, keep_repeats=is_plain)
         return [ExpandedBlock(block, _configs(block, show_progress), 0)]
-    blocks = [read_block(one, place.inside(f"block {n}")) for n, one in enumerate(grid, 1)]
-    found: set[RunConfig] = set()
+    blocks = [read_block(block, place.inside(f"block {n}")) for n, block in enumerate(grid, 1)]
+    seen: set[RunConfig] = set()
     expanded = []
     for block in blocks:
         configs = _configs(block, show_progress)
-        new = [config for config in configs if config not in found]
-        found.update(new)
-        if len(found) > MAX_CELLS:
-            raise place.error(f"{len(found)} cells or more; expected at most {MAX_CELLS}")
+        new = [config for config in configs if config not in seen]
+        seen.update(new)
+        if len(seen) > MAX_CELLS:
+            raise place.error(f"{len(seen)} cells or more; expected at most {MAX_CELLS}")
         expanded.append(ExpandedBlock(block, new, len(configs) - len(new)))
     return expanded
 

@@ -28,25 +28,27 @@ def summarize(blocks: Sequence[ExpandedBlock]) -> list[BlockSummary]:
     """The numbers of each block."""
     ids: set[str] = set()
     summaries = []
-    for one in blocks:
+    for expanded in blocks:
         aliases = 0
-        for config in one.cells:
+        for config in expanded.cells:
             aliases += config.id in ids
             ids.add(config.id)
-        made = len(one.cells) + one.repeated
-        summaries.append(BlockSummary(made, one.repeated, aliases, dict(_rows(one.block))))
+        made = len(expanded.cells) + expanded.repeated
+        summaries.append(
+            BlockSummary(made, expanded.repeated, aliases, dict(_rows(expanded.block)))
+        )
     return summaries
 
 
 def lines(summaries: Sequence[BlockSummary]) -> Iterator[str]:
     """The summaries as text: for each block a line of numbers and the table of its axes."""
-    for number, one in enumerate(summaries, 1):
+    for number, summary in enumerate(summaries, 1):
         yield (
-            f"block {number}: {one.cells} cells, {one.repeated} of them in an earlier block; "
-            f"{one.aliases} aliases of other cells"
+            f"block {number}: {summary.cells} cells, {summary.repeated} of them in an earlier "
+            f"block; {summary.aliases} aliases of other cells"
         )
-        width = max(map(len, ["setting", *one.axes]))
-        for name, values in {"setting": "values", **one.axes}.items():
+        width = max(map(len, ["setting", *summary.axes]))
+        for name, values in {"setting": "values", **summary.axes}.items():
             yield f"  {name:<{width}}  {values}"
         yield ""
 

@@ -19,9 +19,9 @@ def find(job: str, runs_dir: Path) -> Path | None:
     if not re.fullmatch(r"\d+(_\d+)?", job):
         return None
     folders = [*_SUBMITTED_FROM, *submissions_dir(runs_dir).glob("*/logs")]
-    found = {path for folder in folders for path in folder.glob(f"*-{job}.out")}
-    if found:
-        return max(found, key=lambda path: path.stat().st_mtime)
+    logs = {path for folder in folders for path in folder.glob(f"*-{job}.out")}
+    if logs:
+        return max(logs, key=lambda path: path.stat().st_mtime)
     named = job_control.log_file(job)
     return named if named and named.is_file() else None
 

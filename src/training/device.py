@@ -21,17 +21,17 @@ _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 def versions(device: torch.device) -> dict[str, str]:
     """The versions of the software that a run is trained with."""
-    found = {"python": platform.python_version(), "torch": torch.__version__}
+    by_name = {"python": platform.python_version(), "torch": torch.__version__}
     for name in ("torchvision", "numpy"):
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
+            by_name[name] = version(name)
     if device.type == "cuda":
-        found["cuda"] = str(torch.version.cuda)
+        by_name["cuda"] = str(torch.version.cuda)
         with suppress(RuntimeError):  # raised for a GPU that this cuDNN no longer supports
-            found["cudnn"] = str(torch.backends.cudnn.version())
+            by_name["cudnn"] = str(torch.backends.cudnn.version())
         with suppress(OSError):
-            found.update(driver_version(_NVIDIA_DRIVER.read_text()))
-    return found
+            by_name.update(driver_version(_NVIDIA_DRIVER.read_text()))
+    return by_name
 
 
 def driver_version(text: str) -> dict[str, str]:
@@ -39,8 +39,8 @@ def driver_version(text: str) -> dict[str, str]:
 
     It says "Kernel Module  550.54.14", or "Open Kernel Module for x86_64  580.65.06".
     """
-    found = re.search(r"Kernel Module\D.*?(\d+\.[\d.]+)", text)
-    return {"driver": found[1]} if found else {}
+    match = re.search(r"Kernel Module\D.*?(\d+\.[\d.]+)", text)
+    return {"driver": match[1]} if match else {}
 
 
 def pick_device(name: str) -> torch.device:

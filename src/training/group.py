@@ -161,9 +161,9 @@ class TrainingGroup:
             trainer.settle()
         with suppress(OSError, LeaseLost):  # what broke the run is the error to record
             trainer.context.tracker.flush()
-        for one in (error, error.__cause__):
-            if one is not None:
-                traceback.clear_frames(one.__traceback__)  # they hold the step's tensors
+        for raised in (error, error.__cause__):
+            if raised is not None:
+                traceback.clear_frames(raised.__traceback__)  # they hold the step's tensors
         return error
 
 

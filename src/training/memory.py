@@ -34,8 +34,8 @@ def shortage(error: Exception, device: torch.device) -> OutOfMemory:
 
 def asked_for(message: str) -> int | None:
     """Bytes of the failed allocation, from the message of PyTorch or numpy. None if unknown."""
-    found = _ASKED.search(message)
-    return round(float(found[1]) * _UNITS[found[2]]) if found else None
+    match = _ASKED.search(message)
+    return round(float(match[1]) * _UNITS[match[2]]) if match else None
 
 
 @contextmanager

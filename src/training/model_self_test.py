@@ -48,25 +48,25 @@ def _resume_problems(
         model = _built(config, data)
         images = torch.randn(_IMAGES, *data.shape)
         labels = torch.arange(_IMAGES) % len(data.classes)
-        found = []
+        problems = []
         if not _equal(model.state_dict(), _built(config, data).state_dict()):
-            found.append("its initial weights do not follow from torch's random state")
+            problems.append("its initial weights do not follow from torch's random state")
         _check_output(config, model, images, data)
         _train(model, images, labels)
         state = deepcopy(model.state_dict())
         same, other = (_loaded(config, data, state) for _ in range(2))
         original, restored, restored_again = (
-            _probe(one, images, labels) for one in (model, same, other)
+            _probe(probed, images, labels) for probed in (model, same, other)
         )
     if not _equal(restored.step, restored_again.step):
-        found.append(
+        problems.append(
             "its training output depends on more than its state dict and torch's random state"
         )
     elif not _equal(original.step, restored.step):
-        found.append("its state dict does not hold all that its output depends on")
+        problems.append("its state dict does not hold all that its output depends on")
     if not torch.equal(restored.evaluation, restored_again.evaluation):
-        found.append("its output in evaluation is random")
-    return tuple(found)
+        problems.append("its output in evaluation is random")
+    return tuple(problems)
 
 
 @contextmanager
@@ -160,8 +160,8 @@ def _probe(model: Classifier, images: Tensor, labels: Tensor) -> _Probe:
     return _Probe(evaluation, {"logits": logits.detach(), **gradients, **model.state_dict()})
 
 
-def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(
+def _equal(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return state.keys() == other.keys() and all(
         torch.equal(torch.nan_to_num(value), torch.nan_to_num(other[name]))
-        for name, value in one.items()
+        for name, value in state.items()
     )

@@ -147,7 +147,9 @@ def _fuses_norms(config: RunConfig, data: DataSpec) -> bool:
     if not config.replaces_convolutions or config.compile:
         return False
     with torch.device("meta"):
-        norms = [one for one in models.build(config, data).modules() if fused_norm.suits(one)]
+        norms = [
+            module for module in models.build(config, data).modules() if fused_norm.suits(module)
+        ]
     return bool(norms) and fused_norm.is_available()
 
 
@@ -215,5 +217,8 @@ def _record(
         "device": device_name(device),
         "torch": torch.__version__,
         "fastest": fastest.stored(),
-        "seconds": [{**one.stored(), "seconds": time_taken} for one, time_taken in seconds.items()],
+        "seconds": [
+            {**compute_format.stored(), "seconds": time_taken}
+            for compute_format, time_taken in seconds.items()
+        ],
     }

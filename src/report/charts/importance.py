@@ -119,7 +119,7 @@ def fanova_shares(study: "optuna.Study") -> dict[str, float]:
 
 def figure(report: ReportData) -> Figure | None:
     """The chart of a report. Returns None if no architecture's importance can be estimated."""
-    estimated = [one for one in importances(report) if one.shares]
+    estimated = [estimate for estimate in importances(report) if estimate.shares]
     if not estimated:
         return None
     return draw(estimated, report.model_indices, report.rank_column, report.missing_note())
@@ -129,9 +129,9 @@ def draw(estimated: Sequence[Importance], indices: ModelIndices, column: str, no
     """A bar for each setting of each architecture."""
     rows = pd.DataFrame(
         [
-            {"architecture": one.model, "setting": name.replace("_", " "), "share": share}
-            for one in estimated
-            for name, share in one.shares.items()
+            {"architecture": estimate.model, "setting": name.replace("_", " "), "share": share}
+            for estimate in estimated
+            for name, share in estimate.shares.items()
         ]
     )
     names, models = rows["setting"].nunique(), rows["architecture"].nunique()
@@ -144,7 +144,7 @@ def draw(estimated: Sequence[Importance], indices: ModelIndices, column: str, no
             x="share",
             y="setting",
             hue="architecture",
-            palette={one.model: line_color(indices[one.model]) for one in estimated},
+            palette={estimate.model: line_color(indices[estimate.model]) for estimate in estimated},
             saturation=1,
             ax=axes,
         )

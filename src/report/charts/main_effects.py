@@ -167,7 +167,10 @@ def _draw_panel(
     }
     labels = list(
         dict.fromkeys(
-            label for found in of_setting.values() for e in found for label in e.setting.labels
+            label
+            for of_model in of_setting.values()
+            for effect in of_model
+            for label in effect.setting.labels
         )
     )
     for model, of_model in of_setting.items():
@@ -195,7 +198,7 @@ def _with_counts(labels: Sequence[str], effects: Iterable[Sequence[MainEffect]])
 def left_out_note(effects: Mapping[str, Sequence[MainEffect]], *, failures_known: bool) -> str:
     """How many runs the means leave out, in words."""
     # every setting divides the same runs
-    counts = str(total(one for of_model in effects.values() for one in of_model[0].left_out))
+    counts = str(total(count for of_model in effects.values() for count in of_model[0].left_out))
     unknown = "" if failures_known else " Failed runs are not known."
     return (f"Left out of the means: {counts}." if counts else "") + unknown
 

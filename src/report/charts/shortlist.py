@@ -40,14 +40,14 @@ def seed_rows(confirmation: Confirmation) -> list[SeedRow]:
     rows = _candidate_rows(confirmation)
     winner = confirmed_winner(confirmation)
     if winner and winner.is_final:
-        found = tuple(validations(winner.runs))
+        accuracies = tuple(validations(winner.runs))
         count = len(winner.runs)
         rows += [
             SeedRow(
                 f"winner, {count} final seeds:\nvalidation",
                 "",
-                found,
-                fmean(found),
+                accuracies,
+                fmean(accuracies),
                 winner.validation,
                 None,
                 True,
@@ -66,29 +66,31 @@ def seed_rows(confirmation: Confirmation) -> list[SeedRow]:
 
 
 def _candidate_rows(confirmation: Confirmation) -> list[SeedRow]:
-    candidates = [one for one in confirmation.candidates if one.mean is not None]
-    labels = config_labels([one.chosen.config for one in candidates])
+    candidates = [candidate for candidate in confirmation.candidates if candidate.mean is not None]
+    labels = config_labels([candidate.chosen.config for candidate in candidates])
     return [
         SeedRow(
             label,
-            f"{one.verdict.words}, {one.probability:.0%}" if one.probability else one.verdict.words,
-            tuple(validations(one.replicates)),
-            one.mean or 0.0,
-            one.interval,
-            one.chosen.chosen_accuracy,
-            one.verdict in (Verdict.BEST, Verdict.MAY_BE_BEST),
+            f"{candidate.verdict.words}, {candidate.probability:.0%}"
+            if candidate.probability
+            else candidate.verdict.words,
+            tuple(validations(candidate.replicates)),
+            candidate.mean or 0.0,
+            candidate.interval,
+            candidate.chosen.chosen_accuracy,
+            candidate.verdict in (Verdict.BEST, Verdict.MAY_BE_BEST),
         )
-        for one, label in zip(candidates, labels, strict=True)
+        for candidate, label in zip(candidates, labels, strict=True)
     ]
 
 
 def figures(report: ReportData) -> Iterator[tuple[str, Figure]]:
     """File name, <model>_confirmed, and chart of each architecture that is being confirmed."""
-    for one in report.confirmations:
-        if rows := seed_rows(one):
-            model = one.plan.model
+    for confirmation in report.confirmations:
+        if rows := seed_rows(confirmation):
+            model = confirmation.plan.model
             index = report.model_indices.get(model, 0)
-            yield file_name(f"{model}_confirmed"), draw(model, rows, index, _note(one))
+            yield file_name(f"{model}_confirmed"), draw(model, rows, index, _note(confirmation))
 
 
 def _note(confirmation: Confirmation) -> str:

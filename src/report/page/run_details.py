@@ -190,7 +190,7 @@ def _confusion(path: Path, classes: tuple[str, ...], modified: int, always: bool
         return {
             "no_confusion": f"{len(matrix)} classes in {PREDICTIONS}, {len(classes)} in the data"
         }
-    worst = [as_json(one, 2) for one in worst_first(class_results(matrix, classes))[:_WORST]]
+    worst = [as_json(result, 2) for result in worst_first(class_results(matrix, classes))[:_WORST]]
     if len(classes) > _MANY_CLASSES and not always:
         why = f"Of {len(classes)} classes, matrices are stored for the best runs of each model."
         return {"no_confusion": why, "worst": worst}

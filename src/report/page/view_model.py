@@ -96,7 +96,7 @@ def page_data(
         "left_out": left_out_note(
             effects_by_model(report), failures_known=report.failed is not None
         ),
-        "confirmed": [confirmed_view(one) for one in report.confirmations],
+        "confirmed": [confirmed_view(confirmation) for confirmation in report.confirmations],
         "several_seeds": several_seeds_view(report, columns["key"]),
         "overall_scale": axis_limits(overall),
         "sweep": _state_view((state or state_of_table(report.runs)).sorted_by(models)),

@@ -106,7 +106,7 @@ def _json(runs: Sequence[RunCleanup], dry: bool) -> dict[str, object]:
     removed: list[Path] = [path for run in runs for path in run.to_remove]
     return {
         "dry_run": dry,
-        "models": {model: asdict(one) for model, one in _models(runs).items()},
+        "models": {model: asdict(counts) for model, counts in _models(runs).items()},
         "files": [str(path) for path in removed],
         "freed_bytes": sum(run.freed for run in runs),
     }
@@ -117,12 +117,12 @@ def _table(runs: Sequence[RunCleanup], dry: bool) -> Table:
     freed = "would be freed" if dry else "freed"
     for name in ("", "runs", "unfinished", "kept", "files", freed):
         table.add_column(name, justify="right" if name else "left")
-    for name, one in _models(runs).items():
-        table.add_row(name, *_cells(one))
+    for name, model in _models(runs).items():
+        table.add_row(name, *_cells(model))
     table.add_row("all", *_cells(_sum(runs)))
     return table
 
 
-def _cells(one: CleanedModel) -> list[str]:
-    counts = (one.runs, one.unfinished, one.kept, one.files)
-    return [*map(str, counts), format_bytes(one.freed_bytes)]
+def _cells(model: CleanedModel) -> list[str]:
+    counts = (model.runs, model.unfinished, model.kept, model.files)
+    return [*map(str, counts), format_bytes(model.freed_bytes)]

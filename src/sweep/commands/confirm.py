@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     status, before = ExitStatus.DONE, set[str]()
     while True:
         confirmations = _confirmations(options)
-        missing = {run.id for one in confirmations for run in one.missing}
+        missing = {run.id for confirmation in confirmations for run in confirmation.missing}
         if before and before <= missing:
             print(f"not confirmed: none of {len(missing)} missing runs was done", file=sys.stderr)
             return status or ExitStatus.SOME_RUNS_FAILED
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         if flags is None or options.dry_run:
             return ExitStatus.DONE
         if not missing:
-            no_winner = any(one.stage == Stage.NO_WINNER for one in confirmations)
+            no_winner = any(confirmation.stage == Stage.NO_WINNER for confirmation in confirmations)
             return ExitStatus.SOME_RUNS_FAILED if no_winner else ExitStatus.DONE
         folder = str(confirmation_sets_dir(options.runs_dir))
         status = submit.main(["--sets", folder, "--runs", str(options.runs_dir), *flags])
@@ -166,9 +166,9 @@ def _finished_by_model(
     Raises UserError without any.
     """
     by_model: dict[str, list[Configuration]] = {}
-    for one in configurations.values():
-        if one.done() and _is_current(one, options.model):
-            by_model.setdefault(one.model, []).append(one)
+    for configuration in configurations.values():
+        if configuration.done() and _is_current(configuration, options.model):
+            by_model.setdefault(configuration.model, []).append(configuration)
     if not options.model:
         left_out = _custom_models(configurations, by_model)
         for name in left_out:
@@ -194,8 +194,12 @@ def _custom_models(
     configurations: Mapping[str, Configuration], by_model: Mapping[str, object]
 ) -> list[str]:
     """The architectures of own code that have a finished run, and were not selected."""
-    left = (one for one in configurations.values() if one.model not in by_model and one.done())
-    names = dict.fromkeys(one.config.model_type for one in left)
+    left = (
+        configuration
+        for configuration in configurations.values()
+        if configuration.model not in by_model and configuration.done()
+    )
+    names = dict.fromkeys(configuration.config.model_type for configuration in left)
     return [name for name in names if code_of(name)]
 
 
@@ -212,7 +216,7 @@ def _is_current(configuration: Configuration, named: str | None) -> bool:
 
 def _check_data(runs_dir: Path, configurations: Sequence[Configuration]) -> None:
     """Raise UserError if the runs were trained on different data."""
-    runs = [run for one in configurations for run in one.done()]
+    runs = [run for configuration in configurations for run in configuration.done()]
     digests = {str(digest) for run in runs if (digest := run.result.get("data_digest"))}
     if len(digests) > 1:
         raise UserError(
@@ -261,7 +265,7 @@ def _plan(
 def _write_sets(runs_dir: Path, confirmations: Sequence[Confirmation]) -> None:
     """Write the missing runs of each architecture as a set file; remove those of before."""
     folder = confirmation_sets_dir(runs_dir)
-    missing = [one.missing for one in confirmations if one.missing]
+    missing = [confirmation.missing for confirmation in confirmations if confirmation.missing]
     for number, path in sets.numbered(folder):
         if number > len(missing):
             path.unlink(missing_ok=True)
@@ -271,11 +275,16 @@ def _write_sets(runs_dir: Path, confirmations: Sequence[Confirmation]) -> None:
 
 def _print(options: ConfirmOptions, confirmations: Sequence[Confirmation]) -> None:
     if options.json:
-        print(json.dumps([confirmation_output.as_json(one) for one in confirmations], indent=2))
+        print(
+            json.dumps(
+                [confirmation_output.as_json(confirmation) for confirmation in confirmations],
+                indent=2,
+            )
+        )
         return
-    for one in confirmations:
-        confirmation_output.print_state(one)
-    if any(one.missing for one in confirmations) and not options.dry_run:
+    for confirmation in confirmations:
+        confirmation_output.print_state(confirmation)
+    if any(confirmation.missing for confirmation in confirmations) and not options.dry_run:
         folder = shown(confirmation_sets_dir(options.runs_dir))
         runs = "" if options.runs_dir == RUNS_DIR else f" --runs {shown(options.runs_dir)}"
         print(f"Train them: python -m src.sweep work --sets {folder}{runs}; then confirm again.")

@@ -26,22 +26,22 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     stop = StopSignal().install()
     resources, runs_dir = parsed_resources(parsed), parsed.runs.resolve()
     path = parsed.base_dataset_path or default_dataset_path(parsed.dataset)
-    found = [
+    checks = [
         *slurm_checks(resources),
         *runs_folder_checks(runs_dir),
         data_check(path, parsed.dataset),
     ]
-    if parsed.probe and not any(check.level is Level.WRONG for check in found):
+    if parsed.probe and not any(check.level is Level.WRONG for check in checks):
         absolute = path if path == SYNTHETIC else str(Path(path).expanduser().resolve())
         data = absolute, parsed.dataset
-        found += probe_checks(resources, runs_dir, data, parsed.wait, stop)
+        checks += probe_checks(resources, runs_dir, data, parsed.wait, stop)
     if parsed.json:
-        print(json.dumps([asdict(check) for check in found], indent=2))
+        print(json.dumps([asdict(check) for check in checks], indent=2))
     else:
-        console().print(checks_table(found))
+        console().print(checks_table(checks))
     if stop():
         raise Stopped
-    failed = any(check.level is Level.WRONG for check in found)
+    failed = any(check.level is Level.WRONG for check in checks)
     return ExitStatus.SOME_RUNS_FAILED if failed else ExitStatus.DONE
 
 

@@ -58,15 +58,15 @@ def attempts_table(run: Snapshot) -> Table:
     table = plain_table("attempt", "host", "job", "started")
     table.add_column("lasted", justify="right")
     table.add_column("ended")
-    for number, one in enumerate(run.attempts, 1):
-        record, newest = one.record, number == len(run.attempts)
+    for number, attempt in enumerate(run.attempts, 1):
+        record, newest = attempt.record, number == len(run.attempts)
         silently = "may be running" if newest and run.alive else "no end recorded: killed"
         table.add_row(
             str(record["attempt"]),
             str(record.get("host", "?")),
             str(record.get("slurm_job_id") or "-"),
             str(record.get("started", "?")),
-            duration(one.seconds),
+            duration(attempt.seconds),
             str(record.get("ended", silently)),
         )
     return table

@@ -38,11 +38,11 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         _refuse_running(states)
     failed = [Failed(run, run.failure() or {}) for run, state in states if state == State.FAILED]
     forgotten = _of_kind(failed, parsed.kind)
-    for one in forgotten:
+    for failed_run in forgotten:
         if not parsed.dry_run:
-            one.folder.forget_outcome()
-        message = one_line(one.failure.get("message", ""))
-        print(f"{shown(one.folder.path)}: {one.kinds[0]}: {message}")
+            failed_run.folder.forget_outcome()
+        message = one_line(failed_run.failure.get("message", ""))
+        print(f"{shown(failed_run.folder.path)}: {failed_run.kinds[0]}: {message}")
     for run, state in states:
         if parsed.run and state != State.FAILED:
             print(f"{shown(run.path)}: left as it is: {state}, not failed")
@@ -86,8 +86,8 @@ def _refuse_running(states: Sequence[tuple[RunFolder, State]]) -> None:
 
 def _of_kind(failed: Sequence[Failed], kind: str | None) -> list[Failed]:
     """The failures of a kind. Raises UserError if there are failures, but none of that kind."""
-    matching = [one for one in failed if kind is None or kind in one.kinds]
+    matching = [failed_run for failed_run in failed if kind is None or kind in failed_run.kinds]
     if failed and not matching:
-        known = ", ".join(sorted({one.kinds[0] for one in failed}))
+        known = ", ".join(sorted({failed_run.kinds[0] for failed_run in failed}))
         raise UserError(f"--kind {kind!r}: nothing failed of that; expected one of {known}")
     return matching

@@ -64,7 +64,12 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         if not options.dry_run:
             _register_aliases(pools, runs_dir)
         if options.dry_run or not to_start:
-            print_plan(options, pools, folder, texts={one.array.label: one.text for one in scripts})
+            print_plan(
+                options,
+                pools,
+                folder,
+                texts={script.array.label: script.text for script in scripts},
+            )
             return ExitStatus.DONE
         if options.executor == "inline":
             configs = [cell for pool in to_start for cell in pool.cells]
@@ -158,8 +163,8 @@ def _submit(
     arrays: list[dict[str, Any]] = []
     workers = []
     try:
-        runs = {one.array.number: one.pool.cells for one in scripts}
-        texts = {one.array.label: one.text for one in scripts}
+        runs = {script.array.number: script.pool.cells for script in scripts}
+        texts = {script.array.label: script.text for script in scripts}
         submissions.fill(folder, list(runs.values()), texts)
         for script in scripts:
             path = folder / f"{script.array.label}.sh"

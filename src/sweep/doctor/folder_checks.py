@@ -53,12 +53,12 @@ def runs_folder_checks(runs_dir: Path) -> Iterator[Check]:
 
 def group_check(runs_dir: Path, mode: int) -> Check:
     """Whether other members of the folder's group can work there. mode: of new folders."""
-    found = runs_dir.stat()
+    status = runs_dir.stat()
     try:
-        group = grp.getgrgid(found.st_gid).gr_name
+        group = grp.getgrgid(status.st_gid).gr_name
     except KeyError:
-        group = str(found.st_gid)
-    inherits, writable = bool(found.st_mode & stat.S_ISGID), bool(found.st_mode & stat.S_IWGRP)
+        group = str(status.st_gid)
+    inherits, writable = bool(status.st_mode & stat.S_ISGID), bool(status.st_mode & stat.S_IWGRP)
     if writable and inherits and mode & stat.S_IWGRP:
         return ok("group rights", f"members of {group} can work there too")
     return warning(
@@ -80,10 +80,12 @@ def data_check(path: str, dataset: str) -> Check:
             "there, or -d",
         )
     try:
-        found = data.load(path, dataset)
+        images = data.load(path, dataset)
     except UserError as error:
         return wrong("data", str(error), f"-d with the folder of {dataset}")
-    return ok("data", f"{path}: {len(found.train_labels):,} and {len(found.test_labels):,} images")
+    return ok(
+        "data", f"{path}: {len(images.train_labels):,} and {len(images.test_labels):,} images"
+    )
 
 
 def file_system(path: Path) -> str:

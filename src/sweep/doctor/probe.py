@@ -43,14 +43,14 @@ def main(arguments: Sequence[str]) -> None:
 def _environment(data_path: str, dataset: str) -> dict[str, Any]:
     """What of the environment works: each problem in one line."""
     problems = []
-    found: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
     try:
         import torch
 
-        found = {"torch": torch.__version__, "gpus": torch.cuda.device_count()}
+        versions = {"torch": torch.__version__, "gpus": torch.cuda.device_count()}
         from src.training.device import device_name, pick_device
 
-        found["device"] = device_name(pick_device("auto"))  # raises if the job's GPU is unusable
+        versions["device"] = device_name(pick_device("auto"))  # raises if the job's GPU is unusable
         if data_path != SYNTHETIC and not Path(data_path).exists():
             raise FileNotFoundError(f"{data_path}: not there")  # rather than to download it
         from src import data
@@ -58,7 +58,7 @@ def _environment(data_path: str, dataset: str) -> dict[str, Any]:
         data.load(data_path, dataset)
     except Exception as error:  # noqa: BLE001  whatever it is, it is what the job is to find
         problems.append(class_and_message(error))
-    return {**found, "problems": problems}
+    return {**versions, "problems": problems}
 
 
 def _wait(condition: Any, seconds: float) -> bool:

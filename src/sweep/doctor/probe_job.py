@@ -207,7 +207,7 @@ def _have_signals(reports: Reports) -> bool:
 def _why_waiting(job: str) -> str | None:
     """Why a job waits. Returns None if it does not, or that is not known."""
     jobs = job_queue.distinct(job_queue.jobs(quiet=True) or {})
-    reasons = [one.reason for one in jobs if one.array == job and one.reason]
+    reasons = [queued.reason for queued in jobs if queued.array == job and queued.reason]
     return ", ".join(dict.fromkeys(reasons)) or None
 
 

@@ -151,14 +151,14 @@ def _rank(name: str) -> int:
 
 
 def _zips(given: object, place: Place) -> Iterator[Axis]:
-    for one in _members(given):
+    for member in _members(given):
         values: dict[str, Sequence[Any]] = {}
-        for key, of_setting in check_mapping(one, place, _ZIP_EXAMPLE).items():
+        for key, of_setting in check_mapping(member, place, _ZIP_EXAMPLE).items():
             name = check_name(key, place)
-            found = values_of(name, of_setting, place)
-            if isinstance(found, ValueRange):
+            column = values_of(name, of_setting, place)
+            if isinstance(column, ValueRange):
                 raise place.inside(name).error("a range without steps; expected steps beside it")
-            values[name] = found
+            values[name] = column
         lengths = {name: len(column) for name, column in values.items()}
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{name} has {count}" for name, count in lengths.items())
@@ -185,7 +185,7 @@ def _exclusions(raw: Mapping[object, object], place: Place) -> tuple[Wanted, ...
     if "exclude" not in raw:
         return ()
     example = "{model_type: vit, learning_rate: 0.01}"
-    return tuple(wanted_values(one, place, example) for one in _members(raw["exclude"]))
+    return tuple(wanted_values(member, place, example) for member in _members(raw["exclude"]))
 
 
 def _check_conditions(block: GridBlock) -> None:

@@ -136,7 +136,7 @@ def _draw_by_axis(
     draw: shares from 0 to 1, one for each of `axes`.
     """
     choices = {axis: _rows(block, axis) for axis in axes}
-    found: dict[tuple[tuple[str, Any], ...], _Cell] = {}
+    cells: dict[tuple[tuple[str, Any], ...], _Cell] = {}
     most = _DRAWS * size + _MORE_DRAWS
     for _ in range(most):
         shares = dict(zip(axes, draw(), strict=True))
@@ -153,9 +153,9 @@ def _draw_by_axis(
                 ranks[axis], row = rows[int(shares[axis] * len(rows))]
                 settings.update(row)
         if not any(matches(wanted, settings) for wanted in block.exclude):
-            found.setdefault(tuple(sorted(settings.items())), _Cell(settings, ranks))
-        if len(found) == size:
-            return list(found.values())
+            cells.setdefault(tuple(sorted(settings.items())), _Cell(settings, ranks))
+        if len(cells) == size:
+            return list(cells.values())
     raise block.place.inside("sample").error(
-        f"{size} cells, but {most} draws found {len(found)} different ones; expected fewer"
+        f"{size} cells, but {most} draws found {len(cells)} different ones; expected fewer"
     )

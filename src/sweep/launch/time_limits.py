@@ -31,8 +31,9 @@ class TimeLimit:
         """One line that tells what was chosen, and from which measured speeds."""
         cap = ", the partition's limit: workers are requeued" if self.is_capped else ""
         speeds = " and ".join(
-            f"{of.speed.images_per_second:,.0f} images/s ({speed_key_in_words(one)}) on {of.device}"
-            for one, of in self.speeds.items()
+            f"{known.speed.images_per_second:,.0f} images/s ({speed_key_in_words(key)}) on "
+            f"{known.device}"
+            for key, known in self.speeds.items()
         )
         work = f"{self.runs} runs, {self.workers} workers"
         return f"--time auto: {self.model} {self.minutes} minutes{cap}; {work}; measured: {speeds}"
@@ -71,15 +72,15 @@ def _speeds_of(
     runs: Sequence[RunConfig], known: Mapping[SpeedKey, KnownSpeed], has_gpu: bool, runs_dir: Path
 ) -> dict[SpeedKey, KnownSpeed]:
     speeds = {}
-    for one in dict.fromkeys(map(speed_key, runs)):
-        if one not in known:
+    for key in dict.fromkeys(map(speed_key, runs)):
+        if key not in known:
             device = "GPU" if has_gpu else "CPU"
             raise UserError(
-                f"--time auto: {shown(speeds_file(runs_dir))} has no speed of {one[0]} "
-                f"({speed_key_in_words(one)}) on a {device}; on such a node, first: "
+                f"--time auto: {shown(speeds_file(runs_dir))} has no speed of {key[0]} "
+                f"({speed_key_in_words(key)}) on a {device}; on such a node, first: "
                 f"python -m src.sweep estimate --runs {shown(runs_dir)}, with the same sets or grid"
             )
-        speeds[one] = known[one]
+        speeds[key] = known[key]
     return speeds
 
 
@@ -93,6 +94,7 @@ def _longest_worker(
     """
     alone = [seconds(run, speeds[speed_key(run)].speed) for run in runs]
     beside = [
-        one * speeds[speed_key(run)].speed.slots for one, run in zip(alone, runs, strict=True)
+        seconds * speeds[speed_key(run)].speed.slots
+        for seconds, run in zip(alone, runs, strict=True)
     ]
     return min(sum(alone), sum(alone) / workers + (1 - 1 / workers) * max(beside))

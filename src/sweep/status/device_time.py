@@ -79,8 +79,8 @@ def _divided(attempts: Sequence[Attempt]) -> dict[int, float]:
     open_: set[int] = set()
     before = 0.0
     for moment, begins, attempt in changes:
-        for one in open_:
-            shares[one] += (moment - before) / len(open_)
+        for span in open_:
+            shares[span] += (moment - before) / len(open_)
         (open_.add if begins else open_.discard)(attempt)
         before = moment
     return shares

@@ -102,9 +102,9 @@ def decided_precisions(runs_dir: Path) -> dict[str, str]:
     folder = precision_decision_file(runs_dir, "any").parent
     records = [files.read_json(folder / name) or {} for name in sorted(files.names_in(folder))]
     return {
-        f"{one['model_type']} on {one['device']}": str(one["precision"])
-        for one in records
-        if one.keys() >= {"model_type", "device", "precision"}
+        f"{record['model_type']} on {record['device']}": str(record["precision"])
+        for record in records
+        if record.keys() >= {"model_type", "device", "precision"}
     }
 
 

@@ -58,7 +58,7 @@ def of_sets(
         for config in runs:
             configs.setdefault(config.id, config)
             cells.setdefault(config.id, Counter())[name] += 1
-    found = [
+    sweep_runs = [
         SweepRun(
             config.group,
             run_id,
@@ -69,7 +69,7 @@ def of_sets(
         )
         for run_id, config in configs.items()
     ]
-    return found, len(there)
+    return sweep_runs, len(there)
 
 
 def outside_of_sets(

@@ -141,7 +141,11 @@ def _time_left(now: Overview) -> str:
     at_a_time = now.speed.running - now.speed.silent
     if now.seconds_left is not None:
         return f"{duration(now.seconds_left)}, with {at_a_time} at a time as now"
-    new = [f"{one.model} ({one.num_epochs} epochs)" for one in now.left if one.seconds is None]
+    new = [
+        f"{training.model} ({training.num_epochs} epochs)"
+        for training in now.left
+        if training.seconds is None
+    ]
     if new:
         return f"unknown: no run is done yet of {', '.join(new)}"
     return "unknown: nothing is running"
