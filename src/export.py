@@ -83,10 +83,10 @@ def _run_folder(word: str, runs_dir: Path) -> Path:
     try:
         return find(word, runs_dir).path
     except UserError:
-        named = _configurations(word, runs_dir)
-        if len(named) != 1:
+        matching = _configurations(word, runs_dir)
+        if len(matching) != 1:
             raise
-    runs = _reported_runs(named[0], runs_dir)
+    runs = _reported_runs(matching[0], runs_dir)
     if not runs:
         raise UserError(f"RUN {word!r}: no run of this configuration is finished")
     return max(runs, key=lambda run: run.validation or 0.0).folder.path

@@ -134,12 +134,12 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
     cache for some seconds. To open `path`, it has to ask the server.
     """
     try:
-        with open(path, "rb") as there:
-            at_path, ours = os.fstat(there.fileno()), os.fstat(file.fileno())
+        with open(path, "rb") as opened:
+            at_path, expected = os.fstat(opened.fileno()), os.fstat(file.fileno())
     except FileNotFoundError:
         return False
     # inode numbers are used again: with the times, nobody else's file is taken for ours
-    return os.path.samestat(at_path, ours) and at_path.st_mtime_ns == ours.st_mtime_ns
+    return os.path.samestat(at_path, expected) and at_path.st_mtime_ns == expected.st_mtime_ns
 
 
 def write_text(

@@ -278,8 +278,8 @@ def _check_names(source: ModelSource, tree: ast.Module) -> None:
         for node in tree.body
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
     ]
-    there = did_you_mean(attribute, public) if public else " (it has no class or function)"
-    raise model_error(source.reference, f"no {attribute} in {source.main}{there}")
+    hint = did_you_mean(attribute, public) if public else " (it has no class or function)"
+    raise model_error(source.reference, f"no {attribute} in {source.main}{hint}")
 
 
 def _bound(body: list[ast.stmt]) -> Iterator[str]:

@@ -88,8 +88,8 @@ def read_configurations(runs_dir: Path, model: str = "*") -> dict[str, Configura
     for run in real or replicates:
         by_id.setdefault(run.config.config_id, {})[run.config.seed] = run
     return {
-        config_id: Configuration(config_id, next(iter(of.values())).config, of)
-        for config_id, of in by_id.items()
+        config_id: Configuration(config_id, next(iter(members.values())).config, members)
+        for config_id, members in by_id.items()
     }
 
 
@@ -101,13 +101,13 @@ def _replicates(runs_dir: Path, model: str) -> Iterator[Replicate]:
             continue  # aggregate names it
         if not folder.path.name.endswith(f"-{config.id}"):
             continue
-        now = Snapshot(folder.path)
-        failure = folder.failure() if now.state == State.FAILED else None
+        snapshot = Snapshot(folder.path)
+        failure = folder.failure() if snapshot.state == State.FAILED else None
         yield Replicate(
             config=config,
             folder=folder,
-            state=now.state,
-            result=now.result or {},
+            state=snapshot.state,
+            result=snapshot.result or {},
             has_diverged=failure is not None and recorded_class(failure) == FailureClass.DIVERGED,
             is_given_up=failure is not None and folder.is_given_up(DEFAULT_RETRIES),
         )

@@ -221,9 +221,11 @@ class Confirmation:
         """The results that count, by configuration; those that dropped out as they were then."""
         results = {name: self._results(name) for name in self._stable}
         if self.plan.race and self.race:
-            of = {name: entry.seeds for name, entry in self._dropped.items()}
+            seeds_of = {name: entry.seeds for name, entry in self._dropped.items()}
             seeds = self.race.seeds or self.plan.seeds
-            results = {name: values[: of.get(name, seeds)] for name, values in results.items()}
+            results = {
+                name: values[: seeds_of.get(name, seeds)] for name, values in results.items()
+            }
         return {name: values for name, values in results.items() if values}
 
     @property

@@ -53,10 +53,10 @@ class Interval:
 def pooled_spread(groups: Sequence[Sequence[float] | Float64Array]) -> Spread | None:
     """The standard deviation within groups of results. None if no group has two of them."""
     arrays = [np.asarray(group, dtype=float) for group in groups if len(group)]
-    freedom = sum(len(of) - 1 for of in arrays)
+    freedom = sum(len(values) - 1 for values in arrays)
     if freedom == 0:
         return None
-    squares = sum(float(((of - of.mean()) ** 2).sum()) for of in arrays)
+    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in arrays)
     return Spread(math.sqrt(squares / freedom), freedom)
 
 
@@ -69,20 +69,20 @@ class SeedResults:
     """
 
     def __init__(self, values: Sequence[Sequence[float]], *, same_seeds: bool = False) -> None:
-        self.values = [np.asarray(of, dtype=float) for of in values]
-        if not self.values or any(len(of) == 0 for of in self.values):
+        self.values = [np.asarray(column, dtype=float) for column in values]
+        if not self.values or any(len(column) == 0 for column in self.values):
             raise ValueError("every configuration needs a result")
         self.same_seeds = same_seeds
 
     @property
     def counts(self) -> tuple[int, ...]:
         """Number of seeds of each configuration."""
-        return tuple(len(of) for of in self.values)
+        return tuple(len(column) for column in self.values)
 
     @cached_property
     def means(self) -> Float64Array:
         """Mean over the seeds of each configuration."""
-        return np.array([of.mean() for of in self.values])
+        return np.array([column.mean() for column in self.values])
 
     @property
     def best(self) -> int:
@@ -106,10 +106,10 @@ class SeedResults:
             return None
         from scipy import stats
 
-        common = np.mean([of - of.mean() for of in self.values], axis=0)
+        common = np.mean([column - column.mean() for column in self.values], axis=0)
         of_seeds = configurations * float((common**2).sum())
         freedom = (configurations - 1) * (seeds - 1)
-        squares = sum(float(((of - of.mean()) ** 2).sum()) for of in self.values)
+        squares = sum(float(((column - column.mean()) ** 2).sum()) for column in self.values)
         residual = max(0.0, squares - of_seeds) / freedom
         if residual == 0:
             return None

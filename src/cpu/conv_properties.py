@@ -19,5 +19,9 @@ def is_plain_3x3(conv: nn.Conv2d) -> bool:
 
 def autocast_dtype(x: Tensor, otherwise: torch.dtype) -> torch.dtype:
     """The dtype of autocast on the device of `x` if that is on, else `otherwise`."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else otherwise
+    device_type = x.device.type
+    return (
+        torch.get_autocast_dtype(device_type)
+        if torch.is_autocast_enabled(device_type)
+        else otherwise
+    )

@@ -101,8 +101,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        kind = grad_output.device.type
-        with torch.autocast(kind, enabled=False):  # the transforms cancel large numbers
+        device_type = grad_output.device.type
+        with torch.autocast(device_type, enabled=False):  # the transforms cancel large numbers
             return _Product._gradients(ctx, grad_output)
 
     @staticmethod

@@ -164,14 +164,14 @@ def load(name: str, path: str, *, size: int, spec_name: str) -> Dataset:
             f"{where}, as torchvision's {known.reader} keeps them, or 'synthetic'"
         )
     paths = [root / known.folder / file for file in known.files]
-    kind = cache.layout(known.train, known.test, size=size, channels=known.channels)
-    record = cache.of_files(paths, [kind], lambda: _decode(known, root, kind, size))
+    dtype = cache.layout(known.train, known.test, size=size, channels=known.channels)
+    record = cache.of_files(paths, [dtype], lambda: _decode(known, root, dtype, size))
     return Dataset.of_record(record, known.spec(spec_name, size))
 
 
-def _decode(known: BuiltIn, root: Path, kind: "np.dtype[np.void]", size: int) -> cache.RecordArray:
+def _decode(known: BuiltIn, root: Path, dtype: "np.dtype[np.void]", size: int) -> cache.RecordArray:
     """Both parts as torchvision reads them. Raises UserError if one is not what it should be."""
-    record = cache.empty(kind)
+    record = cache.empty(dtype)
     for part, arguments in zip(("train", "test"), known.splits, strict=True):
         source = _opened(known, root, arguments)
         images = _images(source.data)

@@ -53,25 +53,24 @@ _ABANDONED_SECONDS = 3600
 
 def of_files(
     paths: Sequence[Path],
-    kinds: Sequence["np.dtype[np.void]"],
+    dtypes: Sequence["np.dtype[np.void]"],
     decode: Callable[[], RecordArray],
     meaning: bytes = b"",
 ) -> RecordArray:
     """Return the record decoded from `paths`: read from the cache, or decoded and written to it.
 
-    kinds: the dtypes that it may have. meaning: what the record depends on besides the files.
+    dtypes: those that it may have. meaning: what the record depends on besides the files.
     Raises UserError if a file cannot be read.
     """
     try:
         digests = [*_digests_of(paths), *([_sha256(meaning)] if meaning else [])]
-        for kind in kinds:
-            kept = read(key_of(digests, kind), kind)
+        for dtype in dtypes:
+            kept = read(key_of(digests, dtype), dtype)
             if kept is not None:
                 return kept
         record = decode()
-        if (
-            _digests_of(paths) != digests[: len(paths)]
-        ):  # the files have changed while they were decoded
+        changed_meanwhile = _digests_of(paths) != digests[: len(paths)]
+        if changed_meanwhile:
             return record
         key = key_of(digests, record.dtype)
         write(key, record)
@@ -81,9 +80,9 @@ def of_files(
     return record if kept is None else kept
 
 
-def empty(kind: "np.dtype[np.void]") -> RecordArray:
+def empty(dtype: "np.dtype[np.void]") -> RecordArray:
     """A record to fill."""
-    return np.zeros((), kind)
+    return np.zeros((), dtype)
 
 
 def _digests_of(paths: Iterable[Path]) -> list[bytes]:
@@ -91,19 +90,19 @@ def _digests_of(paths: Iterable[Path]) -> list[bytes]:
     return _in_threads(_file_digest, paths)
 
 
-def key_of(digests: Iterable[bytes], kind: "np.dtype[np.void]") -> str:
+def key_of(digests: Iterable[bytes], dtype: "np.dtype[np.void]") -> str:
     """What the record of a layout, made from files with these digests, is kept under."""
-    return _combined([_header(kind), *digests]).hex()[:32]
+    return _combined([_header(dtype), *digests]).hex()[:32]
 
 
-def read(key: str, kind: "np.dtype[np.void]") -> RecordArray | None:
+def read(key: str, dtype: "np.dtype[np.void]") -> RecordArray | None:
     """The record of a layout kept under `key`, mapped copy-on-write; None where there is none.
 
     A damaged one is removed.
     """
     try:
         path = cache_file(cache_dir(), key)
-        record = _mapped(path, kind)
+        record = _mapped(path, dtype)
         if record is None:
             path.unlink()
             return None
@@ -129,22 +128,26 @@ def write(key: str, record: RecordArray) -> None:
         _prune(folder)
 
 
-def _mapped(path: Path, kind: "np.dtype[np.void]") -> RecordArray | None:
+def _mapped(path: Path, dtype: "np.dtype[np.void]") -> RecordArray | None:
     """The record in a file. Returns None if a byte of it is not what was written."""
-    header = _header(kind)
+    header = _header(dtype)
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size != len(header) + kind.itemsize:
+        if os.fstat(file.fileno()).st_size != len(header) + dtype.itemsize:
             return None
         if file.read(len(header)) != header:
             return None
-        record = np.asarray(np.memmap(file, kind, "c", offset=len(header), shape=()))
+        record = np.asarray(np.memmap(file, dtype, "c", offset=len(header), shape=()))
     return record if record["digest"].tobytes() == _digest(record) else None
 
 
-def _header(kind: "np.dtype[np.void]") -> bytes:
+def _header(dtype: "np.dtype[np.void]") -> bytes:
     """What a .npy file of a record begins with."""
     header = io.BytesIO()
-    description = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": ()}
+    description = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": (),
+    }
     np.lib.format.write_array_header_1_0(header, description)
     return header.getvalue()
 

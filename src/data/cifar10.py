@@ -42,8 +42,8 @@ def load(path: str, *, size: int = CIFAR10.size, spec_name: str = CIFAR10.name) 
             f"the CIFAR-10 python batches, or 'synthetic'; --dataset names other data"
         )
     paths = [folder / name for name in names]
-    kind = cache.layout(len(TRAIN_BATCHES) * BATCH_IMAGES, BATCH_IMAGES, size=size)
-    record = cache.of_files(paths, [kind], lambda: _decode(paths, kind, size))
+    dtype = cache.layout(len(TRAIN_BATCHES) * BATCH_IMAGES, BATCH_IMAGES, size=size)
+    record = cache.of_files(paths, [dtype], lambda: _decode(paths, dtype, size))
     return Dataset.of_record(record, replace(CIFAR10, name=spec_name, size=size), BATCH_IMAGES)
 
 
@@ -56,9 +56,9 @@ def folder_of(path: str) -> Path | None:
     return None
 
 
-def _decode(paths: Sequence[Path], kind: "np.dtype[np.void]", size: int) -> cache.RecordArray:
+def _decode(paths: Sequence[Path], dtype: "np.dtype[np.void]", size: int) -> cache.RecordArray:
     """All images and labels of the training batches and the test batch."""
-    record = cache.empty(kind)
+    record = cache.empty(dtype)
     pixels = (*_by_batch(record["train_pixels"]), *_by_batch(record["test_pixels"]))
     labels = (*_by_batch(record["train_labels"]), *_by_batch(record["test_labels"]))
     for path, its_pixels, its_labels in zip(paths, pixels, labels, strict=True):

@@ -167,9 +167,9 @@ def _folder_source(path: Path) -> _Source:
         by_part = {"train": path}
     names = {part: [f.name for f in class_folders(folder)] for part, folder in by_part.items()}
     classes = names["train"]
-    for part, its in names.items():
-        if its != classes:
-            differ = ", ".join(sorted(set(its) ^ set(classes))[:8])
+    for part, others in names.items():
+        if others != classes:
+            differ = ", ".join(sorted(set(others) ^ set(classes))[:8])
             raise UserError(f"{by_part[part]}: its classes are not those of train: {differ}")
     if problem := class_problem(classes):
         raise UserError(f"{path}: {problem}")
@@ -214,19 +214,19 @@ def _npz_source(path: Path) -> _Source:
                 f"{path}: it holds {held}; expected images and labels, or train_images and "
                 "train_labels (and test_..., val_...)"
             )
-        named = _array(path, arrays, "classes").tolist() if "classes" in keys else None
+        class_names = _array(path, arrays, "classes").tolist() if "classes" in keys else None
         labels = {
             part: _array(path, arrays, f"{prefix}labels")
             for part, prefix in prefixes.items()
             if f"{prefix}images" in keys and f"{prefix}labels" in keys
         }
-    classes, numbers = _classes_and_labels(path, labels, named)
-    parts = {part: _Part(f"{prefixes[part]}images", of) for part, of in numbers.items()}
+    classes, numbers = _classes_and_labels(path, labels, class_names)
+    parts = {part: _Part(f"{prefixes[part]}images", numbers[part]) for part in numbers}
     return _Source(path, classes, parts)
 
 
 def _classes_and_labels(
-    path: Path, labels: Mapping[str, npt.NDArray[Any]], named: list[str] | None
+    path: Path, labels: Mapping[str, npt.NDArray[Any]], class_names: list[str] | None
 ) -> tuple[tuple[str, ...], dict[str, LabelArray]]:
     """The class names, and the labels of each part as indices of them. Raises UserError."""
     flat = {
@@ -241,7 +241,9 @@ def _classes_and_labels(
             )
     if {values.dtype.kind for values in flat.values()} & {"U"}:
         texts = {part: values.astype(str) for part, values in flat.items()}
-        classes = named or sorted({text for values in texts.values() for text in values.tolist()})
+        classes = class_names or sorted(
+            {text for values in texts.values() for text in values.tolist()}
+        )
         _check_classes(path, classes)
         number = {name: label for label, name in enumerate(classes)}
         unknown = [t for values in texts.values() for t in set(values.tolist()) if t not in number]
@@ -251,10 +253,10 @@ def _classes_and_labels(
             part: np.array([number[t] for t in values.tolist()]) for part, values in texts.items()
         }
         return tuple(classes), {part: values.astype(np.int64) for part, values in flat.items()}
-    most = max(int(values.max(initial=0)) for values in flat.values())
-    if most >= MAX_CLASSES:
-        raise UserError(f"{path}: label {most}; expected at most {MAX_CLASSES - 1}")
-    classes = named or [str(label) for label in range(most + 1)]
+    largest = max(int(values.max(initial=0)) for values in flat.values())
+    if largest >= MAX_CLASSES:
+        raise UserError(f"{path}: label {largest}; expected at most {MAX_CLASSES - 1}")
+    classes = class_names or [str(label) for label in range(largest + 1)]
     _check_classes(path, classes)
     for part, values in flat.items():
         if len(values) and not (int(values.min()) >= 0 and int(values.max()) < len(classes)):
@@ -350,11 +352,12 @@ def _fill(
 
 def _images_of(source: _Source, part: str, size: int) -> ImageArray:
     """The images of a part, (N, size, size, C)."""
-    of = source.parts[part]
-    if isinstance(of.images, str):
-        return image_files.resize(_npz_images(source.path, of.images, len(of.labels)), size)
+    images_of_part, count = source.parts[part].images, len(source.parts[part].labels)
+    if isinstance(images_of_part, str):
+        return image_files.resize(_npz_images(source.path, images_of_part, count), size)
     channels = 1 if image_files.all_grey(_files_of(source)[0]) else 3
-    images = np.empty((len(of.images), size, size, channels), np.uint8)
-    for place, image in zip(images, image_files.read_files(of.images, channels, size), strict=True):
+    images = np.empty((count, size, size, channels), np.uint8)
+    decoded = image_files.read_files(images_of_part, channels, size)
+    for place, image in zip(images, decoded, strict=True):
         place[:] = image
     return images

@@ -52,12 +52,12 @@ def find_repeated_failure(folders: Iterable[Path]) -> RepeatedFailure | None:
         failure = files.read_json(run / paths.FAILURE) if newer else None
         if failure and failure.get("fingerprint") and recorded_class(failure) in MAY_BE_BUGS:
             groups.setdefault(str(failure["fingerprint"]), []).append((run, failure))
-    most = max(groups.values(), key=len, default=[])
-    if len(most) < THRESHOLD:
+    largest = max(groups.values(), key=len, default=[])
+    if len(largest) < THRESHOLD:
         return None
-    failure = most[-1][1]
+    failure = largest[-1][1]
     kind, lines = str(failure["kind"]), str(failure.get("traceback", "")).strip().splitlines()
-    return RepeatedFailure(kind, lines[-1] if lines else kind, tuple(path for path, _ in most))
+    return RepeatedFailure(kind, lines[-1] if lines else kind, tuple(path for path, _ in largest))
 
 
 def fingerprint(error: BaseException) -> str:

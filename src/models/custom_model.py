@@ -102,7 +102,7 @@ def build(
     """
     check(reference, digest, options)
     builder = _builder(reference, digest)
-    arguments = {name: of(data) for name, of in builder.of_data.items()}
+    arguments = {name: value_of(data) for name, value_of in builder.of_data.items()}
     try:
         made = builder.make(**arguments, **options)
     except (MemoryError, torch.OutOfMemoryError):

@@ -101,20 +101,22 @@ def place_and_message(source: ModelSource, raised: BaseException) -> str:
 
 def _installed(source: ModelSource) -> _SourceFinder:
     """The finder of a source, in place of one of other sources with the same module name."""
-    ours = [finder for finder in sys.meta_path if isinstance(finder, _SourceFinder)]
-    wanted = _SourceFinder(source)
-    for finder in ours:
-        if finder.top == wanted.top:
+    finders = [finder for finder in sys.meta_path if isinstance(finder, _SourceFinder)]
+    new_finder = _SourceFinder(source)
+    for finder in finders:
+        if finder.top == new_finder.top:
             if finder.source.digest == source.digest:
                 return finder
             _remove(finder)
-    if wanted.top in sys.modules or (source.is_package and _is_installed(source, wanted.top)):
+    if new_finder.top in sys.modules or (
+        source.is_package and _is_installed(source, new_finder.top)
+    ):
         raise model_error(
             source.reference,
-            f"{wanted.top} is also the name of an installed package; rename yours",
+            f"{new_finder.top} is also the name of an installed package; rename yours",
         )
-    sys.meta_path.insert(0, wanted)
-    return wanted
+    sys.meta_path.insert(0, new_finder)
+    return new_finder
 
 
 def _is_installed(source: ModelSource, top: str) -> bool:

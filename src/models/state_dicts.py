@@ -69,10 +69,10 @@ def load_into(model: nn.Module, state: StateDict, source: str) -> None:
     Published code names the same layers differently; batches counted by batch norms are left
     out. Raises UserError that begins with `source` and names the first entry that does not fit.
     """
-    ours, theirs = _compared(model.state_dict()), _compared(state)
-    if _shapes(ours) != _shapes(theirs):
-        theirs = _in_order(ours, theirs, source)
-    model.load_state_dict({**model.state_dict(), **theirs})
+    own, loaded = _compared(model.state_dict()), _compared(state)
+    if _shapes(own) != _shapes(loaded):
+        loaded = _in_order(own, loaded, source)
+    model.load_state_dict({**model.state_dict(), **loaded})
 
 
 def _compared(state: Mapping[str, Tensor]) -> StateDict:
@@ -83,17 +83,17 @@ def _shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def _in_order(ours: StateDict, theirs: StateDict, source: str) -> StateDict:
-    """Assign tensors to our names by order and shape."""
-    pairs = zip_longest(_shapes(ours).items(), _shapes(theirs).items(), fillvalue=("", None))
-    for place, ((name, expected), (their_name, shape)) in enumerate(pairs, 1):
+def _in_order(own: StateDict, loaded: StateDict, source: str) -> StateDict:
+    """The loaded tensors under the model's own names, assigned by order and shape."""
+    pairs = zip_longest(_shapes(own).items(), _shapes(loaded).items(), fillvalue=("", None))
+    for place, ((name, expected), (loaded_name, shape)) in enumerate(pairs, 1):
         if expected is None:
-            raise UserError(f"{source}: {their_name!r} {shape} is one entry too many")
+            raise UserError(f"{source}: {loaded_name!r} {shape} is one entry too many")
         if shape is None:
             raise UserError(f"{source}: ends before entry {place}, {name!r} {expected}")
         if shape != expected:
             raise UserError(
-                f"{source}: entry {place} does not fit: {their_name!r} is {shape}, "
+                f"{source}: entry {place} does not fit: {loaded_name!r} is {shape}, "
                 f"expected {expected} as {name!r}"
             )
-    return dict(zip(ours, theirs.values(), strict=True))
+    return dict(zip(own, loaded.values(), strict=True))

@@ -57,13 +57,13 @@ class SuccessiveHalvingPruner:
 
     def _peers(self, config: RunConfig) -> Iterator[list[dict[str, Any]]]:
         """The histories of all other runs of the same schedule."""
-        ours = schedule(config)
+        own_schedule = schedule(config)
         for folder in all_runs(self.runs_dir, config.model_name):
             if folder.path.name.endswith(f"-{config.id}"):
                 continue
             if folder.path not in self._schedules:
                 self._schedules[folder.path] = _schedule_of(folder)
-            if self._schedules[folder.path] == ours:
+            if self._schedules[folder.path] == own_schedule:
                 yield self._history(folder)
 
     def _history(self, folder: RunFolder) -> list[dict[str, Any]]:

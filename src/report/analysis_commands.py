@@ -80,7 +80,7 @@ def confusion(options: AnalysisOptions) -> ExitStatus:
 def classes(options: AnalysisOptions, *, as_json: bool) -> ExitStatus:
     """Print the classes of each run, the worst first, and what they are taken for."""
     rows = []
-    most = options.k or CONFUSIONS
+    limit = options.k or CONFUSIONS
     for run, predicted in options.read_each(_read_predictions):
         matrix = confusion_matrix.confusion_matrix(predicted)
         results = confusion_matrix.class_results(matrix, run.data.classes)
@@ -91,13 +91,13 @@ def classes(options: AnalysisOptions, *, as_json: bool) -> ExitStatus:
                 "run_id": run.config.id,
                 "images": len(predicted.labels),
                 "accuracy": float(predicted.is_correct.mean()),
-                "classes": [confusion_matrix.as_json(result, most) for result in results],
+                "classes": [confusion_matrix.as_json(result, limit) for result in results],
             }
         )
         if not as_json:
             separator = "\n" if len(rows) > 1 else ""
             print(f"{separator}{run.title}: {predicted.summary(run.data_name)}")
-            print(confusion_matrix.as_text(results, most))
+            print(confusion_matrix.as_text(results, limit))
     if as_json:
         print(json.dumps(rows, indent=2))
     return ExitStatus.DONE

@@ -30,12 +30,16 @@ def from_config(config: RunConfig) -> str:
 
 def from_row(row: Mapping[str, Any]) -> str:
     """The command of a row of the table: only with the settings that the row has."""
-    named = {**row, MODEL: row.get(ARCHITECTURE, row.get(MODEL))}
-    data_name = str(named.pop(DATASET, SYNTHETIC))
+    settings = {**row, MODEL: row.get(ARCHITECTURE, row.get(MODEL))}
+    data_name = str(settings.pop(DATASET, SYNTHETIC))
     if not data_name.startswith(SYNTHETIC):
-        named["dataset"] = data_name
-    named[MODEL] = type_of_name(str(named[MODEL]))
-    values = {_FIELD_OF_COLUMN.get(n, n): value for n, value in named.items() if value is not None}
+        settings["dataset"] = data_name
+    settings[MODEL] = type_of_name(str(settings[MODEL]))
+    values = {
+        _FIELD_OF_COLUMN.get(column, column): value
+        for column, value in settings.items()
+        if value is not None
+    }
     if values.get("dataset") == RunConfig.dataset:
         del values["dataset"]
     arguments = list(_COMMAND)

@@ -109,12 +109,12 @@ def collect(
     rows: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     failed: list[dict[str, Any]] = []
     for folder, cells in show_progress(kept, "run folders read"):
-        now = Snapshot(folder.path)
-        result = now.result or now.pruned
-        states.setdefault(cells[0].group, Counter())[now.state] += 1
+        snapshot = Snapshot(folder.path)
+        result = snapshot.result or snapshot.pruned
+        states.setdefault(cells[0].group, Counter())[snapshot.state] += 1
         if result:  # complete, or pruned: see its stop_reason
             rows += [(_grid_order(cell), _row(cell, result, cells[0])) for cell in cells]
-        elif now.state == State.FAILED:
+        elif snapshot.state == State.FAILED:
             failure = recorded_class(folder.failure() or {})
             failed += [_failed_row(cell, failure) for cell in cells]
     rows.sort(key=lambda row: row[0])
@@ -156,10 +156,10 @@ def _cells(folder: RunFolder, unreadable: list[str]) -> list[RunConfig]:
         raise problems[0]
     unreadable += map(str, problems)
     unique = {cell.cell: cell for cell in cells}.values()  # files of before a setting was added
-    ours = [cell for cell in unique if folder.path.name.endswith(f"-{cell.id}")]
-    if not ours:
+    own = [cell for cell in unique if folder.path.name.endswith(f"-{cell.id}")]
+    if not own:
         raise UserError(f"{source}: its config is not that of the run id in its name")
-    return sorted(ours, key=_grid_order)
+    return sorted(own, key=_grid_order)
 
 
 def _row(config: RunConfig, result: dict[str, Any], first: RunConfig) -> dict[str, Any]:

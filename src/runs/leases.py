@@ -132,9 +132,9 @@ def may_be_alive(record: AttemptRecord) -> bool:
     """Whether the process of an attempt may still be at work. Unknown counts as alive."""
     if "ended" in record:
         return False
-    here = processes.is_running(record.get("process") or {})
-    if here is not None:
-        return here
+    running = processes.is_running(record.get("process") or {})
+    if running is not None:
+        return running
     job, restarts = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_RESTART_COUNT", "0")
     earlier_start_of_our_job = (
         job is not None

@@ -83,20 +83,20 @@ class PrecisionDecisions:
         """Make the decision, unless another process is faster: then the one that it made."""
         path, device = self._path(config), pick_device(config.device)
         earlier = set(self._earlier(config, device))
-        here = earlier.pop() if len(earlier) == 1 else measured
+        decision = earlier.pop() if len(earlier) == 1 else measured
         record = {
-            "precision": here,
+            "precision": decision,
             "model_type": config.model_type,
             "device": device_name(device),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         if files.create_json(path, record):
-            return here
+            return decision
         if decided := _read(path):
             return decided
         files.write_json(path, record)  # the existing file is damaged
-        return here
+        return decision
 
     def _earlier(self, config: RunConfig, device: torch.device) -> Iterator[str]:
         """The precisions of finished runs from before there were decisions."""

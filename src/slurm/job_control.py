@@ -49,5 +49,5 @@ def log_file(job: str) -> Path | None:
     """The file that a job's output goes to. Returns None if Slurm does not know the job."""
     words = ("scontrol", "show", "job", job)
     output = client.output_of(*words, timeout=_LOG_TIMEOUT_SECONDS, quiet=True) or ""
-    named = re.search(r"^\s*StdOut=(.+)$", output, re.MULTILINE)
-    return Path(named[1]) if named else None
+    match = re.search(r"^\s*StdOut=(.+)$", output, re.MULTILINE)
+    return Path(match[1]) if match else None

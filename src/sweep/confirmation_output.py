@@ -46,11 +46,11 @@ def sentences(confirmation: Confirmation) -> Iterator[str]:
 
 
 def _cost(confirmation: Confirmation) -> Iterator[str]:
-    missing, most = len(confirmation.missing), confirmation.most_missing
+    missing, at_most = len(confirmation.missing), confirmation.most_missing
     mean = confirmation.seconds_per_run
-    text = f"{missing} trainings are missing now, {most} at most until the end"
+    text = f"{missing} trainings are missing now, {at_most} at most until the end"
     if mean:
-        now, until_end, each = map(decimal_duration, (missing * mean, most * mean, mean))
+        now, until_end, each = map(decimal_duration, (missing * mean, at_most * mean, mean))
         text += f": {now} and {until_end} of device time ({each} each, as measured)"
     yield f"{text}."
 

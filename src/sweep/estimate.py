@@ -160,9 +160,10 @@ def report(
         rows = [[*key, asdict(speed)] for key, speed in speeds.items()]
         plain = {
             part: {
-                name: {**asdict(cost), "time_limit": cost.time_limit} for name, cost in of.items()
+                name: {**asdict(cost), "time_limit": cost.time_limit}
+                for name, cost in costs.items()
             }
-            for part, of in tables.items()
+            for part, costs in tables.items()
         }
         grid = {"blocks": [asdict(block) for block in blocks]}
         whole = {"device": measured.device, "speeds": rows, **plain, **grid}

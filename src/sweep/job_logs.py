@@ -22,8 +22,8 @@ def find(job: str, runs_dir: Path) -> Path | None:
     logs = {path for folder in folders for path in folder.glob(f"*-{job}.out")}
     if logs:
         return max(logs, key=lambda path: path.stat().st_mtime)
-    named = job_control.log_file(job)
-    return named if named and named.is_file() else None
+    path = job_control.log_file(job)
+    return path if path and path.is_file() else None
 
 
 def tail(path: Path, lines: int) -> str:

@@ -124,9 +124,9 @@ def numbered(folder: Path) -> list[tuple[int, Path]]:
 
 def find(folder: Path, number: str) -> Path:
     """The file of a set, given its number as text. Raises UserError if there is none."""
-    there = {str(n): path for n, path in numbered(folder)}
-    if number not in there:
-        numbers = list(there)
-        allowed = f"{numbers[0]} to {numbers[-1]}" if there else f"none: no set files in {folder}"
+    paths = {str(n): path for n, path in numbered(folder)}
+    if number not in paths:
+        numbers = list(paths)
+        allowed = f"{numbers[0]} to {numbers[-1]}" if paths else f"none: no set files in {folder}"
         raise UserError(f"set {number!r}: expected a number, {allowed}")
-    return there[number]
+    return paths[number]

@@ -19,11 +19,11 @@ class ExponentialMovingAverage(Generic[Model]):
     @torch.no_grad()
     def update(self, share: Tensor) -> None:
         """Move towards the weights by `share`, a number on the device. Copies integer buffers."""
-        for average, now in self._pairs:
+        for average, current in self._pairs:
             if average.is_floating_point():
-                average.lerp_(now.detach(), share.to(average.dtype))
+                average.lerp_(current.detach(), share.to(average.dtype))
             else:
-                average.copy_(now)
+                average.copy_(current)
 
 
 def update_share(decay: float, step: int) -> float:

@@ -70,8 +70,8 @@ def _of_gpu(device: torch.device) -> tuple[int, int, int]:
 
 def _of_host(limit: Callable[[int], tuple[int, int]] = resource.getrlimit) -> tuple[int, int, int]:
     """The same for this machine, or for the limit of `ulimit -v` if that is lower."""
-    ours, machine = psutil.Process().memory_info(), psutil.virtual_memory()
+    process, machine = psutil.Process().memory_info(), psutil.virtual_memory()
     ceiling = limit(resource.RLIMIT_AS)[0]
     if ceiling == resource.RLIM_INFINITY or ceiling > machine.total:
-        return ours.rss, machine.available, machine.total
-    return ours.vms, min(machine.available, max(0, ceiling - ours.vms)), ceiling
+        return process.rss, machine.available, machine.total
+    return process.vms, min(machine.available, max(0, ceiling - process.vms)), ceiling

@@ -108,11 +108,11 @@ def _check_output(config: RunConfig, model: Classifier, images: Tensor, data: Da
             source = custom_model.source_of(reference, config.model_digest)
             why = custom_model.describe_exception(source, raised)
             raise model_error(reference, f"it cannot take images (N, {shape}): {why}") from raised
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        if got != wanted or not logits.is_floating_point():
+        actual = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if actual != wanted or not logits.is_floating_point():
             raise model_error(
                 reference,
-                f"it returned {got} for {wanted[0]} images; expected logits {wanted}, one for "
+                f"it returned {actual} for {wanted[0]} images; expected logits {wanted}, one for "
                 "each class",
             )
     if not any(parameter.requires_grad for parameter in model.parameters()):

@@ -44,8 +44,8 @@ def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any], lr: Tens
     capturable=False of a CPU, torch refuses to capture a step on a GPU.
     """
     groups = [
-        {**saved, **{name: ours[name] for name in _DEVICE_SETTINGS if name in ours}}
-        for saved, ours in zip(state["param_groups"], optimizer.param_groups, strict=True)
+        {**saved, **{name: current[name] for name in _DEVICE_SETTINGS if name in current}}
+        for saved, current in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
     optimizer.load_state_dict({**state, "param_groups": groups})
     for group in optimizer.param_groups:

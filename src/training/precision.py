@@ -165,11 +165,11 @@ def _algorithms(config: RunConfig, data: DataSpec) -> list[str]:
     def replaced(algorithm: str) -> nn.Module:
         return replace_convolutions(deepcopy(plain), data.shape, algorithm=algorithm)
 
-    return [name for name, kind in kinds.items() if _has(replaced(name), kind)]
+    return [name for name, module_class in kinds.items() if _has(replaced(name), module_class)]
 
 
-def _has(model: nn.Module, kind: type[nn.Module]) -> bool:
-    return any(isinstance(module, kind) for module in model.modules())
+def _has(model: nn.Module, module_class: type[nn.Module]) -> bool:
+    return any(isinstance(module, module_class) for module in model.modules())
 
 
 def _cache_file(key: str) -> Path | None:

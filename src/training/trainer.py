@@ -293,16 +293,16 @@ class Trainer:
             "best_val_loss": state.stopping.update(validation["val_loss"]),
         }
         if any(improved.values()):
-            now = BestWeights(state.epoch, self.learner.weights())
-            state.best |= {kind: now for kind, better in improved.items() if better}
+            weights = BestWeights(state.epoch, self.learner.weights())
+            state.best |= {kind: weights for kind, better in improved.items() if better}
         state.best_val_accuracy = max(state.best_val_accuracy, validation["val_accuracy"])
 
     def _keep_terminal(self) -> None:
         """Keep the current weights, sharing the copy of a best epoch if that is this one."""
         state = self.state
         same = [kept for kept in state.best.values() if kept.epoch == state.epoch]
-        now = same[0] if same else BestWeights(state.epoch, self.learner.weights())
-        state.best["terminal"] = now
+        weights = same[0] if same else BestWeights(state.epoch, self.learner.weights())
+        state.best["terminal"] = weights
 
     def _test(self) -> Generator[object, None, TrainingResult]:
         """Evaluate the three checkpoints on the test set, equal ones only once."""

@@ -99,10 +99,10 @@ def place(dimension: Dimension, value: object) -> float:
     if isinstance(dimension, Choice):
         return _even(_ordered(dimension).index(value), len(dimension.values))
     assert isinstance(value, int | float)
-    low, high, here = (
+    low, high, value = (
         (math.log(v) if dimension.log else v) for v in (dimension.low, dimension.high, value)
     )
-    return (here - low) / (high - low) if high > low else 0.5
+    return (value - low) / (high - low) if high > low else 0.5
 
 
 def axis(name: str, dimension: Dimension) -> SearchAxis:

@@ -191,7 +191,7 @@ def _with_counts(labels: Sequence[str], effects: Iterable[Sequence[MainEffect]])
     for effect in (effect for of_model in effects for effect in of_model):
         for label, left_out in zip(effect.setting.labels, effect.left_out, strict=True):
             counts[label].append(left_out)
-    lines = {label: str(total(of)).replace(", ", "\n") for label, of in counts.items()}
+    lines = {label: str(total(outcomes)).replace(", ", "\n") for label, outcomes in counts.items()}
     return [f"{label}\n{lines[label]}".strip() for label in labels]
 
 

@@ -56,7 +56,7 @@ def write_page(
 
 def render(data: PageData, summary: str, note: str) -> str:
     """The page as text. Its policy forbids it requests and scripts other than those in it."""
-    ours, plotly = _script(), _plotly()
+    script, plotly = _script(), _plotly()
     loader = jinja2.FileSystemLoader(_STATIC)
     # autoescape: names and messages are texts of files, and may contain markup
     environment = jinja2.Environment(
@@ -67,9 +67,9 @@ def render(data: PageData, summary: str, note: str) -> str:
         **data.core,
         summary=summary,
         note=note,
-        policy=_security_policy(ours, plotly),
+        policy=_security_policy(script, plotly),
         style=(_STATIC / "page.css").read_text(),
-        script=ours,
+        script=script,
         plotly=plotly,
         data=to_script_json(data.core),
         runs=to_packed_json(data.runs),

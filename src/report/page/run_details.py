@@ -199,8 +199,8 @@ def _confusion(path: Path, classes: tuple[str, ...], modified: int, always: bool
 
 def worst_by_accuracy(accuracies: Mapping[str, float]) -> list[dict[str, Any]]:
     """The worst classes by accuracy, the lowest first, of a run without predictions."""
-    named = sorted(accuracies.items(), key=lambda pair: pair[1])[:_WORST]
-    return [{"class": name, "accuracy": accuracy} for name, accuracy in named]
+    worst = sorted(accuracies.items(), key=lambda pair: pair[1])[:_WORST]
+    return [{"class": name, "accuracy": accuracy} for name, accuracy in worst]
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:

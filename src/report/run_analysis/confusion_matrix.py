@@ -75,7 +75,7 @@ def _class_result(label: int, counts: list[int], classes: Sequence[str]) -> Clas
     return ClassResult(classes[label], images, counts[label], confusions)
 
 
-def as_json(result: ClassResult, most: int) -> dict[str, Any]:
+def as_json(result: ClassResult, limit: int) -> dict[str, Any]:
     """A class for JSON, with its `most` most frequent confusions."""
     return {
         "class": result.name,
@@ -84,12 +84,12 @@ def as_json(result: ClassResult, most: int) -> dict[str, Any]:
         "accuracy": result.accuracy,
         "most_often_taken_for": [
             {"class": other.name, "images": other.images, "share": other.share}
-            for other in result.confusions[:most]
+            for other in result.confusions[:limit]
         ],
     }
 
 
-def as_text(results: Sequence[ClassResult], most: int) -> str:
+def as_text(results: Sequence[ClassResult], limit: int) -> str:
     """A table of the classes with their `most` most frequent confusions."""
     from rich.console import Console
     from rich.table import Table
@@ -102,7 +102,8 @@ def as_text(results: Sequence[ClassResult], most: int) -> str:
     for result in results:
         accuracy = "-" if result.accuracy is None else f"{result.accuracy:.2%}"
         others = ", ".join(
-            f"{other.name} {other.images} ({other.share:.1%})" for other in result.confusions[:most]
+            f"{other.name} {other.images} ({other.share:.1%})"
+            for other in result.confusions[:limit]
         )
         table.add_row(
             *(result.name, str(result.images), str(result.correct), accuracy, others or "-")

@@ -36,8 +36,8 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     """
     parsed = _parser().parse(arguments)
     selected = {run.path.resolve() for run in selected_runs(parsed)}
-    there = {run.path.resolve() for run in all_runs(parsed.runs)} | selected
-    runs = [Snapshot(path) for path in sorted(there)]
+    paths = {run.path.resolve() for run in all_runs(parsed.runs)} | selected
+    runs = [Snapshot(path) for path in sorted(paths)]
     running = [run for run in runs if run.state == State.RUNNING]
     queued = job_poller.shared.jobs()
     plan = decide(running, selected, queued, every_job=parsed.all)
@@ -64,7 +64,7 @@ def decide(
     repository, waiting ones too.
     """
     jobs: dict[str, list[Snapshot]] = {}
-    here: dict[int, list[Snapshot]] = {}
+    by_process: dict[int, list[Snapshot]] = {}
     unreachable: list[str] = []
     for run in running:
         record = run.attempts[-1].record
@@ -72,7 +72,7 @@ def decide(
         if job and job.state != JobState.ENDED:
             jobs.setdefault(job.id, []).append(run)
         elif not record.get("slurm_job_id") and (pid := _process_here(record)):
-            here.setdefault(pid, []).append(run)
+            by_process.setdefault(pid, []).append(run)
         elif run.path in selected:
             unreachable.append(f"{run.path.name}: {_out_of_reach(record, queued)}")
     if every_job and queued is None and client.has_squeue():
@@ -84,7 +84,9 @@ def decide(
             for job in job_queue.distinct(queued or {})
             if job.is_ours and job.state != JobState.ENDED
         }
-    process_runs = {worker: _names(runs) for worker, runs in here.items() if _any(runs, selected)}
+    process_runs = {
+        worker: _names(runs) for worker, runs in by_process.items() if _any(runs, selected)
+    }
     return Plan(job_runs, process_runs, unreachable)
 
 

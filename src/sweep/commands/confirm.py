@@ -183,10 +183,10 @@ def _finished_by_model(
     }
     if not selected:
         edited = _custom_models(configurations, by_model)
-        there = ", ".join([*by_model, *edited]) or "none: no run is finished"
+        finished = ", ".join([*by_model, *edited]) or "none: no run is finished"
         if code_of(options.model) and options.model in edited:
             raise UserError(f"--model {options.model!r}: it was edited since its runs were trained")
-        raise UserError(f"--model {options.model!r}: no finished run; expected one of {there}")
+        raise UserError(f"--model {options.model!r}: no finished run; expected one of {finished}")
     return selected
 
 
@@ -194,12 +194,12 @@ def _custom_models(
     configurations: Mapping[str, Configuration], by_model: Mapping[str, object]
 ) -> list[str]:
     """The architectures of own code that have a finished run, and were not selected."""
-    left = (
+    not_selected = (
         configuration
         for configuration in configurations.values()
         if configuration.model not in by_model and configuration.done()
     )
-    names = dict.fromkeys(configuration.config.model_type for configuration in left)
+    names = dict.fromkeys(configuration.config.model_type for configuration in not_selected)
     return [name for name in names if code_of(name)]
 
 

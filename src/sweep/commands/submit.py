@@ -97,7 +97,7 @@ def _plan(options: SubmitOptions) -> list[WorkerPool]:
     for config in options.configs:
         groups.setdefault(config.model_name if options.on_slurm else ALL_MODELS, []).append(config)
     training = options.training
-    there = submissions.workers(training.runs_dir)
+    existing = submissions.workers(training.runs_dir)
     pending = [
         find_pending_runs(
             name,
@@ -109,7 +109,7 @@ def _plan(options: SubmitOptions) -> list[WorkerPool]:
         )
         for name, configs in groups.items()
     ]
-    pools = [plan_worker_pool(group, options.workers, there) for group in pending]
+    pools = [plan_worker_pool(group, options.workers, existing) for group in pending]
     if not options.on_slurm or not any(pool.workers for pool in pools):
         return pools
     return _within_job_limit(pools)

@@ -30,13 +30,13 @@ def runs_folder_checks(runs_dir: Path) -> Iterator[Check]:
             "--runs with a folder that you may write to",
         )
         return
-    kind = file_system(runs_dir)
-    if kind in _SHARED:
-        yield ok("file system", f"{kind}, which nodes share")
+    file_system_type = file_system(runs_dir)
+    if file_system_type in _SHARED:
+        yield ok("file system", f"{file_system_type}, which nodes share")
     else:
         yield warning(
             "file system",
-            f"{kind}: perhaps of this machine alone",
+            f"{file_system_type}: perhaps of this machine alone",
             "the runs folder must be the same on all nodes: --runs on a shared file system",
         )
     free = shutil.disk_usage(runs_dir).free
@@ -90,13 +90,13 @@ def data_check(path: str, dataset: str) -> Check:
 
 def file_system(path: Path) -> str:
     """The type of the file system of a path, from /proc/mounts."""
-    best, kind = "", "unknown"
+    best, file_system_type = "", "unknown"
     for line in _MOUNTS.read_text().splitlines() if _MOUNTS.exists() else []:
         _, place, name, *_ = line.split()
         place = place.replace("\\040", " ")
         if path.resolve().is_relative_to(place) and len(place) >= len(best):
-            best, kind = place, name
-    return kind
+            best, file_system_type = place, name
+    return file_system_type
 
 
 def _link_checks(path: Path) -> Iterator[Check]:

@@ -89,8 +89,8 @@ def _not_submitted(error: UserError) -> Check:
 def in_words(resources: Resources) -> str:
     """What each worker asks for."""
     where = f"partition {resources.partition}" if resources.partition else "the default partition"
-    named = ("account", "qos", "constraint")
-    parts = [f"{name} {getattr(resources, name)}" for name in named if getattr(resources, name)]
+    names = ("account", "qos", "constraint")
+    parts = [f"{name} {getattr(resources, name)}" for name in names if getattr(resources, name)]
     further = [f"{key}={value}" if value else key for key, value in resources.further.items()]
     amounts = [resources.gres or "no GPU", f"{resources.cpus} CPUs"]
     amounts += [f"{resources.mem} of memory"] if resources.mem else []

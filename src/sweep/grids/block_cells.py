@@ -96,11 +96,11 @@ def _remaining(block: GridBlock, cells: Sequence[_Cell]) -> list[_Cell]:
     """The cells that are not excluded. Raises UserError if an exclusion excludes nothing."""
     excluded: set[int] = set()
     for number, wanted in enumerate(block.exclude, 1):
-        met = [n for n, cell in enumerate(cells) if matches(wanted, cell.settings)]
-        if not met:
+        matching = [n for n, cell in enumerate(cells) if matches(wanted, cell.settings)]
+        if not matching:
             place = block.place.inside(f"exclude {number}")
             raise place.error("no cell has these values together; expected some to leave out")
-        excluded.update(met)
+        excluded.update(matching)
     if len(excluded) == len(cells):
         raise block.place.inside("exclude").error("every cell is excluded")
     return [cell for n, cell in enumerate(cells) if n not in excluded]
@@ -137,8 +137,8 @@ def _draw_by_axis(
     """
     choices = {axis: _rows(block, axis) for axis in axes}
     cells: dict[tuple[tuple[str, Any], ...], _Cell] = {}
-    most = _DRAWS * size + _MORE_DRAWS
-    for _ in range(most):
+    limit = _DRAWS * size + _MORE_DRAWS
+    for _ in range(limit):
         shares = dict(zip(axes, draw(), strict=True))
         settings: Settings = {}
         ranks: dict[Axis, float] = {}
@@ -157,5 +157,5 @@ def _draw_by_axis(
         if len(cells) == size:
             return list(cells.values())
     raise block.place.inside("sample").error(
-        f"{size} cells, but {most} draws found {len(cells)} different ones; expected fewer"
+        f"{size} cells, but {limit} draws found {len(cells)} different ones; expected fewer"
     )

@@ -72,9 +72,9 @@ def find_pending_runs(
         state = folder.state()
         counts[state] += 1
         over = state in (State.DONE, State.RUNNING) or (prune and state == State.PRUNED)
-        left = state == State.FAILED and not retry_failed and folder.is_given_up(retries)
-        given_up += left
-        if over or left:
+        abandoned = state == State.FAILED and not retry_failed and folder.is_given_up(retries)
+        given_up += abandoned
+        if over or abandoned:
             unregistered += [cell for cell in cells if not folder.has_cell(cell)]
         else:
             todo[id_] = tuple(cells)
@@ -82,23 +82,23 @@ def find_pending_runs(
 
 
 def plan_worker_pool(
-    pending: PendingRuns, most: int, existing: Sequence[QueuedWorkers]
+    pending: PendingRuns, limit: int, existing: Sequence[QueuedWorkers]
 ) -> WorkerPool:
     """How many workers to add to the existing ones, for at most `most` in total.
 
     Runs that no existing worker was given get workers of their own, even beyond that.
     """
-    ours = [workers for workers in existing if workers.group == pending.name and workers.count]
-    assigned = frozenset[str]().union(*(workers.runs for workers in ours))
+    own = [workers for workers in existing if workers.group == pending.name and workers.count]
+    assigned = frozenset[str]().union(*(workers.runs for workers in own))
     unassigned = len(pending.todo.keys() - assigned)
-    short = min(most, pending.unfinished) - sum(workers.count for workers in ours)
-    return WorkerPool(pending, min(len(pending.todo), max(short, min(most, unassigned), 0)))
+    short = min(limit, pending.unfinished) - sum(workers.count for workers in own)
+    return WorkerPool(pending, min(len(pending.todo), max(short, min(limit, unassigned), 0)))
 
 
-def distribute_evenly(pools: Sequence[WorkerPool], most: int) -> list[WorkerPool]:
+def distribute_evenly(pools: Sequence[WorkerPool], limit: int) -> list[WorkerPool]:
     """The pools with at most `most` workers in total, given out in turn."""
     shares = [0] * len(pools)
-    for _ in range(min(most, sum(pool.workers for pool in pools))):
+    for _ in range(min(limit, sum(pool.workers for pool in pools))):
         short = [n for n, pool in enumerate(pools) if shares[n] < pool.workers]
         shares[min(short, key=lambda n: shares[n])] += 1
     return [replace(pool, workers=share) for pool, share in zip(pools, shares, strict=True)]

@@ -55,7 +55,7 @@ def _row(
     options: SubmitOptions, pool: WorkerPool, arrays: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     pending, resources = pool.pending, options.resources
-    ours = [array for array in arrays if array["name"] == pending.name]
+    own = [array for array in arrays if array["name"] == pending.name]
     finished = [State.DONE, State.PRUNED] if options.training.prune else [State.DONE]
     return {
         "group": pending.name,
@@ -70,7 +70,7 @@ def _row(
         else None,
         "jobs": [
             array["job"] if "job" in array else str(process["pid"])
-            for array in ours
+            for array in own
             for process in array.get("processes", [None])
         ],
     }

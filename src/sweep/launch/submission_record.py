@@ -142,8 +142,8 @@ def _records(runs_dir: Path) -> Iterator[SubmissionRecord]:
 
 
 def _numbered(folder: Path) -> list[tuple[int, Path]]:
-    there = folder.iterdir() if folder.is_dir() else iter(())
-    return [(int(p.name), p) for p in there if p.name.isdecimal() and (p / paths.CLAIM).exists()]
+    entries = folder.iterdir() if folder.is_dir() else iter(())
+    return [(int(p.name), p) for p in entries if p.name.isdecimal() and (p / paths.CLAIM).exists()]
 
 
 def _is_being_made(folder: Path) -> bool:

@@ -148,7 +148,9 @@ def _tally(runs: Iterable[SweepRun], cells: Callable[[SweepRun], int]) -> StateC
         if count := cells(run):
             of_cells[run.state] += count
             of_trainings[run.state] += 1
-    return StateCounts(*({state: of[state] for state in State} for of in (of_cells, of_trainings)))
+    return StateCounts(
+        *({state: counts[state] for state in State} for counts in (of_cells, of_trainings))
+    )
 
 
 def _all_cells(run: SweepRun) -> int:
@@ -222,8 +224,8 @@ def _images_per_second(run: SweepRun) -> float | None:
 
 
 def _queued(queued: Mapping[str, Job]) -> QueueSummary:
-    ours = [job for job in distinct(queued) if job.is_ours]
-    reasons = Counter(job.reason for job in ours if job.state == JobState.PENDING)
-    active = sum(job.state == JobState.ACTIVE for job in ours)
-    stranded = tuple(sorted(job.id for job in ours if job.is_stranded))
+    own = [job for job in distinct(queued) if job.is_ours]
+    reasons = Counter(job.reason for job in own if job.state == JobState.PENDING)
+    active = sum(job.state == JobState.ACTIVE for job in own)
+    stranded = tuple(sorted(job.id for job in own if job.is_stranded))
     return QueueSummary(active, reasons.total(), dict(reasons.most_common()), stranded)

@@ -51,7 +51,7 @@ def of_sets(
     configs_by_set: Mapping[str, Sequence[RunConfig]], runs_dir: Path
 ) -> tuple[list[SweepRun], int]:
     """The runs of sets, started or not, and the number of run folders outside of the sets."""
-    there = {paths.run_id(path): path for path in _folders(runs_dir)}
+    folders = {paths.run_id(path): path for path in _folders(runs_dir)}
     cells: dict[str, Counter[str]] = {}
     configs: dict[str, RunConfig] = {}
     for name, runs in configs_by_set.items():
@@ -64,12 +64,12 @@ def of_sets(
             run_id,
             config.num_epochs,
             cells[run_id],
-            Snapshot(there.pop(run_id, runs_dir / config.model_name / f"-{run_id}")),
+            Snapshot(folders.pop(run_id, runs_dir / config.model_name / f"-{run_id}")),
             config,
         )
         for run_id, config in configs.items()
     ]
-    return sweep_runs, len(there)
+    return sweep_runs, len(folders)
 
 
 def outside_of_sets(

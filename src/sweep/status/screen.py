@@ -24,16 +24,18 @@ _COLORS = {
 }
 
 
-def render(now: Overview) -> RenderableType:
+def render(overview: Overview) -> RenderableType:
     """The whole status, as a rich renderable."""
-    parts: list[RenderableType] = [_tallies("trainings (cells)", {**now.models, "all": now.all})]
-    if len(now.sets) > 1:
-        parts.append(_sets(now.sets))
-    if now.best:
-        parts.append(_best(now.best))
-    if now.left:
-        parts.append(_left(now))
-    return Group(*parts, *map(Text, _lines(now)))
+    parts: list[RenderableType] = [
+        _tallies("trainings (cells)", {**overview.models, "all": overview.all})
+    ]
+    if len(overview.sets) > 1:
+        parts.append(_sets(overview.sets))
+    if overview.best:
+        parts.append(_best(overview.best))
+    if overview.left:
+        parts.append(_left(overview))
+    return Group(*parts, *map(Text, _lines(overview)))
 
 
 def _tallies(title: str, tallies: Mapping[str, StateCounts]) -> Table:
@@ -89,11 +91,11 @@ def _best(runs: Sequence[BestRun]) -> Table:
     return table
 
 
-def _left(now: Overview) -> Table:
+def _left(overview: Overview) -> Table:
     table = plain_table("left")
     for title in ("epochs", "trainings", "each", "device time"):
         table.add_column(title, justify="right")
-    for group in now.left:
+    for group in overview.left:
         times = (group.seconds_each, group.seconds)
         table.add_row(
             group.model,
@@ -104,25 +106,27 @@ def _left(now: Overview) -> Table:
     return table
 
 
-def _lines(now: Overview) -> Iterator[str]:
-    yield _speed(now.speed)
-    if now.left:
-        yield f"time left: {_time_left(now)}"
-    yield _queue(now.queue)
-    if now.queue and now.queue.stranded:
-        jobs = ",".join(now.queue.stranded)
+def _lines(overview: Overview) -> Iterator[str]:
+    yield _speed(overview.speed)
+    if overview.left:
+        yield f"time left: {_time_left(overview)}"
+    yield _queue(overview.queue)
+    if overview.queue and overview.queue.stranded:
+        jobs = ",".join(overview.queue.stranded)
         yield f"    held after a failed launch: scontrol release {jobs}; submit does not count them"
     yield (
-        f"wasted: {now.wasted_device_hours:,.2f} device-hours, in attempts that failed, "
+        f"wasted: {overview.wasted_device_hours:,.2f} device-hours, in attempts that failed, "
         "were killed or were taken over"
     )
-    if now.left and now.precisions:
-        decided = ", ".join(f"{precision} for {what}" for what, precision in now.precisions.items())
+    if overview.left and overview.precisions:
+        decided = ", ".join(
+            f"{precision} for {what}" for what, precision in overview.precisions.items()
+        )
         yield f"precision auto: {decided}; nodes that cannot do it leave these runs to others"
-    for group in now.failures:
+    for group in overview.failures:
         yield from _failures(group)
-    if now.outside:
-        more = f"{now.outside} more run folders belong to none of these sets"
+    if overview.outside:
+        more = f"{overview.outside} more run folders belong to none of these sets"
         yield f"{more}: --outside lists them, --all counts them too"
 
 
@@ -137,13 +141,13 @@ def _speed(speed: Throughput) -> str:
     return "; ".join(parts)
 
 
-def _time_left(now: Overview) -> str:
-    at_a_time = now.speed.running - now.speed.silent
-    if now.seconds_left is not None:
-        return f"{duration(now.seconds_left)}, with {at_a_time} at a time as now"
+def _time_left(overview: Overview) -> str:
+    at_a_time = overview.speed.running - overview.speed.silent
+    if overview.seconds_left is not None:
+        return f"{duration(overview.seconds_left)}, with {at_a_time} at a time as now"
     new = [
         f"{training.model} ({training.num_epochs} epochs)"
-        for training in now.left
+        for training in overview.left
         if training.seconds is None
     ]
     if new:
