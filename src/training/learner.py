@@ -31,14 +31,14 @@ from src.training.metrics import Metrics, MetricTotals
 from src.training.model_setup import batch_bounds, build_model, step_seed
 from src.training.optimizers import build_optimizer, load_state, lr_tensor
 from src.training.run_state import Weights
+from src.training.step_inputs import StepInputs
 
 
 class Learner:
     """The model of a run on its device, and the steps that train and evaluate it.
 
-    A step reads its position in the epoch, its indices, its learning rate and the number of the
-    epoch from tensors, so that it can be captured once and replayed (see cuda_graphs.py). Nothing
-    in an epoch waits for the device.
+    A step reads what changes from step to step from tensors, so that it can be captured once and
+    replayed (see step_inputs.py). Nothing in an epoch waits for the device.
     """
 
     def __init__(
@@ -48,12 +48,8 @@ class Learner:
         graph_runner: GraphRunner,
         compute_format: ComputeFormat,
     ) -> None:
-        self.config, self.data, self.graph_runner, self.compute_format = (
-            config,
-            data,
-            graph_runner,
-            compute_format,
-        )
+        self.config, self.data = config, data
+        self.graph_runner, self.compute_format = graph_runner, compute_format
         device = data.device
         self.train_indices, self.val_indices = (
             torch.from_numpy(part).to(device) for part in split(data.dataset, config)
@@ -85,16 +81,10 @@ class Learner:
         self.scaler = torch.amp.GradScaler(device.type) if scaled else None
         self.metrics, self.val_metrics = (Metrics(device, spec.classes) for _ in range(2))
 
-        self._lrs = torch.zeros(len(self.bounds), dtype=self.lr.dtype, device=device)
-        self._ema_shares = torch.zeros(
-            len(self.bounds), device=device
-        )  # by which the EMA moves, per step
-        self._epoch = torch.zeros((), dtype=torch.int64, device=device)
-        self._step = torch.zeros((1,), dtype=torch.int64, device=device)
-        self._order = torch.zeros_like(self.train_indices)
         self._eval_batch = self.model.evaluation_batch[device.type]
         longest = max(*(last - first for first, last in self.bounds), self._eval_batch)
-        self._positions = torch.arange(longest, device=device)
+        steps = len(self.bounds)
+        self._inputs = StepInputs(self.train_indices, steps, longest, self.lr.dtype)
 
     def prepare(self) -> Generator[object, None, None]:
         """Do what is needed once before the first epoch; yields between batches.
@@ -124,12 +114,8 @@ class Learner:
 
     def start_epoch(self, epoch: int, step: int) -> None:
         """Prepare the tensors for an epoch (from 0), to begin at a step of it (from 0)."""
-        self._order.copy_(self.order(epoch))
-        self._lrs.copy_(torch.tensor(self._lrs_of(epoch), dtype=self._lrs.dtype))
-        if self.ema:
-            self._ema_shares.copy_(torch.tensor(self._ema_shares_of(epoch)))
-        self._epoch.fill_(epoch)
-        self._step.fill_(step)
+        shares = self._ema_shares(epoch) if self.ema else None
+        self._inputs.start_epoch(epoch, step, self.order(epoch), self._lrs(epoch), shares)
         self._trained.train()
 
     def order(self, epoch: int) -> Tensor:
@@ -153,14 +139,14 @@ class Learner:
         """Apply what is deferred to the end of an epoch. The weights are then those of its end."""
         if self.config.optimizer == "adamw":
             decay = self.config.weight_decay
-            decay_dead_taps(self.model, math.prod(1 - lr * decay for lr in self._lrs_of(epoch)))
+            decay_dead_taps(self.model, math.prod(1 - lr * decay for lr in self._lrs(epoch)))
         self.metrics.reset()
 
     def validate(self) -> Generator[object, None, MetricTotals]:
         """Metrics on the validation images; yields between batches."""
         self._evaluated.eval()
         self.val_metrics.reset()
-        self._step.zero_()
+        self._inputs.restart()
         count, size = len(self.val_indices), self._eval_batch
         for first in range(0, count, size):
             if first:
@@ -211,10 +197,11 @@ class Learner:
             self.scaler.load_state_dict(state["scaler"])
 
     def _train_step(self, size: int) -> None:
-        indices = self._order.index_select(0, self._at(size, self.config.batch_size))
-        self.lr.copy_(self._lrs.index_select(0, self._step)[0])
+        inputs = self._inputs
+        indices = inputs.indices(size, self.config.batch_size)
+        self.lr.copy_(inputs.lr)
         batch, labels = self.train_images.batch(
-            indices, self.normalization, self.augmentation, self._epoch
+            indices, self.normalization, self.augmentation, inputs.epoch
         )
         with self.compute_format.autocast(batch.device):
             logits = self._forward(self.compute_format.to_memory_format(batch))
@@ -229,13 +216,13 @@ class Learner:
             self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
-            self.ema.update(self._ema_shares.index_select(0, self._step)[0])
+            self.ema.update(inputs.ema_share)
         self.metrics.add(loss.detach(), logits.detach(), labels)
-        self._step += 1
+        inputs.advance()
 
     def _validate_step(self, size: int) -> None:
-        at = self._at(size, self._eval_batch)
-        indices = self.val_indices.index_select(0, at)
+        positions = self._inputs.positions(size, self._eval_batch)
+        indices = self.val_indices.index_select(0, positions)
         evaluate_batch(
             self._evaluated,
             self.train_images,
@@ -244,15 +231,11 @@ class Learner:
             self.compute_format,
             self.val_metrics,
         )
-        self._step += 1
+        self._inputs.advance()
 
-    def _at(self, size: int, batch_size: int) -> Tensor:
-        """Positions of the next batch, from the step counter on the device."""
-        return self._step * batch_size + self._positions[:size]
-
-    def _ema_shares_of(self, epoch: int) -> list[float]:
+    def _ema_shares(self, epoch: int) -> list[float]:
         first = epoch * len(self.bounds)
         return [update_share(self.config.ema, first + i) for i in range(len(self.bounds))]
 
-    def _lrs_of(self, epoch: int) -> list[float]:
+    def _lrs(self, epoch: int) -> list[float]:
         return [self.lr_at(epoch, step) for step in range(len(self.bounds))]
