@@ -77,45 +77,76 @@ def run_race(
     """
     if not results or seeds < 1:
         raise ValueError("a race needs a configuration and a seed")
-    remaining, dropped, done = list(results), list[Dropped](), 0
-    error_rate, outcome = error_rate_of_round(seeds), f"all {seeds} seeds are used"
+    replay = _Replay(results, error_rate_of_round(seeds), margin, same_seeds)
     for number in rounds(seeds) or (1,):
-        missing = [
-            name for name in remaining if len(results[name]) < number and name not in exhausted
+        waiting = [
+            name
+            for name in replay.remaining
+            if len(results[name]) < number and name not in exhausted
         ]
-        if missing:
-            ranked = _by_mean(remaining, results, done)
-            return Race(ranked, tuple(dropped), done, number, tuple(missing), "")
-        done = number
-        seen = {name: results[name][:number] for name in remaining}
+        if waiting:
+            return replay.race(next_round=number, waiting=waiting)
+        if outcome := replay.round(number):
+            break
+    else:
+        outcome = f"all {seeds} seeds are used"
+    return replay.race(next_round=replay.seeds, outcome=outcome)
+
+
+class _Replay:
+    """The configurations of a race while its rounds are replayed."""
+
+    def __init__(
+        self,
+        results: Mapping[str, Sequence[float]],
+        error_rate: float,
+        margin: float,
+        same_seeds: bool,
+    ) -> None:
+        self._results, self._same_seeds = results, same_seeds
+        self._error_rate, self._margin = error_rate, margin
+        self.remaining = list(results)
+        self.seeds = 0
+        """Seeds of each remaining configuration in the last round."""
+        self._dropped: list[Dropped] = []
+
+    def round(self, seeds: int) -> str:
+        """Drop what is behind after `seeds` seeds. Returns why the race is over, or ''."""
+        self.seeds = seeds
+        counts = dict.fromkeys(self.remaining, seeds)
         # dropped configurations still tell how much seeds differ, and count as comparisons
-        seen |= {entry.name: results[entry.name][: entry.seeds] for entry in dropped}
-        of_seeds = SeedResults(list(seen.values()), same_seeds=same_seeds and not dropped)
-        index = {name: position for position, name in enumerate(seen)}
-        leader = max(remaining, key=lambda name: of_seeds.means[index[name]])
+        counts |= {entry.name: entry.seeds for entry in self._dropped}
+        compared = SeedResults(
+            [self._results[name][:count] for name, count in counts.items()],
+            same_seeds=self._same_seeds and not self._dropped,
+        )
+        index = {name: position for position, name in enumerate(counts)}
+        leader = max(self.remaining, key=lambda name: compared.means[index[name]])
         behind = [
-            name for name in remaining if of_seeds.is_behind(index[name], index[leader], error_rate)
+            name
+            for name in self.remaining
+            if compared.is_behind(index[name], index[leader], self._error_rate)
         ]
-        dropped += [
-            Dropped(name, number, of_seeds.lead(index[leader], index[name]), leader)
+        self._dropped += [
+            Dropped(name, seeds, compared.lead(index[leader], index[name]), leader)
             for name in behind
         ]
-        remaining = [name for name in remaining if name not in behind]
-        if len(remaining) == 1:
-            outcome = "one is left"
-            break
-        others = [name for name in remaining if name != leader]
-        if margin and all(
-            of_seeds.upper_lead(index[leader], index[name], error_rate) < margin for name in others
+        self.remaining = [name for name in self.remaining if name not in behind]
+        if len(self.remaining) == 1:
+            return "one is left"
+        if self._margin and all(
+            compared.upper_lead(index[leader], index[name], self._error_rate) < self._margin
+            for name in self.remaining
+            if name != leader
         ):
-            outcome = f"those left are equal within {100 * margin:g} points"
-            break
-    return Race(_by_mean(remaining, results, done), tuple(dropped), done, done, (), outcome)
+            return f"those left are equal within {100 * self._margin:g} points"
+        return ""
 
-
-def _by_mean(
-    names: Sequence[str], results: Mapping[str, Sequence[float]], seeds: int
-) -> tuple[str, ...]:
-    if not seeds:
-        return tuple(names)
-    return tuple(sorted(names, key=lambda name: -fmean(results[name][:seeds])))
+    def race(self, *, next_round: int, waiting: Sequence[str] = (), outcome: str = "") -> Race:
+        """How far the race has come."""
+        ranked = self.remaining
+        if self.seeds:
+            ranked = sorted(ranked, key=lambda name: -fmean(self._results[name][: self.seeds]))
+        return Race(
+            tuple(ranked), tuple(self._dropped), self.seeds, next_round, tuple(waiting), outcome
+        )
