@@ -17,7 +17,7 @@ setup: $(VENV)/.installed  ## .venv with what running needs
 demo: $(VENV)/.installed  ## a small real sweep end to end, offline: 18 runs, a CSV, charts and a page
 	$(BIN)/python -m src.sweep generate --grid run_config/demo_grid.yaml --out $(DEMO)/sets
 	$(BIN)/python -m src.sweep work 1 2 3 4 5 --sets $(DEMO)/sets --runs $(DEMO)/runs
-	$(BIN)/python -m src.sweep work 6 --prune --first-rung 2 --reduction 3 --sets $(DEMO)/sets --runs $(DEMO)/runs
+	$(BIN)/python -m src.sweep work 6 --prune --first_rung 2 --reduction 3 --sets $(DEMO)/sets --runs $(DEMO)/runs
 	$(BIN)/python -m src.report aggregate --runs $(DEMO)/runs --csv $(DEMO)/clean_runs.csv
 	$(BIN)/python -m src.report --runs $(DEMO)/runs --csv $(DEMO)/clean_runs.csv --out $(DEMO)/report
 	@echo "what it found:  $(BIN)/python -m src.report findings --csv $(DEMO)/clean_runs.csv"

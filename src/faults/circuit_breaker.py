@@ -34,7 +34,7 @@ class RepeatedFailure:
             f"{len(self.folders)} runs failed with the same traceback, and none was done since: "
             f"{self.last_line} ({names}{f' and {more} more' if more > 0 else ''}); look: "
             f"python -m src.sweep logs {run_id} {where}; to go on: "
-            f"python -m src.sweep retry --all --kind {self.kind} {where}, or --retry-failed"
+            f"python -m src.sweep retry --all --kind {self.kind} {where}, or --retry_failed"
         )
 
 

@@ -139,7 +139,7 @@ def rank_column(table: pd.DataFrame, rank_by: str | None) -> str:
     numeric = list(table.select_dtypes("number").columns)
     if column not in numeric:
         raise UserError(
-            f"--rank-by {rank_by!r}: no such column of numbers{did_you_mean(rank_by, numeric)}"
+            f"--rank_by {rank_by!r}: no such column of numbers{did_you_mean(rank_by, numeric)}"
         )
     return column
 

@@ -194,7 +194,7 @@ def _lines(
         )
     saved = (whole.undeduplicated_device_seconds - whole.device_seconds) / 3600
     pruned = (whole.device_seconds - whole.pruned_device_seconds) / 3600
-    rungs = f"--first-rung {halving.first_rung} --reduction {halving.reduction}"
+    rungs = f"--first_rung {halving.first_rung} --reduction {halving.reduction}"
     lines += [
         "",
         "Hours are of one such device, if no run stops early.",

@@ -45,7 +45,7 @@ def test_report_commands_on_published_table(
         (("--json",), "--json: only `top-k table`"),
         (("graphs",), "unknown report 'graphs'"),
         (("--model", "lenet"), "expected one of resnet, cnn, vit"),
-        (("--rank-by", "best"), "--rank-by 'best'"),
+        (("--rank-by", "best"), "--rank_by 'best'"),
         (("-k", "0"), "whole number above 0"),
         (("--csv", "none.csv"), "No such file"),
     ]:

@@ -85,7 +85,7 @@ def test_estimate_command(command: RunCommand, tmp_path: Path) -> None:
     assert output.startswith("block 1: 1 cells, 0 of them in an earlier block; 0 aliases")
     assert "  model_type         cifar10net\n" in output
     assert "--time=00:30:00" in output
-    assert "--prune --first-rung 10 --reduction 2" in output
+    assert "--prune --first_rung 10 --reduction 2" in output
     output = json.loads(command(*words, "run_config/demo_grid.yaml", "--json").stdout)
     assert output["all"]["all"]["cells"] == 18
     assert set(output["models"]) == {row[0] for row in output["speeds"]}

@@ -26,7 +26,7 @@ def best_runs(report: ReportData) -> list[RankedRun]:
     """The best run of each architecture of a report. Raises UserError if no run has a rank."""
     runs = best_of_each(report.configurations, report.rank_column)
     if not runs:
-        raise UserError(f"--rank-by: no run has a {report.rank_column}")
+        raise UserError(f"--rank_by: no run has a {report.rank_column}")
     return runs
 
 

@@ -78,7 +78,7 @@ class RunSelection:
         if not self.names:
             return best_runs(self.runs_dir, self.model, self.rank_by, each)
         if self.model or self.rank_by:
-            raise UserError("--model, --rank-by: they choose among all runs; --run has chosen")
+            raise UserError("--model, --rank_by: they choose among all runs; --run has chosen")
         return find_runs(self.names, self.runs_dir)
 
 

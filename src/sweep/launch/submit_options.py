@@ -78,14 +78,14 @@ def work_arguments(options: SubmitOptions, sets_dir: Path) -> list[str]:
     arguments = ["--sets", str(sets_dir), "--runs", str(training.runs_dir)]
     arguments += ["--retries", str(training.retries), "--slots", str(training.slots or "auto")]
     if training.retry_failed:
-        arguments.append("--retry-failed")
+        arguments.append("--retry_failed")
     if training.mixed:
         arguments.append("--mixed")
     if training.wandb:
         arguments += ["--wandb", training.wandb]
     if training.prune:
         first, reduction = training.halving.first_rung, training.halving.reduction
-        arguments += ["--prune", "--first-rung", str(first), "--reduction", str(reduction)]
+        arguments += ["--prune", "--first_rung", str(first), "--reduction", str(reduction)]
     return arguments
 
 
