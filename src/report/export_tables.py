@@ -1,6 +1,7 @@
 """The numbers of the charts as tables, written as CSV, Markdown and LaTeX."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -207,11 +208,13 @@ def _rounded(table: pd.DataFrame) -> pd.DataFrame:
             text[name] = [_formatted(100 * value, ".2f") for value in table[name]]
         else:
             text[name] = [_formatted(value, "g") for value in table[name]]
-    titles = {
-        name: str(name).replace("_", " ") + (" (%)" if _is_share(str(name)) else "")
-        for name in text
-    }
-    return text.rename(columns=titles)
+    return text.rename(columns={name: _title(str(name)) for name in text})
+
+
+def _title(column: str) -> str:
+    """A column's name in words: "mean of best val accuracy (%)" of mean_best_val_accuracy."""
+    words = re.sub("^(mean|best|median)_(?=best_|test_|train_)", r"\1 of ", column)
+    return words.replace("_", " ") + (" (%)" if _is_share(column) else "")
 
 
 def _formatted(value: float, number_format: str) -> str:

@@ -31,6 +31,9 @@ def test_exported_tables_match_table_of_runs(report: ReportData, tmp_path: Path)
         assert row["mean_best_val_accuracy"] == pytest.approx(
             finished[same]["best_val_accuracy"].mean(), rel=1e-12
         )
+    titles = written["effects.md"].read_text().splitlines()[0]
+    assert "mean of best val accuracy (%)" in titles
+    assert "| best val accuracy (%)" in written["top_k.md"].read_text()
     importance = pd.read_csv(written["importance.csv"])
     assert importance.groupby("model")["share"].sum().tolist() == pytest.approx([1, 1, 1])
     for name in ("top_k", "overall"):
