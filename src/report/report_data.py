@@ -5,10 +5,11 @@ The table is read from a CSV, or made of run folders first.
 
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from src.report import replicates, table
 from src.report.run_analysis import predictions
 from src.report.run_analysis.run_selection import SelectedRun, runs_by_id
 from src.report.settings import add_settings
+from src.report.statistics import stands_apart
 from src.report.table import MODEL, TEST_IMAGES
 from src.runs.aggregate import Collected, collect, unfinished, write_csv
 from src.runs.run_folder import State
@@ -86,6 +88,11 @@ class ReportData:
         if self.each_run:
             return self.runs_with_settings
         return replicates.configurations(self.runs_with_settings)
+
+    @cached_property
+    def averaged(self) -> pd.DataFrame:
+        """The configurations that means over the runs with a value are of."""
+        return self.configurations[~stands_apart(self.configurations)]
 
     @cached_property
     def confirmations(self) -> list[Confirmation]:
@@ -162,6 +169,14 @@ class ReportData:
         counts = sum((self.states.get(model, Counter()) for model in models), Counter[State]())
         return unfinished(Counter({s: n for s, n in counts.items() if s not in without}))
 
+    def apart_note(self, model: str | None = None) -> str:
+        """How many runs means leave out since they are none of a sweep, as a sentence."""
+        models = self.models if model is None else [model]
+        rows = self.configurations[self.configurations[MODEL].isin(models)]
+        count = len(rows) - int(self.averaged[MODEL].isin(models).sum())
+        runs = "1 run, whose settings are" if count == 1 else f"{count} runs, whose settings are"
+        return f"Not averaged: {runs} not those of a sweep." if count else ""
+
     def missing_note(self, model: str | None = None) -> str:
         """The same as a sentence."""
         missing = self.missing(model)
@@ -169,13 +184,19 @@ class ReportData:
             return "Failures unknown."
         return f"Not shown: {missing}." if missing else ""
 
-    def accuracy_note(self, model: str | None = None) -> str:
-        """What a chart of accuracies needs as a footnote: intervals, images, epochs, gaps."""
+    def accuracy_note(
+        self, model: str | None = None, drawn: Sequence[Mapping[str, Any]] | None = None
+    ) -> str:
+        """What a chart of accuracies needs as a footnote: intervals, images, epochs, gaps.
+
+        drawn: the rows that the chart shows. None: those of the architecture, or all.
+        """
         rows = self.runs if model is None else self.runs[self.runs[MODEL] == model]
         images = _maximum(rows, "test_images") or TEST_IMAGES
         parts = [f"Lines: 95 % Wilson intervals of {images:,} test images."]
         parts.append(self.seeds_note(rows))
-        if epochs := _maximum(rows, "num_epochs"):
+        drawn_rows = rows if drawn is None else pd.DataFrame(drawn)
+        if epochs := _maximum(drawn_rows, "num_epochs"):
             parts.append(f"At most {epochs} epochs.")
         if table.rank_column(self.runs, None) != BEST_VAL_ACCURACY:
             parts.append("The table has no best validation accuracies.")

@@ -8,13 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from src.report.settings import settings_of, varied_factors
+from src.config import RunConfig
+from src.report.settings import Setting, settings_of, varied_factors
 from src.report.table import MODEL, TEST_IMAGES, drop_aliases, is_pruned
 
 Booleans = npt.NDArray[np.bool_]
 
 _SIGNIFICANCE = 0.05
 _MIN_PAIRS = 2  # one pair does not show how much pairs vary
+MIN_RUNS = 4
+"""Of an architecture. With fewer, means over the runs with a value are numbers of single runs."""
+_RARE = 10
+"""A value is rare if another one of its setting has as many times its runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +95,34 @@ def is_within_noise(first: AccuracyEstimate, second: AccuracyEstimate) -> bool:
         return mcnemar_p_value(right, other) >= _SIGNIFICANCE
     low, high = newcombe_interval(first, second)
     return low <= 0 <= high
+
+
+def stands_apart(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether a run is none of its architecture's sweep: it has rare values of several settings.
+
+    Such is a recipe that was trained into the runs folder of a grid. Means over the runs with
+    "its" values would compare single runs with a whole sweep. Seeds do not count, nor settings
+    that matter with some values of others only, such as gamma.
+    """
+    rare = pd.Series(0, table.index)
+    for _, rows in table.groupby(MODEL):
+        for setting in filter(_is_independent, varied_factors(rows)):
+            codes = pd.Series(setting.codes(rows), rows.index)
+            counts = codes.map(codes.value_counts())
+            rare[rows.index] += counts * _RARE <= counts.max()
+    return rare > 1
+
+
+def is_in_sweep(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether means over the runs with a value count a run: where there are runs enough."""
+    sizes = table.groupby(MODEL)[MODEL].transform("size")
+    return ~stands_apart(table) & (sizes >= MIN_RUNS)
+
+
+def _is_independent(setting: Setting) -> bool:
+    field_of_config = RunConfig.__dataclass_fields__.get(setting.name)
+    depends = field_of_config is not None and field_of_config.metadata["matters_if"]
+    return setting.name != "seed" and not depends
 
 
 def comparable_runs(table: pd.DataFrame, model: str, column: str) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from src.report.confirmed import confirmed_winner, shared_settings
 from src.report.replicates import DEVIATION
 from src.report.report_data import ReportData
 from src.report.settings import Setting, describe_runs, plain, varied_factors
-from src.report.statistics import is_within_noise, paired_difference
+from src.report.statistics import is_within_noise, paired_difference, stands_apart
 from src.report.table import (
     BEST_VAL_ACCURACY,
     MODEL,
@@ -26,6 +26,8 @@ from src.report.table import (
 )
 
 _SIGNIFICANCE = 0.05
+_COMMON = 0.5
+"""A level that as many runs drawn at random share so often says nothing about the best."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ def shared_levels(rows: pd.DataFrame, best: pd.DataFrame) -> Iterator[SharedLeve
 
 
 def _about_best(run: RankedRun, column: str, count: int) -> str:
-    beginning = f"Best of {count} by {column_label(column)}" if count > 1 else "The only run"
+    only = "The only run" if run.seeds == 1 else "The only configuration"
+    beginning = f"Best of {count} by {column_label(column)}" if count > 1 else only
     settings = plain(describe_runs([run.row])[0])
     value = first_number(run.row, (BEST_VAL_ACCURACY, "val_accuracy"))
     validation = "" if value is None else f"validation {value:.2%}, "
@@ -158,9 +161,13 @@ def _about_range(runs: Sequence[RankedRun]) -> Iterator[str]:
 def _about_shared_levels(rows: pd.DataFrame, runs: Sequence[RankedRun]) -> Iterator[str]:
     if len(runs) < 2 or len(rows) <= len(runs):
         return
-    shared = list(shared_levels(rows, pd.DataFrame([run.row for run in runs])))
+    best = pd.DataFrame([run.row for run in runs])
+    sweep = rows[~stands_apart(rows)]
+    if all(best[setting.name].isin(sweep[setting.name]).all() for setting in varied_factors(rows)):
+        rows = sweep
+    shared = list(shared_levels(rows, best))
     unlikely = [level for level in shared if level.chance < _SIGNIFICANCE]
-    likely = [level for level in shared if level.chance >= _SIGNIFICANCE]
+    likely = [level for level in shared if _SIGNIFICANCE <= level.chance < _COMMON]
     if unlikely:
         levels = ", ".join(f"{level} (chance {level.chance:.1%})" for level in unlikely)
         yield (
@@ -170,8 +177,8 @@ def _about_shared_levels(rows: pd.DataFrame, runs: Sequence[RankedRun]) -> Itera
     if likely:
         levels = ", ".join(f"{level} (chance {level.chance:.0%})" for level in likely)
         yield f"They {'also ' if unlikely else ''}share these, which may be chance: {levels}."
-    if not shared:
-        yield f"The {len(runs)} best share no value that other runs lack."
+    if not unlikely and not likely:
+        yield f"The {len(runs)} best share no value that is rare among the others."
 
 
 def _about_augmentation(table: pd.DataFrame, model: str) -> str:

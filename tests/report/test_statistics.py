@@ -15,6 +15,7 @@ from src.report.statistics import (
     is_within_noise,
     newcombe_interval,
     paired_difference,
+    stands_apart,
     wilson_interval,
 )
 from tests.report.synthetic_sweep import table_of_grid
@@ -71,3 +72,19 @@ def test_paired_difference_matches_scipy_and_summary_text() -> None:
     assert (difference.low, difference.high) == pytest.approx(expected.confidence_interval(0.95))
     text = "\n".join(text_summary.sentences(runs, top_k.top_k(runs, "cnn", 3, "best_val_accuracy")))
     assert f"Augmentation changed the test accuracy by {100 * difference.mean:+.2f} points" in text
+
+
+def test_runs_with_rare_values_of_two_settings_stand_apart() -> None:
+    grid = table_of_grid(lambda rate, schedule, augmented: 0.5).assign(num_epochs=20, batch_size=64)
+    assert not stands_apart(grid).any()
+    longer = grid.head(1).assign(num_epochs=100)
+    recipe = longer.assign(batch_size=8)
+    other_seed = grid.head(1).assign(seed=7, gamma=0.5, num_epochs=100)
+    table = pd.concat([grid.assign(seed=0), longer, other_seed], ignore_index=True)
+    assert not stands_apart(table).any(), "one more value of one setting extends the grid"
+    table = pd.concat([grid, recipe], ignore_index=True)
+    assert stands_apart(table).tolist() == [False] * len(grid) + [True]
+    small = pd.concat([grid.head(6), recipe], ignore_index=True)
+    assert not stands_apart(small).any(), "one of seven runs is not rare"
+    of_another = recipe.assign(Modelname="vit")
+    assert not stands_apart(pd.concat([grid, of_another], ignore_index=True)).any()

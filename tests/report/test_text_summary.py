@@ -1,5 +1,7 @@
 """Text summary of a sweep: statements must be supported by the runs."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,12 +41,34 @@ def test_shared_settings_of_best_runs_have_chance_probability() -> None:
     # of 12 runs 4 have each of the three rates: 3 / C(12, 4), times the three settings that vary
     assert "settings looked at: learning rate 0.01 (chance 1.8%)" in text
     assert "scheduler" not in text.partition("chance would seldom")[2]
-    with_rare_value = summary_of(runs.assign(scheduler=["step"] * 11 + ["cosine"]), 4)
-    assert "They also share these, which may be chance: scheduler step" in with_rare_value
+    is_best = runs["learning_rate"] == 0.01
+    with_step = [*runs.index[is_best], *runs.index[~is_best][:3]]
+    schedules = pd.Series("cosine", runs.index).where(~runs.index.isin(with_step), "step")
+    # C(7, 4) and C(5, 4) of C(12, 4), times the three settings
+    shared_by_some = summary_of(runs.assign(scheduler=schedules), 4)
+    assert "They also share these, which may be chance: scheduler step (chance 24%)" in (
+        shared_by_some
+    )
+    shared_by_most = summary_of(runs.assign(scheduler=["step"] * 11 + ["cosine"]), 4)
+    assert "learning rate 0.01" in shared_by_most
+    assert "They also share" not in shared_by_most
     without_shared_value = summary_of(
         table_of_grid(lambda rate, schedule, augmented: 0.5 + (rate + augmented) % 0.11), 3
     )
-    assert "The 3 best share no value that other runs lack." in without_shared_value
+    assert "The 3 best share no value that is rare among the others." in without_shared_value
+
+
+def test_a_recipe_beside_a_grid_is_no_level_of_it() -> None:
+    grid = table_of_grid(lambda rate, schedule, augmented: 0.5 + augmented * 0.2 + rate / 100)
+    grid = grid.assign(num_epochs=20, batch_size=256)
+    recipe = grid.head(1).assign(num_epochs=100, batch_size=64, best_val_accuracy=0.4)
+    text = summary_of(pd.concat([grid, recipe], ignore_index=True), 4)
+    assert text.startswith("Best of 13 ")
+    assert "augmentation on" in text
+    assert not re.search("epochs|batch", text)
+    best_recipe = recipe.assign(best_val_accuracy=0.9)
+    with_best_recipe = summary_of(pd.concat([grid, best_recipe], ignore_index=True), 4)
+    assert with_best_recipe.startswith("Best of 13 ")
 
 
 @pytest.mark.parametrize(

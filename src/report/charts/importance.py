@@ -72,7 +72,7 @@ def _finished_and_diverged(
 @lru_cache(maxsize=1)  # it takes seconds, and chart, table and page of a report show it
 def importances(report: ReportData) -> tuple[Importance, ...]:
     """The importance of each architecture's settings."""
-    runs, column = report.configurations, report.rank_column
+    runs, column = report.averaged, report.rank_column
     return tuple(importance(runs, model, column, report.failed) for model in report.models)
 
 
@@ -122,7 +122,8 @@ def figure(report: ReportData) -> Figure | None:
     estimated = [estimate for estimate in importances(report) if estimate.shares]
     if not estimated:
         return None
-    return draw(estimated, report.model_indices, report.rank_column, report.missing_note())
+    note = " ".join(filter(None, [report.missing_note(), report.apart_note()]))
+    return draw(estimated, report.model_indices, report.rank_column, note)
 
 
 def draw(estimated: Sequence[Importance], indices: ModelIndices, column: str, note: str) -> Figure:

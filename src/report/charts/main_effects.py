@@ -14,7 +14,7 @@ from matplotlib.ticker import PercentFormatter
 from src.report.charts.figure import ModelIndices, add_heading, line_color, line_marker
 from src.report.report_data import ReportData
 from src.report.settings import Setting, varied_factors
-from src.report.statistics import comparable_runs
+from src.report.statistics import MIN_RUNS, comparable_runs
 from src.report.table import column_label, is_share, lower_is_better
 from src.report.unfinished_runs import (
     DIVERGED,
@@ -27,8 +27,6 @@ from src.report.unfinished_runs import (
 )
 from src.runs.run_folder import State
 
-MIN_RUNS = 4
-"""Of an architecture. With fewer, means over runs are numbers of single runs."""
 PANELS_IN_A_ROW = 3
 
 
@@ -116,7 +114,7 @@ def _value(values: "pd.Series[float]", level: int) -> float | None:
 
 def effects_by_model(report: ReportData) -> dict[str, list[MainEffect]]:
     """The main effects of a report by architecture, without architectures that have none."""
-    runs, column = report.configurations, report.rank_column
+    runs, column = report.averaged, report.rank_column
     effects = {model: main_effects(runs, model, column, report.failed) for model in report.models}
     return {model: of_model for model, of_model in effects.items() if of_model}
 
@@ -129,6 +127,7 @@ def figure(report: ReportData) -> Figure | None:
     note = left_out_note(effects, failures_known=report.failed is not None)
     if others := report.missing(without=[State.FAILED]):
         note += f" Not shown: {others}."
+    note = " ".join(filter(None, [note, report.apart_note()]))
     return draw(effects, report.model_indices, report.rank_column, note)
 
 

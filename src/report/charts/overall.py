@@ -47,7 +47,8 @@ def figures(report: ReportData) -> Iterator[tuple[str, Figure]]:
     for name, runs in groups.items():
         several = len(groups) > 1
         title = f"The best run of each architecture on {title_of_data(name)}" if several else _TITLE
-        chart = draw(runs, report.rank_column, report.accuracy_note(), title)
+        note = report.accuracy_note(drawn=[run.row for run in runs])
+        chart = draw(runs, report.rank_column, note, title)
         yield file_name(f"overall_{name}") if several else "overall", chart
 
 

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from src.common.paths import file_name
 from src.report.charts.figure import add_heading
-from src.report.charts.main_effects import MIN_RUNS, PANELS_IN_A_ROW
+from src.report.charts.main_effects import PANELS_IN_A_ROW
 from src.report.report_data import ReportData
 from src.report.settings import Setting, varied_factors
-from src.report.statistics import comparable_runs
+from src.report.statistics import MIN_RUNS, comparable_runs
 from src.report.table import column_label, is_share
 from src.report.unfinished_runs import DIVERGED, FINISHED, OUTCOME, PRUNED, with_unfinished
 
@@ -62,8 +62,9 @@ def _means(every: pd.DataFrame, column: str, first: Setting, second: Setting) ->
 def figures(report: ReportData) -> Iterator[tuple[str, Figure]]:
     """File name, <model>_pairs, and chart of each architecture with two varied settings."""
     for model in report.models:
-        if pairs := pair_means(report.configurations, model, report.rank_column, report.failed):
-            figure = draw(model, pairs, report.rank_column, report.missing_note(model))
+        if pairs := pair_means(report.averaged, model, report.rank_column, report.failed):
+            note = " ".join(filter(None, [report.missing_note(model), report.apart_note(model)]))
+            figure = draw(model, pairs, report.rank_column, note)
             yield file_name(f"{model}_pairs"), figure
 
 

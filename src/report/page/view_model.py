@@ -38,6 +38,7 @@ from src.report.page.sweep_state import SweepState, state_of_table
 from src.report.report_data import ReportData
 from src.report.run_analysis.run_selection import SelectedRun
 from src.report.settings import Setting, settings_of
+from src.report.statistics import is_in_sweep
 from src.report.table import MODEL, TEST_IMAGES
 from src.report.text_summary import sentences_by_model
 
@@ -70,6 +71,7 @@ def page_data(
     names = sorted({name for run in folders.values() for name in run.config.as_dict()})
     settings, results = settings_of(runs, names), result_columns(runs, report.rank_column)
     columns, models = column_values(runs, settings, results), list(report.model_indices)
+    columns["in_sweep"] = [bool(is_averaged) for is_averaged in is_in_sweep(runs)]
     best, images = _best_rows(report), SpriteSheet()
     details = _details(report, columns["key"], show_progress)
     left_out = _add_images(details, folders, best, images, show_progress)
@@ -96,6 +98,7 @@ def page_data(
         "left_out": left_out_note(
             effects_by_model(report), failures_known=report.failed is not None
         ),
+        "apart": report.apart_note(),
         "confirmed": [confirmed_view(confirmation) for confirmation in report.confirmations],
         "several_seeds": several_seeds_view(report, columns["key"]),
         "overall_scale": axis_limits(overall),

@@ -1,7 +1,27 @@
 // Main effects, pairs, importance, validation against test, learning curves.
 
-/** Settings with few enough values to average over. */
-const averagedOver = varied.filter((one) => !one.is_continuous && one.name !== "Modelname");
+/** Settings with few enough values to average over, which vary within a sweep. */
+const averagedOver = varied.filter((one) => !one.is_continuous && one.name !== "Modelname" && variesInSweep(one));
+
+/** The rows that means are of: those of a sweep, not single runs beside one, such as recipes. */
+function ofSweep(rows) {
+  return rows.filter((row) => columns.in_sweep[row]);
+}
+
+/** Whether two runs of one architecture's sweep differ in a setting. */
+function variesInSweep({ name }) {
+  const first = new Map();
+  return ofSweep(columns.key.map((_, row) => row)).some((row) => {
+    if (!first.has(models[row])) first.set(models[row], columns[name][row]);
+    return first.get(models[row]) !== columns[name][row];
+  });
+}
+
+/** The labels of a setting that occur in a sweep. */
+function labelsInSweep({ name, labels }) {
+  const there = new Set(ofSweep(columns.key.map((_, row) => row)).map((row) => columns[name][row]));
+  return labels.filter((_, place) => there.has(place));
+}
 
 function shownModels(rows) {
   const there = new Set(rows.map((row) => models[row]));
@@ -10,10 +30,11 @@ function shownModels(rows) {
 
 /** By setting, architecture and level: the mean, the best and the number of runs. */
 function mainEffects(rows) {
+  const averagedRows = ofSweep(rows);
   return averagedOver.map((setting) => ({
     setting,
-    lines: shownModels(rows).map((model) => {
-      const groups = grouped(rows.filter((row) => models[row] === model), setting.name);
+    lines: shownModels(averagedRows).map((model) => {
+      const groups = grouped(averagedRows.filter((row) => models[row] === model), setting.name);
       const levels = [...groups.keys()].sort((a, b) => a - b);
       return {
         model,
@@ -28,7 +49,7 @@ const effectsAcross = ({ clientWidth }) => Math.min(averagedOver.length, clientW
 const effectsDown = (target) => Math.ceil(averagedOver.length / effectsAcross(target));
 
 function heightOfMainEffects(target, rows) {
-  return rows.length && averagedOver.length ? 60 + 235 * effectsDown(target) : 0;
+  return ofSweep(rows).length && averagedOver.length ? 60 + 235 * effectsDown(target) : 0;
 }
 
 function drawMainEffects(target, rows) {
@@ -45,8 +66,8 @@ function drawMainEffects(target, rows) {
   effects.forEach(({ setting, lines }, place) => {
     const number = place ? place + 1 : "";
     layout[`xaxis${number}`] = axis({
-      type: "category", categoryorder: "array", categoryarray: setting.labels,
-      tickvals: setting.labels, range: [-0.4, setting.labels.length - 0.6],
+      type: "category", categoryorder: "array", categoryarray: labelsInSweep(setting),
+      tickvals: labelsInSweep(setting), range: [-0.4, labelsInSweep(setting).length - 0.6],
     });
     layout[`yaxis${number}`] = axis({ ...percentAxis(measure.kind), ...(place ? { matches: "y" } : {}),
       showticklabels: place % across === 0 });
@@ -75,13 +96,14 @@ function effectTraces({ model, labels, points }, number, measure, inLegend) {
 
 /** Means over runs by two settings: one matrix for each architecture. */
 function pairs(rows, across, down) {
-  return shownModels(rows).map((model) => {
-    const groups = grouped(rows.filter((row) => models[row] === model), down.name);
+  const placesOf = (setting) => labelsInSweep(setting).map((label) => setting.labels.indexOf(label));
+  return shownModels(ofSweep(rows)).map((model) => {
+    const groups = grouped(ofSweep(rows).filter((row) => models[row] === model), down.name);
     return {
       model,
-      cells: down.labels.map((_, y) => {
+      cells: placesOf(down).map((y) => {
         const cells = grouped(groups.get(y) ?? [], across.name);
-        return across.labels.map((_, x) => averaged(cells.get(x) ?? [], view.measure));
+        return placesOf(across).map((x) => averaged(cells.get(x) ?? [], view.measure));
       }),
     };
   });
@@ -91,9 +113,9 @@ const pairsAcross = ({ clientWidth }, matrices) => (clientWidth < 640 ? 1 : Math
 const pairsDown = (target, matrices) => Math.ceil(matrices / pairsAcross(target, matrices));
 
 function heightOfPairs(target, rows) {
-  if (!rows.length || averagedOver.length < 2) return 0;
-  const lines = settingOf[view.pair[1]].labels.length;
-  return pairsDown(target, shownModels(rows).length) * (110 + 46 * Math.max(lines, 3));
+  if (!ofSweep(rows).length || averagedOver.length < 2) return 0;
+  const lines = labelsInSweep(settingOf[view.pair[1]]).length;
+  return pairsDown(target, shownModels(ofSweep(rows)).length) * (110 + 46 * Math.max(lines, 3));
 }
 
 function drawPairs(target, rows) {
@@ -123,7 +145,7 @@ function drawPairs(target, rows) {
     });
     return {
       type: "heatmap", coloraxis: "coloraxis", xaxis: `x${number}`, yaxis: `y${number}`, xgap: 2, ygap: 2,
-      x: across.labels, y: down.labels, z: cells.map((line) => line.map((cell) => cell.mean)),
+      x: labelsInSweep(across), y: labelsInSweep(down), z: cells.map((line) => line.map((cell) => cell.mean)),
       text: cells.map((line) => line.map((cell) =>
         cell.mean === null ? "" : measure.kind === "share" ? (100 * cell.mean).toFixed(1) : written(cell.mean, measure.kind))),
       texttemplate: "%{text}", hoverongaps: false,
@@ -138,8 +160,7 @@ function drawPairs(target, rows) {
 /** The architectures whose importances are estimated, and the settings of these estimates. */
 function importances() {
   const estimated = data.importance.filter((one) => Object.keys(one.shares).length);
-  const names = averagedOver.concat(varied.filter((one) => one.is_continuous)).map((one) => one.name)
-    .filter((name) => estimated.some((one) => name in one.shares));
+  const names = varied.map((one) => one.name).filter((name) => estimated.some((one) => name in one.shares));
   return [estimated, names];
 }
 
