@@ -42,7 +42,8 @@ def configurations(table: pd.DataFrame) -> pd.DataFrame:
         return single
     means = [_mean_row(members) for _, members in table[repeated].groupby(keys[repeated])]
     merged = pd.concat([single, pd.DataFrame(means)]).sort_index(kind="stable")
-    return merged.infer_objects().assign(**{name: None for name in _OF_ONE_RUN if name in merged})
+    of_one_run = {name: None for name in _OF_ONE_RUN if name in merged}
+    return merged.infer_objects().assign(**of_one_run).copy()  # in few blocks of memory again
 
 
 def replicates(table: pd.DataFrame, row: Mapping[str, object]) -> pd.DataFrame:

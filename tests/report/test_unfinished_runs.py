@@ -8,9 +8,10 @@ import pytest
 from matplotlib.text import Text
 
 from src.common.result_values import TEST_ACCURACY
-from src.report import export_tables
+from src.report import export_tables, replicates
 from src.report.charts import importance, main_effects, pairs
 from src.report.report_data import ReportData, TableOptions, load_report
+from src.report.unfinished_runs import with_unfinished
 from src.runs.aggregate import write_csv
 from tests.sweep import folders
 from tests.sweep.test_confirm import make, put_sweep
@@ -125,3 +126,13 @@ def _subtitle(report: ReportData) -> str:
     assert figure
     words = (text.get_text() for text in figure.findobj(Text))
     return " ".join(next(one for one in words if one.startswith("Means of all runs")).split())
+
+
+def test_many_settings_of_several_seeds_cause_no_warning() -> None:
+    """Pandas warns of a table whose columns are in more than a hundred blocks of memory."""
+    runs = table_of([0.1, 0.1, 0.01], [0.5, 0.6, 0.7], config_id=["a", "a", "b"])
+    runs = runs.assign(seed=[0, 1, 0], stop_reason="completed")
+    settings = {f"setting_{number}": [0.5, 0.5, 0.25] for number in range(120)}
+    wide = pd.concat([runs, pd.DataFrame(settings, dtype=object)], axis=1)
+    configurations = replicates.configurations(wide)
+    assert len(with_unfinished(configurations, "cnn", BEST, None)) == 2
