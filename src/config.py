@@ -719,13 +719,14 @@ class RunConfig:
         idle: dict[str, Any] = {
             spec.name: spec.default
             for spec in _specs()
-            if getattr(self, spec.name) != spec.default
-            and any(
-                getattr(self, other) not in values
-                for other, values in spec.metadata["matters_if"].items()
-            )
+            if getattr(self, spec.name) != spec.default and not self.uses(spec.name)
         }
         return replace(self, **idle) if idle else self
+
+    def uses(self, name: str) -> bool:
+        """Whether a field has an effect: gamma has none without a schedule that decays by it."""
+        conditions = self.__dataclass_fields__[name].metadata["matters_if"]
+        return all(getattr(self, other) in values for other, values in conditions.items())
 
     def as_dict(self) -> dict[str, Any]:
         """All fields by name."""

@@ -79,7 +79,7 @@ class ReportData:
     @cached_property
     def runs_with_settings(self) -> pd.DataFrame:
         """The table, and a column for every further setting in the configs of its run folders."""
-        configs = {run_id: run.config.as_dict() for run_id, run in self.folders.items()}
+        configs = {run_id: run.config for run_id, run in self.folders.items()}
         return add_settings(self.runs, configs)
 
     @cached_property

@@ -82,16 +82,33 @@ def varied_factors(rows: pd.DataFrame) -> list[Setting]:
     return [setting for setting in varied_settings(rows) if not setting.is_continuous]
 
 
-def add_settings(table: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """The table with a column for every setting in its runs' configs (by run id) that it lacks."""
-    names = dict.fromkeys(name for config in configs.values() for name in config)
-    ids = run_ids(table)
+def add_settings(table: pd.DataFrame, configs: Mapping[str, RunConfig]) -> pd.DataFrame:
+    """The table with a column for every setting in its runs' configs (by run id) that it lacks.
+
+    A cell is empty if the run does not use the setting, as t_max without the cosine schedule.
+    """
+    known = [configs.get(run_id or "") for run_id in run_ids(table)]
+    names = [field.name for field in fields(RunConfig)] if configs else []
     columns = {
-        name: [configs.get(run_id or "", {}).get(name) for run_id in ids]
+        name: [
+            getattr(config, name) if config is not None and config.uses(name) else None
+            for config in known
+        ]
         for name in names
         if name not in table and name not in _NOT_LISTED
     }
     return pd.concat([table, pd.DataFrame(columns, table.index, dtype=object)], axis=1)
+
+
+def varied_fields(configs: Iterable[RunConfig]) -> list[str]:
+    """The fields of RunConfig in which two runs of one architecture differ that both use them."""
+    values: dict[tuple[str, str], set[object]] = {}
+    for config in configs:
+        for field in fields(RunConfig):
+            if field.name not in _NOT_LISTED and config.uses(field.name):
+                key = config.model_type, field.name
+                values.setdefault(key, set()).add(getattr(config, field.name))
+    return sorted({name for (_, name), different in values.items() if len(different) > 1})
 
 
 def describe_runs(
@@ -182,7 +199,7 @@ def _as_int(value: Any) -> Any:
 
 def _level_label(name: str, level: Any) -> str:
     if level is None:
-        return "unknown"
+        return "not set"
     if isinstance(level, bool) or name == "augmentation":
         return "on" if level else "off"
     return f"{level:g}" if isinstance(level, float) else str(level)

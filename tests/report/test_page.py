@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from src.cli.arguments import Parser
 from src.cli.config_flags import add_config_flags, config_from
+from src.common.paths import SETS_DIR
 from src.config import RunConfig
 from src.report import export_tables, reproduce_command, table
 from src.report.charts import (
@@ -26,10 +28,12 @@ from src.report.page.sweep_state import STATES, SweepState, state_of_table
 from src.report.report_data import ReportData
 from src.runs.aggregate import PUBLISHED_COLUMNS, collect
 from src.runs.run_folder import State
+from src.sweep import sets
 from src.sweep.status.page_state import state_of_folders
 from tests.report import synthetic_sweep
 from tests.report.conftest import FAILED, MISSING
 from tests.report.page_data import core_of, runs_of
+from tests.sweep import folders
 
 LIMIT = 8 * 2**20
 ALWAYS = ("done", "pruned", "failed", "missing")
@@ -216,6 +220,15 @@ def test_page_names_damaged_run_folders(sweep: Path, tmp_path: Path) -> None:
     assert "Runs without learning curves: 2" in unknown
     assert "Runs without a confusion matrix: 1" in unknown
     assert "other test images than the run" in unknown
+
+
+def test_cells_are_counted_against_own_sets_only_if_most_runs_are_theirs(tmp_path: Path) -> None:
+    [cell, *_] = sets.read_numbered(SETS_DIR, ["1"])["1"]
+    folders.put(tmp_path, cell, accuracy=0.8)
+    assert sum(state_of_folders(tmp_path).total.values()) == 864
+    for epochs in (3, 4):
+        folders.put(tmp_path, replace(cell, num_epochs=epochs), accuracy=0.8)
+    assert sum(state_of_folders(tmp_path).total.values()) == 3, "one is also a cell of the grid"
 
 
 def test_sprite_sheet_stores_each_image_once() -> None:

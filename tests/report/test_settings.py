@@ -1,9 +1,11 @@
 """Detection of varying hyperparameters, and descriptions of runs."""
 
 import numpy as np
+import pandas as pd
 
+from src.config import RunConfig
 from src.report.report_data import ReportData
-from src.report.settings import describe_runs, settings_of
+from src.report.settings import add_settings, describe_runs, settings_of, varied_fields
 
 
 def test_describe_runs_separates_shared_and_differing_settings() -> None:
@@ -31,4 +33,19 @@ def test_settings_of_sorts_levels_and_detects_continuous_ones(report: ReportData
     searched.loc[searched.index[0], "seed"] = 3.0
     settings = {setting.name: setting for setting in settings_of(searched)}
     assert settings["learning_rate"].is_continuous
-    assert settings["seed"].labels == ["3", "unknown"]
+    assert settings["seed"].labels == ["3", "not set"]
+
+
+def test_settings_that_a_run_does_not_use_do_not_count() -> None:
+    cosine = RunConfig(scheduler="cosine", t_max=20, device="cpu")
+    step = RunConfig(scheduler="step", step_size=7)
+    assert varied_fields([cosine, step]) == ["scheduler"]
+    longer = RunConfig(scheduler="cosine", t_max=30)
+    assert varied_fields([cosine, longer, step]) == ["scheduler", "t_max"]
+    of_another = RunConfig(model_type="cnn", scheduler="cosine", t_max=30)
+    assert varied_fields([cosine, of_another]) == []
+    runs = pd.DataFrame({"run_id": ["a", "b", "c"], "scheduler": ["cosine", "step", "step"]})
+    table = add_settings(runs, {"a": cosine, "b": step})
+    assert table["t_max"].tolist() == [20, None, None]
+    assert table["step_size"].tolist() == [None, 7, None]
+    assert "device" not in table

@@ -37,7 +37,7 @@ from src.report.page.run_table import (
 from src.report.page.sweep_state import SweepState, state_of_table
 from src.report.report_data import ReportData
 from src.report.run_analysis.run_selection import SelectedRun
-from src.report.settings import Setting, settings_of
+from src.report.settings import Setting, settings_of, varied_fields
 from src.report.statistics import is_in_sweep
 from src.report.table import MODEL, TEST_IMAGES
 from src.report.text_summary import sentences_by_model
@@ -68,7 +68,7 @@ def page_data(
     state: of the run folders. None: of the table. watch: seconds until the page is written again.
     """
     folders, runs = report.folders, report.runs_with_settings
-    names = sorted({name for run in folders.values() for name in run.config.as_dict()})
+    names = varied_fields(run.config for run in folders.values())
     settings, results = settings_of(runs, names), result_columns(runs, report.rank_column)
     columns, models = column_values(runs, settings, results), list(report.model_indices)
     columns["in_sweep"] = [bool(is_averaged) for is_averaged in is_in_sweep(runs)]
@@ -116,6 +116,7 @@ def _setting_view(setting: Setting) -> dict[str, Any]:
         "title": setting.title,
         "labels": [] if setting.is_continuous else setting.labels,
         "is_continuous": setting.is_continuous,
+        "unset": len(setting.levels) - 1 if setting.levels[-1] is None else None,
     }
 
 

@@ -45,12 +45,13 @@ def state_of_folders(runs_dir: Path, given: Sets | None = None) -> SweepState:
 
 
 def _default_sets(runs_dir: Path) -> Sets | None:
-    """The repository's own sets. Returns None if there are none, or no run of them has begun."""
+    """The repository's own sets. Returns None unless most of the run folders belong to them."""
     if not sets.numbered(SETS_DIR):
         return None
     default = sets.read_numbered(SETS_DIR, [])
-    begun = (bool(run.snapshot.names) for run in run_states.of_sets(default, runs_dir)[0])
-    return default if any(begun) else None
+    runs, outside = run_states.of_sets(default, runs_dir)
+    begun = sum(bool(run.snapshot.names) for run in runs)
+    return default if begun > outside else None
 
 
 def _by_state(cells: Mapping[Any, int]) -> dict[str, int]:

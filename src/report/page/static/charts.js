@@ -9,11 +9,13 @@ function ofSweep(rows) {
 }
 
 /** Whether two runs of one architecture's sweep differ in a setting. */
-function variesInSweep({ name }) {
+function variesInSweep({ name, unset }) {
   const first = new Map();
   return ofSweep(columns.key.map((_, row) => row)).some((row) => {
-    if (!first.has(models[row])) first.set(models[row], columns[name][row]);
-    return first.get(models[row]) !== columns[name][row];
+    const place = columns[name][row];
+    if (place === unset) return false;
+    if (!first.has(models[row])) first.set(models[row], place);
+    return first.get(models[row]) !== place;
   });
 }
 
