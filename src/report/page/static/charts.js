@@ -1,28 +1,30 @@
 // Main effects, pairs, importance, validation against test, learning curves.
 
-/** Settings with few enough values to average over, which vary within a sweep. */
-const averagedOver = varied.filter((one) => !one.is_continuous && one.name !== "Modelname" && variesInSweep(one));
-
 /** The rows that means are of: those of a sweep, not single runs beside one, such as recipes. */
 function ofSweep(rows) {
   return rows.filter((row) => columns.in_sweep[row]);
 }
 
-/** Whether two runs of one architecture's sweep differ in a setting. */
+const sweepRows = ofSweep(columns.key.map((_, row) => row));
+
+/** Settings with few enough values to average over, which vary within a sweep. */
+const averagedOver = varied.filter((one) => !one.is_continuous && one.name !== "Modelname" && variesInSweep(one));
+
+/** Their labels that occur in a sweep, by name. */
+const sweepLabels = Object.fromEntries(averagedOver.map(({ name, labels }) => {
+  const there = new Set(sweepRows.map((row) => columns[name][row]));
+  return [name, labels.filter((_, place) => there.has(place))];
+}));
+
+/** Whether two runs of one architecture's sweep differ in a setting that both have. */
 function variesInSweep({ name, unset }) {
   const first = new Map();
-  return ofSweep(columns.key.map((_, row) => row)).some((row) => {
+  return sweepRows.some((row) => {
     const place = columns[name][row];
     if (place === unset) return false;
     if (!first.has(models[row])) first.set(models[row], place);
     return first.get(models[row]) !== place;
   });
-}
-
-/** The labels of a setting that occur in a sweep. */
-function labelsInSweep({ name, labels }) {
-  const there = new Set(ofSweep(columns.key.map((_, row) => row)).map((row) => columns[name][row]));
-  return labels.filter((_, place) => there.has(place));
 }
 
 function shownModels(rows) {
@@ -68,8 +70,8 @@ function drawMainEffects(target, rows) {
   effects.forEach(({ setting, lines }, place) => {
     const number = place ? place + 1 : "";
     layout[`xaxis${number}`] = axis({
-      type: "category", categoryorder: "array", categoryarray: labelsInSweep(setting),
-      tickvals: labelsInSweep(setting), range: [-0.4, labelsInSweep(setting).length - 0.6],
+      type: "category", categoryorder: "array", categoryarray: sweepLabels[setting.name],
+      tickvals: sweepLabels[setting.name], range: [-0.4, sweepLabels[setting.name].length - 0.6],
     });
     layout[`yaxis${number}`] = axis({ ...percentAxis(measure.kind), ...(place ? { matches: "y" } : {}),
       showticklabels: place % across === 0 });
@@ -98,7 +100,7 @@ function effectTraces({ model, labels, points }, number, measure, inLegend) {
 
 /** Means over runs by two settings: one matrix for each architecture. */
 function pairs(rows, across, down) {
-  const placesOf = (setting) => labelsInSweep(setting).map((label) => setting.labels.indexOf(label));
+  const placesOf = (setting) => sweepLabels[setting.name].map((label) => setting.labels.indexOf(label));
   return shownModels(ofSweep(rows)).map((model) => {
     const groups = grouped(ofSweep(rows).filter((row) => models[row] === model), down.name);
     return {
@@ -116,7 +118,7 @@ const pairsDown = (target, matrices) => Math.ceil(matrices / pairsAcross(target,
 
 function heightOfPairs(target, rows) {
   if (!ofSweep(rows).length || averagedOver.length < 2) return 0;
-  const lines = labelsInSweep(settingOf[view.pair[1]]).length;
+  const lines = sweepLabels[view.pair[1]].length;
   return pairsDown(target, shownModels(ofSweep(rows)).length) * (110 + 46 * Math.max(lines, 3));
 }
 
@@ -147,7 +149,7 @@ function drawPairs(target, rows) {
     });
     return {
       type: "heatmap", coloraxis: "coloraxis", xaxis: `x${number}`, yaxis: `y${number}`, xgap: 2, ygap: 2,
-      x: labelsInSweep(across), y: labelsInSweep(down), z: cells.map((line) => line.map((cell) => cell.mean)),
+      x: sweepLabels[across.name], y: sweepLabels[down.name], z: cells.map((line) => line.map((cell) => cell.mean)),
       text: cells.map((line) => line.map((cell) =>
         cell.mean === null ? "" : measure.kind === "share" ? (100 * cell.mean).toFixed(1) : written(cell.mean, measure.kind))),
       texttemplate: "%{text}", hoverongaps: false,
