@@ -17,6 +17,7 @@ from playwright.sync_api import expect
 
 from docs.browser import scroll_to, traces_of, wait_until
 from src.report import table
+from src.report.charts import main_effects
 from src.report.page.render import write_page
 from src.report.report_data import ReportData
 from tests.report import synthetic_sweep
@@ -138,6 +139,32 @@ def test_filters_apply_to_table_and_plots(
     page.click("#clear")
     expect(page.locator(VISIBLE_ROWS)).to_have_count(len(runs))
     expect(page.get_by_label("best validation accuracy, at least")).to_have_value("")
+
+
+def test_means_are_of_the_sweep_without_a_recipe_beside_it(
+    open_page: Open, report: ReportData, tmp_path: Path
+) -> None:
+    grid = report.runs[(report.runs["Modelname"] == "cnn") & ~table.is_pruned(report.runs)]
+    grid = table.drop_aliases(grid).head(60).assign(num_epochs=20, batch_size=256)
+    recipe = grid.head(1).assign(
+        num_epochs=100, batch_size=64, run_id="0123456789", scheduler="none"
+    )
+    with_recipe = ReportData(pd.concat([grid, recipe], ignore_index=True))
+    page = open_page(write_page(with_recipe, tmp_path))
+    assert len(traces_of(page, "scatter")[0]["x"]) == 61
+    effects = [trace for trace in traces_of(page, "main-effects") if trace["mode"] != "markers"]
+    labels = [set(effect["x"]) for effect in effects]
+    assert {"20"} not in labels
+    assert not any({"100", "64", "none"} & shown for shown in labels)
+    rates = grid.groupby("learning_rate")["best_val_accuracy"].mean()
+    assert pytest.approx(list(rates)) in [effect["y"] for effect in effects]
+    expect(page.locator("#effects")).to_contain_text("Not averaged: 1 run")
+    (heat,) = traces_of(page, "pairs")
+    assert "none" not in [*heat["x"], *heat["y"]]
+    figure = main_effects.figure(with_recipe)
+    assert figure
+    titles = {axes.get_title() for axes in figure.axes}
+    assert not titles & {"num epochs", "batch size"}
 
 
 def test_overview_plot_shows_every_run(open_page: Open, small_report: ReportData) -> None:
