@@ -1,7 +1,7 @@
 """Configurations in place of single runs: means, deviations and intervals over their seeds."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from statistics import stdev
 from typing import Any
 
@@ -26,22 +26,29 @@ LOW, HIGH = "test_low", "test_high"
 """Columns: 95 % interval of its mean test accuracy over seeds and images. Empty for one seed."""
 _OF_ONE_RUN = ("seed",)
 """Columns that mean nothing of several runs."""
+_OF_CELL = ("Full_Modelname", "alias_of")
+"""Columns in which cells that share a training differ, besides their hyperparameters."""
 
 
 def configurations(table: pd.DataFrame) -> pd.DataFrame:
     """One row for each configuration, in the order of the table; numbers are means over its seeds.
 
     Runs that were pruned, and rows without a config_id, are rows of their own. A configuration of
-    one run keeps its row. A table of one seed stays as it is but for the added columns.
+    one run keeps its row. Cells that share a training are different rows, as everywhere in the
+    table, with the same means. A table of one seed stays as it is but for the added columns.
     """
     none = {DEVIATION: math.nan, LOW: math.nan, HIGH: math.nan}
-    keys = _keys(table)
-    repeated = keys.duplicated(keep=False) & keys.notna()
+    ids = _config_ids(table)
+    repeated = ids.isin(_repeated(table))
     single = table[~repeated].assign(**{SEEDS: 1, **none})
     if not repeated.any():
         return single
-    means = [_mean_row(members) for _, members in table[repeated].groupby(keys[repeated])]
-    merged = pd.concat([single, pd.DataFrame(means)]).sort_index(kind="stable")
+    rows = [
+        row
+        for _, members in table[repeated].groupby(ids[repeated])
+        for row in _rows_of_configuration(members)
+    ]
+    merged = pd.concat([single, pd.DataFrame(rows)]).sort_index(kind="stable")
     of_one_run = {name: None for name in _OF_ONE_RUN if name in merged}
     return merged.infer_objects().assign(**of_one_run).copy()  # in few blocks of memory again
 
@@ -54,7 +61,13 @@ def replicates(table: pd.DataFrame, row: Mapping[str, object]) -> pd.DataFrame:
 
 def has_replicates(table: pd.DataFrame) -> bool:
     """Whether any configuration was trained with more than one seed."""
-    return bool(_keys(table).dropna().duplicated().any())
+    return bool(len(_repeated(table)))
+
+
+def _repeated(table: pd.DataFrame) -> "pd.Series[Any]":
+    """The config_id of each configuration with several finished runs."""
+    ids = _config_ids(drop_aliases(table)).dropna()
+    return ids[ids.duplicated()]
 
 
 def _config_ids(rows: pd.DataFrame) -> "pd.Series[Any]":
@@ -64,27 +77,33 @@ def _config_ids(rows: pd.DataFrame) -> "pd.Series[Any]":
     return rows[CONFIG_ID].where(~is_pruned(rows)).astype(object)
 
 
-def _keys(rows: pd.DataFrame) -> "pd.Series[Any]":
-    """A grouping key: equal for rows of one grid cell that differ only in their seed.
-
-    It is missing for pruned rows and rows without a config_id.
-
-    Cells that share a training are different rows, as everywhere in the table.
-    """
-    ids = _config_ids(rows)
-    cells = ids.astype(str)
+def _rows_of_configuration(members: pd.DataFrame) -> "Iterator[pd.Series[Any]]":
+    """The mean row of a configuration, and one for each further cell that shares its trainings."""
+    own = drop_aliases(members)
+    mean = _mean_row(own)
+    yield mean
+    aliases = members.drop(own.index)
+    cells = pd.Series("", index=aliases.index, dtype=object)
     for name in HYPERPARAMETERS:
-        cells = cells + "|" + rows[name].astype(str)
-    seed = rows["seed"] if "seed" in rows else pd.Series(0, index=rows.index)
-    copy = cells.groupby([cells, seed]).cumcount()
-    return (cells + "|" + copy.astype(str)).where(ids.notna())
+        cells = cells + "|" + aliases[name].astype(str)
+    seeds = aliases["seed"] if "seed" in aliases else pd.Series(0, index=aliases.index)
+    copies = cells.groupby([cells, seeds]).cumcount()  # cells that differ in another setting
+    for place in aliases.index[~(cells + "|" + copies.astype(str)).duplicated()]:
+        row = mean.copy()
+        names = [name for name in (*HYPERPARAMETERS, *_OF_CELL) if name in aliases]
+        row[names] = aliases.loc[place, names]
+        row.name = place
+        yield row
 
 
-def _mean_row(members: pd.DataFrame) -> "pd.Series[float]":
-    """The row of a configuration: the mean of every number, at the place of its first run."""
+def _mean_row(members: pd.DataFrame) -> "pd.Series[Any]":
+    """The row of a configuration: the mean of every result, at the place of its first run.
+
+    A setting without effect, as gamma under cosine, may differ: it is that of the first run.
+    """
     row = members.iloc[0].copy()
     for name in map(str, members.select_dtypes("number")):
-        if members[name].nunique(dropna=False) > 1:
+        if name not in HYPERPARAMETERS and members[name].nunique(dropna=False) > 1:
             row[name] = float(members[name].mean())
     accuracies = members[TEST_ACCURACY].tolist()
     images = min(number_of_test_images(record) for record in records(members))

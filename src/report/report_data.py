@@ -23,6 +23,7 @@ from src.comparison.configurations import read_configurations
 from src.comparison.confirmation import Confirmation
 from src.comparison.confirmation_plan import read_plans
 from src.report import replicates, table
+from src.report.replicates import CONFIG_ID
 from src.report.run_analysis import predictions
 from src.report.run_analysis.run_selection import SelectedRun, runs_by_id
 from src.report.settings import add_settings
@@ -106,6 +107,17 @@ class ReportData:
             return []
         configurations = read_configurations(self.runs_dir)
         return [Confirmation(plan, configurations) for plan in shown_plans]
+
+    @cached_property
+    def is_confirming(self) -> "pd.Series[bool]":
+        """Whether a run of the table was trained by `confirm`, to test a choice."""
+        confirming = pd.Series(False, self.runs.index)
+        for plan in (confirmation.plan for confirmation in self.confirmations):
+            ids = {shortlisted.config_id for shortlisted in plan.shortlist}
+            rows = (self.runs[MODEL] == plan.model) & self.runs[CONFIG_ID].isin(ids)
+            chosen_with = self.runs.loc[rows, "seed"].map(plan.is_selection_seed)
+            confirming[chosen_with.index[~chosen_with]] = True
+        return confirming
 
     def right_images(self, run_id: str | None) -> npt.NDArray[np.bool_] | None:
         """On which test images a run was right. Returns None without its predictions."""

@@ -121,7 +121,7 @@ def describe_runs(
     """
     defaults = defaults or {}
     shared = [name for name in HYPERPARAMETERS if len({row[name] for row in rows}) == 1]
-    if len({_has_gamma(row) for row in rows}) > 1:
+    if len({uses_gamma(row) for row in rows}) > 1:
         shared = [name for name in shared if name != "gamma"]
     different = [name for name in HYPERPARAMETERS if name not in shared]
     further = [name for name in defaults if len({row[name] for row in rows}) > 1]
@@ -156,11 +156,11 @@ def describe_configs(
 
 def _in_words(row: dict[str, Any], names: Iterable[str]) -> str:
     return ", ".join(
-        _value_in_words(name, row[name]) for name in names if name != "gamma" or _has_gamma(row)
+        _value_in_words(name, row[name]) for name in names if name != "gamma" or uses_gamma(row)
     )
 
 
-def _has_gamma(row: dict[str, Any]) -> bool:
+def uses_gamma(row: dict[str, Any]) -> bool:
     """Whether a run's schedule uses gamma: with others it has no meaning."""
     return row["scheduler"] in _GAMMA["scheduler"]
 

@@ -13,7 +13,7 @@ from src.report.charts.top_k import RankedRun, TopK, rankings
 from src.report.confirmed import confirmed_winner, shared_settings
 from src.report.replicates import DEVIATION
 from src.report.report_data import ReportData
-from src.report.settings import Setting, describe_runs, plain, varied_factors
+from src.report.settings import Setting, describe_runs, plain, uses_gamma, varied_factors
 from src.report.statistics import is_within_noise, paired_difference, stands_apart
 from src.report.table import (
     BEST_VAL_ACCURACY,
@@ -23,6 +23,7 @@ from src.report.table import (
     drop_aliases,
     first_number,
     is_pruned,
+    records,
 )
 
 _SIGNIFICANCE = 0.05
@@ -114,6 +115,8 @@ def shared_levels(rows: pd.DataFrame, best: pd.DataFrame) -> Iterator[SharedLeve
     from scipy import stats
 
     looked_at = varied_factors(rows)
+    if not all(uses_gamma(row) for row in records(best)):
+        looked_at = [setting for setting in looked_at if setting.name != "gamma"]
     for setting in looked_at:
         codes, codes_of_best = setting.codes(rows), set(setting.codes(best))
         if len(codes_of_best) == 1:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import operator
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from src.report.report_data import ReportData
 from src.runs.aggregate import collect
 from src.runs.run_folder import RunFolder
 from tests.report import synthetic_sweep
+from tests.report.page_data import core_of
 
 RATES = (0.01, 0.001, 0.0001)
 FRESH, FINAL = (1000, 1001, 1002), (2000, 2001)
@@ -86,6 +88,18 @@ def test_configuration_is_the_mean_of_its_seeds(report: ReportData) -> None:
     assert best["test_low"] < best[TEST_ACCURACY] < best["test_high"]
 
 
+def test_means_of_the_page_are_not_of_confirming_runs(report: ReportData, tmp_path: Path) -> None:
+    """They would count the best cells many times. Charts average configurations instead."""
+    core = core_of(write_page(report, tmp_path).read_text())
+    seeds = report.runs["seed"]
+    fresh = (seeds >= 1000).tolist()
+    assert sum(fresh) > 3
+    assert report.is_confirming.tolist() == fresh
+    assert not any(map(operator.and_, core["columns"]["in_sweep"], fresh))
+    assert core["apart"] == f"The {sum(fresh)} runs that confirm a choice are not averaged."
+    assert not ReportData(report.runs).is_confirming.any()
+
+
 def test_table_of_one_seed_stays_as_it_is(report: ReportData) -> None:
     one_seed = report.runs[report.runs["seed"] == 0]
     rows = configurations(one_seed)
@@ -110,6 +124,25 @@ def test_aliases_and_pruned_runs_are_not_merged() -> None:
     assert merged["seeds"].tolist() == [2, 2, 1]
     assert merged[TEST_ACCURACY].tolist() == pytest.approx([0.6, 0.6, 0.1])
     assert merged["gamma"].tolist() == [0.9, 0.8, 0.9]
+
+
+def test_fresh_seeds_join_the_cell_that_was_confirmed() -> None:
+    """Gamma has no effect under cosine: `confirm` trains with its default."""
+    rows = pd.DataFrame(
+        {
+            "Modelname": "vit", "augmentation": False, "scheduler": "cosine",
+            "learning_rate": 0.1, "weight_decay": 0.0, "config_id": "c",
+            "Full_Modelname": ["a", "b", "c", "c"], "alias_of": [None, "a", None, None],
+            "gamma": [0.9, 0.8, 0.99, 0.99], "seed": [0, 0, 1000, 1001],
+            TEST_ACCURACY: [0.6, 0.6, 0.4, 0.5],
+        }
+    )  # fmt: skip
+    merged = configurations(rows)
+    assert merged["gamma"].tolist() == [0.9, 0.8]
+    assert merged["Full_Modelname"].tolist() == ["a", "b"]
+    assert merged["alias_of"].fillna("").tolist() == ["", "a"]
+    assert merged["seeds"].tolist() == [3, 3]
+    assert merged[TEST_ACCURACY].tolist() == pytest.approx([0.5, 0.5])
 
 
 def test_ranking_says_how_many_seeds_there_are(report: ReportData) -> None:

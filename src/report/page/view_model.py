@@ -71,7 +71,7 @@ def page_data(
     names = varied_fields(run.config for run in folders.values())
     settings, results = settings_of(runs, names), result_columns(runs, report.rank_column)
     columns, models = column_values(runs, settings, results), list(report.model_indices)
-    columns["in_sweep"] = [bool(is_averaged) for is_averaged in is_in_sweep(runs)]
+    columns["in_sweep"] = (is_in_sweep(runs) & ~report.is_confirming).tolist()
     best, images = _best_rows(report), SpriteSheet()
     details = _details(report, columns["key"], show_progress)
     left_out = _add_images(details, folders, best, images, show_progress)
@@ -98,7 +98,7 @@ def page_data(
         "left_out": left_out_note(
             effects_by_model(report), failures_known=report.failed is not None
         ),
-        "apart": report.apart_note(),
+        "apart": _not_averaged(report),
         "confirmed": [confirmed_view(confirmation) for confirmation in report.confirmations],
         "several_seeds": several_seeds_view(report, columns["key"]),
         "overall_scale": axis_limits(overall),
@@ -108,6 +108,13 @@ def page_data(
     }
     core["unknown"] = _unknown(report, core, details) + left_out
     return PageData(core, details)
+
+
+def _not_averaged(report: ReportData) -> str:
+    """Which runs the means of the page leave out."""
+    confirming = int(report.is_confirming.sum())
+    note = f"The {confirming} runs that confirm a choice are not averaged." if confirming else ""
+    return " ".join(filter(None, [report.apart_note(), note]))
 
 
 def _setting_view(setting: Setting) -> dict[str, Any]:
