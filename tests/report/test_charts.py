@@ -201,6 +201,9 @@ def test_continuous_learning_rate_has_log_axis(small_report: ReportData) -> None
     )
     assert rates.positions == pytest.approx(np.linspace(0, 1, len(rows)))
     assert rates.ticks == ((0, "1e-05"), (1, "0.1"))
+    seeds = rows.assign(seed=range(1000, 1000 + len(rows)))
+    axes = {axis.title: axis for axis in parallel_axes(seeds, small_report.rank_column)}
+    assert axes["seed"].ticks == ((0, "1000"), (1, str(999 + len(rows))))
     with_missing = rows["learning_rate"].where(rows.index != rows.index[3])
     with_gap = next(
         a

@@ -48,7 +48,9 @@ def parallel_axes(rows: pd.DataFrame, column: str) -> list[ParallelAxis]:
 
 def _setting_axis(rows: pd.DataFrame, setting: Setting) -> ParallelAxis:
     if setting.is_continuous:
-        return _number_axis(setting.title, rows[setting.name], may_be_log=True)
+        whole = all(isinstance(level, int | None) for level in setting.levels)
+        number_format = "{:.0f}" if whole else "{:.3g}"
+        return _number_axis(setting.title, rows[setting.name], number_format, may_be_log=True)
     last = len(setting.levels) - 1
     ticks = tuple((level / last, label) for level, label in enumerate(setting.labels))
     return ParallelAxis(setting.title, np.array(setting.codes(rows)) / last, ticks, is_factor=True)
@@ -62,7 +64,7 @@ def _result_axis(rows: pd.DataFrame, column: str) -> ParallelAxis:
 def _number_axis(
     title: str,
     column: "pd.Series[float]",
-    number_format: str = "{:.3g}",
+    number_format: str,
     *,
     may_be_log: bool = False,
 ) -> ParallelAxis:
