@@ -67,6 +67,7 @@ SYSTEMS = (
     System("cifar10net_7", {}, needs_gpu=False),
     System("cifar10net_optim", _test(0.739), needs_gpu=False, seeds=3),
     System("cifar10net_optim_augmented", {}, needs_gpu=False),
+    System("best_cifar10net", _test(0.739), needs_gpu=False, seeds=3),
     System("cifar10net_search", {"val_loss": 0.849}, needs_gpu=False),
     System(
         "resnet18_transfer",
