@@ -184,8 +184,9 @@ class ReportData:
     def apart_note(self, model: str | None = None) -> str:
         """How many runs means leave out since they are none of a sweep, as a sentence."""
         models = self.models if model is None else [model]
-        rows = self.configurations[self.configurations[MODEL].isin(models)]
-        count = len(rows) - int(self.averaged[MODEL].isin(models).sum())
+        left_out = self.configurations.drop(self.averaged.index)
+        left_out = left_out[left_out[MODEL].isin(models)]
+        count = int(left_out.get(replicates.SEEDS, pd.Series(1, left_out.index)).sum())
         runs = "1 run, whose settings are" if count == 1 else f"{count} runs, whose settings are"
         return f"Not averaged: {runs} not those of a sweep." if count else ""
 

@@ -24,6 +24,10 @@ _NOT_LISTED = {  # in the table under another name, or without influence on what
     *("model_type", "data_augmentation", "base_dataset_path", "parent_weights"),
     *("device", "cuda_graphs", "keep_checkpoints", "checkpoint_minutes"),
 }
+SETTING_FIELDS = tuple(
+    field.name for field in fields(RunConfig) if field.name not in {*_NOT_LISTED, "precision"}
+)
+"""Fields of RunConfig that tell runs apart; a table has the precision and device of the result."""
 _OWN_COLUMNS = ("num_epochs", "batch_size", "seed")
 _GAMMA = RunConfig.__dataclass_fields__["gamma"].metadata["matters_if"]
 
@@ -59,7 +63,7 @@ class Setting:
         return [code_of[value] for value in _values(table, self.name)]
 
 
-def settings_of(table: pd.DataFrame, others: Sequence[str] = ()) -> list[Setting]:
+def settings_of(table: pd.DataFrame, others: Iterable[str] = ()) -> list[Setting]:
     """The model, the published hyperparameters, and further columns that vary.
 
     Further columns, `others` among them, are left out if no two runs of one architecture differ
@@ -72,14 +76,17 @@ def settings_of(table: pd.DataFrame, others: Sequence[str] = ()) -> list[Setting
     return [_setting(table, name) for name in (*always, *varied)]
 
 
-def varied_settings(rows: pd.DataFrame) -> list[Setting]:
-    """The settings in which these runs differ. The model itself is not one of them."""
-    return [s for s in settings_of(rows) if len(s.levels) > 1 and s.name != MODEL]
+def varied_settings(rows: pd.DataFrame, others: Iterable[str] = ()) -> list[Setting]:
+    """The settings in which these runs differ. The model itself is not one of them.
+
+    others: as `settings_of` takes them.
+    """
+    return [s for s in settings_of(rows, others) if len(s.levels) > 1 and s.name != MODEL]
 
 
-def varied_factors(rows: pd.DataFrame) -> list[Setting]:
+def varied_factors(rows: pd.DataFrame, others: Iterable[str] = ()) -> list[Setting]:
     """The varied settings with few enough levels to average over the runs with each of them."""
-    return [setting for setting in varied_settings(rows) if not setting.is_continuous]
+    return [setting for setting in varied_settings(rows, others) if not setting.is_continuous]
 
 
 def add_settings(table: pd.DataFrame, configs: Mapping[str, RunConfig]) -> pd.DataFrame:
@@ -104,10 +111,9 @@ def varied_fields(configs: Iterable[RunConfig]) -> list[str]:
     """The fields of RunConfig in which two runs of one architecture differ that both use them."""
     values: dict[tuple[str, str], set[object]] = {}
     for config in configs:
-        for field in fields(RunConfig):
-            if field.name not in _NOT_LISTED and config.uses(field.name):
-                key = config.model_type, field.name
-                values.setdefault(key, set()).add(getattr(config, field.name))
+        for name in filter(config.uses, SETTING_FIELDS):
+            key = config.model_type, name
+            values.setdefault(key, set()).add(getattr(config, name))
     return sorted({name for (_, name), different in values.items() if len(different) > 1})
 
 

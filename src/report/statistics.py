@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from src.config import RunConfig
-from src.report.settings import Setting, settings_of, varied_factors
+from src.report.settings import SETTING_FIELDS, Setting, settings_of, varied_factors
 from src.report.table import MODEL, TEST_IMAGES, drop_aliases, is_pruned
 
 Booleans = npt.NDArray[np.bool_]
@@ -18,6 +18,7 @@ _SIGNIFICANCE = 0.05
 _MIN_PAIRS = 2  # one pair does not show how much pairs vary
 MIN_RUNS = 4
 """Of an architecture. With fewer, means over the runs with a value are numbers of single runs."""
+_FIELDS = RunConfig.__dataclass_fields__
 _RARE = 10
 """A value is rare if another one of its setting has as many times its runs."""
 
@@ -106,7 +107,7 @@ def stands_apart(table: pd.DataFrame) -> "pd.Series[bool]":
     """
     rare = pd.Series(0, table.index)
     for _, rows in table.groupby(MODEL):
-        for setting in filter(_is_independent, varied_factors(rows)):
+        for setting in filter(_is_independent, varied_factors(rows, SETTING_FIELDS)):
             codes = pd.Series(setting.codes(rows), rows.index)
             counts = codes.map(codes.value_counts())
             rare[rows.index] += counts * _RARE <= counts.max()
@@ -120,7 +121,7 @@ def is_in_sweep(table: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def _is_independent(setting: Setting) -> bool:
-    field_of_config = RunConfig.__dataclass_fields__.get(setting.name)
+    field_of_config = _FIELDS.get(setting.name)
     depends = field_of_config is not None and field_of_config.metadata["matters_if"]
     return setting.name != "seed" and not depends
 

@@ -100,7 +100,7 @@ def sentences(table: pd.DataFrame, top: TopK) -> list[str]:
     if not runs:
         return ["No run has come to its end."]
     return [
-        _about_best(runs[0], top.rank_column, len(finished)),
+        _about_best(runs[0], top.rank_column, finished),
         *_about_range(runs),
         *_about_shared_levels(finished, runs),
         _about_augmentation(table, top.model),
@@ -128,10 +128,13 @@ def shared_levels(rows: pd.DataFrame, best: pd.DataFrame) -> Iterator[SharedLeve
             yield SharedLevel(setting, setting.labels[codes_of_best.pop()], corrected)
 
 
-def _about_best(run: RankedRun, column: str, count: int) -> str:
+def _about_best(run: RankedRun, column: str, finished: pd.DataFrame) -> str:
+    count = len(finished)
     only = "The only run" if run.seeds == 1 else "The only configuration"
     beginning = f"Best of {count} by {column_label(column)}" if count > 1 else only
     settings = plain(describe_runs([run.row])[0])
+    if "num_epochs" in finished and finished["num_epochs"].nunique() > 1:
+        settings += f", {run.row['num_epochs']:g} epochs"
     value = first_number(run.row, (BEST_VAL_ACCURACY, "val_accuracy"))
     validation = "" if value is None else f"validation {value:.2%}, "
     of_seeds = ""

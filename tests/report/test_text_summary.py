@@ -65,7 +65,7 @@ def test_a_recipe_beside_a_grid_is_no_level_of_it() -> None:
     text = summary_of(pd.concat([grid, recipe], ignore_index=True), 4)
     assert text.startswith("Best of 13 ")
     assert "augmentation on" in text
-    assert not re.search("epochs|batch", text)
+    assert not re.search("num epochs|batch", text)
     best_recipe = recipe.assign(best_val_accuracy=0.9)
     with_best_recipe = summary_of(pd.concat([grid, best_recipe], ignore_index=True), 4)
     assert with_best_recipe.startswith("Best of 13 ")

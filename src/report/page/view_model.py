@@ -37,7 +37,7 @@ from src.report.page.run_table import (
 from src.report.page.sweep_state import SweepState, state_of_table
 from src.report.report_data import ReportData
 from src.report.run_analysis.run_selection import SelectedRun
-from src.report.settings import Setting, settings_of, varied_fields
+from src.report.settings import HYPERPARAMETERS, Setting, settings_of, varied_fields
 from src.report.statistics import is_in_sweep
 from src.report.table import MODEL, TEST_IMAGES
 from src.report.text_summary import sentences_by_model
@@ -123,6 +123,7 @@ def _setting_view(setting: Setting) -> dict[str, Any]:
         "title": setting.title,
         "labels": [] if setting.is_continuous else setting.labels,
         "is_continuous": setting.is_continuous,
+        "is_published": setting.name in HYPERPARAMETERS,
         "unset": len(setting.levels) - 1 if setting.levels[-1] is None else None,
     }
 

@@ -91,10 +91,20 @@ function grouped(rows, name) {
   return groups;
 }
 
-/** A run in words: its architecture, and the settings in which `among` differ. */
+/** The settings that tell the runs of an architecture apart, and the published ones, by architecture. */
+const ownSettings = Object.fromEntries(data.models.map((model) => {
+  const rows = models.flatMap((other, row) => (other === model ? [row] : []));
+  return [model, varied.filter((one) => one.is_published || differ(rows, one))];
+}));
+
+function differ(rows, { name }) {
+  return rows.some((row) => columns[name][row] !== columns[name][rows[0]]);
+}
+
+/** A run in words: its architecture, and the settings in which it and `among` differ. */
 function runLabel(row, among = null) {
-  const differing = varied.filter((one) => one.name !== "Modelname").filter((one) =>
-    among ? new Set(among.map((other) => columns[one.name][other])).size > 1 : true);
+  const differing = (among ? varied.filter((one) => differ(among, one)) : ownSettings[models[row]])
+    .filter((one) => one.name !== "Modelname" && columns[one.name][row] !== one.unset);
   const words = differing.map((one) => {
     const text = settingText(one, row);
     if (one.name === "augmentation") return text === "on" ? "augmented" : "not augmented";
