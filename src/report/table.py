@@ -85,7 +85,7 @@ def with_groups(table: pd.DataFrame) -> pd.DataFrame:
     """
     if DATASET not in table:
         return table
-    data_names = table[DATASET].fillna(RunConfig.dataset).astype(str)
+    data_names = table[DATASET].astype(object).fillna(RunConfig.dataset).astype(str)
     groups = [group_name(*pair) for pair in zip(table[MODEL], data_names, strict=True)]
     if groups == table[MODEL].tolist():
         return table

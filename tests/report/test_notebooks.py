@@ -16,6 +16,7 @@ from traitlets.config import Config
 from src.common.paths import CSV_FILE, ROOT
 from src.data.spec import CLASSES
 from src.report import table
+from src.report.report_data import ReportData
 from src.report.run_analysis.run_selection import best_runs
 from src.report.statistics import wilson_interval
 from src.runs.aggregate import collect, write_csv
@@ -63,10 +64,10 @@ class ExecutedNotebook:
         return "\n".join(texts)
 
     def row(self, cell: str, name: str) -> list[str]:
-        """Return the words after a row's name."""
+        """Return the words after a row's name, in each block of a wide table."""
         found = re.findall(rf"^(?:\w+)? *{re.escape(name)} {{2,}}(.*)$", self.text(cell), re.M)
-        assert len(found) == 1, (name, self.text(cell))
-        return str(found[0]).split()
+        assert found, (name, self.text(cell))
+        return " ".join(found).split()
 
     def figures(self, cell: str) -> int:
         """Return the number of figures that a cell shows."""
@@ -153,19 +154,23 @@ def varies(runs: pd.DataFrame) -> bool:
 def check_final(notebook: ExecutedNotebook, csv: Path, k: int) -> None:
     """Check that the notebook shows the numbers of the table and its figures."""
     runs, models = table.read(csv), len(pd.read_csv(csv)["Modelname"].unique())
+    report = ReportData(runs)
     assert f"{len(runs)} finished runs" in notebook.text("summary")
     column = table.rank_column(runs, None)
-    top = table.rank(runs, column).groupby("Modelname").head(k)
+    top = table.rank(report.configurations, column).groupby("Modelname").head(k)
     for cell, rows in (("overall", top.drop_duplicates("Modelname")), ("top", top)):
         for row in rows.to_dict("records"):
             line = next(line for line in notebook.text(cell).splitlines() if row["run_id"] in line)
             accuracy, images = row[f"test_accuracy_{BEST}"], int(row["test_images"])
-            shown = [row[column], accuracy, *wilson_interval(accuracy, images)]
+            interval = row["test_low"], row["test_high"]
+            if row["seeds"] == 1:
+                interval = wilson_interval(accuracy, images)
+            shown = [row[column], accuracy, *interval]
             assert formatted(shown) == line.partition(row["run_id"])[2].split()[:4]
     assert notebook.text("top").count("the most accurate") == models
     noise = notebook.text("noise").splitlines()
     assert len(noise) == 1 + models * (models - 1) // 2
-    finished = runs[~table.is_pruned(runs)]
+    finished = report.averaged[~table.is_pruned(report.averaged)]
     models_with_enough_runs = finished[
         finished.groupby("Modelname")["Modelname"].transform("size") >= 4
     ]
@@ -175,13 +180,14 @@ def check_final(notebook: ExecutedNotebook, csv: Path, k: int) -> None:
             assert effect in [line.split()[-7:-4] for line in notebook.text("effects").splitlines()]
     for name in map(str, top["Modelname"].unique()):
         assert f"## {name}\n" in notebook.outputs["findings"][0]["data"]["text/markdown"]
-    for model, rows in runs.groupby("Modelname"):
+    for model, rows in report.averaged.groupby("Modelname"):
         share = re.search(rf"^{model} +{len(rows)} .*$", notebook.text("importance"), re.M)
         assert share, notebook.text("importance")
         assert len(rows) >= 8 or f"only {len(rows)} finished runs" in share[0]
     of_model = runs.groupby("Modelname", sort=False)
     assert notebook.row("origin", "rows") == formatted(of_model.size().tolist())
-    assert notebook.row("origin", "num epochs") == formatted(of_model["num_epochs"].max().tolist())
+    epochs = [", ".join(map(str, rows["num_epochs"].unique())) for _, rows in of_model]
+    assert notebook.row("origin", "num epochs") == " ".join(epochs).split()
     assert str(runs["device"].iloc[0]) in notebook.text("origin")
     assert notebook.figures("overall") == 1
     assert notebook.figures("effects") == (len(models_with_enough_runs) > 0)

@@ -147,7 +147,7 @@ def test_means_are_of_the_sweep_without_a_recipe_beside_it(
     grid = report.runs[(report.runs["Modelname"] == "cnn") & ~table.is_pruned(report.runs)]
     grid = table.drop_aliases(grid).head(60).assign(num_epochs=20, batch_size=256)
     recipe = grid.head(1).assign(
-        num_epochs=100, batch_size=64, run_id="0123456789", scheduler="none"
+        num_epochs=100, batch_size=64, run_id="0123456789", config_id="r", scheduler="none"
     )
     with_recipe = ReportData(pd.concat([grid, recipe], ignore_index=True))
     page = open_page(write_page(with_recipe, tmp_path))

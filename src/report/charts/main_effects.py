@@ -199,7 +199,7 @@ def left_out_note(effects: Mapping[str, Sequence[MainEffect]], *, failures_known
     # every setting divides the same runs
     counts = str(total(count for of_model in effects.values() for count in of_model[0].left_out))
     unknown = "" if failures_known else " Failed runs are not known."
-    return (f"Left out of the means: {counts}." if counts else "") + unknown
+    return ((f"Left out of the means: {counts}." if counts else "") + unknown).strip()
 
 
 def total(parts: Iterable[LeftOut]) -> LeftOut:
