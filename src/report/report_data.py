@@ -112,10 +112,12 @@ class ReportData:
     def is_confirming(self) -> "pd.Series[bool]":
         """Whether a run of the table was trained by `confirm`, to test a choice."""
         confirming = pd.Series(False, self.runs.index)
+        if CONFIG_ID not in self.runs:  # a table of before
+            return confirming
         for plan in (confirmation.plan for confirmation in self.confirmations):
             ids = {shortlisted.config_id for shortlisted in plan.shortlist}
             rows = (self.runs[MODEL] == plan.model) & self.runs[CONFIG_ID].isin(ids)
-            chosen_with = self.runs.loc[rows, "seed"].map(plan.is_selection_seed)
+            chosen_with = self.runs.loc[rows, "seed"].map(plan.is_selection_seed).astype(bool)
             confirming[chosen_with.index[~chosen_with]] = True
         return confirming
 

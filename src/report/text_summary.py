@@ -133,8 +133,9 @@ def _about_best(run: RankedRun, column: str, finished: pd.DataFrame) -> str:
     only = "The only run" if run.seeds == 1 else "The only configuration"
     beginning = f"Best of {count} by {column_label(column)}" if count > 1 else only
     settings = plain(describe_runs([run.row])[0])
-    if "num_epochs" in finished and finished["num_epochs"].nunique() > 1:
-        settings += f", {run.row['num_epochs']:g} epochs"
+    epochs = first_number(run.row, ("num_epochs",))
+    if epochs is not None and finished["num_epochs"].nunique() > 1:
+        settings += f", {epochs:g} epochs"
     value = first_number(run.row, (BEST_VAL_ACCURACY, "val_accuracy"))
     validation = "" if value is None else f"validation {value:.2%}, "
     of_seeds = ""

@@ -98,6 +98,10 @@ def test_means_of_the_page_are_not_of_confirming_runs(report: ReportData, tmp_pa
     assert not any(map(operator.and_, core["columns"]["in_sweep"], fresh))
     assert core["apart"] == f"The {sum(fresh)} runs that confirm a choice are not averaged."
     assert not ReportData(report.runs).is_confirming.any()
+    of_before = replace(report, runs=report.runs.drop(columns="config_id"))
+    assert not of_before.is_confirming.any()
+    without_shortlist = replace(report, runs=report.runs.assign(config_id="none", seed=0.0))
+    assert not without_shortlist.is_confirming.any()
 
 
 def test_table_of_one_seed_stays_as_it_is(report: ReportData) -> None:

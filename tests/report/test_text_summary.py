@@ -71,6 +71,17 @@ def test_a_recipe_beside_a_grid_is_no_level_of_it() -> None:
     assert with_best_recipe.startswith("Best of 13 ")
 
 
+def test_epochs_are_told_where_they_differ_and_are_known() -> None:
+    runs = table_of_grid(lambda rate, schedule, augmented: 0.5 + rate / 100)
+    longer = runs.assign(num_epochs=[20.0] * 11 + [50.0])
+    assert ", 20 epochs. Its accuracy" in summary_of(longer)
+    assert "epochs" not in summary_of(runs.assign(num_epochs=20.0)).splitlines()[0]
+    partly_known = runs.assign(num_epochs=[20.0, 50.0] + [np.nan] * 10)
+    assert "nan" not in summary_of(partly_known)
+    labels = [run.label for run in top_k.top_k(partly_known, "cnn", 12, "best_val_accuracy").runs]
+    assert not any("nan" in label for label in labels)
+
+
 @pytest.mark.parametrize(
     ("accuracies", "words"),
     [

@@ -70,7 +70,8 @@ def top_k(table: pd.DataFrame, model: str, k: int, column: str) -> TopK:
     """The k best runs of an architecture by a column of the table."""
     rows = table[table[MODEL] == model]
     best = records(rank(rows, column).head(k))
-    further = [name for name in ("num_epochs", "batch_size") if name in rows]
+    names = ("num_epochs", "batch_size")
+    further = [name for name in names if name in rows and rows[name].notna().all()]
     shared, labels = describe_runs(best, dict.fromkeys(further))
     if any(row.get(SEEDS, 1) > 1 for row in best):
         pairs = zip(labels, best, strict=True)
