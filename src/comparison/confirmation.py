@@ -95,9 +95,11 @@ class Confirmation:
         Without a race every configuration is to have all seeds, and they are compared once.
         """
         plan, same = self.plan, not self._has_gaps
-        finished = {name: self._results(name) for name in self._stable}
+        known = {name: self._results(name) for name in self._stable}
         results = {  # a configuration whose every seed has failed for good is out
-            name: of for name, of in finished.items() if of or self._missing(name, plan.seeds)
+            name: values
+            for name, values in known.items()
+            if values or self._missing(name, plan.seeds)
         }
         if not results:
             return None

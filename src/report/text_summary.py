@@ -169,7 +169,7 @@ def _about_shared_levels(rows: pd.DataFrame, runs: Sequence[RankedRun]) -> Itera
     if len(runs) < 2 or len(rows) <= len(runs):
         return
     best = pd.DataFrame([run.row for run in runs])
-    sweep = rows[~stands_apart(rows)]
+    sweep = rows[~stands_apart(rows)]  # unless it lacks a value that one of the best has
     if all(best[setting.name].isin(sweep[setting.name]).all() for setting in varied_factors(rows)):
         rows = sweep
     shared = list(shared_levels(rows, best))

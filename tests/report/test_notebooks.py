@@ -66,7 +66,8 @@ class ExecutedNotebook:
     def row(self, cell: str, name: str) -> list[str]:
         """Return the words after a row's name, in each block of a wide table."""
         found = re.findall(rf"^(?:\w+)? *{re.escape(name)} {{2,}}(.*)$", self.text(cell), re.M)
-        assert found, (name, self.text(cell))
+        blocks = 1 + len(re.findall(r" \\$", self.text(cell), re.M))
+        assert len(found) == blocks, (name, self.text(cell))
         return " ".join(found).split()
 
     def figures(self, cell: str) -> int:
