@@ -60,7 +60,7 @@ screenshots: $(VENV)/.installed-dev  ## pictures of the page for the documents, 
 chaos: $(VENV)/.installed-dev  ## fault injection, written to docs/reliability.md; ONLY="NAME ..."; takes an hour and needs Slurm, QEMU and root
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(if $(ONLY),--only $(ONLY))
 
-bench-gpu: $(VENV)/.installed-dev  ## the same of a GPU: slots, processes and the conventional way
+bench-gpu: $(VENV)/.installed-dev  ## training speed on a GPU: slots, processes and the conventional way
 	$(BIN)/python -m benchmarks.gpu
 
 gpu-check: $(VENV)/.installed-dev  ## the first ten minutes on a GPU: is everything right, and how fast is it?

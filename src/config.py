@@ -372,7 +372,8 @@ class RunConfig:
     )
     val_split: str = option(
         "last_batch",
-        "validation images; last_batch: data_batch_5; others: a share of all training images",
+        "validation images; last_batch: data_batch_5 of CIFAR-10, the val part of your own data, "
+        "or else a stratified fifth of the training images; random, stratified: --val_size of them",
         choices=SPLITS,
         group="data",
         metavar="NAME",
@@ -667,7 +668,7 @@ class RunConfig:
 
     @cached_property
     def id(self) -> str:
-        """Ten hex digits that are equal for two runs exactly if they are the same training.
+        """Hash of all settings that can change the result: ten hexadecimal digits.
 
         Fields with a short flag always count, others only where they differ from their default:
         a field that is added later changes no existing id.
@@ -676,7 +677,7 @@ class RunConfig:
 
     @cached_property
     def config_id(self) -> str:
-        """Ten hex digits that are equal for two runs exactly if they differ in their seed alone."""
+        """The same hash without the seed: equal for all seeds of a configuration."""
         settings = {**self._identifying_fields(), "seed": "any"}
         return _digest({**settings, "dataset": self.data_name})
 
@@ -804,7 +805,7 @@ def with_digests(configs: Iterable[RunConfig]) -> list[RunConfig]:
 
 
 def with_missing_digests(configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """The same for configs that were made in Python and name an own model without its digest."""
+    """Add the digest to configs that were made in Python and name a custom model without it."""
 
     def lacks_digest(config: RunConfig) -> bool:
         return config.model_digest is None and model_source.code_of(config.model_type) is not None

@@ -68,10 +68,10 @@ def _parser() -> Parser:
     parser.add_argument(
         "--test_path",
         metavar="DIR",
-        help="where its data set is, or a folder with a subfolder of images for each class, in "
-        "test/ if there is that; of the own folder or .npz that a run was trained on, if it has no "
-        "test part, the images that were held out; or 'synthetic' [the run's own data, as many "
-        "images as it was tested on; CIFAR10_DIR]",
+        help="test images: the folder of the data set; a folder with one subfolder of images per "
+        "class, or test/ with such subfolders; an .npz file; or 'synthetic'. Of data without a "
+        "test part that the run was trained on, only the images held out in training are used "
+        "[the run's own test images; CIFAR10_DIR]",
     )
     parser.add_argument(
         "--batch", type=positive_int, default=8, metavar="N", help="test images that are drawn [8]"
@@ -110,7 +110,7 @@ def _saved(parsed: Namespace) -> "SavedModel":
     config = from_flags(given)
     if config.normalization == "measured":
         raise UserError(
-            "--normalization 'measured': nobody knows on which images; "
+            "--normalization 'measured': the training images of a weights file are unknown; "
             "expected imagenet, cifar10 or half"
         )
     return SavedModel(config, parsed.model)
@@ -171,7 +171,7 @@ def _draw(
     )
     written = save(figure, parsed.out / f"{saved.stem}_test_images")
     if parsed.confusion:
-        title = f"{saved.stem}: what is taken for what"
+        title = f"{saved.stem}: confusion matrix"
         figure = confusion_matrix.draw(report.matrix, labelled.spec.classes, title, accuracy)
         written += save(figure, parsed.out / f"{saved.stem}_confusion")
     return written

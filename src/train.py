@@ -84,8 +84,8 @@ def add_training_options(parser: argparse.ArgumentParser, *, retries: int | None
     group.add_argument(
         "--mixed",
         action="store_true",
-        help="train also where this device is slow in the precision chosen for the sweep, in the "
-        "fastest one of this device; results tell their precision",
+        help="where this device is slow in the precision chosen for the sweep, train in its "
+        "fastest precision instead of leaving the run to other devices; results name the precision",
     )
     add_wandb_option(group)
     group.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")

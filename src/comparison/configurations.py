@@ -12,8 +12,6 @@ from src.faults.failure_classes import FailureClass, recorded_class
 from src.runs.run_folder import DEFAULT_RETRIES, RunFolder, all_runs
 from src.runs.snapshot import Snapshot, State
 
-"""Fields of a result: what configurations are chosen by, and what is reported of them."""
-
 
 @dataclass(frozen=True)
 class Replicate:

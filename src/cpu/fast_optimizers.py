@@ -8,11 +8,11 @@ _METHODS = ("step", "zero_grad", "add_param_group", "state_dict", "load_state_di
 
 
 def without_dynamo(optimizer_class: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
-    """A subclass of `kind` that does the same without importing torch._dynamo: two seconds.
+    """A subclass of `optimizer_class` that does not import torch._dynamo, which takes two seconds.
 
-    torch wraps the methods of an optimizer so that dynamo leaves them out of what it compiles,
-    and the wrappers import it. No optimizer is compiled here: the methods themselves are called,
-    `step` without gradients, which its wrapper would ensure as well.
+    torch wraps the methods of its optimizers to exclude them from compilation, and the wrappers
+    import dynamo. No optimizer is compiled here, so the unwrapped methods are called; `step` gets
+    the `no_grad` that its wrapper would have added.
     """
     methods = {name: inspect.unwrap(getattr(optimizer_class, name)) for name in _METHODS}
     return type(

@@ -105,8 +105,8 @@ class Augmentation:
     def sources(self, draws: Draws) -> tuple[Tensor, Tensor]:
         """Where each output pixel comes from: its index in the image, and whether it is outside.
 
-        Both (B, S, S), the index int32; that of a pixel outside is any. Operations are undone
-        from the last to the first.
+        Both (B, S, S), the index int32; it is undefined for a pixel outside. Operations are
+        undone from the last to the first.
         """
         size, bits = self.size, self.bits
         y = self._cropped(self.y + (draws.top - self.padding).to(torch.int32).view(-1, 1, 1))

@@ -134,10 +134,10 @@ def known_spec(config: RunConfig) -> DataSpec | None:
 
 
 def root_of(name: str, path: Path) -> Path | None:
-    """The folder that torchvision would call the root of a data set, given that, or its files' own.
+    """The `root` argument of torchvision's class for a data set.
 
-    None if the files are in neither; a folder of that name in `path` counts too. A folder beside
-    that of the files is neither.
+    path: that root, the folder of the files themselves, or a folder with a subfolder `name` that
+    is the root. Returns None if the files are in none of these.
     """
     known = BUILT_IN[name]
     parts = Path(known.folder).parts

@@ -41,11 +41,11 @@ def load_test(
 ) -> LabelledImages:
     """The test images at `path` for a model that was trained on a data set.
 
-    path: 'synthetic'; where the data set is; or a folder with a subfolder for each class name of
-    `spec`, in test/ if there is that, of images of any size, which are resized. Raises UserError
-    if it is none of these.
-    trained_on: digest of the data, if that is known. Of a person's own data with that digest and
-    without test/, the images that were held out are the test images.
+    path: 'synthetic'; the folder of the data set; or a folder (or its test/) with one subfolder of
+    images per class of `spec`, of any size: they are resized. Raises UserError if it is none of
+    these.
+    trained_on: digest of the training data, if it is known. If the images at `path` are custom data
+    with this digest and without a test part, only those held out in training are returned.
     """
     if path == SYNTHETIC:
         return first_tested(synthetic.stand_in(dataset))

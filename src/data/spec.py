@@ -94,5 +94,5 @@ def class_problem(classes: object) -> str | None:
             return f"class {name!r}; expected a name of 1 to {_MAX_NAME} printable characters"
     if len(set(classes)) < len(classes):
         twice = next(name for name in classes if classes.count(name) > 1)
-        return f"class {twice!r} stands there twice"
+        return f"class {twice!r} is listed twice"
     return None

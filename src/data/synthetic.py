@@ -28,7 +28,7 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 
 def generate(seed: int = 0, train: int = TRAIN_IMAGES, test: int = TEST_IMAGES) -> Dataset:
-    """That for CIFAR-10: the same images for the same arguments, balanced, in random order."""
+    """The stand-in for CIFAR-10, balanced and shuffled. Equal arguments give equal images."""
     spec = DataSpec(SYNTHETIC, CLASSES)
     return Dataset.of_record(_draw(spec, seed, train, test), spec, train // 5)
 

@@ -124,7 +124,7 @@ COMMANDS = {
     "overall": _chart("overall", "a chart of the best run of each architecture"),
     "data-sets": _chart("data-sets", "a chart of each architecture across data sets"),
     "effects": _chart("effects", "a chart of what each setting does on average"),
-    "pairs": _chart("pairs", "heat maps of every two settings, for each architecture"),
+    "pairs": _chart("pairs", "heat maps for each pair of settings and each architecture"),
     "importance": _chart("importance", "a chart of how much each setting matters"),
     "parallel": _chart("parallel", "a chart of all runs across their settings"),
     "scatter": _chart("scatter", "a chart of validation against test accuracy"),

@@ -92,7 +92,7 @@ class ReportData:
 
     @cached_property
     def averaged(self) -> pd.DataFrame:
-        """The configurations that means over the runs with a value are of."""
+        """The configurations that main effects, pairs and importance are computed from."""
         return self.configurations[~stands_apart(self.configurations)]
 
     @cached_property
@@ -161,7 +161,7 @@ class ReportData:
             return "One seed each."
         if self.each_run:
             return "Each run is one seed."
-        return "Of several seeds: means, intervals for other seeds and images."
+        return "Several seeds: their mean, and the interval for new seeds and new test images."
 
     def mixture_notes(self) -> list[str]:
         """A sentence for each architecture with several precisions or data sets of one name."""
@@ -189,8 +189,8 @@ class ReportData:
         left_out = self.configurations.drop(self.averaged.index)
         left_out = left_out[left_out[MODEL].isin(models)]
         count = int(left_out.get(replicates.SEEDS, pd.Series(1, left_out.index)).sum())
-        runs = "1 run, whose settings are" if count == 1 else f"{count} runs, whose settings are"
-        return f"Not averaged: {runs} not those of a sweep." if count else ""
+        runs = "1 run" if count == 1 else f"{count} runs"
+        return f"Left out of means: {runs} with settings outside the sweep." if count else ""
 
     def missing_note(self, model: str | None = None) -> str:
         """The same as a sentence."""
@@ -208,7 +208,7 @@ class ReportData:
         """
         rows = self.runs if model is None else self.runs[self.runs[MODEL] == model]
         images = _maximum(rows, "test_images") or TEST_IMAGES
-        parts = [f"Lines: 95 % Wilson intervals of {images:,} test images."]
+        parts = [f"Error bars: 95 % Wilson intervals ({images:,} test images)."]
         parts.append(self.seeds_note(rows))
         drawn_rows = rows if drawn is None else pd.DataFrame(drawn)
         if epochs := _maximum(drawn_rows, "num_epochs"):

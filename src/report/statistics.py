@@ -17,7 +17,7 @@ Booleans = npt.NDArray[np.bool_]
 _SIGNIFICANCE = 0.05
 _MIN_PAIRS = 2  # one pair does not show how much pairs vary
 MIN_RUNS = 4
-"""Of an architecture. With fewer, means over the runs with a value are numbers of single runs."""
+"""Of an architecture. With fewer, the mean over the runs with one value is that of a single run."""
 _FIELDS = RunConfig.__dataclass_fields__
 _RARE = 10
 """A value is rare if another one of its setting has as many times its runs."""
@@ -99,11 +99,11 @@ def is_within_noise(first: AccuracyEstimate, second: AccuracyEstimate) -> bool:
 
 
 def stands_apart(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Whether a run is none of its architecture's sweep: it has rare values of several settings.
+    """Whether a run is outside its architecture's sweep: it has rare values of several settings.
 
-    Such is a recipe that was trained into the runs folder of a grid. Means over the runs with
-    "its" values would compare single runs with a whole sweep. Seeds do not count, nor settings
-    that matter with some values of others only, such as gamma.
+    An example is a recipe that was trained into the runs folder of a grid: main effects would
+    compare this single run with a whole sweep. Seeds do not count, nor do settings such as gamma
+    that have an effect only with some values of others.
     """
     rare = pd.Series(0, table.index)
     for _, rows in table.groupby(MODEL):
@@ -115,7 +115,7 @@ def stands_apart(table: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def is_in_sweep(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Whether means over the runs with a value count a run: where there are runs enough."""
+    """Whether main effects include a run: it is not outside the sweep, which has enough runs."""
     sizes = table.groupby(MODEL)[MODEL].transform("size")
     return ~stands_apart(table) & (sizes >= MIN_RUNS)
 

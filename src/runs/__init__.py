@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 def load(runs_dir: Path | str = RUNS_DIR) -> "pd.DataFrame":
-    """The table of all finished runs under `runs_dir`, as `report aggregate` writes it."""
+    """The table of all finished and pruned runs under `runs_dir`, as `report aggregate` writes it.
+
+    One row per grid cell. Runs on the synthetic data set are left out if there are others.
+    """
     from src.runs.aggregate import collect
 
     return collect(Path(runs_dir)).table

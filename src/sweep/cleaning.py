@@ -163,7 +163,7 @@ def _why_kept(run: _FoundRun, best: set[Path], parents: _Parents) -> str | None:
 
 
 def _plan(run: _FoundRun, kept: str | None, names: Sequence[str]) -> RunCleanup:
-    """names: of the files that a run loses which is not kept."""
+    """What to delete of a run; names: the files that a run loses if it is not kept."""
     stale = [] if run.state is State.RUNNING else list(_leftovers(run.path))
     if run.state is State.DONE:
         stale += _present(run, _RESUME)

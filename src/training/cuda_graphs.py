@@ -141,7 +141,7 @@ class GraphRunner:
 
 
 def _first_of(error: BaseException) -> BaseException:
-    """What an error began with: the end of a capture raises too, after what made it fail."""
+    """The first exception of a chain: ending a failed capture raises a second one."""
     while before := error.__cause__ or error.__context__:
         error = before
     return error

@@ -41,9 +41,9 @@ def prepare_model(
     compute_format: ComputeFormat,
     data: DataSpec = CIFAR10,
 ) -> Classifier:
-    """Move a model to its device, with CPU kernels in place of its convolutions where they fit.
+    """Move a model to its device, its layers replaced by those of src/cpu where that is possible.
 
-    Dead taps stay out of the optimizer only if it would do nothing to them but decay them.
+    Weights that only ever meet padding stay out of the optimizer if it would only decay them.
     """
     if config.replaces_convolutions:
         decoupled = config.optimizer == "adamw" or config.weight_decay == 0

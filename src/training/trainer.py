@@ -54,9 +54,9 @@ class TrainerContext:
     """Asked once after each epoch with the rows of all epochs so far, in a thread beside training.
     True ends the run as pruned."""
     decide_precision: Callable[[str], str] = lambda measured: measured
-    """From the fastest precision on this device, what precision auto means in this sweep. A
-    checkpoint's own wins. A device that cannot do it well uses its fastest, where that is allowed.
-    """
+    """Maps the fastest precision on this device to the one that `auto` means in this runs folder.
+    Not called if a checkpoint fixes the precision. If the device is slow in it, and --mixed allows
+    that, the fastest one is used instead."""
     precision_of_sweep: Callable[[], str | None] = lambda: None
     """What precision auto means in this sweep, if that is decided."""
 

@@ -89,7 +89,7 @@ def _importance(numbers: SearchData) -> Figure:
     axes.set(xlabel="share of the variance", ylabel="")
     complete = sum(not trial.pruned for trial in numbers.trials)
     subtitle = f"{numbers.what}; between {complete} complete trials, by functional ANOVA"
-    return _titled(figure, axes, f"What mattered: {numbers.study}", subtitle)
+    return _titled(figure, axes, f"Hyperparameter importance: {numbers.study}", subtitle)
 
 
 def _parallel(numbers: SearchData) -> Figure:

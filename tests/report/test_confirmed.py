@@ -155,7 +155,7 @@ def test_ranking_says_how_many_seeds_there_are(report: ReportData) -> None:
     assert top.noun == "configurations"
     about = text_summary.sentences(report.configurations, top)[0]
     assert "mean of 6 seeds that deviate by 0.81 points" in about
-    assert "Of several seeds" in report.accuracy_note()
+    assert "Several seeds" in report.accuracy_note()
     [best] = overall.best_runs(report)
     assert best.seeds == 6
     each = replace(report, each_run=True)
@@ -168,7 +168,7 @@ def test_ranking_says_how_many_seeds_there_are(report: ReportData) -> None:
 def test_report_of_one_seed_says_so(report: ReportData) -> None:
     one_seed = ReportData(report.runs[report.runs["seed"] == 0])
     assert "One seed each." in one_seed.accuracy_note()
-    assert "Of several seeds" not in one_seed.accuracy_note()
+    assert "Several seeds" not in one_seed.accuracy_note()
 
 
 def test_table_that_mixes_precisions_or_data_is_named(report: ReportData) -> None:

@@ -125,7 +125,9 @@ def _subtitle(report: ReportData) -> str:
     figure = main_effects.figure(report)
     assert figure
     words = (text.get_text() for text in figure.findobj(Text))
-    return " ".join(next(one for one in words if one.startswith("Means of all runs")).split())
+    return " ".join(
+        next(one for one in words if one.startswith("Mean over the finished runs")).split()
+    )
 
 
 def test_many_settings_of_several_seeds_cause_no_warning() -> None:

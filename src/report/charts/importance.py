@@ -158,5 +158,7 @@ def draw(estimated: Sequence[Importance], indices: ModelIndices, column: str, no
     sns.despine(figure, left=True)
     sns.move_legend(axes, "lower right", frameon=True, title=None)
     method = "Functional ANOVA over the finished and diverged cells of an architecture."
-    add_heading(figure, f"What matters to the {column_label(column)}", f"{method} {note}")
+    add_heading(
+        figure, f"Hyperparameter importance for the {column_label(column)}", f"{method} {note}"
+    )
     return figure

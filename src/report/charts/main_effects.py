@@ -153,7 +153,7 @@ def draw(
         handles=list(_legend(effects, indices)), loc="outside lower center", ncols=4, frameon=False
     )
     title = f"Main effects on the {column_label(column)}"
-    add_heading(figure, title, f"Means of all runs with a value. {note}")
+    add_heading(figure, title, f"Mean over the finished runs with each value. {note}")
     return figure
 
 

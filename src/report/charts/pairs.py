@@ -113,5 +113,7 @@ def draw(model: str, pairs: Sequence[PairMeans], column: str, note: str) -> Figu
     for axes in panels[len(pairs) :]:
         axes.set_visible(False)
     unit = " (%)" if share else ""
-    add_heading(figure, f"{model}: mean {column_label(column)}{unit} of every two settings", note)
+    add_heading(
+        figure, f"{model}: mean {column_label(column)}{unit} for each pair of settings", note
+    )
     return figure

@@ -118,7 +118,7 @@ def as_text(results: Sequence[ClassResult], limit: int) -> str:
 def figure(run: SelectedRun, predictions: Predictions) -> "Figure":
     """The confusion matrix of a run."""
     matrix = confusion_matrix(predictions)
-    title = f"{run.title}: what is taken for what"
+    title = f"{run.title}: confusion matrix"
     return draw(matrix, run.data.classes, title, predictions.summary(run.data_name))
 
 

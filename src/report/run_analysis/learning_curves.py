@@ -145,7 +145,7 @@ def _plot(axes: Axes, curve: LearningCurve, measure: str, index: int) -> None:
 
 
 def _legend() -> list[Line2D]:
-    training = "training (mean while the epoch lasts)"
+    training = "training (running mean of the epoch)"
     best = "epoch of best validation accuracy"
     return [
         Line2D([], [], color=_GREY, ls="--", lw=1.2, marker=".", ms=4, label=training),

@@ -31,7 +31,8 @@ class _TooMany(Exception):
 def settings_of_cells(block: GridBlock) -> list[Settings]:
     """The settings of each cell, in order: lexically by axis, values as they are listed.
 
-    Raises UserError if there are too many, too few for the sample, or if an exclusion is idle.
+    Raises UserError if there are too many, or too few for the sample, or if an exclusion matches
+    no cell.
     """
     if block.sample is None:
         try:

@@ -84,7 +84,7 @@ def find_pending_runs(
 def plan_worker_pool(
     pending: PendingRuns, limit: int, existing: Sequence[QueuedWorkers]
 ) -> WorkerPool:
-    """How many workers to add to the existing ones, for at most `most` in total.
+    """How many workers to add to the existing ones, for at most `limit` in total.
 
     Runs that no existing worker was given get workers of their own, even beyond that.
     """
@@ -96,7 +96,7 @@ def plan_worker_pool(
 
 
 def distribute_evenly(pools: Sequence[WorkerPool], limit: int) -> list[WorkerPool]:
-    """The pools with at most `most` workers in total, given out in turn."""
+    """The pools with at most `limit` workers in total, distributed round-robin."""
     shares = [0] * len(pools)
     for _ in range(min(limit, sum(pool.workers for pool in pools))):
         short = [n for n, pool in enumerate(pools) if shares[n] < pool.workers]

@@ -46,7 +46,7 @@ def print_plan(
     elif not submits:
         print(_why_nothing(pools))
     elif texts:
-        print(f"\nnothing is submitted; it would be from {shown(folder)}:")
+        print(f"\ndry run, nothing is submitted; scripts that would be in {shown(folder)}:")
         for label, text in texts.items():
             print(f"\n--- {label}.sh\n{text.rstrip()}")
 

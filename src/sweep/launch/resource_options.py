@@ -69,7 +69,7 @@ def add_resource_options(group: "argparse._ArgumentGroup") -> None:
         "--throttle",
         type=positive_int,
         metavar="TASKS",
-        help="array tasks that may run at the same time",
+        help="tasks of each job array that run at the same time",
     )
     group.add_argument(
         "--sbatch",

@@ -116,7 +116,7 @@ def _parser() -> Parser:
         "--workers",
         type=positive_int,
         metavar="COUNT",
-        help="workers for each architecture, or in total for local [slurm 4, local one a GPU]",
+        help="workers for each architecture, or in total with local [slurm: 4, local: one per GPU]",
     )
     parser.add_argument("--dry_run", action="store_true", help="show the scripts, submit nothing")
     add_json_option(parser)

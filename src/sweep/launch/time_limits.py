@@ -87,14 +87,14 @@ def _speeds_of(
 def _longest_worker(
     runs: Sequence[RunConfig], speeds: Mapping[SpeedKey, KnownSpeed], workers: int
 ) -> float:
-    """Seconds of the longest of some workers that share a list of runs, at most.
+    """Upper bound in seconds on how long the longest of `workers` takes that share a list of runs.
 
-    Work that is handed out run by run lasts at most its W-th part and, of the longest run, the
-    part 1 - 1 / W (Graham 1969). A run lasts longer the more runs train on the device with it.
+    The bound of list scheduling (Graham 1969): total / W + (1 - 1 / W) * longest run. The longest
+    run is multiplied by the device's slots, since runs that share a device slow each other down.
     """
     alone = [seconds(run, speeds[speed_key(run)].speed) for run in runs]
-    beside = [
-        seconds * speeds[speed_key(run)].speed.slots
-        for seconds, run in zip(alone, runs, strict=True)
+    in_slots = [
+        duration * speeds[speed_key(run)].speed.slots
+        for duration, run in zip(alone, runs, strict=True)
     ]
-    return min(sum(alone), sum(alone) / workers + (1 - 1 / workers) * max(beside))
+    return min(sum(alone), sum(alone) / workers + (1 - 1 / workers) * max(in_slots))

@@ -22,13 +22,17 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file; flags win over it")
     parser.add_argument(
-        "--start", type=positive_float, default=1e-7, metavar="RATE", help="first [1e-7]"
+        "--start",
+        type=positive_float,
+        default=1e-7,
+        metavar="RATE",
+        help="first learning rate [1e-7]",
     )
     parser.add_argument(
-        "--end", type=positive_float, default=10.0, metavar="RATE", help="last [10]"
+        "--end", type=positive_float, default=10.0, metavar="RATE", help="last learning rate [10]"
     )
     parser.add_argument(
-        "--steps", type=positive_int, default=100, metavar="N", help="batches [100]"
+        "--steps", type=positive_int, default=100, metavar="N", help="training steps [100]"
     )
     add_out_options(parser, "the curve goes, as chart and table")
     add_config_flags(parser)
