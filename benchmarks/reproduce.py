@@ -111,7 +111,7 @@ def _selected_systems(only: Sequence[str] | None) -> list[System]:
             raise UserError(f"--only {name!r}: no such recipe{did_you_mean(name, names)}")
     if only:
         return [system for system in SYSTEMS if system.recipe in only]
-    return [system for system in SYSTEMS if torch.cuda.is_available() or not system.needs_gpu]
+    return [system for system in SYSTEMS if torch.cuda.is_available() or not system.is_slow_on_cpu]
 
 
 def _train(system: System, plan: _Plan) -> Row | None:

@@ -17,7 +17,7 @@ from src.cli.arguments import Parser
 from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus
 from src.common.paths import ROOT
-from src.comparison.race import error_rate_of_round, run_race
+from src.comparison.race import alpha_of_round, run_race
 from src.comparison.seed_statistics import Interval, SeedResults, mean_interval
 
 SWEEPS, CONFIGURATIONS, K, SEEDS = 2000, 12, 5, 5
@@ -79,7 +79,7 @@ def _count_intervals(tally: Tally, true: Floats, seen: SeedResults, noise: Float
     tally.covered_by_final += _holds(final, truth)
     tally.widths.append(2 * interval.half_width)
     tally.final_widths.append(2 * final.half_width)
-    best, together = int(true.argmax()), seen.not_told_apart()
+    best, together = int(true.argmax()), seen.indistinguishable()
     tally.best_in_set += best in together
     far = [index for index in range(K) if true[index] <= true[best] - 3]
     tally.far += len(far)
@@ -92,7 +92,7 @@ def _count_race(tally: Tally, true: Floats, results: Floats) -> None:
     seeds = {one.name: one.seeds for one in race.dropped}
     seen = [of[: seeds.get(str(index), race.seeds)].tolist() for index, of in enumerate(results)]
     winner = int(race.remaining[0])
-    interval = SeedResults(seen).interval(winner, error_rate_of_round(SEEDS))
+    interval = SeedResults(seen).interval(winner, alpha_of_round(SEEDS))
     assert interval
     tally.covered_in_race += _holds(interval, float(true[winner]))
     tally.trainings += sum(one.seeds for one in race.dropped) + len(race.remaining) * race.seeds

@@ -165,7 +165,7 @@ def test_foreign_weights_match_direct_evaluation(
         (("--model", "FILE", "--model_type", "lenet"), "expected one of resnet"),
         (("--model", "FILE", "--model_type", "resnet", "--fc1", 3), "no such option"),
         (("--model", "FILE", "--model_type", "tinyvgg"), "entry 1 does not fit"),
-        (("--model", "FILE", "--model_type", "vgg6", "--normalization", "measured"), "nobody"),
+        (("--model", "FILE", "--model_type", "vgg6", "--normalization", "measured"), "unknown"),
         ((), "required: --model"),
     ],
 )

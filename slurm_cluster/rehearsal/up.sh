@@ -60,8 +60,8 @@ start() { # NAME COMMAND...: as a daemon of its own session, remembered by proce
   setsid "${@:2}" >>"$root/log/$1.log" 2>&1 </dev/null &
   echo "$1 $!" >>"$root/run/pids"
 }
-until_true() { # COMMAND...: for at most 30 seconds
-  for _ in $(seq "${PATIENCE:-150}"); do
+until_true() { # COMMAND...: for at most PATIENCE_SECONDS (30)
+  for _ in $(seq $((5 * ${PATIENCE_SECONDS:-30}))); do
     "$@" >/dev/null 2>&1 && return
     sleep 0.2
   done

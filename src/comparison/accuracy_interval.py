@@ -7,15 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from src.comparison.seed_statistics import (
-    ERROR_RATE,
+    ALPHA,
     Interval,
     Spread,
     pooled_spread,
-    student_t,
+    t_critical,
 )
 
 
-def image_error(correct: npt.NDArray[np.bool_]) -> float:
+def images_standard_error(correct: npt.NDArray[np.bool_]) -> float:
     """Standard error of a mean accuracy that is due to the choice of the test images.
 
     correct: (seeds, images), whether each run was right. The variance component of the images in a
@@ -24,7 +24,7 @@ def image_error(correct: npt.NDArray[np.bool_]) -> float:
     """
     seeds, images = correct.shape
     if seeds < 2 or images < 2:
-        return binomial_error(float(correct.mean()), images)
+        return binomial_standard_error(float(correct.mean()), images)
     values = correct.astype(np.float64)
     of_image, of_seed, mean = values.mean(0), values.mean(1), values.mean()
     mean_square = seeds * float(((of_image - mean) ** 2).sum()) / (images - 1)
@@ -33,7 +33,7 @@ def image_error(correct: npt.NDArray[np.bool_]) -> float:
     return math.sqrt(max(0.0, mean_square - residual) / (seeds * images))
 
 
-def binomial_error(accuracy: float, images: int) -> float:
+def binomial_standard_error(accuracy: float, images: int) -> float:
     """The same if it is not known which images were right: an upper bound."""
     return math.sqrt(max(0.0, accuracy * (1 - accuracy)) / images)
 
@@ -46,8 +46,8 @@ def seeds_interval(accuracies: Sequence[float], images: int) -> Interval | None:
     spread = pooled_spread([accuracies])
     if spread is None:
         return None
-    error = binomial_error(sum(accuracies) / len(accuracies), images)
-    critical = student_t(spread.degrees_of_freedom, ERROR_RATE)
+    error = binomial_standard_error(sum(accuracies) / len(accuracies), images)
+    critical = t_critical(spread.degrees_of_freedom, ALPHA)
     return accuracy_interval(accuracies, spread, error, critical)
 
 
@@ -65,6 +65,6 @@ def accuracy_interval(
     if spread is None:
         return None
     mean = sum(accuracies) / len(accuracies)
-    of_images = float(stats.norm.ppf(1 - ERROR_RATE / 2)) * error_of_images
-    reach = math.hypot(critical * spread.error_of_mean(len(accuracies)), of_images)
+    of_images = float(stats.norm.ppf(1 - ALPHA / 2)) * error_of_images
+    reach = math.hypot(critical * spread.standard_error(len(accuracies)), of_images)
     return Interval(mean, max(0.0, mean - reach), min(1.0, mean + reach))

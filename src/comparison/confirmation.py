@@ -8,9 +8,9 @@ from statistics import fmean
 
 from src.comparison.configurations import Configuration, Replicate, tests, validations
 from src.comparison.confirmation_plan import ConfirmationPlan, Shortlisted
-from src.comparison.race import Dropped, Race, error_rate_of_round, run_race
+from src.comparison.race import Dropped, Race, alpha_of_round, run_race
 from src.comparison.seed_statistics import (
-    ERROR_RATE,
+    ALPHA,
     Interval,
     SeedResults,
     Spread,
@@ -193,7 +193,7 @@ class Confirmation:
             chosen,
             tuple(self._done(name)[:count]),
             self._verdict(index, results, dropped),
-            results.interval(index, self.error_rate),
+            results.interval(index, self.alpha),
             probabilities[index],
             dropped,
         )
@@ -210,9 +210,9 @@ class Confirmation:
         return Verdict.BEHIND if results.is_behind(index, best) else Verdict.MAY_BE_BEST
 
     @property
-    def error_rate(self) -> float:
+    def alpha(self) -> float:
         """Of the intervals: a race may end after any of its rounds."""
-        return error_rate_of_round(self.plan.seeds) if self.plan.race else ERROR_RATE
+        return alpha_of_round(self.plan.seeds) if self.plan.race else ALPHA
 
     @property
     def _dropped(self) -> dict[str, Dropped]:

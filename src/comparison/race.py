@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from src.comparison.seed_statistics import ERROR_RATE, SeedResults
+from src.comparison.seed_statistics import ALPHA, SeedResults
 
 FIRST_ROUND = 2
 """Seeds before the first configuration can drop out: one does not show how much seeds differ."""
@@ -54,9 +54,9 @@ def rounds(seeds: int) -> range:
     return range(FIRST_ROUND, seeds + 1)
 
 
-def error_rate_of_round(seeds: int) -> float:
+def alpha_of_round(seeds: int) -> float:
     """The share of the error rate for each round of a race of at most `seeds` seeds."""
-    return ERROR_RATE / max(1, len(rounds(seeds)))
+    return ALPHA / max(1, len(rounds(seeds)))
 
 
 def run_race(
@@ -77,7 +77,7 @@ def run_race(
     """
     if not results or seeds < 1:
         raise ValueError("a race needs a configuration and a seed")
-    replay = _Replay(results, error_rate_of_round(seeds), margin, same_seeds)
+    replay = _Replay(results, alpha_of_round(seeds), margin, same_seeds)
     for number in rounds(seeds) or (1,):
         waiting = [
             name
@@ -99,12 +99,12 @@ class _Replay:
     def __init__(
         self,
         results: Mapping[str, Sequence[float]],
-        error_rate: float,
+        alpha: float,
         margin: float,
         same_seeds: bool,
     ) -> None:
         self._results, self._same_seeds = results, same_seeds
-        self._error_rate, self._margin = error_rate, margin
+        self._alpha, self._margin = alpha, margin
         self.remaining = list(results)
         self.seeds = 0
         """Seeds of each remaining configuration in the last round."""
@@ -125,7 +125,7 @@ class _Replay:
         behind = [
             name
             for name in self.remaining
-            if compared.is_behind(index[name], index[leader], self._error_rate)
+            if compared.is_behind(index[name], index[leader], self._alpha)
         ]
         self._dropped += [
             Dropped(name, seeds, compared.lead(index[leader], index[name]), leader)
@@ -135,7 +135,7 @@ class _Replay:
         if len(self.remaining) == 1:
             return "one is left"
         if self._margin and all(
-            compared.upper_lead(index[leader], index[name], self._error_rate) < self._margin
+            compared.upper_lead(index[leader], index[name], self._alpha) < self._margin
             for name in self.remaining
             if name != leader
         ):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 Float64Array = npt.NDArray[np.float64]
 
-ERROR_RATE = 0.05
+ALPHA = 0.05
 """Probability, at most, that the truly best configuration is excluded, or an interval is wrong."""
 _PAIRING_EVIDENCE = 0.01  # p-value of the correlation between configurations that see equal seeds
 _DRAWS = 2000
@@ -26,14 +26,14 @@ _QUADRATURE = 48  # nodes of each of the two integrals of a Dunnett probability
 class Spread:
     """The standard deviation of a single seed, and how well it is known."""
 
-    deviation: float
+    std: float
     degrees_of_freedom: int
     paired: bool = False
     """Whether the effect that a seed has on all configurations alike is taken out."""
 
-    def error_of_mean(self, seeds: int) -> float:
+    def standard_error(self, seeds: int) -> float:
         """Standard error of a mean over so many seeds."""
-        return self.deviation / math.sqrt(seeds)
+        return self.std / math.sqrt(seeds)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class SeedResults:
             return None
         return Spread(math.sqrt(residual), freedom, paired=True)
 
-    def interval(self, index: int, error_rate: float = ERROR_RATE) -> Interval | None:
+    def interval(self, index: int, alpha: float = ALPHA) -> Interval | None:
         """The interval of a configuration's true mean, simultaneous over all configurations.
 
         It holds for the best one too, although the results have chosen it: the studentised maximum
@@ -127,10 +127,10 @@ class SeedResults:
         spread = pooled_spread(self.values)  # one mean varies with the seeds' common effect too
         if spread is None:
             return None
-        critical = maximum_modulus(len(self.values), spread.degrees_of_freedom, error_rate)
-        return _interval(self.means[index], critical * spread.error_of_mean(self.counts[index]))
+        critical = maximum_modulus(len(self.values), spread.degrees_of_freedom, alpha)
+        return _interval(self.means[index], critical * spread.standard_error(self.counts[index]))
 
-    def not_told_apart(self, error_rate: float = ERROR_RATE) -> list[int]:
+    def indistinguishable(self, alpha: float = ALPHA) -> list[int]:
         """The configurations that may be the best: the truly best is one with probability 0.95.
 
         Multiple comparisons with the best (Hsu 1984): a configuration is excluded if the one with
@@ -138,28 +138,28 @@ class SeedResults:
         Without a spread none is excluded.
         """
         everyone = range(len(self.values))
-        return [i for i in everyone if not self.is_behind(i, self.best, error_rate)]
+        return [i for i in everyone if not self.is_behind(i, self.best, alpha)]
 
-    def is_behind(self, index: int, leader: int, error_rate: float = ERROR_RATE) -> bool:
+    def is_behind(self, index: int, leader: int, alpha: float = ALPHA) -> bool:
         """Whether a configuration is significantly behind the leader."""
-        return self.lead(leader, index) > self._bound(leader, index, error_rate)
+        return self.lead(leader, index) > self._bound(leader, index, alpha)
 
     def lead(self, first: int, second: int) -> float:
         """How far the mean of one configuration is above that of another."""
         return float(self.means[first] - self.means[second])
 
-    def upper_lead(self, first: int, second: int, error_rate: float = ERROR_RATE) -> float:
+    def upper_lead(self, first: int, second: int, alpha: float = ALPHA) -> float:
         """Upper bound of how far one configuration is truly above another."""
-        return self.lead(first, second) + self._bound(first, second, error_rate)
+        return self.lead(first, second) + self._bound(first, second, alpha)
 
-    def _bound(self, first: int, second: int, error_rate: float) -> float:
+    def _bound(self, first: int, second: int, alpha: float) -> float:
         """The lead that two equal configurations rarely show, corrected for all comparisons."""
         if self.spread is None:
             return math.inf
         comparisons = max(1, len(self.values) - 1)
-        critical = dunnett(comparisons, self.spread.degrees_of_freedom, error_rate)
+        critical = dunnett(comparisons, self.spread.degrees_of_freedom, alpha)
         counts = self.counts[first], self.counts[second]
-        return critical * self.spread.deviation * math.sqrt(1 / counts[0] + 1 / counts[1])
+        return critical * self.spread.std * math.sqrt(1 / counts[0] + 1 / counts[1])
 
     def probability_of_best(self) -> list[float]:
         """The probability of each configuration to be the truly best.
@@ -169,7 +169,7 @@ class SeedResults:
         posterior is drawn with fixed random numbers. Equal probabilities if the spread is unknown.
         """
         count = len(self.values)
-        if count == 1 or self.spread is None or self.spread.deviation == 0:
+        if count == 1 or self.spread is None or self.spread.std == 0:
             return _without_spread(self.means) if self.spread else [1 / count] * count
         return _posterior_of_best(self.means, np.array(self.counts), self.spread)
 
@@ -184,7 +184,7 @@ def _interval(mean: float, reach: float) -> Interval:
 
 
 def mean_interval(
-    values: Sequence[float], spread: Spread | None = None, error_rate: float = ERROR_RATE
+    values: Sequence[float], spread: Spread | None = None, alpha: float = ALPHA
 ) -> Interval | None:
     """The interval of a mean by Student's t. spread: pooled over more than these values.
 
@@ -194,19 +194,19 @@ def mean_interval(
         spread = pooled_spread([values])
     if spread is None:
         return None
-    critical = student_t(spread.degrees_of_freedom, error_rate)
-    return _interval(float(np.mean(values)), critical * spread.error_of_mean(len(values)))
+    critical = t_critical(spread.degrees_of_freedom, alpha)
+    return _interval(float(np.mean(values)), critical * spread.standard_error(len(values)))
 
 
-def student_t(degrees_of_freedom: int, error_rate: float) -> float:
+def t_critical(degrees_of_freedom: int, alpha: float) -> float:
     """Two-sided critical value of Student's t."""
     from scipy import stats
 
-    return float(stats.t.ppf(1 - error_rate / 2, degrees_of_freedom))
+    return float(stats.t.ppf(1 - alpha / 2, degrees_of_freedom))
 
 
 @lru_cache(maxsize=1024)
-def maximum_modulus(count: int, degrees_of_freedom: int, error_rate: float) -> float:
+def maximum_modulus(count: int, degrees_of_freedom: int, alpha: float) -> float:
     """Quantile of the largest |t| of `count` independent means with one estimate of the spread.
 
     Stoline and Ury (1979). One mean gives Student's t.
@@ -217,13 +217,13 @@ def maximum_modulus(count: int, degrees_of_freedom: int, error_rate: float) -> f
 
     def excess(bound: float) -> float:
         inside = (2 * stats.norm.cdf(bound * scales) - 1) ** count
-        return float(1 - inside @ weights) - error_rate
+        return float(1 - inside @ weights) - alpha
 
     return float(optimize.brentq(excess, 0.0, 1e4))
 
 
 @lru_cache(maxsize=1024)
-def dunnett(comparisons: int, degrees_of_freedom: int, error_rate: float) -> float:
+def dunnett(comparisons: int, degrees_of_freedom: int, alpha: float) -> float:
     """One-sided critical value for `comparisons` configurations against one (Dunnett 1955).
 
     All have as many seeds, so that differences are correlated by one half; with fewer seeds of
@@ -237,7 +237,7 @@ def dunnett(comparisons: int, degrees_of_freedom: int, error_rate: float) -> flo
 
     def excess(bound: float) -> float:
         below = stats.norm.cdf(nodes[:, None] + math.sqrt(2) * bound * scales) ** comparisons
-        return float(1 - of_nodes @ below @ weights) - error_rate
+        return float(1 - of_nodes @ below @ weights) - alpha
 
     return float(optimize.brentq(excess, 0.0, 1e4))
 
@@ -259,7 +259,7 @@ def _posterior_of_best(
     """The share of posterior draws in which each configuration has the highest true mean."""
     random = np.random.default_rng(0)
     freedom = spread.degrees_of_freedom
-    deviations = spread.deviation * np.sqrt(freedom / random.chisquare(freedom, _DRAWS))
+    deviations = spread.std * np.sqrt(freedom / random.chisquare(freedom, _DRAWS))
     errors = deviations[:, None] / np.sqrt(counts)  # (draws, configurations)
     scales = deviations[:, None] * np.tan(np.pi / 2 * (np.arange(32) + 0.5) / 32)
     between = _draw_between(means, errors, scales, random)
@@ -292,9 +292,7 @@ def _draw_between(
     return scales[np.arange(len(errors)), np.minimum(index, scales.shape[1] - 1)]
 
 
-def power(
-    lead: float, spread: Spread, seeds: int, count: int, error_rate: float = ERROR_RATE
-) -> float:
+def power(lead: float, spread: Spread, seeds: int, count: int, alpha: float = ALPHA) -> float:
     """Probability of detecting a true lead with this many seeds of each of `count` configurations.
 
     By the noncentral t distribution, at Dunnett's bound for all comparisons.
@@ -302,10 +300,10 @@ def power(
     from scipy import stats
 
     freedom = count * (seeds - 1)
-    critical = dunnett(count - 1, freedom, error_rate)
-    if spread.deviation == 0:
+    critical = dunnett(count - 1, freedom, alpha)
+    if spread.std == 0:
         return float(lead > 0)
-    effect = lead / (spread.deviation * math.sqrt(2 / seeds))
+    effect = lead / (spread.std * math.sqrt(2 / seeds))
     return float(stats.nct.sf(critical, freedom, effect))
 
 
@@ -315,16 +313,16 @@ def detectable_difference(
     count: int,
     *,
     probability: float = 0.8,
-    error_rate: float = ERROR_RATE,
+    alpha: float = ALPHA,
 ) -> float:
     """The true lead that is detected with a probability, which `power` gives."""
     from scipy import optimize
 
-    if spread.deviation == 0:
+    if spread.std == 0:
         return 0.0
     unit = Spread(1.0, spread.degrees_of_freedom)
 
     def missing(lead: float) -> float:
-        return power(lead, unit, seeds, count, error_rate) - probability
+        return power(lead, unit, seeds, count, alpha) - probability
 
-    return spread.deviation * float(optimize.brentq(missing, 0.0, 1e3))
+    return spread.std * float(optimize.brentq(missing, 0.0, 1e3))

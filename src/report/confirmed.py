@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 
 from src.common.errors import UserError
-from src.comparison.accuracy_interval import accuracy_interval, binomial_error, image_error
+from src.comparison.accuracy_interval import (
+    accuracy_interval,
+    binomial_standard_error,
+    images_standard_error,
+)
 from src.comparison.configurations import Replicate, tests
 from src.comparison.confirmation import Candidate, Confirmation, Stage, Verdict
 from src.comparison.seed_statistics import (
-    ERROR_RATE,
+    ALPHA,
     Interval,
     Spread,
     maximum_modulus,
-    student_t,
+    t_critical,
 )
 from src.config import RunConfig
 from src.report.run_analysis import predictions
@@ -31,7 +35,7 @@ class ConfirmedWinner:
 
     model: str
     best: Candidate
-    not_told_apart: tuple[Candidate, ...]
+    indistinguishable: tuple[Candidate, ...]
     """The other configurations that may be the best."""
     candidates: int
     selection_bias: float
@@ -66,11 +70,11 @@ class ConfirmedWinner:
     def _about_others(self) -> str:
         probability = f"It is the best of the {self.candidates} with probability "
         probability += f"{self.best.probability:.0%}"
-        if not self.not_told_apart:
+        if not self.indistinguishable:
             return f"{probability}; all others are significantly behind it."
         names = ", ".join(
             f"{self._named(candidate)} with {candidate.probability:.0%}"
-            for candidate in self.not_told_apart
+            for candidate in self.indistinguishable
         )
         return f"{probability}; not distinguishable from it: {names}."
 
@@ -82,7 +86,7 @@ class ConfirmedWinner:
         return {
             "config_id": self.best.chosen.config_id,
             "probability_of_best": self.best.probability,
-            "not_told_apart": [candidate.chosen.config_id for candidate in self.not_told_apart],
+            "not_told_apart": [candidate.chosen.config_id for candidate in self.indistinguishable],
             "selection_bias": self.selection_bias,
             "seeds": [run.config.seed for run in self.runs],
             "seeds_are_final": self.is_final,
@@ -111,7 +115,7 @@ def confirmed_winner(confirmation: Confirmation) -> ConfirmedWinner | None:
     return ConfirmedWinner(
         model=confirmation.plan.model,
         best=best,
-        not_told_apart=tuple(
+        indistinguishable=tuple(
             candidate for candidate in candidates if candidate.verdict == Verdict.MAY_BE_BEST
         ),
         candidates=len(candidates),
@@ -119,7 +123,9 @@ def confirmed_winner(confirmation: Confirmation) -> ConfirmedWinner | None:
         runs=runs,
         is_final=bool(final),
         validation=confirmation.final_interval() if final else best.interval,
-        test=accuracy_interval(accuracies, spread, _image_error(runs, accuracies), critical),
+        test=accuracy_interval(
+            accuracies, spread, _images_standard_error(runs, accuracies), critical
+        ),
         test_mean=fmean(accuracies),
         final_diverged=confirmation.final_diverged,
         labels={
@@ -138,19 +144,19 @@ def _critical(confirmation: Confirmation, spread: Spread | None, *, is_final: bo
     if spread is None:
         return 0.0
     if is_final:
-        return student_t(spread.degrees_of_freedom, ERROR_RATE)
+        return t_critical(spread.degrees_of_freedom, ALPHA)
     count = len(confirmation.plan.shortlist)
-    return maximum_modulus(count, spread.degrees_of_freedom, confirmation.error_rate)
+    return maximum_modulus(count, spread.degrees_of_freedom, confirmation.alpha)
 
 
-def _image_error(runs: Sequence[Replicate], accuracies: Sequence[float]) -> float:
+def _images_standard_error(runs: Sequence[Replicate], accuracies: Sequence[float]) -> float:
     """The error that is due to the images; an upper bound if it is not known which were right."""
     try:
         right = [predictions.read(run.folder, features=False).is_correct for run in runs]
-        return image_error(np.stack(right))
+        return images_standard_error(np.stack(right))
     except (UserError, ValueError):  # predictions are removed, or of other images
         images = min(int(run.result.get("test_images", TEST_IMAGES)) for run in runs)
-        return binomial_error(fmean(accuracies), images)
+        return binomial_standard_error(fmean(accuracies), images)
 
 
 def config_labels(configs: Sequence[RunConfig]) -> list[str]:

@@ -57,7 +57,7 @@ def _cost(confirmation: Confirmation) -> Iterator[str]:
 
 def _prospect(confirmation: Confirmation) -> Iterator[str]:
     """With what probability the lead of the first over the second is detected, if it is real."""
-    plan, error_rate = confirmation.plan, confirmation.error_rate
+    plan, alpha = confirmation.plan, confirmation.alpha
     if len(plan.shortlist) < 2 or plan.seeds < 2:
         return
     lead = plan.shortlist[0].chosen_accuracy - plan.shortlist[1].chosen_accuracy
@@ -66,16 +66,16 @@ def _prospect(confirmation: Confirmation) -> Iterator[str]:
     spread = confirmation.known_spread
     if spread is None:
         unit = Spread(1.0, 1)
-        deviations = detectable_difference(unit, plan.seeds, count, error_rate=error_rate)
+        deviations = detectable_difference(unit, plan.seeds, count, alpha=alpha)
         yield (
             f"{first}. The spread of seeds is not known yet; with {plan.seeds} seeds a lead of "
             f"{deviations:.1f} standard deviations is detected in 80 % of cases."
         )
         return
-    probability = power(lead, spread, plan.seeds, count, error_rate)
-    detectable = detectable_difference(spread, plan.seeds, count, error_rate=error_rate)
+    probability = power(lead, spread, plan.seeds, count, alpha)
+    detectable = detectable_difference(spread, plan.seeds, count, alpha=alpha)
     yield (
-        f"{first}; one seed's standard deviation is {100 * spread.deviation:.2f} points. If the "
+        f"{first}; one seed's standard deviation is {100 * spread.std:.2f} points. If the "
         f"lead is real, {plan.seeds} seeds detect it with probability {probability:.0%}, and a "
         f"lead of {100 * detectable:.2f} points with 80 %."
     )

@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
-from src.comparison.accuracy_interval import accuracy_interval, binomial_error, image_error
-from src.comparison.seed_statistics import pooled_spread, student_t
+from src.comparison.accuracy_interval import (
+    accuracy_interval,
+    binomial_standard_error,
+    images_standard_error,
+)
+from src.comparison.seed_statistics import pooled_spread, t_critical
 
 
 def draw(random: np.random.Generator, seeds: int, images: int) -> np.ndarray:
@@ -21,8 +25,8 @@ def test_interval_covers_the_accuracy_of_other_seeds_and_images() -> None:
         correct = draw(random, 20, 400)
         accuracies = correct.mean(1).tolist()
         spread = pooled_spread([accuracies])
-        for error in (image_error(correct), 0.0):
-            interval = accuracy_interval(accuracies, spread, error, student_t(19, 0.05))
+        for error in (images_standard_error(correct), 0.0):
+            interval = accuracy_interval(accuracies, spread, error, t_critical(19, 0.05))
             assert interval
             inside = interval.low <= truth <= interval.high
             covered += inside and error > 0
@@ -31,16 +35,16 @@ def test_interval_covers_the_accuracy_of_other_seeds_and_images() -> None:
     assert seeds_alone < 0.8 * 300  # the images' share of the error is needed
 
 
-def test_image_error_of_one_seed_is_binomial() -> None:
+def test_standard_error_of_one_seed_is_binomial() -> None:
     correct = np.array([[True] * 80 + [False] * 20])
-    assert image_error(correct) == pytest.approx((0.8 * 0.2 / 100) ** 0.5)
-    assert image_error(correct) == binomial_error(0.8, 100)
+    assert images_standard_error(correct) == pytest.approx((0.8 * 0.2 / 100) ** 0.5)
+    assert images_standard_error(correct) == binomial_standard_error(0.8, 100)
 
 
 def test_equal_runs_vary_with_the_images_alone() -> None:
     one = np.random.default_rng(1).random(300) < 0.7
-    error = image_error(np.stack([one] * 4))
-    assert error == pytest.approx(binomial_error(float(one.mean()), 299))
+    error = images_standard_error(np.stack([one] * 4))
+    assert error == pytest.approx(binomial_standard_error(float(one.mean()), 299))
 
 
 def test_interval_is_within_zero_and_one() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.comparison.race import error_rate_of_round, run_race
+from src.comparison.race import alpha_of_round, run_race
 
 BAD = [0.500, 0.501, 0.499, 0.500, 0.500]
 GOOD = [0.900, 0.901, 0.899, 0.900, 0.900]
@@ -66,9 +66,9 @@ def test_one_seed_decides_nothing() -> None:
     assert (race.remaining, race.dropped, race.is_over) == (("a", "b"), (), True)
 
 
-def test_error_rate_is_shared_by_the_rounds() -> None:
-    assert error_rate_of_round(5) * 4 == pytest.approx(0.05)
-    assert error_rate_of_round(1) == 0.05
+def test_alpha_is_shared_by_the_rounds() -> None:
+    assert alpha_of_round(5) * 4 == pytest.approx(0.05)
+    assert alpha_of_round(1) == 0.05
 
 
 @pytest.mark.parametrize(("results", "seeds"), [({}, 5), ({"a": [0.5]}, 0)])

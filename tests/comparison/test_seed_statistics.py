@@ -58,7 +58,7 @@ def test_exclusion_agrees_with_dunnetts_test_of_scipy() -> None:
 def test_pooled_spread_is_within_groups() -> None:
     spread = pooled_spread([[1.0, 3.0], [10.0, 14.0], [7.0]])
     assert spread
-    assert spread.deviation == pytest.approx(5**0.5)  # (2 + 8) / 2
+    assert spread.std == pytest.approx(5**0.5)  # (2 + 8) / 2
     assert spread.degrees_of_freedom == 2
     assert pooled_spread([[1.0], [2.0]]) is None
 
@@ -67,7 +67,7 @@ def test_unknown_spread_excludes_none_and_gives_no_interval() -> None:
     seen = SeedResults([[0.9], [0.1]])
     assert seen.spread is None
     assert seen.interval(0) is None
-    assert seen.not_told_apart() == [0, 1]
+    assert seen.indistinguishable() == [0, 1]
     assert seen.probability_of_best() == [0.5, 0.5]
     assert mean_interval([0.9]) is None
 
@@ -88,19 +88,19 @@ def test_seeds_are_paired_only_where_they_are_correlated() -> None:
     assert paired.spread
     assert paired.spread.paired
     assert paired.spread.degrees_of_freedom == 10
-    assert paired.spread.deviation < 0.4
+    assert paired.spread.std < 0.4
     assert paired.is_behind(0, 2)
     unpaired = SeedResults(correlated).spread
     assert unpaired
     assert not unpaired.paired
-    assert unpaired.deviation > 1.5
+    assert unpaired.std > 1.5
     independent = SeedResults(RANDOM.normal(0, 1, (3, 6)).tolist(), same_seeds=True)
     assert independent.spread
     assert not independent.spread.paired
     # the interval of one mean still holds for other seeds
     interval = paired.interval(0)
     assert interval
-    assert interval.half_width > unpaired.deviation / 6**0.5
+    assert interval.half_width > unpaired.std / 6**0.5
 
 
 def test_probability_of_best_is_that_of_a_sure_case() -> None:

@@ -194,7 +194,7 @@ def test_winner_is_reported_from_its_final_seeds(report: ReportData) -> None:
     assert [run.config.seed for run in winner.runs] == list(FINAL)
     assert winner.test_mean == pytest.approx(0.791)
     assert winner.selection_bias == pytest.approx(0.82 - 0.801)
-    assert winner.not_told_apart == ()
+    assert winner.indistinguishable == ()
     sentences = " ".join(winner.sentences())
     assert "reaches 79.10% (" in sentences
     assert "over 2 final seeds" in sentences

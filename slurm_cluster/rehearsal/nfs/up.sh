@@ -120,8 +120,8 @@ disk=if=virtio,format=raw,cache=unsafe
 boot server 1 -drive "file=$root/run/exported.disk,$disk" -drive "file=$root/run/state.disk,$disk"
 for n in $(seq "$nodes"); do boot "node$n" $((10 + n)); done
 
-until_ready() { # MACHINE PID: for at most PATIENCE (180) seconds
-  for _ in $(seq $((5 * ${PATIENCE:-180}))); do
+until_ready() { # MACHINE PID: for at most PATIENCE_SECONDS (180)
+  for _ in $(seq $((5 * ${PATIENCE_SECONDS:-180}))); do
     [ ! -e "$root/share/$1/ready" ] || return 0
     kill -0 "$2" || return
     sleep 0.2
