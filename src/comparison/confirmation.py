@@ -77,11 +77,12 @@ class Confirmation:
 
     def __init__(self, plan: ConfirmationPlan, configurations: Mapping[str, Configuration]) -> None:
         self.plan = plan
-        self._others = [
+        self._of_model = [
             configuration
             for configuration in configurations.values()
             if configuration.model == plan.model
         ]
+        self._chosen = {shortlisted.config_id: shortlisted for shortlisted in plan.shortlist}
         self._shortlist: dict[str, Configuration] = {
             shortlisted.config_id: configurations.get(shortlisted.config_id)
             or Configuration(shortlisted.config_id, shortlisted.config, {})
@@ -253,7 +254,9 @@ class Confirmation:
     @property
     def known_spread(self) -> Spread | None:
         """The spread of validation accuracies over all configurations of the architecture."""
-        return pooled_spread([validations(configuration.done()) for configuration in self._others])
+        return pooled_spread(
+            [validations(configuration.done()) for configuration in self._of_model]
+        )
 
     @property
     def seconds_per_run(self) -> float | None:
@@ -288,21 +291,16 @@ class Confirmation:
         """
         if self.winner is None:
             return None
-        [chosen] = [
-            shortlisted
-            for shortlisted in self.plan.shortlist
-            if shortlisted.config_id == self.winner
-        ]
         values = validations(self.final) or self._results(self.winner)
-        return chosen.chosen_accuracy - fmean(values)
+        return self._chosen[self.winner].chosen_accuracy - fmean(values)
 
     @cached_property
     def _stable(self) -> list[str]:
         """The configurations of which no fresh seed has diverged."""
         return [
-            shortlisted.config_id
-            for shortlisted in self.plan.shortlist
-            if not any(run.has_diverged for run in self._fresh(shortlisted.config_id))
+            name
+            for name in self._shortlist
+            if not any(run.has_diverged for run in self._fresh(name))
         ]
 
     @property
@@ -342,7 +340,4 @@ class Confirmation:
         ]
 
     def _config(self, name: str, seed: int) -> RunConfig:
-        [chosen] = [
-            shortlisted for shortlisted in self.plan.shortlist if shortlisted.config_id == name
-        ]
-        return replace(chosen.config, seed=seed)
+        return replace(self._chosen[name].config, seed=seed)

@@ -129,7 +129,12 @@ def _setting_view(setting: Setting) -> dict[str, Any]:
 
 
 def _result_view(result: ResultColumn) -> dict[str, Any]:
-    return {"name": result.name, "title": result.title, "kind": result.kind}
+    return {
+        "name": result.name,
+        "title": result.title,
+        "kind": result.kind,
+        "lower_is_better": table.lower_is_better(result.name),
+    }
 
 
 def _importance_view(estimate: Importance) -> dict[str, Any]:

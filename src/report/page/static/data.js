@@ -69,7 +69,7 @@ function isPruned(row) {
 /** Mean, best and number of a measure over rows; pruned runs and gaps do not count. */
 function averaged(rows, measure) {
   const values = columns[measure];
-  const least = /loss|seconds/.test(measure);
+  const least = measureOf[measure].lower_is_better;
   let [sum, n, best] = [0, 0, null];
   for (const row of rows) {
     const value = values[row];

@@ -79,7 +79,7 @@ function measureText(name, row) {
 }
 
 function sortBy(name) {
-  const first = name in measureOf && !/loss|seconds/.test(name) ? -1 : 1;
+  const first = name in measureOf && !measureOf[name].lower_is_better ? -1 : 1;
   view.sort = view.sort[0] === name ? [name, -view.sort[1]] : [name, first];
   remember();
   orderTable();
