@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 FOLDER = ROOT / "docs" / "screenshots"
 WIDE, TALL, PHONE = (1400, 1000), (1400, 1400), (390, 844)
-_COLOURS = 256  # of a screenshot; a palette needs a third of the bytes
 
 
 @dataclass(frozen=True)
@@ -105,10 +104,9 @@ def _wait_for_plots(page: "Page") -> None:
 
 
 def _save(screenshot: bytes, path: Path) -> Path:
-    """Save a PNG with a palette of few colours."""
+    """Save a PNG in few bytes. A palette would mix up the colours of architectures."""
     with Image.open(io.BytesIO(screenshot)) as screen:
-        few = screen.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
-    few.save(path, optimize=True)
+        screen.convert("RGB").save(path, optimize=True)
     return path
 
 

@@ -190,7 +190,7 @@ class ReportData:
         left_out = left_out[left_out[MODEL].isin(models)]
         count = int(left_out.get(replicates.SEEDS, pd.Series(1, left_out.index)).sum())
         runs = "1 run" if count == 1 else f"{count} runs"
-        return f"Left out of means: {runs} with settings outside the sweep." if count else ""
+        return f"Not included: {runs} with settings outside the sweep." if count else ""
 
     def missing_note(self, model: str | None = None) -> str:
         """The same as a sentence."""

@@ -158,7 +158,7 @@ def test_means_are_of_the_sweep_without_a_recipe_beside_it(
     assert not any({"100", "64", "none"} & shown for shown in labels)
     rates = grid.groupby("learning_rate")["best_val_accuracy"].mean()
     assert pytest.approx(list(rates)) in [effect["y"] for effect in effects]
-    expect(page.locator("#effects")).to_contain_text("Left out of means: 1 run")
+    expect(page.locator("#effects")).to_contain_text("Not included: 1 run")
     (heat,) = traces_of(page, "pairs")
     assert "none" not in [*heat["x"], *heat["y"]]
     figure = main_effects.figure(with_recipe)
