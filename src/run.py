@@ -16,7 +16,7 @@ from typing import Protocol
 
 import torch
 
-from src.common.errors import Stopped
+from src.common.errors import NotTrainedHere, Stopped
 from src.common.git import git_commit
 from src.common.paths import RUNS_DIR
 from src.config import RunConfig, with_missing_digests
@@ -26,7 +26,7 @@ from src.faults.job_restarts import plan_restart
 from src.faults.node_health import raise_if_process_unusable, reporting_unusable_process
 from src.runs.history import HistoryFile
 from src.runs.outcome import Outcome, outcome
-from src.runs.precision_decisions import NotTrainedHere, PrecisionDecisions
+from src.runs.precision_decisions import PrecisionDecisions
 from src.runs.publish import publish_or_fail
 from src.runs.run_folder import RunFolder
 from src.runs.run_queue import LeasedRun, RetryPolicy, RunQueue
@@ -119,7 +119,7 @@ def run(
     load_present((config.data_key for config in configs), options.datasets)
     pairs = zip(configs, queue.folders, strict=True)
     with reporting_unusable_process(runs_dir):
-        return [outcome(*pair, options.datasets) for pair in pairs]
+        return [outcome(*pair, options.datasets, queue.left_out) for pair in pairs]
 
 
 class _Worker:
@@ -188,8 +188,8 @@ class _Worker:
 
     def _publish(self, leased: LeasedRun, finished: FinishedRun) -> str:
         """Write how a run ended; returns a line on it. Raises RestartNeeded if a GPU failed it."""
-        if isinstance(finished.error, NotTrainedHere):  # decided since the run was taken
-            return str(finished.error)
+        if isinstance(finished.error, NotTrainedHere):  # known only once it was begun
+            return self.queue.not_trained_here(leased.run, str(finished.error))
         line, error = publish_or_fail(finished, leased.run.folder, leased.lease)
         if error:
             raise_if_process_unusable(error, self.runs_dir)

@@ -86,6 +86,10 @@ class NonFiniteLoss(ArithmeticError):
     """The loss is infinite or not a number: the run has diverged."""
 
 
+class NotTrainedHere(Exception):
+    """Why a run is left as it is, such as a precision that is slow on this device."""
+
+
 class LeaseLost(Exception):
     """Another process has taken the run over: this process must write nothing more to it."""
 

@@ -59,6 +59,14 @@ class Dataset:
         return self.test_pixels[..., : self.spec.channels]
 
 
+def other_data(trained_on: str, here: str) -> str:
+    """What to say of a run that was trained on other data than is here, given both digests."""
+    return (
+        f"trained on data {trained_on}, and the data here is {here}: move the folder of the run, "
+        "or name the data that it was trained on"
+    )
+
+
 def bytes_per_pixel(channels: int) -> int:
     """Bytes that a packed pixel takes: a word of R G B 0, or one of grey."""
     return 4 if channels == 3 else 1

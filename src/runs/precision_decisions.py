@@ -15,7 +15,7 @@ import torch
 
 from src import models
 from src.common import files
-from src.common.errors import UserError
+from src.common.errors import NotTrainedHere, UserError
 from src.common.paths import precision_decision_file, shown
 from src.config import RunConfig
 from src.runs.run_folder import RunFolder, all_runs
@@ -23,10 +23,6 @@ from src.training.device import device_name, pick_device
 from src.training.precision import allowed_precisions
 
 AUTO = "auto"
-
-
-class NotTrainedHere(Exception):
-    """A run is left to other workers, for a reason such as a precision that is slow here."""
 
 
 class PrecisionDecisions:
@@ -55,12 +51,12 @@ class PrecisionDecisions:
             return measured
         decided = self.known(config) or self._publish(config, measured)
         self._known[self._path(config)] = decided
-        if line := self.refusal(config):
-            raise NotTrainedHere(line)
+        if why := self.refusal(config):
+            raise NotTrainedHere(why)
         return decided
 
     def refusal(self, config: RunConfig) -> str | None:
-        """Why a run is not trained on this device, in one line. None if it can be."""
+        """Why a run is not trained on this device. None if it can be."""
         decided = None if self.mixed else self.known(config)
         if decided is None:
             return None
@@ -68,7 +64,7 @@ class PrecisionDecisions:
         if decided in allowed_precisions(config, device):
             return None
         return (
-            f"{config.title}: not trained here: precision auto is {decided} in this sweep "
+            f"precision auto is {decided} in this sweep "
             f"({shown(self._path(config))}), which {device_name(device)} does not do well; "
             "train it on another node, name a --precision, or allow --mixed"
         )

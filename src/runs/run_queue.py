@@ -11,6 +11,7 @@ from src.common.temporary_files import remove_abandoned_files
 from src.config import RunConfig
 from src.faults.circuit_breaker import RepeatedFailure, find_repeated_failure
 from src.runs import leases
+from src.runs.outcome import NOT_TRAINED_HERE
 from src.runs.run_folder import RunFolder
 
 _ABANDONED_SECONDS = 60.0  # age at which a half-written file of an earlier owner is removed
@@ -67,6 +68,8 @@ class RunQueue:
         self.folders = [RunFolder.of(config, runs_dir) for config in configs]
         self.pending = self._find_pending()
         self._free = deque(self.pending)
+        self.left_out: dict[Path, str] = {}
+        """Why a run is not trained by this process, by its folder."""
         self._held: list[PendingRun] = []  # by other processes
         self._held_before: list[PendingRun] = []
         self._stalled: Mapping[Path, leases.AttemptRecord] = {}
@@ -81,11 +84,16 @@ class RunQueue:
             folder.remove_leftovers()
 
     def leave_out(self, why: Callable[[RunConfig], str | None]) -> None:
-        """Do not hand out the runs for which `why` gives a line, and report each with it."""
+        """Do not hand out the runs for which `why` gives a reason."""
         for run in list(self._free):
-            if line := why(run.config):
+            if reason := why(run.config):
                 self._free.remove(run)
-                self.on_ended(run.number, line)
+                self.on_ended(run.number, self.not_trained_here(run, reason))
+
+    def not_trained_here(self, run: PendingRun, reason: str) -> str:
+        """Remember why a run is left to other workers; returns a line about it."""
+        self.left_out[run.folder.path] = reason
+        return f"{run.config.title}: {NOT_TRAINED_HERE}: {reason}"
 
     def repeated_failure(self) -> RepeatedFailure | None:
         """The failure that opens the circuit breaker for these runs, if there is one.

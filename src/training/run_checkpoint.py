@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 
+from src.common.errors import NotTrainedHere
 from src.config import RunConfig
+from src.data.dataset import other_data
+from src.data.device_dataset import DeviceDataset
 from src.training import checkpoint
 from src.training.compute_format import ComputeFormat
 from src.training.device import device_name
@@ -18,7 +21,7 @@ _FORMAT = 2
 
 def content(
     config: RunConfig,
-    device: torch.device,
+    data: DeviceDataset,
     compute_format: ComputeFormat,
     learner: Learner,
     state: RunState,
@@ -33,7 +36,8 @@ def content(
     return {
         "format": _FORMAT,
         "id": config.id,
-        "device": device_name(device),
+        "device": device_name(data.device),
+        "data_digest": data.dataset.digest,
         "arithmetic": list(arithmetic.values()),
         **({"fused_norm": True} if fused else {}),
         "learner": of_learner,
@@ -41,12 +45,18 @@ def content(
     }
 
 
-def read(folder: Path, config: RunConfig, device: torch.device) -> dict[str, Any] | None:
-    """The newest whole checkpoint in a folder. None unless it is of this run and format."""
-    saved = checkpoint.load(folder, device)
-    if not saved or saved.get("id") != config.id:
+def read(folder: Path, config: RunConfig, data: DeviceDataset) -> dict[str, Any] | None:
+    """The newest whole checkpoint in a folder. None unless it is of this run and format.
+
+    Raises NotTrainedHere if the run was begun on other data.
+    """
+    saved = checkpoint.load(folder, data.device)
+    if not saved or saved.get("id") != config.id or saved.get("format") != _FORMAT:
         return None
-    return saved if saved.get("format") == _FORMAT else None
+    begun_on = saved.get("data_digest")  # checkpoints of before lack it
+    if begun_on not in (None, data.dataset.digest):
+        raise NotTrainedHere(other_data(begun_on, data.dataset.digest))
+    return saved
 
 
 def compute_format(saved: dict[str, Any], device: torch.device) -> ComputeFormat | None:

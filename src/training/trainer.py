@@ -119,7 +119,10 @@ class Trainer:
         return self._session
 
     def start(self) -> "Trainer":
-        """Allocate memory on the device, and continue from the checkpoint if there is one."""
+        """Allocate memory on the device, and continue from the checkpoint if there is one.
+
+        Raises NotTrainedHere if that was written in training on other data.
+        """
         self.images_trained, self.trained, self._last_reading = 0, None, None
         self.state = RunState.start(self.config.early_stopping_patience)
         problems = resume_problems(self.config, self.data.dataset.spec)
@@ -131,7 +134,7 @@ class Trainer:
         )
         with graph_runner.activated():
             folder, device = self.context.checkpoint_dir, self.data.device
-            saved = run_checkpoint.read(folder, self.config, device) if folder else None
+            saved = run_checkpoint.read(folder, self.config, self.data) if folder else None
             kept = run_checkpoint.compute_format(saved, device) if saved else None
             compute_format = kept or self._choose_compute_format()
             learner = Learner(self.config, self.data, graph_runner, compute_format)
@@ -376,7 +379,7 @@ class Trainer:
 
     def _checkpoint(self) -> dict[str, Any]:
         return run_checkpoint.content(
-            self.config, self.data.device, self.compute_format, self.learner, self.state
+            self.config, self.data, self.compute_format, self.learner, self.state
         )
 
     def _choose_compute_format(self) -> ComputeFormat:

@@ -9,12 +9,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from src.common import paths
-from src.common.errors import Stopped
+from src.common.errors import NotTrainedHere, Stopped
 from src.config import RunConfig
 from src.data import LoadedData
 from src.run import Outcome, RunOptions, Tracking, run
 from src.runs import leases
-from src.runs.precision_decisions import NotTrainedHere, PrecisionDecisions
 from src.runs.run_folder import RunFolder, State
 from src.training.console import ProgressDisplay, SilentDisplay
 from src.tune.search_space import SearchSpace
@@ -209,9 +208,10 @@ class TrialStudy:
 
     def _why_not_here(self, outcome: Outcome) -> str | None:
         """Why this process will never train a run, in one line. None if it may."""
-        if outcome.state == State.PENDING and outcome.failure:
-            return f"{outcome.config.title}: {outcome.failure['message']}"
-        return PrecisionDecisions(self.runs_dir).refusal(outcome.config)
+        failure = outcome.failure
+        if failure is None or outcome.state == State.RUNNING:  # then it is of the attempt before
+            return None
+        return f"{outcome.config.title}: {failure['kind']}: {failure['message']}"
 
     def _report(self, leased: _LeasedTrial, outcomes: Sequence[Outcome]) -> str:
         """Report the end of a trial to the study. Returns a line about it."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from src.common.errors import Stopped
-from src.common.paths import RESULT
+from src.common.paths import RESULT, RESUME
 from src.config import RunConfig
 from src.data import synthetic
 from src.main import main
@@ -84,6 +84,8 @@ def test_node_that_cannot_do_it_leaves_the_run(
     captured = capsys.readouterr()
     assert "not trained here: precision auto is bfloat16 in this sweep" in captured.err
     assert "1 of 1 runs are not done: 1 pending" in captured.err
+    assert "pending  cifar10net" in captured.out
+    assert "not trained here: precision auto is bfloat16" in captured.out  # with --quiet too
     [outcome] = run([auto], tmp_path)
     assert outcome.state == State.PENDING
     folder = RunFolder.of(auto, tmp_path)
@@ -197,7 +199,9 @@ def test_decision_made_after_a_run_was_taken_is_obeyed(
     monkeypatch.setattr(PrecisionDecisions, "refusal", too_late)
     [outcome] = run([auto], tmp_path)
     assert outcome.state == State.INTERRUPTED
-    assert not outcome.failure
+    assert outcome.failure
+    assert outcome.failure["kind"] == "not trained here"
+    assert not RunFolder.of(auto, tmp_path).failure()
 
 
 def test_damaged_decision_is_made_anew(
@@ -237,20 +241,39 @@ def test_run_on_other_data_is_not_taken_for_done(
     assert old.state == State.DONE
 
 
+def own_data(config: RunConfig, folder: Path, *, brightness: int) -> RunConfig:
+    """Write images of one brightness, and return the config with their path."""
+    images = np.full((60, 32, 32, 3), brightness, np.uint8)
+    np.savez(folder / "mine.npz", images=images, labels=np.arange(60) % 3)
+    return replace(config, base_dataset_path=str(folder / "mine.npz"), dataset="mine")
+
+
+def test_run_that_was_begun_on_other_data_is_left_as_it_is(auto: RunConfig, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    mine = own_data(replace(auto, num_epochs=3), tmp_path, brightness=10)
+    steps = iter([False] * 2)
+    with pytest.raises(Stopped):
+        run([mine], runs, RunOptions(stop=lambda: next(steps, True)))
+    checkpoint = RunFolder.of(mine, runs).path / RESUME
+    begun = checkpoint.read_bytes()
+    own_data(mine, tmp_path, brightness=20)
+    changed, new = run([mine, replace(mine, seed=1)], runs)
+    assert (changed.state, new.state) == (State.INTERRUPTED, State.DONE)
+    assert changed.failure
+    assert "move the folder of the run" in changed.failure["message"]
+    assert checkpoint.read_bytes() == begun
+    own_data(mine, tmp_path, brightness=10)
+    assert [outcome.state for outcome in run([mine], runs)] == [State.DONE]
+
+
 def test_data_that_has_changed_is_seen_although_all_is_done(
     auto: RunConfig, tmp_path: Path
 ) -> None:
     """A call that has nothing to train compares too; without the data the run is done."""
-
-    def write_data(brightness: int) -> None:
-        images = np.full((60, 32, 32, 3), brightness, np.uint8)
-        np.savez(tmp_path / "mine.npz", images=images, labels=np.arange(60) % 3)
-
-    write_data(10)
-    mine = replace(auto, base_dataset_path=str(tmp_path / "mine.npz"), dataset="mine")
+    mine = own_data(auto, tmp_path, brightness=10)
     assert [one.state for one in run([mine], tmp_path / "runs")] == [State.DONE]
     assert [one.state for one in run([mine], tmp_path / "runs")] == [State.DONE]
-    write_data(20)
+    own_data(auto, tmp_path, brightness=20)
     [changed] = run([mine], tmp_path / "runs")
     assert (changed.state, changed.failure and changed.failure["kind"]) == ("pending", "other data")
     (tmp_path / "mine.npz").unlink()
