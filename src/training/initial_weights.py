@@ -1,5 +1,6 @@
 """Initial weights of a run: random, pretrained, or those of another run."""
 
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from src import models
 from src.common.errors import UserError
 from src.config import PRETRAINED, RunConfig
+from src.data.spec import DataSpec
 from src.models.classifier import Classifier
 from src.models.state_dicts import read_state
 
@@ -50,6 +53,18 @@ def check_initial_weights(config: RunConfig) -> None:
         read_state(Path(config.parent_weights))
     elif has_pretrained(config):
         pretrained(config.weights)
+
+
+def check_model(config: RunConfig, data: DataSpec) -> None:
+    """Raise UserError if the model of a run cannot be built for its data, or its weights not fit.
+
+    No memory is allocated for an architecture of this project; others may need real tensors.
+    """
+    place = "cpu" if config.is_external_model else "meta"
+    with torch.random.fork_rng([]), torch.device(place):
+        model = models.build(config, data)
+    with warnings.catch_warnings(action="ignore"):  # meta tensors take no values
+        load_initial_weights(model, config)
 
 
 def has_pretrained(config: RunConfig) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 
 from src import data, models
-from src.config import RunConfig
+from src.config import MODEL_OPTIONS, RunConfig
 from src.data.device_dataset import DeviceDataset
 from src.data.split import check_split
 from src.training import initial_weights
@@ -14,6 +14,8 @@ from src.training.model_self_test import resume_problems
 from src.training.precision import check_precision
 
 DataOf = Callable[[RunConfig], DeviceDataset]
+
+_MODEL_FIELDS = ("model_type", "model_option", *MODEL_OPTIONS, "weights", "parent_weights")
 
 
 def load_data(
@@ -29,6 +31,7 @@ def load_data(
     """
     noted: set[str] = set()
     on_device: dict[tuple[data.DataKey, torch.device], DeviceDataset] = {}
+    checked: set[tuple[object, ...]] = set()
     for config in configs:
         key, device = config.data_key, pick_device(config.device)
         models.check(config)
@@ -36,6 +39,9 @@ def load_data(
         if key not in datasets:
             datasets[key] = data.load(*key)
         check_split(datasets[key], config)
+        if (model := (key, *(getattr(config, name) for name in _MODEL_FIELDS))) not in checked:
+            initial_weights.check_model(config, datasets[key].spec)
+            checked.add(model)
         check_precision(config, device)
         if reasons := resume_problems(config, datasets[key].spec):
             noted.add(_warning(config, reasons))

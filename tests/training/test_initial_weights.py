@@ -10,6 +10,7 @@ from torchvision.models import resnet18
 
 from src.common.errors import UserError
 from src.config import RunConfig
+from src.run import run
 from src.training import initial_weights
 from src.training.model_setup import build_model
 from src.training.optimizers import build_optimizer
@@ -93,3 +94,23 @@ def test_invalid_weights_files_give_one_line_error(tmp_path: Path) -> None:
 def test_parent_without_continue_is_rejected() -> None:
     with pytest.raises(UserError, match="--continue sets them"):
         initial_weights.check_initial_weights(RunConfig(parent="467eb8d1f4/best_val_acc"))
+
+
+def test_model_that_cannot_be_built_is_named_before_anything_is_written(
+    imagenet: Path, tmp_path: Path
+) -> None:
+    """Found in training only, it would end the whole set, and leave a run that looks begun."""
+    small = RunConfig(
+        model_type="cifar10net_4", dataset="cifar10@16", base_dataset_path="synthetic", num_epochs=1
+    )
+    fits = replace(small, model_type="cifar10net")
+    with pytest.raises(UserError, match="leave nothing of images of 16 x 16"):
+        run([fits, small], tmp_path / "runs")
+    state = torch.load(imagenet, weights_only=True)
+    torch.save({**state, "conv1.weight": torch.zeros(64, 3, 3, 3)}, imagenet)
+    transfer = replace(TRANSFER, base_dataset_path="synthetic", weights=str(imagenet))
+    with pytest.raises(
+        UserError, match="do not fit the model: size mismatch for conv1"
+    ):
+        run([transfer], tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
