@@ -134,12 +134,12 @@ def _evaluate(saved: "SavedModel", test_path: str | None) -> "tuple[LabelledImag
 
     config = saved.config
     if test_path is None:
-        dataset: Dataset | None = (whole := load_data(config))
+        dataset: Dataset | None = (whole := load_data(saved))
         spec, labelled = whole.spec, first_tested(whole, config.max_images or None)
     else:
         spec = spec_of(config, saved.result)
         measured = is_measured(config.normalization, spec.channels)
-        dataset = load_data(config) if measured else None
+        dataset = load_data(saved) if measured else None
         trained_on = (saved.result or {}).get("data_digest")
         labelled = load_test(test_path, config.dataset, spec, trained_on)
     device = device_of(saved)

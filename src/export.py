@@ -120,7 +120,7 @@ def program(saved: SavedModel) -> "ExportedProgram":
     config = saved.config
     spec = spec_of(config, saved.result)
     measured = is_measured(config.normalization, spec.channels)
-    dataset = load_data(config) if measured else None
+    dataset = load_data(saved) if measured else None
     if config.model_type in PRETRAINED:
         config = replace(config, weights="none")  # which would be downloaded, and overwritten here
     model = models.build(config, spec)

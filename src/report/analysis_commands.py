@@ -184,7 +184,7 @@ def _predict_training_images(run: SelectedRun, path: str, of_tsne: TSNEOptions) 
     from src.runs.restore import device_of, evaluate_saved, load_data, normalization_of, of_run
 
     saved = of_run(run.folder.path).on(of_tsne.device)
-    dataset = load_data(run.config, path)
+    dataset = load_data(saved, path)
     training, _ = split(dataset, run.config)
     sample = balanced_sample(dataset.train_labels[training], of_tsne.images, of_tsne.seed)
     indices = training[sample]

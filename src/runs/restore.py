@@ -81,9 +81,20 @@ def data_path(config: RunConfig) -> str:
     return path if data.is_here(path) else default_dataset_path(config.dataset)
 
 
-def load_data(config: RunConfig, path: str | None = None) -> Dataset:
-    """The data of a run, from `path` or from where `data_path` says. Raises UserError."""
-    return data.load(path or data_path(config), config.dataset)
+def load_data(saved: SavedModel, path: str | None = None) -> Dataset:
+    """The data that a model was trained on, from `path` or from where `data_path` says.
+
+    Raises UserError if it is not there, or if it has changed since the training.
+    """
+    path = path or data_path(saved.config)
+    dataset = data.load(path, saved.config.dataset)
+    trained_on = (saved.result or {}).get("data_digest")  # results of before lack it
+    if trained_on not in (None, dataset.digest):
+        raise UserError(
+            f"{saved.weights}: trained on data {trained_on}, and the data in {path!r} is "
+            f"{dataset.digest}; expected the data that it was trained on"
+        )
+    return dataset
 
 
 def normalization_of(config: RunConfig, spec: DataSpec, dataset: Dataset | None) -> torch.Tensor:

@@ -308,7 +308,10 @@ def test_own_data_is_trained_and_reported(
 
 
 def test_own_folder_given_as_test_path_leaves_out_what_the_run_was_trained_on(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    expect_bad_input: Callable[..., str],
 ) -> None:
     [outcome] = run([own_run(folder)], runs_dir=tmp_path / "runs")
     assert outcome.result
@@ -319,7 +322,12 @@ def test_own_folder_given_as_test_path_leaves_out_what_the_run_was_trained_on(
     evaluation = json.loads(capsys.readouterr().out)
     assert evaluation["images"] == 6
     assert evaluation["loss"] == outcome.result["test_loss_best_val_acc"]
-    (moved / CLASSES[0] / "0.PNG").unlink()  # other data, all of which may be new
+    moved.rename(folder)
+    (folder / CLASSES[0] / "0.PNG").unlink()  # other data, all of which may be new
+    error = expect_bad_input(evaluate.main, *words[:-1])
+    assert f"trained on data {outcome.result['data_digest']}" in error
+    assert str(folder) in error
+    folder.rename(moved)
     evaluate.main([*words, str(moved)])
     assert json.loads(capsys.readouterr().out)["images"] == 29
 

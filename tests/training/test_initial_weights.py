@@ -109,8 +109,6 @@ def test_model_that_cannot_be_built_is_named_before_anything_is_written(
     state = torch.load(imagenet, weights_only=True)
     torch.save({**state, "conv1.weight": torch.zeros(64, 3, 3, 3)}, imagenet)
     transfer = replace(TRANSFER, base_dataset_path="synthetic", weights=str(imagenet))
-    with pytest.raises(
-        UserError, match="do not fit the model: size mismatch for conv1"
-    ):
+    with pytest.raises(UserError, match="do not fit the model: size mismatch for conv1"):
         run([transfer], tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
