@@ -1,4 +1,4 @@
-"""Any saved checkpoint on test images: python -m src.evaluate --model PATH
+"""Any saved checkpoint on labelled images: python -m src.evaluate --model PATH
 
 `python -m src.evaluate export RUN --out FILE` is in src/export.py.
 """
@@ -12,6 +12,7 @@ from src.cli.arguments import Parser, positive_int, seed
 from src.cli.config_flags import add_flags_of, from_flags, given_settings
 from src.cli.entry_point import run_main
 from src.common import files
+from src.common.data_names import SPLITS
 from src.common.errors import ExitStatus, UserError
 from src.common.model_source import code_of, trust_model
 from src.common.paths import CONFIG, REPORT_DIR, shown
@@ -30,7 +31,7 @@ _TEXTS = {
 }
 _MAX_PICTURES = 200
 
-_HELP = """Evaluate saved weights on test images.
+_HELP = """Evaluate saved weights on test images, or on those that a run was trained on.
 
 PATH is a run folder, a .pt file in one, or a state dict that was trained elsewhere: then
 --model_type names its architecture, and layers are matched by their order and shapes. A run of
@@ -51,10 +52,10 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     if parsed.batch > _MAX_PICTURES:
         raise UserError(f"--batch {parsed.batch}: expected at most {_MAX_PICTURES} pictures")
     saved = _saved(parsed)
-    labelled, evaluation = _evaluate(saved, parsed.test_path)
+    labelled, evaluation = _evaluate(saved, parsed)
     report = report_on(labelled, evaluation)
+    print(as_json(saved, report) if parsed.json else as_text(saved, report), flush=True)
     written = _draw(saved, labelled, report, parsed)
-    print(as_json(saved, report) if parsed.json else as_text(saved, report))
     if not parsed.json:
         print("\n".join(shown(path) for path in written))
     return ExitStatus.DONE
@@ -65,7 +66,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--model", type=Path, required=True, metavar="PATH", help="what to evaluate"
     )
-    parser.add_argument(
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument(
         "--test_path",
         metavar="DIR",
         help="test images: the folder of the data set; a folder with one subfolder of images per "
@@ -73,8 +75,14 @@ def _parser() -> Parser:
         "test part that the run was trained on, only the images held out in training are used "
         "[the run's own test images; CIFAR10_DIR]",
     )
+    images.add_argument(
+        "--split",
+        choices=SPLITS,
+        default="test",
+        help="which of the run's own images, without augmentation [test]",
+    )
     parser.add_argument(
-        "--batch", type=positive_int, default=8, metavar="N", help="test images that are drawn [8]"
+        "--batch", type=positive_int, default=8, metavar="N", help="images that are drawn [8]"
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="picks these images [0]")
     parser.add_argument("--confusion", action="store_true", help="draw the confusion matrix")
@@ -107,6 +115,8 @@ def _saved(parsed: Namespace) -> "SavedModel":
     if not parsed.model.is_file():
         what = "a run folder tells its model" if parsed.model.is_dir() else "no such file"
         raise UserError(f"--model {str(parsed.model)!r}: {what}; --model_type goes with a file")
+    if parsed.split != "test":
+        raise UserError(f"--split {parsed.split!r}: only for a run, whose split is known")
     config = from_flags(given)
     if config.normalization == "measured":
         raise UserError(
@@ -122,20 +132,20 @@ def _is_of_custom_model(path: Path) -> bool:
     return code_of(str(values.get("model_type"))) is not None
 
 
-def _evaluate(saved: "SavedModel", test_path: str | None) -> "tuple[LabelledImages, Evaluation]":
-    """The test images, of a run those that it was tested on unless others are named."""
+def _evaluate(saved: "SavedModel", parsed: Namespace) -> "tuple[LabelledImages, Evaluation]":
+    """Evaluate on the images of --split or of --test_path."""
     import torch
 
     from src.data.dataset import Dataset
     from src.data.device_dataset import DeviceImages, is_measured
-    from src.data.evaluation_images import first_tested, load_test
+    from src.data.evaluation_images import images_of, load_test
     from src.runs.restore import device_of, evaluate_saved, load_data, normalization_of
     from src.runs.run_data import spec_of
 
-    config = saved.config
+    config, test_path = saved.config, parsed.test_path
     if test_path is None:
         dataset: Dataset | None = (whole := load_data(saved))
-        spec, labelled = whole.spec, first_tested(whole, config.max_images or None)
+        spec, labelled = whole.spec, images_of(whole, parsed.split, config)
     else:
         spec = spec_of(config, saved.result)
         measured = is_measured(config.normalization, spec.channels)
@@ -152,7 +162,7 @@ def _evaluate(saved: "SavedModel", test_path: str | None) -> "tuple[LabelledImag
 def _draw(
     saved: "SavedModel", labelled: "LabelledImages", report: "EvaluationReport", parsed: Namespace
 ) -> list[Path]:
-    """Write a grid of random test images, and the confusion matrix if --confusion is given."""
+    """Write a grid of random images, and the confusion matrix if --confusion is given."""
     from src.report.charts.figure import save
     from src.report.run_analysis import confusion_matrix, mistakes
     from src.runs.restore import data_path
@@ -160,18 +170,19 @@ def _draw(
     count = len(report.predictions.labels)
     sample = mistakes.random_indices(parsed.batch, count, parsed.seed)
     name = parsed.test_path or data_path(saved.config)
-    accuracy = f"{report.summary['test_accuracy']:.2%} of {count:,} test images are right"
+    images = f"{report.split} images"
+    accuracy = f"{report.totals.accuracy:.2%} of {count:,} {images} are right"
     accuracy += f" ({saved.config.model_name}, {saved.weights.name}; images from {name})"
     figure = mistakes.draw(
         mistakes.predicted_images(
             report.predictions, labelled.images, labelled.spec.classes, sample
         ),
-        f"{saved.stem}: {len(sample)} test images",
+        f"{saved.stem}: {len(sample)} {images}",
         f"drawn at random (seed {parsed.seed}); {accuracy}",
     )
-    written = save(figure, parsed.out / f"{saved.stem}_test_images")
+    written = save(figure, parsed.out / f"{saved.stem}_{report.split}_images")
     if parsed.confusion:
-        title = f"{saved.stem}: confusion matrix"
+        title = f"{saved.stem}: confusion matrix of the {images}"
         figure = confusion_matrix.draw(report.matrix, labelled.spec.classes, title, accuracy)
         written += save(figure, parsed.out / f"{saved.stem}_confusion")
     return written

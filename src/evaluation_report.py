@@ -1,4 +1,4 @@
-"""The numbers of an evaluation on test images, as text and as JSON."""
+"""The numbers of an evaluation, as text and as JSON."""
 
 import json
 import math
@@ -13,14 +13,16 @@ from src.report.run_analysis.predictions import Integers, Predictions, from_eval
 from src.report.statistics import wilson_interval
 from src.runs.restore import SavedModel
 from src.training.evaluation import Evaluation
+from src.training.metrics import MetricTotals
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """The results of weights on test images."""
+    """The results of weights on labelled images."""
 
-    summary: dict[str, float]
-    """As `MetricTotals.summary` returns it: accuracies from 0 to 1, loss in nats."""
+    split: str
+    """Which images of a data set they are: training, validation or test."""
+    totals: MetricTotals
     interval: tuple[float, float]
     """95 % Wilson interval of the accuracy."""
     matrix: Integers
@@ -32,11 +34,11 @@ class EvaluationReport:
 def report_on(images: LabelledImages, evaluation: Evaluation) -> EvaluationReport:
     """The results of an evaluation of `images`."""
     predicted = from_evaluation(images.labels, evaluation)
-    summary = evaluation.sums.summary("test")
     matrix = confusion_matrix.confusion_matrix(predicted)
     return EvaluationReport(
-        summary=summary,
-        interval=wilson_interval(summary["test_accuracy"], len(predicted.labels)),
+        split=images.split,
+        totals=evaluation.sums,
+        interval=wilson_interval(evaluation.sums.accuracy, len(predicted.labels)),
         matrix=matrix,
         classes=confusion_matrix.class_results(matrix, images.spec.classes),
         predictions=predicted,
@@ -45,16 +47,17 @@ def report_on(images: LabelledImages, evaluation: Evaluation) -> EvaluationRepor
 
 def as_json(saved: SavedModel, report: EvaluationReport) -> str:
     """The results as JSON. A loss that is not finite is null."""
-    loss = report.summary["test_loss"]
+    totals = report.totals
     numbers: dict[str, Any] = {
         "model": saved.config.model_name,
         "weights": str(saved.weights),
+        "split": report.split,
         "images": len(report.predictions.labels),
-        "accuracy": report.summary["test_accuracy"],
+        "accuracy": totals.accuracy,
         "low_95": report.interval[0],
         "high_95": report.interval[1],
-        "loss": loss if math.isfinite(loss) else None,
-        "per_class_accuracy": report.summary["test_per_class_accuracy"],
+        "loss": totals.mean_loss if math.isfinite(totals.mean_loss) else None,
+        "per_class_accuracy": totals.per_class_accuracy,
         "classes": [confusion_matrix.as_json(result, 1) for result in report.classes],
     }
     return json.dumps(numbers, indent=2)
@@ -62,15 +65,15 @@ def as_json(saved: SavedModel, report: EvaluationReport) -> str:
 
 def as_text(saved: SavedModel, report: EvaluationReport) -> str:
     """The results as lines and a table of the classes."""
-    low, high = report.interval
+    (low, high), totals = report.interval, report.totals
     return "\n".join(
         [
             f"{saved.config.model_name}, {shown(saved.weights)}, "
-            f"{len(report.predictions.labels):,} test images",
-            f"accuracy                 {report.summary['test_accuracy']:.2%}  "
+            f"{len(report.predictions.labels):,} {report.split} images",
+            f"accuracy                 {totals.accuracy:.2%}  "
             f"(95 % Wilson interval {low:.2%} to {high:.2%})",
-            f"mean per-class accuracy  {report.summary['test_per_class_accuracy']:.2%}",
-            f"loss                     {report.summary['test_loss']:.4f} nats (cross-entropy)",
+            f"mean per-class accuracy  {totals.per_class_accuracy:.2%}",
+            f"loss                     {totals.mean_loss:.4f} nats (cross-entropy)",
             "",
             confusion_matrix.as_text(report.classes, 1),
             "",

@@ -207,3 +207,41 @@ def test_json_output_of_command(command: RunCommand, measured: RunFolder, tmp_pa
     )
     assert json.loads(completed.stdout)["images"] == 300
     assert not completed.stderr
+
+
+def test_training_and_validation_images_are_evaluated_without_augmentation(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The validation accuracy is that of the best epoch; the pictures are named by their split."""
+    run = next(run for run in all_runs(trained, "tinyvgg"))
+    result, images = run.result() or {}, (run.config() or {})["max_images"]
+    arguments = ["--model", run.path, "--out", tmp_path, "--split"]
+    validation = evaluate_json(capsys, *arguments, "validation")
+    assert validation["accuracy"] == result["best_val_accuracy"]
+    training = evaluate_json(capsys, *arguments, "training")
+    assert (training["split"], training["images"]) == ("training", images)
+    assert main([*map(str, arguments), "training"]) == 0
+    assert f"{images} training images" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("*_training_images.png"))) == 1
+
+
+def test_split_goes_with_a_run_alone(
+    trained: Path, foreign_weights: Path, expect_bad_input: ExpectBadInput
+) -> None:
+    words = ["--model", foreign_weights, "--model_type", "tinyvgg", "--hidden_units", 4]
+    line = expect_bad_input(main, *words, "--split", "training")
+    assert "--split 'training': only for a run" in line
+    run = next(run for run in all_runs(trained))
+    words = ["--model", run.path, "--split", "training", "--test_path", "synthetic"]
+    assert "not allowed with" in expect_bad_input(main, *words)
+    assert "training" in expect_bad_input(main, "--model", run.path, "--split", "all")
+
+
+def test_numbers_are_printed_although_the_pictures_cannot_be_written(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    run = next(run for run in all_runs(trained))
+    with pytest.raises(OSError, match="file"):
+        main(["--model", str(run.path), "--out", str(tmp_path / "file" / "folder")])
+    assert "mean per-class accuracy" in capsys.readouterr().out

@@ -26,6 +26,10 @@ def run_main(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
     status: int
     try:
         status = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has ended, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + signal.SIGPIPE
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = ExitStatus.BAD_INPUT

@@ -9,6 +9,9 @@ DATASETS = ("cifar10", "cifar100", "svhn", "fashion_mnist", "mnist", "stl10")
 IMAGE_SIZE = 32  # images are resized to it, unless @SIZE follows the name of a data set
 OTHER_SIZES = (16, 64, 128)
 
+SPLITS = ("training", "validation", "test")
+"""The parts of a data set that a run trains, chooses its weights and is tested on."""
+
 DATA_PART = "_data_"
 """In the name of a run, before the name of its data set."""
 

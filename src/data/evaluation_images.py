@@ -1,4 +1,4 @@
-"""Labelled test images for a trained model: of its data set, or pictures of any size in folders."""
+"""Labelled images for a trained model: of its data set, or pictures of any size in folders."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,9 +9,11 @@ import numpy as np
 from src.common.data_names import DATASETS, SYNTHETIC, base_name
 from src.common.errors import UserError
 from src.common.paths import CIFAR10_FOLDER, TEST_BATCH
+from src.config import RunConfig
 from src.data import builtin, cifar10, custom_data, image_files, synthetic
 from src.data.dataset import Dataset, ImageArray, LabelArray, packed
 from src.data.spec import CIFAR10, DataSpec
+from src.data.split import split
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class LabelledImages:
     spec: DataSpec
     pixels: ImageArray
     labels: LabelArray
+    split: str = "test"
+    """Which images of a data set they are: one of SPLITS."""
 
     @property
     def images(self) -> ImageArray:
@@ -31,6 +35,17 @@ class LabelledImages:
 def first_tested(dataset: Dataset, count: int | None = None) -> LabelledImages:
     """The test images of a data set, or the first `count` of them."""
     return LabelledImages(dataset.spec, dataset.test_pixels[:count], dataset.test_labels[:count])
+
+
+def images_of(dataset: Dataset, part: str, config: RunConfig) -> LabelledImages:
+    """The training, validation or test images of a run, without augmentation."""
+    if part == "test":
+        return first_tested(dataset, config.max_images or None)
+    training, validation = split(dataset, config)
+    indices = training if part == "training" else validation
+    return LabelledImages(
+        dataset.spec, dataset.train_pixels[indices], dataset.train_labels[indices], part
+    )
 
 
 def load_test(

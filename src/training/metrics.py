@@ -31,21 +31,32 @@ class MetricTotals:
         """Share of correct predictions, 0 to 1."""
         return sum(self.correct) / max(1, sum(self.images))
 
+    @property
+    def accuracy_by_class(self) -> dict[str, float]:
+        """The accuracy of each class that has images."""
+        return {
+            name: hits / count
+            for name, hits, count in zip(self.classes, self.correct, self.images, strict=True)
+            if count
+        }
+
+    @property
+    def per_class_accuracy(self) -> float:
+        """Mean of the accuracies of the classes that have images."""
+        by_class = self.accuracy_by_class
+        return sum(by_class.values()) / max(1, len(by_class))
+
     def summary(self, part: str) -> dict[str, float]:
         """loss, accuracy, mean per-class accuracy and that of each class, prefixed by `part`.
 
         Accuracies are shares from 0 to 1; a class without images has none and is left out.
         """
-        per_class = {
-            name: hits / count
-            for name, hits, count in zip(self.classes, self.correct, self.images, strict=True)
-            if count
-        }
+        name = f"{part}_per_class_accuracy"
         return {
             f"{part}_loss": self.mean_loss,
             f"{part}_accuracy": self.accuracy,
-            f"{part}_per_class_accuracy": sum(per_class.values()) / max(1, len(per_class)),
-            **{f"{part}_per_class_accuracy_{name}": share for name, share in per_class.items()},
+            name: self.per_class_accuracy,
+            **{f"{name}_{label}": share for label, share in self.accuracy_by_class.items()},
         }
 
 
