@@ -330,3 +330,15 @@ def test_continue_starts_new_run_from_parent_weights(command: RunCommand, tmp_pa
     assert again.stdout.startswith("done")
     rejected = command(*main, "--continue", tmp_path / "nowhere", check=2)
     assert "expected a run folder with best_val_acc.pt" in rejected.stderr
+
+
+@pytest.mark.parametrize("words", [("src.sweep",), ("src.sweep", "submit", "--help")])
+def test_reader_that_has_ended_is_no_error(words: tuple[str, ...]) -> None:
+    """As in `python -m src.report ... | head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = (sys.executable, "-m", *words)
+    completed = subprocess.run(words, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert completed.stderr == b""
+    assert completed.returncode in (0, 128 + signal.SIGPIPE)  # 0: argparse ignores it

@@ -25,8 +25,10 @@ def run_main(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
     """Call `main` with the arguments of the process, and exit with the status of the command."""
     status: int
     try:
-        status = main(sys.argv[1:])
-        sys.stdout.flush()
+        try:
+            status = main(sys.argv[1:])
+        finally:
+            sys.stdout.flush()  # of --help too, which exits
     except BrokenPipeError:  # whoever read the output has ended, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 128 + signal.SIGPIPE
