@@ -220,6 +220,9 @@ def _npz_source(path: Path) -> _Source:
             for part, prefix in prefixes.items()
             if f"{prefix}images" in keys and f"{prefix}labels" in keys
         }
+    if not labels["train"].size:
+        raise UserError(f"{path}: no training images in it; expected at least one of each class")
+    labels = {part: values for part, values in labels.items() if values.size}
     classes, numbers = _classes_and_labels(path, labels, class_names)
     parts = {part: _Part(f"{prefixes[part]}images", numbers[part]) for part in numbers}
     return _Source(path, classes, parts)

@@ -63,7 +63,10 @@ class RunFolder:
 
     def run_config(self) -> RunConfig:
         """The settings in config.json. Raises UserError if they cannot be read."""
-        return from_mapping(self.config() or {}, str(self.path))
+        values = self.config()
+        if values is None:
+            raise UserError(f"{self.path}: no {paths.CONFIG} in it that can be read")
+        return from_mapping(values, str(self.path))
 
     def cells(self) -> list[dict[str, Any]]:
         """The settings of every grid cell of this run."""
@@ -153,8 +156,13 @@ def all_runs(runs_dir: Path, model: str = "*") -> Iterator[RunFolder]:
     """
     if not runs_dir.is_dir():
         raise UserError(f"--runs {str(runs_dir)!r}: no such folder")
-    models = sorted(files.names_in(runs_dir)) if model == "*" else [model]
+    models = _visible_names(runs_dir) if model == "*" else [model]
     for model in models:
-        for name in sorted(files.names_in(runs_dir / model)):
+        for name in _visible_names(runs_dir / model):
             if (runs_dir / model / name / paths.CONFIG).exists():
                 yield RunFolder(runs_dir / model / name)
+
+
+def _visible_names(folder: Path) -> list[str]:
+    """The names in a folder, sorted, without hidden ones such as those of a trash folder."""
+    return sorted(name for name in files.names_in(folder) if not name.startswith("."))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from src.common import files
 from src.common.paths import cache_dir, features_file
+from src.cpu.compiler import kernels_digest
 from src.data.augmentation import Augmentation
 from src.data.device_dataset import DeviceImages
 from src.models.classifier import Classifier
@@ -95,7 +96,9 @@ def _key(
 ) -> str:
     """A digest of everything that the features depend on."""
     device = device_name(indices.device)
-    digest = hashlib.sha256(repr((compute_format, torch.__version__, device)).encode())
+    kernels = kernels_digest() if indices.device.type == "cpu" else None
+    arithmetic = (compute_format, torch.__version__, device, kernels)
+    digest = hashlib.sha256(repr(arithmetic).encode())
     parts = {
         "pixels": images.pixels,
         "indices": indices,

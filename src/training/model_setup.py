@@ -46,13 +46,23 @@ def prepare_model(
     Weights that only ever meet padding stay out of the optimizer if it would only decay them.
     """
     if config.replaces_convolutions:
-        decoupled = config.optimizer == "adamw" or config.weight_decay == 0
         model = replace_convolutions(
-            model, data.shape, dead_taps=decoupled, algorithm=compute_format.convolution
+            model,
+            data.shape,
+            dead_taps=drops_dead_taps(config),
+            algorithm=compute_format.convolution,
         )
     if compute_format.fused_norm:
         fuse_norms(model)
     return model.to(device, memory_format=compute_format.layout)  # type: ignore[call-overload]
+
+
+def drops_dead_taps(config: RunConfig) -> bool:
+    """Whether weights that only ever meet padding may stay out of the optimizer.
+
+    Their gradient is zero: a decoupled weight decay, or none, does not reach what is computed.
+    """
+    return config.optimizer == "adamw" or config.weight_decay == 0
 
 
 def batch_bounds(count: int, size: int) -> list[tuple[int, int]]:

@@ -23,6 +23,7 @@ from src.cpu.winograd import WinogradConv2d
 from src.data.spec import CIFAR10, DataSpec
 from src.training.compute_format import ComputeFormat
 from src.training.device import device_name, has_fast_bfloat16, has_fast_float16, has_tf32
+from src.training.model_setup import drops_dead_taps
 from src.training.step_timing import measure
 
 _WORTH_IT = 0.95  # largest share of the other's time at which a candidate wins
@@ -197,6 +198,7 @@ def _key(
         *([config.model_digest] if config.model_digest else []),
         # the rest of the measured step, where it is not the default
         *([config.optimizer] if config.optimizer != RunConfig.optimizer else []),
+        *([] if drops_dead_taps(config) else ["weights of padding"]),
         *([] if config.cuda_graphs else ["no CUDA graphs"]),
     ]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]

@@ -10,11 +10,10 @@ from torch.nn.functional import cross_entropy
 
 from src import models
 from src.config import RunConfig
-from src.cpu import fused_norm
-from src.cpu.convolutions import replace_convolutions
 from src.data.spec import CIFAR10, DataSpec
 from src.training.compute_format import ComputeFormat
 from src.training.cuda_graphs import GraphRunner
+from src.training.model_setup import prepare_model
 from src.training.optimizers import build_optimizer, lr_tensor
 
 _PROBE_BATCHES = {"cpu": (16, 32, 64), "cuda": (256,)}
@@ -39,12 +38,8 @@ def measure(
         plain = models.build(config, data)
 
         def step_of(candidate: ComputeFormat, batch: int) -> Callable[[], float]:
-            model = deepcopy(plain)
-            if config.replaces_convolutions:
-                model = replace_convolutions(model, data.shape, algorithm=candidate.convolution)
-            if candidate.fused_norm:
-                fused_norm.fuse_norms(model)
-            step = _step(model.to(device), config, device, candidate, batch, data)
+            model = prepare_model(deepcopy(plain), config, device, candidate, data)
+            step = _step(model, config, device, candidate, batch, data)
             for _ in range(_WARM_UP_STEPS[device.type]):
                 step()
             return lambda: _seconds(step)
@@ -85,7 +80,6 @@ def _step(
     data: DataSpec,
 ) -> Callable[[], None]:
     """A training step on random images, as it runs: captured on a GPU, with the optimizer."""
-    model.to(memory_format=compute_format.layout)
     images = torch.randn(batch, *data.shape, device=device)
     images = images.to(memory_format=compute_format.layout)
     labels = torch.arange(batch, device=device) % len(data.classes)

@@ -164,6 +164,15 @@ def npz(tmp_path: Path, **arrays: Any) -> str:
             ("0", "1", "2"),
             (39, 6),
         ),
+        (
+            {
+                **{"train_images": images(), "train_labels": LABELS},
+                **{"val_images": images()[:0], "val_labels": np.array([])},
+                **{"test_images": images()[:0], "test_labels": LABELS[:0]},
+            },
+            ("0", "1", "2"),
+            (24, 6),  # as without these parts
+        ),
     ],
 )
 def test_npz_is_read(
@@ -199,6 +208,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"images": images(), "labels": LABELS, "classes": np.array(["a", "b"])}, "expected 0 to 1"),
     ({"images": images(), "labels": LABELS, "classes": np.array(["a", "a", "b"])}, "twice"),
     ({"images": images(), "labels": LABELS, "classes": np.array(["a", "b", "c\n"])}, "printable"),
+    ({"images": images()[:0], "labels": LABELS[:0]}, "no training images in it"),
     ({"images": images(), "labels": np.array([{}] * 30, object)}, "cannot be read: Object arrays"),
     ({"images": images(2), "labels": LABELS[:2]}, "expected more"),
     ({"images": images(), "labels": np.array([*"abz"])[LABELS], "classes": [*"ab"]}, "label 'z'"),

@@ -6,6 +6,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from src.runs import aggregate, leases
 from src.runs.history import HistoryFile
 from src.runs.run_folder import RunFolder, State, all_runs
 from src.runs.run_queue import RunQueue
+from src.sweep.status import run_states
 from tests.runs.histories import write_history
 
 RESULT = {"run_id": "x", "test_accuracy_best_val_acc": 0.5}
@@ -69,6 +71,14 @@ def test_damaged_result_counts_as_missing(folder: RunFolder) -> None:
     assert folder.write_result(RESULT)
     assert not folder.write_result({**RESULT, "test_accuracy_best_val_acc": 0.9})
     assert folder.result() == RESULT
+
+
+def test_missing_or_damaged_config_is_not_taken_for_the_defaults(folder: RunFolder) -> None:
+    file = folder.path / "config.json"
+    for damage in (lambda: file.write_text("{"), file.unlink):
+        damage()
+        with pytest.raises(UserError, match=r"no config\.json in it that can be read"):
+            folder.run_config()
 
 
 def test_failed_run_is_given_up_after_its_retries(folder: RunFolder) -> None:
@@ -362,7 +372,10 @@ def test_only_one_of_many_processes_gets_lease(tmp_path: Path, config: RunConfig
 def test_all_runs_lists_run_folders_and_rejects_missing_folder(
     folder: RunFolder, tmp_path: Path
 ) -> None:
+    shutil.copytree(folder.path, tmp_path / ".trash" / folder.path.name)
+    shutil.copytree(folder.path, folder.path.with_name(f".{folder.path.name}"))
     assert [run.path for run in all_runs(tmp_path)] == [folder.path]
+    assert [run.snapshot.path for run in run_states.of_folders(tmp_path)] == [folder.path]
     with pytest.raises(UserError, match="no such folder"):
         list(all_runs(tmp_path / "none"))
     assert files.read_json(folder.path / "config.json")

@@ -91,6 +91,21 @@ def test_features_of_another_kind_of_device_are_not_used(
     assert len(list((tmp_path / "cifar10-sweep" / "features").glob("*.npy"))) == 4
 
 
+def test_features_of_other_kernels_are_not_used(
+    transfer: RunConfig,
+    small_data: DeviceDataset,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for digest in ("of the old kernels", "of the new kernels"):
+        monkeypatch.setattr(feature_cache, "kernels_digest", lambda digest=digest: digest)
+        trainer = Trainer(transfer, small_data).start()
+        for _ in trainer.learner.prepare():
+            pass
+    assert len(list((tmp_path / "cifar10-sweep" / "features").glob("*.npy"))) == 4
+
+
 def test_features_are_not_cached_with_augmentation(
     transfer: RunConfig, small_data: DeviceDataset
 ) -> None:

@@ -11,11 +11,13 @@ import torch
 from src import data
 from src.common.errors import UserError
 from src.config import RunConfig
+from src.cpu.whole_map import WholeMapConv2d
 from src.data.dataset import Dataset
 from src.data.device_dataset import DeviceDataset
 from src.run import run as run_configs
 from src.training import precision, step_timing
 from src.training.compute_format import ComputeFormat
+from src.training.model_setup import build_model
 from src.training.precision import choose, select_compute_format
 from src.training.trainer import Trainer, TrainerContext
 
@@ -190,6 +192,26 @@ def test_measure_times_candidates_and_preserves_random_state(
     assert list(seconds) == candidates
     assert all(0 < time < 10 for time in seconds.values())
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_measured_model_is_the_one_that_is_trained(
+    optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weight decay of SGD reaches weights of padding, so that fewer layers are replaced."""
+    config = RunConfig(model_type="resnet", optimizer=optimizer, precision="float32")
+    measured: list[list[type]] = []
+
+    def record(model: torch.nn.Module, *_: object) -> Callable[[], None]:
+        measured.append([type(module) for module in model.modules()])
+        return lambda: None
+
+    monkeypatch.setattr(step_timing, "_step", record)
+    monkeypatch.setattr(step_timing, "time_interleaved", lambda steps: [1.0] * len(steps))
+    step_timing.measure(config, CPU, [FLOAT32_CONTIGUOUS])
+    trained = build_model(config, CPU, FLOAT32_CONTIGUOUS)
+    assert measured[0] == [type(module) for module in trained.modules()]
+    assert WholeMapConv2d in measured[0]
 
 
 def test_interleaved_timing_is_robust_to_slow_phases(

@@ -15,7 +15,7 @@ from src.data.spec import DataSpec, title_of_data
 from src.report.table import MODEL, architectures, rank, rank_column, with_groups
 from src.runs.aggregate import collect
 from src.runs.run_data import spec_of
-from src.runs.run_folder import RunFolder
+from src.runs.run_folder import RunFolder, all_runs
 from src.runs.run_lookup import find
 
 T = TypeVar("T")
@@ -117,11 +117,11 @@ def runs_by_id(runs_dir: Path | None, run_ids: Iterable[str]) -> dict[str, Selec
     if runs_dir is None:
         return {}
     ids, runs = set(run_ids), {}
-    for path in runs_dir.glob(f"*/*/{CONFIG}"):
-        run_id = paths.run_id(path.parent)
+    for folder in all_runs(runs_dir) if runs_dir.is_dir() else ():
+        run_id = paths.run_id(folder.path)
         if run_id in ids:
             try:
-                runs[run_id] = SelectedRun.at(path.parent)
+                runs[run_id] = SelectedRun.at(folder.path)
             except UserError:
                 continue
     return runs

@@ -13,6 +13,7 @@ from src.common.errors import UserError
 from src.common.paths import CELLS, CONFIG
 from src.common.result_values import StopReason
 from src.config import RunConfig, from_mapping
+from src.runs.run_folder import RunFolder
 from src.runs.snapshot import Snapshot, State
 
 _RUN_NAME = re.compile(r"-[0-9a-f]{10}$")
@@ -42,7 +43,7 @@ class SweepRun:
         if self.requested:
             return self.requested
         try:
-            return from_mapping(files.read_json(self.snapshot.path / CONFIG) or {}, CONFIG)
+            return RunFolder(self.snapshot.path).run_config()
         except UserError:
             return None
 
@@ -122,10 +123,14 @@ def _cells(path: Path) -> int:
 
 
 def _folders(runs_dir: Path) -> Iterator[Path]:
-    """All folders named like a run, <model>/<name>-<id>, sorted. Raises UserError."""
+    """All visible folders named like a run, <model>/<name>-<id>, sorted. Raises UserError."""
     if not runs_dir.is_dir():
         raise UserError(f"--runs {str(runs_dir)!r}: no such folder")
-    models = sorted(entry.path for entry in os.scandir(runs_dir) if entry.is_dir())
+    models = sorted(entry.path for entry in os.scandir(runs_dir) if _is_visible(entry))
     for model in models:
-        runs = sorted(entry.name for entry in os.scandir(model) if entry.is_dir())
+        runs = sorted(entry.name for entry in os.scandir(model) if _is_visible(entry))
         yield from (Path(model, name) for name in runs if _RUN_NAME.search(name))
+
+
+def _is_visible(entry: "os.DirEntry[str]") -> bool:
+    return entry.is_dir() and not entry.name.startswith(".")
