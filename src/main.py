@@ -8,7 +8,7 @@ if __name__ == "__main__":  # python src/main.py: import from the repository, no
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from src.cli.arguments import Parser
-from src.cli.config_flags import add_config_flags, config_from, wants_rate
+from src.cli.config_flags import add_config_flags, config_from, flags_without_effect
 from src.cli.entry_point import run_main
 from src.common.errors import ExitStatus
 from src.train import TrainingOptions, add_training_options, dataset_at, train
@@ -32,8 +32,10 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     add_config_flags(parser)
     add_training_options(parser)
     parsed = parser.parse(arguments)
-    config = config_from(parsed, dataset_at)
-    if wants_rate(parsed):
+    config, finds_rate = config_from(parsed, dataset_at)
+    if not parsed.quiet and (line := flags_without_effect(parsed, config)):
+        print(line, file=sys.stderr)
+    if finds_rate:
         from src.tune.lr_range_test import with_suggested_rate
 
         config = with_suggested_rate(config, parsed.runs, parsed.quiet)

@@ -342,3 +342,24 @@ def test_reader_that_has_ended_is_no_error(words: tuple[str, ...]) -> None:
     os.close(writer)
     assert completed.stderr == b""
     assert completed.returncode in (0, 128 + signal.SIGPIPE)  # 0: argparse ignores it
+
+
+def test_flags_without_effect_are_named(command: RunCommand, tmp_path: Path) -> None:
+    words = [*SMALL, "--max_images", "50", "-e", "1", "-s", "cosine", "--t_max", "3", "-g", "0.9"]
+    words += ["--rotation", "5", "--runs", str(tmp_path)]
+    expected = "no effect on this run: --gamma (only with --scheduler exponential or step), "
+    expected += "--rotation (only with --data_augmentation)\n"
+    assert command("python", "src/main.py", *words).stderr.startswith(expected)
+    assert command("python", "src/main.py", *words, "--quiet").stderr == ""
+
+
+def test_config_file_is_read_once(command: RunCommand, tmp_path: Path) -> None:
+    """A pipe, as of a shell's `<(...)`, has nothing left at a second reading."""
+    reader, writer = os.pipe()
+    os.write(writer, b"model_type: cifar10net\nnum_epochs: 1\nmax_images: 50\nseed: 7\n")
+    os.close(writer)
+    words = [sys.executable, "src/main.py", "-d", "synthetic", "--config", f"/dev/fd/{reader}"]
+    words += ["--runs", str(tmp_path)]
+    subprocess.run(words, cwd=ROOT, pass_fds=[reader], check=True, capture_output=True)
+    os.close(reader)
+    assert json.loads(next(tmp_path.glob("*/*/config.json")).read_text())["seed"] == 7

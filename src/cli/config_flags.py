@@ -120,17 +120,19 @@ def value_of_field(name: str) -> Callable[[str], Any]:
 
 def config_from(
     parsed: argparse.Namespace, dataset_at: Callable[[str], str | None] | None = None
-) -> RunConfig:
+) -> tuple[RunConfig, bool]:
     """A RunConfig from the given flags, then --config FILE, then the parent run, in this order.
 
     dataset_at: the name of the data set in the folder of -d, if --dataset is not given: None for
-    the default one. A learning rate of 'find' is left at its default: see `wants_rate`.
+    the default one. Also returns whether a range test is to choose the learning rate
+    (`--learning_rate find`), which then is the default one.
     """
     given = given_settings(parsed)
     file = {} if parsed.config is None else read_yaml(parsed.config)
     if SEARCH in file:
         command = f"python -m src.tune search --config {parsed.config}"
         raise UserError(f"{parsed.config}: this is a search; the command for it is {command}")
+    finds_rate = {**file, **given}.get("learning_rate") == FIND
     for settings in (given, file):
         if settings.get("learning_rate") == FIND:
             del settings["learning_rate"]
@@ -143,12 +145,33 @@ def config_from(
     if "base_dataset_path" in given and "dataset" not in settings and dataset_at:
         name = dataset_at(given["base_dataset_path"])
         settings |= {} if name is None else {"dataset": name}
-    return from_flags(settings)
+    return from_flags(settings), finds_rate
 
 
 def given_settings(parsed: argparse.Namespace) -> dict[str, Any]:
     """The values of the RunConfig flags that were given."""
     return {name: value for name, value in vars(parsed).items() if name in given_names()}
+
+
+def flags_without_effect(parsed: argparse.Namespace, config: RunConfig) -> str | None:
+    """A line that names the given flags that the other settings of a run leave without effect."""
+    idle = [
+        f"--{name} (only with {_conditions(name)})"
+        for name in given_settings(parsed)
+        if not config.uses(name)
+    ]
+    return f"no effect on this run: {', '.join(idle)}" if idle else None
+
+
+def _conditions(name: str) -> str:
+    """The flags with which a field has an effect."""
+    conditions: Mapping[str, tuple[object, ...]] = next(
+        spec.metadata["matters_if"] for spec in fields(RunConfig) if spec.name == name
+    )
+    return ", ".join(
+        f"--{other}" if values == (True,) else f"--{other} {' or '.join(map(str, values))}"
+        for other, values in conditions.items()
+    )
 
 
 def from_flags(values: Mapping[str, Any]) -> RunConfig:
@@ -193,13 +216,6 @@ def _of_parent(path: Path, given: Mapping[str, object]) -> dict[str, Any]:
         "parent": f"{parent.id}/{weights.stem}",
         "parent_weights": str(weights.resolve()),
     }
-
-
-def wants_rate(parsed: argparse.Namespace) -> bool:
-    """Whether a range test is to choose the learning rate (`--learning_rate find`)."""
-    if hasattr(parsed, "learning_rate"):
-        return bool(parsed.learning_rate == FIND)
-    return parsed.config is not None and read_yaml(parsed.config).get("learning_rate") == FIND
 
 
 def _flag(name: str) -> str:

@@ -60,7 +60,7 @@ def run_main(main: Callable[[Sequence[str]], ExitStatus]) -> NoReturn:
 def _how_stopped(stopped: Stopped) -> str:
     if isinstance(stopped, RestartNeeded):
         return f"{stopped}; the same command continues its runs from their last checkpoints"
-    return "stopped by a signal; everything is saved; the same command continues"
+    return str(stopped) or "stopped by a signal; everything is saved; the same command continues"
 
 
 def _reason(error: OSError) -> str:

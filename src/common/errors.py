@@ -40,7 +40,7 @@ class Restart:
 
 
 class Stopped(Exception):
-    """A signal asked the process to stop, and everything needed to continue is on disk."""
+    """A signal asked the process to stop. Its message says what is not saved, if any."""
 
     restart = Restart()
 

@@ -115,7 +115,7 @@ def range_test(
         learner.sweep = sweep
         for loss in islice(learner.raw_losses(), sweep.steps):
             if stop():
-                raise Stopped
+                raise Stopped("stopped by a signal; a range test saves nothing before its end")
             if losses:
                 loss = _SMOOTHING * loss + (1 - _SMOOTHING) * losses[-1]
             if not math.isfinite(loss):

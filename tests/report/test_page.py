@@ -167,7 +167,7 @@ def test_reproduce_command_gives_same_run_id(sweep: Path) -> None:
     def config_of_command(line: str) -> RunConfig:
         words = line.split()
         assert words[:2] == ["python", "src/main.py"]
-        return config_from(parser.parse(words[2:]))
+        return config_from(parser.parse(words[2:]))[0]
 
     unusual = RunConfig(
         base_dataset_path="synthetic",

@@ -240,7 +240,7 @@ def test_best_recipe_reproduces_best_run(space: SearchSpace, tmp_path: Path) -> 
     parsed = Parser()
     parsed.add_argument("--config", type=Path)
     add_config_flags(parsed)
-    repeated = config_from(parsed.parse(["--config", str(recipe), "-d", "synthetic"]))
+    repeated, _ = config_from(parsed.parse(["--config", str(recipe), "-d", "synthetic"]))
     assert repeated.id == result["run_id"]
     assert Path(result["run"]).name.endswith(repeated.id)
     assert RunFolder.of(repeated, tmp_path).state() == State.DONE

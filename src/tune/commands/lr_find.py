@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     add_out_options(parser, "the curve goes, as chart and table")
     add_config_flags(parser)
     parsed = parser.parse(arguments)
-    config = config_from(parsed, dataset_at)
+    config, _ = config_from(parsed, dataset_at)
     from src.tune import lr_range_test as finder
 
     curve = finder.measure(config, finder.RateSweep(parsed.start, parsed.end, parsed.steps))
