@@ -318,7 +318,7 @@ def losses(trainer: Trainer, steps: int) -> list[float]:
 def _sum_of_losses(trainer: Trainer) -> float:
     """The sum of the losses of the images of this epoch so far. Waits for the device."""
     with trainer._started.graph_runner.activated():
-        return trainer.learner.metrics.read().sums().loss
+        return trainer.learner.metrics.read().totals().loss
 
 
 def _differences(sums: Sequence[float]) -> list[float]:

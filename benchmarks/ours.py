@@ -87,7 +87,7 @@ class Ours:
 
     def loss(self) -> float:
         """Return the highest mean loss of the current epoch over all slots."""
-        return max(t.learner.metrics.read().sums().mean_loss for t in self.trainers)
+        return max(t.learner.metrics.read().totals().mean_loss for t in self.trainers)
 
     def close(self) -> None:
         """Stop and drop all slots."""

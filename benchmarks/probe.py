@@ -52,7 +52,7 @@ def first_step(parsed: Any) -> dict[str, float]:
     trainer = Trainer(config, resident).start()
     times["built"] = time.time()
     trainer.advance()
-    trainer.settle()
+    trainer.synchronize()
     times["stepped"] = time.time()
     return times
 

@@ -138,14 +138,14 @@ def _evaluate(saved: "SavedModel", parsed: Namespace) -> "tuple[LabelledImages, 
 
     from src.data.dataset import Dataset
     from src.data.device_dataset import DeviceImages, is_measured
-    from src.data.evaluation_images import images_of, load_test
+    from src.data.evaluation_images import images_of_split, load_test
     from src.runs.restore import device_of, evaluate_saved, load_data, normalization_of
     from src.runs.run_data import spec_of
 
     config, test_path = saved.config, parsed.test_path
     if test_path is None:
         dataset: Dataset | None = (whole := load_data(saved))
-        spec, labelled = whole.spec, images_of(whole, parsed.split, config)
+        spec, labelled = whole.spec, images_of_split(whole, parsed.split, config)
     else:
         spec = spec_of(config, saved.result)
         measured = is_measured(config.normalization, spec.channels)

@@ -37,8 +37,8 @@ def report_on(images: LabelledImages, evaluation: Evaluation) -> EvaluationRepor
     matrix = confusion_matrix.confusion_matrix(predicted)
     return EvaluationReport(
         split=images.split,
-        totals=evaluation.sums,
-        interval=wilson_interval(evaluation.sums.accuracy, len(predicted.labels)),
+        totals=evaluation.totals,
+        interval=wilson_interval(evaluation.totals.accuracy, len(predicted.labels)),
         matrix=matrix,
         classes=confusion_matrix.class_results(matrix, images.spec.classes),
         predictions=predicted,

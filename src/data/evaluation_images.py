@@ -32,15 +32,15 @@ class LabelledImages:
         return self.pixels[..., : self.spec.channels]
 
 
-def first_tested(dataset: Dataset, count: int | None = None) -> LabelledImages:
+def all_test_images(dataset: Dataset, count: int | None = None) -> LabelledImages:
     """The test images of a data set, or the first `count` of them."""
     return LabelledImages(dataset.spec, dataset.test_pixels[:count], dataset.test_labels[:count])
 
 
-def images_of(dataset: Dataset, part: str, config: RunConfig) -> LabelledImages:
+def images_of_split(dataset: Dataset, part: str, config: RunConfig) -> LabelledImages:
     """The training, validation or test images of a run, without augmentation."""
     if part == "test":
-        return first_tested(dataset, config.max_images or None)
+        return all_test_images(dataset, config.max_images or None)
     training, validation = split(dataset, config)
     indices = training if part == "training" else validation
     return LabelledImages(
@@ -63,7 +63,7 @@ def load_test(
     with this digest and without a test part, only those held out in training are returned.
     """
     if path == SYNTHETIC:
-        return first_tested(synthetic.stand_in(dataset))
+        return all_test_images(synthetic.stand_in(dataset))
     folder, name = Path(path).expanduser(), base_name(dataset)
     if not folder.exists():
         raise UserError(f"--test_path {path!r}: no such folder")
@@ -73,10 +73,10 @@ def load_test(
                 images, labels = cifar10.read_batch(batch)
                 return LabelledImages(spec, packed(image_files.resize(images, spec.size)), labels)
     elif name in DATASETS and builtin.root_of(name, folder):
-        return first_tested(builtin.load(name, path, size=spec.size, spec_name=dataset))
+        return all_test_images(builtin.load(name, path, size=spec.size, spec_name=dataset))
     if folder.is_file():
         return _checked(
-            first_tested(custom_data.load(name, path, size=spec.size, spec_name=dataset)), spec
+            all_test_images(custom_data.load(name, path, size=spec.size, spec_name=dataset)), spec
         )
     part = custom_data.part_folders(folder).get("test")
     if part and part.name not in spec.classes:
@@ -85,7 +85,7 @@ def load_test(
         with suppress(UserError):
             whole = custom_data.load(name, path, size=spec.size, spec_name=dataset)
             if whole.digest == trained_on:
-                return first_tested(whole)
+                return all_test_images(whole)
     return _from_folders(folder, spec)
 
 

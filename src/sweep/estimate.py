@@ -86,9 +86,9 @@ def _affordable_batch(run: RunConfig, data: DeviceDataset) -> int:
 
 
 class _MeasuringConcurrency:
-    """Measures the throughput once the number of slots is settled and a step is done."""
+    """Measures the throughput once the number of slots is decided and a step is done."""
 
-    settled = True
+    is_decided = True
 
     def __init__(self, slots: Concurrency, budget: float) -> None:
         self.slots, self.budget = slots, budget
@@ -101,7 +101,7 @@ class _MeasuringConcurrency:
 
     def record(self, images: int, slots: int) -> None:
         self.slots.record(images, slots)
-        if slots != self.limit or not self.slots.settled or not images:
+        if slots != self.limit or not self.slots.is_decided or not images:
             self._window = None
             return
         now = time.perf_counter()

@@ -20,7 +20,7 @@ class Concurrency(Protocol):
         """The number of runs that may be open now."""
 
     @property
-    def settled(self) -> bool:
+    def is_decided(self) -> bool:
         """Whether tuning has ended."""
 
     def record(self, images: int, slots: int) -> None:
@@ -33,7 +33,7 @@ class Concurrency(Protocol):
 class FixedConcurrency:
     """A fixed number of runs, lowered only when memory runs out."""
 
-    settled = True
+    is_decided = True
 
     def __init__(self, count: int) -> None:
         self.limit = count
@@ -60,13 +60,13 @@ class MeasuredConcurrency:
         self._memory, self._clock = memory, clock
         self._free_before = memory()[0]
         self._rate_before = 0.0
-        self.settled = False
+        self.is_decided = False
         self._opened = clock()
         self._window: tuple[float, int] | None = None
 
     def record(self, images: int, slots: int) -> None:
         if (
-            self.settled or slots < self.limit
+            self.is_decided or slots < self.limit
         ):  # runs are ending or being opened: not a fair measurement
             self._window, self._opened = None, self._clock()
             return
@@ -82,19 +82,19 @@ class MeasuredConcurrency:
 
     def out_of_memory(self, slots: int) -> None:
         self.limit = max(1, min(self.limit, slots) // 2)
-        self.settled = True
+        self.is_decided = True
 
     def _adjust_limit(self, rate: float) -> None:
         if rate < self._rate_before * _WORTH_IT:
             self.limit = max(1, self.limit // 2)
-            self.settled = True
+            self.is_decided = True
             return
         self._rate_before = rate
         free, total = self._memory()
         each = max(1, (self._free_before - free) / self.limit)
         room = int((free - _SPARE * total) / each)
         if room < 1:
-            self.settled = True
+            self.is_decided = True
         self.limit += max(0, min(self.limit, room))
 
 

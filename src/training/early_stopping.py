@@ -9,17 +9,17 @@ class EarlyStopping:
     """Stops after `patience` validations in a row without a loss below the lowest so far."""
 
     patience: int
-    lowest: float = math.inf
-    without_gain: int = 0
+    best_loss: float = math.inf
+    num_bad_validations: int = 0
 
     def update(self, loss: float) -> bool:
         """Count a validation. Returns whether its loss is the lowest so far."""
-        improved = loss < self.lowest
-        self.lowest = min(self.lowest, loss)
-        self.without_gain = 0 if improved else self.without_gain + 1
+        improved = loss < self.best_loss
+        self.best_loss = min(self.best_loss, loss)
+        self.num_bad_validations = 0 if improved else self.num_bad_validations + 1
         return improved
 
     @property
     def exhausted(self) -> bool:
         """Whether patience is used up."""
-        return self.without_gain >= self.patience
+        return self.num_bad_validations >= self.patience

@@ -21,7 +21,7 @@ class Evaluation:
     F is 0 for models without features.
     """
 
-    sums: MetricTotals
+    totals: MetricTotals
     logits: Tensor
     features: Tensor
 
@@ -53,7 +53,7 @@ def evaluate(
     reading = metrics.read()
     while not reading.ready():
         yield WAITING
-    return Evaluation(reading.sums(), torch.cat(logits), torch.cat(features))
+    return Evaluation(reading.totals(), torch.cat(logits), torch.cat(features))
 
 
 @torch.no_grad()

@@ -133,7 +133,7 @@ class TrainingGroup:
             cause = trainer.context.tracker.cause_of(raised)
             if affects_every_run(cause):
                 raise
-            error = self._settled(trainer, cause)
+            error = self._wind_down(trainer, cause)
         alone = len(self._open) == 1
         self._open.remove(trainer)
         self._images_of_closed += trainer.images_trained
@@ -150,7 +150,7 @@ class TrainingGroup:
         memory.give_back()
         self._waiting.append(trainer)
 
-    def _settled(self, trainer: Trainer, error: Exception) -> Exception:
+    def _wind_down(self, trainer: Trainer, error: Exception) -> Exception:
         """The error of a failed run, after everything that it had queued has come to its end."""
         failure = classify(error)
         if failure is FailureClass.MEMORY and len(self._open) == 1:
@@ -158,7 +158,7 @@ class TrainingGroup:
             short.__cause__ = error
             error = short
         if failure not in (FailureClass.NODE, FailureClass.CUDA):  # it may never come to an end
-            trainer.settle()
+            trainer.synchronize()
         with suppress(OSError, LeaseLost):  # what broke the run is the error to record
             trainer.context.tracker.flush()
         for raised in (error, error.__cause__):

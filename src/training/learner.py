@@ -71,7 +71,7 @@ class Learner:
         self.ema = ExponentialMovingAverage(self.model) if config.ema else None
         self._use_model(self.model)
         # code of unknown structure may draw without such a module
-        self._draws = config.is_external_model or any(
+        self._uses_torch_rng = config.is_external_model or any(
             isinstance(module, _DropoutNd) for module in self.model.modules()
         )
         self.lr = lr_tensor(device)
@@ -130,7 +130,7 @@ class Learner:
     def train_batch(self, epoch: int, step: int) -> None:
         """Do one training step. Steps must follow each other, starting as in `start_epoch`."""
         first, last = self.bounds[step]
-        if self._draws:
+        if self._uses_torch_rng:
             torch.manual_seed(step_seed(self.config.seed, epoch, step))
         with self.compute_format.backend_settings(self.data.device):
             self.graph_runner.run_step("train", self._train_step, last - first)
@@ -155,7 +155,7 @@ class Learner:
         reading = self.val_metrics.read()
         while not reading.ready():
             yield WAITING
-        return reading.sums()
+        return reading.totals()
 
     def test(self, weights: Weights) -> Generator[object, None, Evaluation]:
         """Evaluate `weights` on the test images. The model keeps these weights."""

@@ -115,7 +115,7 @@ class PendingMetrics:
         """Whether the copy has arrived."""
         return self._event is None or self._event.query()
 
-    def sums(self) -> MetricTotals:
+    def totals(self) -> MetricTotals:
         """The sums. Waits for them if they are not ready."""
         if self._event:
             self._event.synchronize()

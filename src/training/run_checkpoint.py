@@ -28,7 +28,7 @@ def content(
 ) -> dict[str, Any]:
     """All that is needed to continue a run bit for bit."""
     of_learner = learner.state()
-    if ended := state.best.get("terminal"):
+    if ended := state.checkpoints.get("terminal"):
         # what is evaluated has since served for evaluations, of whatever weights
         of_learner["averaged" if learner.ema else "model"] = ended.weights
     arithmetic = compute_format.stored()

@@ -1,4 +1,4 @@
-"""The state of one run in training, apart from the model: counters, history and best weights."""
+"""The state of one run in training, apart from the model: counters, history and kept weights."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class BestWeights:
+class EpochWeights:
     """A copy of the weights, and the epoch (from 1) after which they were copied."""
 
     epoch: int
@@ -31,7 +31,7 @@ class RunState:
     step: int = 0
     """The next step of that epoch, from 0."""
     rows: list[Row] = field(default_factory=list)
-    best: dict[str, BestWeights] = field(default_factory=dict)
+    checkpoints: dict[str, EpochWeights] = field(default_factory=dict)
     """By checkpoint kind: best_val_acc, best_val_loss, terminal."""
     best_val_accuracy: float = -math.inf
     pruner_asked: int = 0
@@ -47,8 +47,8 @@ class RunState:
     @classmethod
     def load(cls, saved: dict[str, Any], patience: int) -> "RunState":
         """The state that `save` returned."""
-        best = {
-            kind: BestWeights(epoch, weights) for kind, (epoch, weights) in saved["best"].items()
+        checkpoints = {
+            kind: EpochWeights(epoch, weights) for kind, (epoch, weights) in saved["best"].items()
         }
         reason = saved["stop_reason"]
         return cls(
@@ -56,7 +56,7 @@ class RunState:
             epoch=saved["epoch"],
             step=saved["step"],
             rows=saved["rows"],
-            best=best,
+            checkpoints=checkpoints,
             best_val_accuracy=saved["best_val_accuracy"],
             pruner_asked=saved.get("pruner_asked", saved["epoch"]),
             stop_reason=None if reason is None else StopReason(reason),
@@ -69,11 +69,11 @@ class RunState:
             "epoch": self.epoch,
             "step": self.step,
             "rows": self.rows,
-            "best": {kind: [best.epoch, best.weights] for kind, best in self.best.items()},
+            "best": {kind: [kept.epoch, kept.weights] for kind, kept in self.checkpoints.items()},
             "best_val_accuracy": self.best_val_accuracy,
             "pruner_asked": self.pruner_asked,
-            "lowest_loss": self.stopping.lowest,
-            "without_gain": self.stopping.without_gain,
+            "lowest_loss": self.stopping.best_loss,
+            "without_gain": self.stopping.num_bad_validations,
             "stop_reason": None if self.stop_reason is None else self.stop_reason.value,
             "seconds": self.seconds,
         }
@@ -81,4 +81,4 @@ class RunState:
     def unprune(self) -> None:
         """Let a pruned run continue: nobody prunes it now, or the pruner judges otherwise."""
         self.stop_reason = None
-        del self.best["terminal"]
+        del self.checkpoints["terminal"]

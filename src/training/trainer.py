@@ -23,7 +23,7 @@ from src.training.learner import Learner
 from src.training.metrics import MetricTotals, PendingMetrics
 from src.training.model_self_test import resume_problems
 from src.training.precision import allowed_precisions, select_compute_format
-from src.training.run_state import BestWeights, RunState, Weights
+from src.training.run_state import EpochWeights, RunState, Weights
 from src.training.tracker import Row, Tracker
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ class Trainer:
             try:
                 self.waiting = next(session.work) is WAITING
             except StopIteration:
-                self.settle()
+                self.synchronize()
                 self.context.tracker.flush()
                 return False
         return True
@@ -188,7 +188,7 @@ class Trainer:
     def save(self) -> None:
         """Write the resume checkpoint, if the run has a folder, and wait until it is on disk."""
         self._begin_saving()
-        self.settle()
+        self.synchronize()
 
     def save_if_due(self) -> None:
         """Begin writing a checkpoint if the last one is `checkpoint_minutes` old."""
@@ -198,7 +198,7 @@ class Trainer:
         if due and not (self._writer and self._writer.busy()):
             self._begin_saving()
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         """Wait for the device and for pending writes. Raises OSError if a write failed."""
         if self._session:
             self._session.graph_runner.synchronize()
@@ -242,14 +242,14 @@ class Trainer:
         reading = learner.metrics.read()
         while not reading.ready():
             yield WAITING
-        return reading.sums()
+        return reading.totals()
 
     def _running_metrics(self) -> tuple[float, float]:
         """Mean loss and accuracy of the epoch so far, from the last values already on the host."""
         fresh = self.learner.metrics.read()
         known = fresh if fresh.ready() else self._last_reading or fresh
         self._last_reading = fresh
-        totals = known.sums()
+        totals = known.totals()
         return totals.mean_loss, totals.accuracy
 
     def _validate(self) -> Generator[object, None, dict[str, float]]:
@@ -296,33 +296,33 @@ class Trainer:
             "best_val_loss": state.stopping.update(validation["val_loss"]),
         }
         if any(improved.values()):
-            weights = BestWeights(state.epoch, self.learner.weights())
-            state.best |= {kind: weights for kind, better in improved.items() if better}
+            weights = EpochWeights(state.epoch, self.learner.weights())
+            state.checkpoints |= {kind: weights for kind, better in improved.items() if better}
         state.best_val_accuracy = max(state.best_val_accuracy, validation["val_accuracy"])
 
     def _keep_terminal(self) -> None:
         """Keep the current weights, sharing the copy of a best epoch if that is this one."""
         state = self.state
-        same = [kept for kept in state.best.values() if kept.epoch == state.epoch]
-        weights = same[0] if same else BestWeights(state.epoch, self.learner.weights())
-        state.best["terminal"] = weights
+        same = [kept for kept in state.checkpoints.values() if kept.epoch == state.epoch]
+        weights = same[0] if same else EpochWeights(state.epoch, self.learner.weights())
+        state.checkpoints["terminal"] = weights
 
     def _test(self) -> Generator[object, None, TrainingResult]:
         """Evaluate the three checkpoints on the test set, equal ones only once."""
-        best = self.state.best
+        checkpoints = self.state.checkpoints
         by_epoch: dict[int, Evaluation] = {}
-        for kept in best.values():
+        for kept in checkpoints.values():
             if kept.epoch not in by_epoch:
                 by_epoch[kept.epoch] = yield from self.learner.test(kept.weights)
         numbers = self._numbers()
         for kind in CHECKPOINT_KINDS:
-            summary = by_epoch[best[kind].epoch].sums.summary("test")
+            summary = by_epoch[checkpoints[kind].epoch].totals.summary("test")
             numbers |= {f"{name}_{kind}": value for name, value in summary.items()}
         return TrainingResult(
             numbers,
-            {kind: kept.weights for kind, kept in best.items()},
+            {kind: kept.weights for kind, kept in checkpoints.items()},
             self.data.test.labels[self.learner.test_indices],
-            by_epoch[best["best_val_acc"].epoch],
+            by_epoch[checkpoints["best_val_acc"].epoch],
         )
 
     def _numbers(self) -> dict[str, Any]:
@@ -331,7 +331,7 @@ class Trainer:
         images = state.epoch * len(self.learner.train_indices)
         return {
             "epochs_run": state.epoch,
-            "best_epoch": state.best["best_val_acc"].epoch,
+            "best_epoch": state.checkpoints["best_val_acc"].epoch,
             BEST_VAL_ACCURACY: state.best_val_accuracy,
             "stop_reason": state.stop_reason,
             "train_seconds": round(state.seconds["train"], 3),

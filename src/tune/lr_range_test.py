@@ -90,7 +90,7 @@ class _RangeTest(Learner):
             for step in range(len(self.bounds)):
                 self.metrics.reset()
                 self.train_batch(epoch, step)
-                yield self.metrics.read().sums().mean_loss
+                yield self.metrics.read().totals().mean_loss
             self.end_epoch(epoch)
             epoch += 1
 

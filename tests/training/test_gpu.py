@@ -143,5 +143,5 @@ def test_auto_concurrency_opens_several_slots_for_small_model(
     slots = concurrency_for(None, data.device)
     trainers = (Trainer(replace(small, seed=seed), data).start() for seed in range(64))
     with pytest.raises(Stopped):
-        list(train(trainers, concurrency=slots, stop=lambda: slots.settled))
+        list(train(trainers, concurrency=slots, stop=lambda: slots.is_decided))
     assert slots.limit > 1  # a network this small leaves most of any GPU idle

@@ -237,7 +237,7 @@ def test_node_failure_ends_run_without_waiting_for_device(
         raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
 
     monkeypatch.setattr(Learner, "train_batch", dead)
-    monkeypatch.setattr(Trainer, "settle", dead)
+    monkeypatch.setattr(Trainer, "synchronize", dead)
     [finished] = train(unstarted_trainers(config, small_data, 1))
     assert "ECC" in str(finished.error)
 

@@ -23,7 +23,7 @@ def test_metrics_of_batches_equal_metrics_of_all_images() -> None:
     for part in torch.arange(101).split(16):
         metrics.add(cross_entropy(logits[part], labels[part]), logits[part], labels[part])
     correct = logits.argmax(dim=1) == labels
-    summary = metrics.read().sums().summary("val")
+    summary = metrics.read().totals().summary("val")
     assert summary["val_loss"] == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-5)
     assert summary["val_accuracy"] == pytest.approx(correct.float().mean().item())
     per_class = [correct[labels == c].float().mean().item() for c in range(9)]
@@ -40,8 +40,8 @@ def test_early_stopping_counts_validations_without_lower_loss() -> None:
     assert not stopping.exhausted
     stopping.update(0.8)
     assert stopping.exhausted
-    assert stopping.lowest == 0.8
-    assert EarlyStopping(1).lowest == math.inf
+    assert stopping.best_loss == 0.8
+    assert EarlyStopping(1).best_loss == math.inf
 
 
 def test_batch_bounds_cover_epoch_without_single_image_remainder() -> None:

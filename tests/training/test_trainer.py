@@ -182,8 +182,8 @@ def test_early_stopping_keeps_best_and_terminal_checkpoints(
     assert len(losses) == lowest + 3 == trained.numbers["epochs_run"] < 40
     assert trained.numbers["best_epoch"] == accuracies.index(max(accuracies)) + 1
     assert trained.numbers["best_val_accuracy"] == max(accuracies)
-    assert trainer.state.best["best_val_loss"].epoch == lowest + 1
-    assert trainer.state.best["terminal"].epoch == len(losses)
+    assert trainer.state.checkpoints["best_val_loss"].epoch == lowest + 1
+    assert trainer.state.checkpoints["terminal"].epoch == len(losses)
 
     model = models.create("cifar10net").eval()
     for kind in ("best_val_loss", "terminal"):
@@ -201,8 +201,8 @@ def test_weights_of_one_epoch_are_kept_once(config: RunConfig, small_data: Devic
     """A checkpoint, which holds each tensor once, is then a third as large."""
     trainer = Trainer(replace(config, num_epochs=1), small_data).start()
     finish(trainer)
-    best = trainer.state.best
-    assert best["terminal"] is best["best_val_acc"] is best["best_val_loss"]
+    kept = trainer.state.checkpoints
+    assert kept["terminal"] is kept["best_val_acc"] is kept["best_val_loss"]
 
 
 def test_non_finite_loss_raises(config: RunConfig, small_data: DeviceDataset) -> None:
@@ -243,7 +243,7 @@ def test_frequent_background_checkpoints_do_not_change_result(
     for _ in range(3):
         assert trainer.advance()
         trainer.save_if_due()
-    trainer.settle()
+    trainer.synchronize()
     assert (tmp_path / "resume.pt").exists()
     resumed = Trainer(frequent, small_data, TrainerContext(checkpoint_dir=tmp_path)).start()
     assert resumed.resumed
