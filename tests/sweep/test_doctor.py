@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from src.common.paths import ROOT
 from src.slurm import client
 from src.slurm.partitions import parse_node_groups
 from src.sweep.commands import doctor
-from src.sweep.doctor import folder_checks
+from src.sweep.doctor import folder_checks, probe, probe_job
 from src.sweep.doctor.checks import Check, Level, checks_table, wrong
 from src.sweep.doctor.cluster_checks import partition_checks, setting_checks
 from src.sweep.doctor.folder_checks import data_check, group_check, runs_folder_checks
@@ -230,6 +232,47 @@ def test_probe_that_waits_or_says_nothing_is_named() -> None:
     check = only_bad(report_checks({}, None, "No module named src"))
     assert (check.level, "No module named src" in check.finding) == (Level.WRONG, True)
     assert only_bad(report_checks({0: REPORTS[0]}, None, "")).name == "shared file system"
+
+
+@pytest.mark.parametrize("signalled_first", [False, True])
+def test_probe_sees_a_partner_that_starts_minutes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signalled_first: bool
+) -> None:
+    mine, now = tmp_path / "probe-0.json", [0.0]
+    first, last = (_send_signal, _start_partner)[:: 1 if signalled_first else -1]
+
+    def sleep(seconds: float) -> None:
+        now[0] += max(seconds, 1.0)
+        if now[0] == 100:
+            first(tmp_path)
+        if now[0] == 200:
+            seen = json.loads(mine.read_text())
+            assert (seen["signal"], seen["sees_other"]) == (signalled_first, not signalled_first)
+            last(tmp_path)
+
+    monkeypatch.setattr(probe, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: now[0]))
+    monkeypatch.setattr(probe, "_environment", lambda *_: {"problems": []})
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        probe.main([str(tmp_path), "synthetic", "cifar10"])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    report = json.loads(mine.read_text())
+    assert (report["signal"], report["sees_other"]) == (True, True)
+
+
+def _send_signal(_: Path) -> None:
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def _start_partner(folder: Path) -> None:
+    (folder / "probe-1.json").write_text("{}")
+
+
+def test_probe_job_lasts_as_long_as_both_tasks_are_waited_for() -> None:
+    assert probe_job._minutes(10) == 5
+    assert probe_job._minutes(1800) >= 2 * 1800 / 60
 
 
 def diagnose(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, str]]:

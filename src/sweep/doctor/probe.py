@@ -1,7 +1,8 @@
 """What a probe job does: python -m src.sweep.doctor.probe FOLDER DATA_PATH DATASET
 
 It reports what it finds in <FOLDER>/probe-<task>.json, looks for the report of the other task, and
-waits for the signal that Slurm sends before a time limit.
+waits for the signal that Slurm sends before a time limit. The other task may start much later: it
+waits until it has seen both, or the job is cancelled or reaches its own time limit.
 """
 
 import os
@@ -18,8 +19,7 @@ from src.common.data_names import SYNTHETIC
 from src.common.errors import class_and_message
 
 TASKS = 2
-_OTHER_SECONDS = 60.0
-_SIGNAL_SECONDS = 60.0
+_POLL_SECONDS = 0.2
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -31,13 +31,15 @@ def main(arguments: Sequence[str]) -> None:
     report: dict[str, Any] = {"task": task, "node": os.environ.get("SLURMD_NODENAME")}
     report |= {"host": socket.gethostname(), "python": sys.version.split()[0]}
     report |= _environment(data_path, dataset)
-    path = folder / f"probe-{task}.json"
+    report |= {"sees_other": False, "signal": False}
+    path, other = (folder / f"probe-{number}.json" for number in (task, 1 - task))
     files.write_json(path, report)
-    other = folder / f"probe-{1 - task}.json"
-    report["sees_other"] = _wait(lambda: files.read_json(other) is not None, _OTHER_SECONDS)
-    files.write_json(path, report)
-    report["signal"] = _wait(lambda: bool(signals), _SIGNAL_SECONDS)
-    files.write_json(path, report)
+    while not (report["sees_other"] and report["signal"]):
+        time.sleep(_POLL_SECONDS)
+        events = {"sees_other": files.read_json(other) is not None, "signal": bool(signals)}
+        if not events.items() <= report.items():
+            report |= events
+            files.write_json(path, report)
 
 
 def _environment(data_path: str, dataset: str) -> dict[str, Any]:
@@ -59,15 +61,6 @@ def _environment(data_path: str, dataset: str) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001  whatever it is, it is what the job is to find
         problems.append(class_and_message(error))
     return {**versions, "problems": problems}
-
-
-def _wait(condition: Any, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.2)
-    return True
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Submit a probe job as `submit` would submit a worker, and turn its reports into checks."""
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from src.sweep.launch.sbatch import Resources
 
 _MINUTES = 5
 _POLL_SECONDS = 0.5
+_SHARING_SECONDS = 60.0  # after which clients of NFS ask the server again, unless it is tuned
 _SIGNAL_SECONDS = 20.0
 
 Reports = dict[int, dict[str, Any]]
@@ -44,7 +46,8 @@ def probe_checks(
         _write_script(script, resources, arguments)
         if refused := submission.refusal(script):
             return [wrong("request", refused, "submit would be refused in the same way")]
-        _write_script(script, replace(resources, minutes=_MINUTES, minutes_of={}), arguments)
+        minutes = _minutes(patience)
+        _write_script(script, replace(resources, minutes=minutes, minutes_of={}), arguments)
         return [
             ok("request", f"Slurm accepts what submit would ask for: {in_words(resources)}"),
             *_run_probe(script, patience, stop, has_gpu=resources.has_gpu),
@@ -53,6 +56,12 @@ def probe_checks(
         return [_not_submitted(error)]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _minutes(patience: float) -> int:
+    """Time limit of the probe job: each task must last until both were waited for."""
+    seconds = patience + max(patience, _SHARING_SECONDS) + _SIGNAL_SECONDS
+    return max(_MINUTES, math.ceil(seconds / 60) + 1)
 
 
 def _write_script(script: Path, resources: Resources, arguments: list[str]) -> None:
@@ -73,7 +82,8 @@ def _run_probe(
     try:
         reports = _wait_for_reports(folder, patience, stop, lambda r: len(r) == TASKS)
         if len(reports) == TASKS:
-            reports = _wait_for_reports(folder, patience, stop, _have_seen_others)
+            seconds = max(patience, _SHARING_SECONDS)
+            reports = _wait_for_reports(folder, seconds, stop, _have_seen_others)
             job_control.signal_batch_script(job)
             reports = _wait_for_reports(folder, _SIGNAL_SECONDS, stop, _have_signals)
         waiting, log = _why_waiting(job), _last_lines(folder)
@@ -197,11 +207,11 @@ def _wait_for_reports(
 
 
 def _have_seen_others(reports: Reports) -> bool:
-    return all("sees_other" in report for report in reports.values())
+    return all(report.get("sees_other") for report in reports.values())
 
 
 def _have_signals(reports: Reports) -> bool:
-    return all("signal" in report for report in reports.values())
+    return all(report.get("signal") for report in reports.values())
 
 
 def _why_waiting(job: str) -> str | None:
