@@ -72,10 +72,14 @@ class Job:
         return self.reason.replace("_", " ").lower() == _STRANDED
 
     @property
+    def is_from_job_script(self) -> bool:
+        """Whether a job script of this project started it, by its name: nothing else runs in it."""
+        return self.name.startswith(JOB_NAME)
+
+    @property
     def is_ours(self) -> bool:
         """Whether it trains a sweep of this repository, by its name and its folder."""
-        submitted = Path(self.work_dir).resolve()
-        return self.name.startswith(JOB_NAME) and submitted.is_relative_to(ROOT)
+        return self.is_from_job_script and Path(self.work_dir).resolve().is_relative_to(ROOT)
 
 
 class Jobs(dict[str, Job]):

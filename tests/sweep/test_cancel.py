@@ -21,7 +21,9 @@ from tests.sweep.folders import attempt, put
 CONFIG = RunConfig(model_type="tinyvgg", num_epochs=2)
 
 
-def job(number: str, state: JobState = JobState.ACTIVE, folder: Path = ROOT) -> Job:
+def job(
+    number: str, state: JobState = JobState.ACTIVE, folder: Path = ROOT, name: str = JOB_NAME
+) -> Job:
     return Job(
         id=number,
         raw_id=number,
@@ -31,7 +33,7 @@ def job(number: str, state: JobState = JobState.ACTIVE, folder: Path = ROOT) -> 
         node="n1",
         seconds_left=None,
         work_dir=str(folder),
-        name=JOB_NAME,
+        name=name,
     )
 
 
@@ -59,6 +61,27 @@ def test_job_of_another_cluster_with_the_same_id_is_left_alone(tmp_path: Path) -
     assert (plan.jobs, plan.processes) == ({}, {})
     [line] = plan.unreachable
     assert "job 12 of the cluster other may work on it: cancel it there" in line
+
+
+def test_job_that_no_job_script_started_is_not_cancelled(tmp_path: Path) -> None:
+    """Somebody runs `work` in a notebook's job: scancel would end the notebook."""
+    run = trained_by(tmp_path, 0, slurm_job_id="12", slurm_cluster="this")
+    plan = decide([run], {run.path}, {"12": job("12", name="jupyter")})
+    assert (plan.jobs, plan.processes) == ({}, {})
+    [line] = plan.unreachable
+    assert "process 1 on n1 may work on it, in job 12 (jupyter), which the job scripts" in line
+    assert "stop the process by hand" in line
+
+
+def test_worker_of_such_a_job_on_this_machine_is_stopped_alone(tmp_path: Path) -> None:
+    record = {"slurm_job_id": "12", "slurm_cluster": "this", "process": processes.identity()}
+    run = trained_by(tmp_path, 0, **record)
+    queued = {"12": job("12", name="jupyter")}
+    assert decide([run], {run.path}, queued, every_job=True) == Plan(
+        {}, {os.getpid(): [run.path.name]}, []
+    )
+    plan = decide([run], {run.path}, {"12": job("12", JobState.ENDED, name="jupyter")})
+    assert plan.processes == {}
 
 
 @pytest.mark.parametrize(

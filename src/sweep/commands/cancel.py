@@ -60,6 +60,8 @@ def decide(
 ) -> Plan:
     """What to stop so that no process trains the runs in the folders `selected`.
 
+    Of a job that no job script of this project has started, such as a notebook's, at most the
+    worker's process is stopped.
     queued: from `job_queue.jobs`. every_job: also all jobs that were submitted from this
     repository, waiting ones too.
     """
@@ -69,12 +71,12 @@ def decide(
     for run in running:
         record = run.attempts[-1].record
         job = _job_of(record, queued or {})
-        if job and job.state != JobState.ENDED:
+        if job and job.is_from_job_script:
             jobs.setdefault(job.id, []).append(run)
-        elif not record.get("slurm_job_id") and (pid := _process_here(record)):
+        elif (job or not record.get("slurm_job_id")) and (pid := _process_here(record)):
             by_process.setdefault(pid, []).append(run)
         elif run.path in selected:
-            unreachable.append(f"{run.path.name}: {_out_of_reach(record, queued)}")
+            unreachable.append(f"{run.path.name}: {_out_of_reach(record, job, queued)}")
     if every_job and queued is None and client.has_squeue():
         unreachable.append("Slurm does not answer: jobs that wait are left as they are")
     job_runs = {worker: _names(runs) for worker, runs in jobs.items() if _any(runs, selected)}
@@ -104,10 +106,11 @@ def _parser() -> Parser:
 
 
 def _job_of(record: AttemptRecord, queued: Mapping[str, Job]) -> Job | None:
-    """The job of an attempt. Returns None if it is not queued, or another cluster's with its id."""
+    """The job of an attempt. Returns None if it is over, or another cluster's with its id."""
     if record.get("slurm_cluster") not in (None, client.this_cluster()):
         return None
-    return queued.get(str(record.get("slurm_job_id")))
+    job = queued.get(str(record.get("slurm_job_id")))
+    return None if job and job.state == JobState.ENDED else job
 
 
 def _process_here(record: AttemptRecord) -> int | None:
@@ -116,8 +119,17 @@ def _process_here(record: AttemptRecord) -> int | None:
     return int(process["pid"]) if processes.is_running(process) else None
 
 
-def _out_of_reach(record: AttemptRecord, queued: Mapping[str, Job] | None) -> str:
-    """Why the worker of a run cannot be stopped from here."""
+def _out_of_reach(
+    record: AttemptRecord, session: Job | None, queued: Mapping[str, Job] | None
+) -> str:
+    """Why the worker of a run cannot be stopped from here. session: its job, if it goes on."""
+    process = record.get("process") or {}
+    where = f"process {process.get('pid', '?')} on {record.get('host', 'another machine')}"
+    if session:
+        return (
+            f"{where} may work on it, in job {session.id} ({session.name}), which the job scripts "
+            "of this project did not start: stop the process by hand"
+        )
     job, cluster = record.get("slurm_job_id"), record.get("slurm_cluster")
     if job and cluster not in (None, client.this_cluster()):
         return f"job {job} of the cluster {cluster} may work on it: cancel it there"
@@ -125,8 +137,6 @@ def _out_of_reach(record: AttemptRecord, queued: Mapping[str, Job] | None) -> st
         return f"job {job} may work on it, but Slurm is absent or does not answer"
     if job:
         return f"job {job} is not in your queue: it is gone, or somebody else's"
-    process = record.get("process") or {}
-    where = f"process {process.get('pid', '?')} on {record.get('host', 'another machine')}"
     return f"{where} may work on it: stop it there"
 
 
