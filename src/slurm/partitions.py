@@ -31,9 +31,31 @@ class NodeGroup:
         return self.state in _WORKING
 
     def gpus(self) -> list[tuple[str, int]]:
-        """Kind and number of the GPUs of each node, from such as gpu:a100:4(S:0-1)."""
-        matches = re.findall(r"gpu(?::([A-Za-z][\w.-]*))?:(\d+)", self.gres)
-        return [(kind, int(number)) for kind, number in matches]
+        """Type and number of the GPUs of each node."""
+        return gpus_in(self.gres)
+
+    def has_gpus(self, asked: Sequence[tuple[str, int]]) -> bool:
+        """Whether a node has all of these GPUs: those without a type may be of any."""
+        there = self.gpus()
+        return all(
+            sum(number for name, number in there if kind in ("", name)) >= wanted
+            for kind, wanted in asked
+        )
+
+
+def gpus_in(gres: str) -> list[tuple[str, int]]:
+    """Type and number of the GPUs in generic resources, such as gpu:2080ti:4(S:0-1),shard:8.
+
+    The type is empty if none is named; sockets, other resources and counts of zero are left out.
+    """
+    gpus = []
+    for resource in re.sub(r"\([^)]*\)", "", gres).split(","):
+        name, *words = resource.strip().removeprefix("gres/").replace("=", ":").split(":")
+        words = [word for word in words if word != "no_consume"]
+        number = int(words.pop()) if words and words[-1].isdecimal() else 1
+        if name == "gpu" and number:
+            gpus.append((words[0] if words else "", number))
+    return gpus
 
 
 def node_groups() -> list[NodeGroup]:
@@ -64,12 +86,16 @@ def parse_node_groups(output: str) -> list[NodeGroup]:
 
 
 def of_partition(groups: Sequence[NodeGroup], name: str | None) -> list[NodeGroup]:
-    """The nodes of a partition, or (None) of the default one."""
-    return [g for g in groups if g.partition == name or (name is None and g.is_default)]
+    """The nodes of a partition, of several with commas between, or (None) of the default one."""
+    names = (name or "").split(",")
+    return [g for g in groups if g.partition in names or (name is None and g.is_default)]
 
 
 def max_time_minutes(partition: str | None) -> int | None:
-    """The longest time limit in a partition, or in the default one. None if there is none known."""
-    members = of_partition(node_groups(), partition)
-    seconds = members[0].seconds if members else None
+    """The longest time limit in a partition, or in the default one. None if there is none known.
+
+    Of several partitions it is that which all of them admit.
+    """
+    limits = [group.seconds for group in of_partition(node_groups(), partition)]
+    seconds = min((limit for limit in limits if limit is not None), default=None)
     return None if seconds is None else seconds // 60

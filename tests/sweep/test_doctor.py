@@ -103,6 +103,25 @@ def test_what_a_partition_lacks_is_wrong(resources: Resources, name: str, findin
     assert finding in check.finding
 
 
+def test_types_of_gpus_may_begin_with_digits() -> None:
+    nodes = parse_node_groups("gpu*|up|1-00:00:00|3|idle|gpu:2080ti:4(S:0-1),shard:8")
+    assert levels(partition_checks(nodes, Resources(gres="gpu:2080ti:4")))["GPUs"] == "ok"
+    for gres in ("gpu:8", "gpu:2080ti:8", "gpu:3090:1", "shard:1,gpu:a100:1"):
+        check = only_bad(partition_checks(nodes, Resources(gres=gres)))
+        assert (check.name, check.finding.split(";")[0]) == ("GPUs", f"no node has {gres}")
+
+
+def test_each_of_several_partitions_is_checked() -> None:
+    nodes = parse_node_groups(SINFO)
+    found = list(partition_checks(nodes, Resources(partition="gpu,cpu", gres=None)))
+    assert [check.finding for check in found if check.name == "partition"] == [
+        "gpu: 3 of 4 nodes work",
+        "cpu: 8 of 8 nodes work",
+    ]
+    check = only_bad(partition_checks(nodes, Resources(partition="gpu,none", gres=None)))
+    assert check.finding == "none: unknown"
+
+
 def test_missing_default_partition_names_the_known() -> None:
     nodes = [replace(node, is_default=False) for node in parse_node_groups(SINFO)]
     check = only_bad(partition_checks(nodes, Resources()))

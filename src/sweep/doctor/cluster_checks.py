@@ -1,10 +1,9 @@
 """Checks of Slurm: is it there, and does it have what the workers of a sweep ask for?"""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from src.slurm import client, submission
-from src.slurm.partitions import NodeGroup, node_groups, of_partition
+from src.slurm.partitions import NodeGroup, gpus_in, node_groups, of_partition
 from src.sweep.doctor.checks import Check, ok, warning, wrong
 from src.sweep.launch.sbatch import Resources
 
@@ -41,16 +40,20 @@ def slurm_checks(resources: Resources) -> Iterator[Check]:
 
 
 def partition_checks(nodes: Sequence[NodeGroup], resources: Resources) -> Iterator[Check]:
-    """Checks of the partition that jobs would go to: its nodes, time limit and GPUs."""
+    """Checks of each partition that jobs may go to: its nodes, time limit and GPUs."""
     known = ", ".join(dict.fromkeys(group.partition for group in nodes))
     wanted = resources.partition
-    members = of_partition(nodes, wanted)
-    if not members and wanted is None:
-        yield wrong("partition", "there is no default", f"--partition one of: {known or 'none'}")
-        return
-    if not members:
-        yield wrong("partition", f"{wanted}: unknown", f"--partition one of: {known or 'none'}")
-        return
+    for name in [None] if wanted is None else wanted.split(","):
+        members = of_partition(nodes, name)
+        if members:
+            yield from _checks_of_one(members, resources)
+        else:
+            finding = "there is no default" if name is None else f"{name}: unknown"
+            yield wrong("partition", finding, f"--partition one of: {known or 'none'}")
+
+
+def _checks_of_one(members: Sequence[NodeGroup], resources: Resources) -> Iterator[Check]:
+    """Checks of a partition, given its nodes."""
     name = members[0].partition
     working = [group for group in members if group.is_working]
     count, total = sum(g.nodes for g in working), sum(g.nodes for g in members)
@@ -106,15 +109,11 @@ def _time_limit(group: NodeGroup, resources: Resources) -> Check:
 
 def _gpus(nodes: Sequence[NodeGroup], resources: Resources) -> Check:
     gres = sorted({group.gres for group in nodes if group.gres not in ("", "(null)")})
-    asked = re.fullmatch(r"gpu(?::([\w.-]+?))?(?::(\d+))?", resources.gres or "")
-    if asked is None:
+    asked = gpus_in(resources.gres or "")
+    if not asked:
         return ok("GPUs", f"none are asked for (--gres {resources.gres or 'none'})")
-    kind, number = asked[1], asked[2]
-    if kind and kind.isdecimal():
-        kind, number = None, kind
-    for name, count in (gpus for group in nodes for gpus in group.gpus()):
-        if (kind is None or kind == name) and count >= int(number or 1):
-            return ok("GPUs", f"{resources.gres} is asked for, nodes have {', '.join(gres)}")
+    if any(group.has_gpus(asked) for group in nodes):
+        return ok("GPUs", f"{resources.gres} is asked for, nodes have {', '.join(gres)}")
     return wrong(
         "GPUs",
         f"no node has {resources.gres}; there is {', '.join(gres) or 'none'}",

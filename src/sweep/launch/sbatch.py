@@ -10,6 +10,7 @@ from pathlib import Path
 from src.common.errors import UserError
 from src.common.paths import CODE
 from src.slurm.job_queue import JOB_NAME
+from src.slurm.partitions import gpus_in
 
 _WARNING_SECONDS = 120  # before a job's time limit or, with grace time, before a preemption
 
@@ -38,7 +39,7 @@ class Resources:
     @property
     def has_gpu(self) -> bool:
         """Whether each worker asks for a GPU."""
-        return (self.gres or "").startswith("gpu") or any(n.startswith("gpu") for n in self.further)
+        return bool(gpus_in(self.gres or "")) or any(n.startswith("gpu") for n in self.further)
 
 
 @dataclass(frozen=True)
