@@ -7,7 +7,8 @@
 # job, while a job that waits to be killed is requeued.
 [ -n "${SLURM_JOB_ID:-}" ] && trap '' USR1 TERM
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.." || return 1
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.." || return 1
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} # before what another checkout has put there
 
 conda_environment=${CONDA_ENVIRONMENT:-cifar10-sweep}
 conda=${CONDA_EXE:-$(command -v conda || true)}

@@ -25,10 +25,19 @@ case $5 in
   *) usage "AUG '$5', expected True or False" ;;
 esac
 
-# sbatch runs a copy of this file, so the repository is found from where it was submitted
-for root in "${SLURM_SUBMIT_DIR:-}" "${SLURM_SUBMIT_DIR:-}/.." "$(dirname "${BASH_SOURCE[0]}")/.."; do
+# The repository that this file belongs to. sbatch runs a copy of it: then Slurm knows the original,
+# and else it is looked for where the job was submitted.
+original=
+[ -n "${SLURM_JOB_ID:-}" ] && original=$(scontrol show job "$SLURM_JOB_ID" 2>/dev/null |
+  sed -n 's/^ *Command=//p' | head -n 1)
+for root in "$(dirname "${BASH_SOURCE[0]}")/.." "${original%%/slurm_cluster/run_cluster.sh*}" \
+  "${SLURM_SUBMIT_DIR:-.}" "${SLURM_SUBMIT_DIR:-.}/.."; do
   [ -f "$root/slurm_cluster/environment.sh" ] && break
 done
+if [ ! -f "$root/slurm_cluster/environment.sh" ]; then
+  echo "error: run_cluster.sh is not in a repository; submit it from the repository or slurm_cluster/" >&2
+  exit 2
+fi
 # shellcheck source=slurm_cluster/environment.sh
 . "$root/slurm_cluster/environment.sh" || exit 2
 

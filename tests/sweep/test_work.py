@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,76 @@ def test_run_cluster_script_works_in_any_directory(
     config = json.loads(path.read_text())
     assert config["data_augmentation"] is True
     assert (config["num_epochs"], config["weight_decay"], config["gamma"]) == (1, 0, 0.9)
+
+
+def checkout(folder: Path) -> Path:
+    """A repository whose `work` prints where its code is."""
+    shutil.copytree(SCRIPTS, folder / "slurm_cluster")
+    (folder / "src").mkdir()
+    (folder / "src" / "sweep.py").write_text("print(__file__)")
+    return folder
+
+
+@pytest.fixture
+def two_checkouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, Path]:
+    """This project's repository, another one, and a copy of a script as slurmd makes it."""
+    mine, other = checkout(tmp_path / "mine"), checkout(tmp_path / "other")
+    commands, copy = tmp_path / "bin", tmp_path / "spool" / "job12" / "slurm_script"
+    copy.parent.mkdir(parents=True)
+    shutil.copyfile(SCRIPTS / "run_cluster_sets.sh", copy)
+    commands.mkdir()
+    (commands / "python").symlink_to(sys.executable)
+    for name in ("scontrol", "conda"):
+        (commands / name).write_text("#!/bin/sh\nexit 1\n")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:/usr/bin:/bin")
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_SUBMIT_DIR", str(other))
+    for name in ("CONDA_EXE", "PYTHONPATH", "PYTHONSAFEPATH", "SLURM_TASK_PID"):
+        monkeypatch.delenv(name, raising=False)
+    return mine, other, copy
+
+
+def code_run_by(script: Path | str, folder: Path, **environment: str) -> str:
+    completed = subprocess.run(
+        ["bash", script, "1"],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    return completed.stdout.strip() or completed.stderr
+
+
+def test_script_uses_its_own_repository(two_checkouts: tuple[Path, Path, Path]) -> None:
+    """Whatever the environment says of another one."""
+    mine, other, _ = two_checkouts
+    code = str(mine / "src" / "sweep.py")
+    script = mine / "slurm_cluster" / "run_cluster_sets.sh"
+    assert code_run_by(script, other) == code
+    assert code_run_by(script, other, PYTHONPATH=str(other), PYTHONSAFEPATH="1") == code
+    relative = script.relative_to(mine)
+    assert code_run_by(relative, mine, CDPATH=str(other), SLURM_SUBMIT_DIR="") == code
+
+
+def test_copy_of_script_uses_the_repository_of_the_original(
+    two_checkouts: tuple[Path, Path, Path],
+) -> None:
+    mine, other, copy = two_checkouts
+    assert code_run_by(copy, other) == str(other / "src" / "sweep.py")
+    scontrol = copy.parents[2] / "bin" / "scontrol"
+    command = f"{mine}/slurm_cluster/run_cluster_sets.sh 1 --sets /x/slurm_cluster/y"
+    scontrol.write_text(f"#!/bin/sh\necho '   Command={command}'\n")
+    assert code_run_by(copy, other) == str(mine / "src" / "sweep.py")
+
+
+def test_copy_of_script_without_a_repository_gives_one_line_error(
+    two_checkouts: tuple[Path, Path, Path],
+) -> None:
+    *_, copy = two_checkouts
+    said = code_run_by(copy, copy.parent, SLURM_SUBMIT_DIR=str(copy.parent))
+    assert said.startswith("error: run_cluster_sets.sh is not in a repository")
+    assert said.count("\n") == 1
 
 
 def test_array_task_id_is_used_as_set_number(
