@@ -1,12 +1,11 @@
 """Run time of commands on large sweeps: python -m benchmarks.commands, or make bench-commands
 
-Each command runs in a new process. Submissions go to the Slurm cluster of this machine, if there is
-one (slurm_cluster/rehearsal/up.sh), and are cancelled afterwards.
+Each command runs in a new process. Submissions go to the Slurm cluster that SLURM_CONF names, if
+there is one (slurm_cluster/rehearsal/up.sh), and are cancelled afterwards.
 """
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from src.common.paths import ROOT
 from src.config import CHECKPOINT_KINDS, RunConfig
 from src.data.spec import CLASSES
 from src.runs.run_folder import RunFolder
+from src.slurm import client
 from src.sweep import grid
 
 _CONFIG = RunConfig(base_dataset_path="made-up", model_type="cnn")
@@ -56,7 +56,7 @@ def _measure_submit(record: Record, table: Table, folder: Path, rounds: int) -> 
     """Measure submit with all runs of the reference grid to train, then with none."""
     configs = grid.expand(dict(grid.REFERENCE))
     runs = ["--sets", str(paths.SETS_DIR), "--runs"]
-    if shutil.which("sbatch") and os.environ.get("SLURM_CONF"):
+    if _has_slurm():
         times = []
         for number in range(rounds):
             words = [*runs, str(folder / f"submitted-{number}"), "--json", "--workers", "8"]
@@ -65,13 +65,22 @@ def _measure_submit(record: Record, table: Table, folder: Path, rounds: int) -> 
             jobs = [job for group in json.loads(output)["groups"] for job in group["jobs"]]
             subprocess.run(["scancel", *jobs], check=True, timeout=60)
         _add(record, table, "submit", len(configs), times, _SUBMIT_SECONDS)
+        executor = "slurm"
     else:
-        table.notes.append("no Slurm here: nothing was submitted")
+        table.notes.append("no Slurm cluster here: submit was measured with nothing to submit only")
+        print(table.notes[-1], file=sys.stderr)
+        executor = "local"
     for config in {config.id: config for config in configs}.values():
         _write_finished_run(config, folder / "done")
-    _timed("submit", *runs, str(folder / "done"))  # registers the cells of equal trainings
-    times = [_timed("submit", *runs, str(folder / "done"))[0] for _ in range(rounds)]
+    words = [*runs, str(folder / "done"), "--executor", executor]
+    _timed("submit", *words)  # registers the cells of equal trainings
+    times = [_timed("submit", *words)[0] for _ in range(rounds)]
     _add(record, table, "submit, all done", len(configs), times, _AGAIN_SECONDS)
+
+
+def _has_slurm() -> bool:
+    """Whether SLURM_CONF names a cluster that answers, as a rehearsal cluster's does."""
+    return bool(os.environ.get("SLURM_CONF") and client.has_sbatch() and client.cluster_config())
 
 
 def _measure_status_and_aggregate(

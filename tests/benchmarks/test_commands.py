@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import accuracy, cost, cpu, gpu, gpu_check, kernels, probe, processes
+from benchmarks import accuracy, commands, cost, cpu, gpu, gpu_check, kernels, probe, processes
 from benchmarks.measure import Arm, Duration, Interval
 from benchmarks.ours import Ours
 from benchmarks.workload import run_config
@@ -64,6 +64,20 @@ def test_gpu_command_on_cpu(tmp_path: Path) -> None:
     [path] = tmp_path.glob("*.json")
     assert cost.main([str(path)]) == ExitStatus.DONE
     assert colours_of(path.with_suffix(".png")) > 50
+
+
+def test_commands_are_measured_without_slurm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = ["--rounds", "1", "--runs", "3", "--out", str(tmp_path)]
+    assert commands.main(words) == ExitStatus.DONE
+    results = written_results(tmp_path)
+    rows = [row["command"] for row in results["measurements"]]
+    assert rows == ["submit, all done", "status", "aggregate"]
+    said = "no Slurm cluster here: submit was measured with nothing to submit only"
+    assert results["notes"]["Commands of large sweeps"] == [said]
+    assert capsys.readouterr().err.startswith(f"{said}\n")
 
 
 @pytest.mark.usefixtures("quick")
