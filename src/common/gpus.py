@@ -6,6 +6,9 @@ import subprocess
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
+ANY_GPU = ("auto", "cuda")
+"""Devices of a run that leave open which GPU it trains on."""
+
 
 def visible_gpus() -> list[str]:
     """The GPUs as CUDA_VISIBLE_DEVICES names them: numbers, or ids of GPUs or of MIG devices.

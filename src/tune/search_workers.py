@@ -8,7 +8,7 @@ from pathlib import Path
 
 from src.common import files
 from src.common.errors import ExitStatus, UserError
-from src.common.gpus import visible_gpus
+from src.common.gpus import ANY_GPU, visible_gpus
 from src.common.paths import shown
 from src.common.signals import StopSignal
 from src.slurm import client, submission
@@ -90,14 +90,16 @@ def submit(script: Path) -> str:
     return submission.submit(script)
 
 
-def run_here(script: Path, workers: int) -> str | None:
+def run_here(script: Path, workers: int, device: str) -> str | None:
     """Run the workers of a script on this machine. Returns what went wrong, or None.
 
     Raises Stopped, once they have, when asked to stop.
     """
     stop = StopSignal().install()
     log = sbatch.log(script.parent, array(workers))
-    started = local_workers.start(script, workers, log, visible_gpus())
+    gpus = visible_gpus() if device in ANY_GPU else []
+    given = local_workers.distribute_gpus(gpus, workers)
+    started = local_workers.start(script, workers, log, given)
     console.log_line(f"{workers} workers: {shown(script.parent)}/logs")
     if local_workers.wait(started, stop) == ExitStatus.DONE:
         return None

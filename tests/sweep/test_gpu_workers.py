@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from src.common import processes
 from src.common.errors import ExitStatus, Restart, Stopped
 from src.common.gpus import visible_gpus
 from src.common.paths import ROOT
 from src.common.signals import StopSignal
+from src.config import RunConfig
 from src.faults.job_restarts import WORKER, plan_restart, restart_of_workers
+from src.sweep import sets
+from src.sweep.commands import submit, work
 from src.sweep.launch import local_workers
 from src.sweep.launch.submit_options import parse
 from tests.conftest import RunCommand, wait_until
@@ -102,6 +106,63 @@ def test_each_local_worker_sees_its_own_gpu(
     given = [gpu for log in logs for gpu in re.findall(r", GPUs: (\S+)", log)]
     assert sorted(given) == sorted(visible_gpus())
     assert len(list(tmp_path.glob("runs/*/*/result.json"))) == 4
+
+
+def test_workers_are_distributed_evenly_over_gpus() -> None:
+    distribute = local_workers.distribute_gpus
+    assert distribute(["a", "b"], 5) == ["a", "b", "a", "b", "a"]
+    assert distribute(["a", "b", "c"], 2, {"a": 1, "other": 4}) == ["b", "c"]
+    assert distribute(["a", "b"], 3, {"a": 2}) == ["b", "b", "a"]
+    assert distribute([], 3) == []
+
+
+def test_added_worker_gets_the_gpu_that_no_other_has(
+    nvidia_smi: Path, grid_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three workers on three GPUs, the one on GPU 0 has died."""
+    started: list[str] = []
+
+    def start(script: Path, workers: int, log: str, gpus: list[str]) -> list[object]:
+        started.extend(gpus)
+        return []
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0,2")
+    monkeypatch.setattr(local_workers, "start", start)
+    folder = tmp_path / "runs" / "submissions" / "1"
+    folder.mkdir(parents=True)
+    alive = processes.identity()
+    ids = [config.id for config in parse(["--grid", str(grid_file)]).configs]
+    array: dict[str, object] = {"name": "all", "gpus": ["1", "0", "2"], "runs": ids}
+    array["processes"] = [alive, {**alive, "pid": 2**22 + 1}, alive]
+    record = {"executor": "local", "cluster": None, "arrays": [array]}
+    (folder / "claim.json").write_text("{}")
+    (folder / "submission.json").write_text(json.dumps(record))
+    words = ["--grid", str(grid_file), "--executor", "local", "--runs", str(tmp_path / "runs")]
+    assert submit.main(words) == ExitStatus.DONE
+    assert started == ["0"]
+    written = json.loads((tmp_path / "runs/submissions/2/submission.json").read_text())
+    assert written["arrays"][0]["gpus"] == ["0"]
+
+
+@pytest.mark.parametrize(("device", "count"), [("auto", 2), ("cuda", 2), ("cpu", 0), ("cuda:1", 0)])
+def test_work_in_a_job_starts_a_process_per_gpu_only_for_runs_on_any_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, count: int
+) -> None:
+    """The device may be that of the set file, as after `submit --device`."""
+    gpus_given: list[str] = []
+
+    def run_one_per_gpu(words: object, gpus: list[str], *_: object) -> ExitStatus:
+        gpus_given.extend(gpus)
+        return ExitStatus.DONE
+
+    sets.write([[RunConfig(model_type="cifar10net", device=device)]], tmp_path)
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.delenv(WORKER, raising=False)
+    monkeypatch.setattr(work, "run_one_per_gpu", run_one_per_gpu)
+    monkeypatch.setattr(work, "train", lambda *_: ExitStatus.DONE)
+    assert work.main(["--sets", str(tmp_path), "--runs", str(tmp_path / "runs")]) == ExitStatus.DONE
+    assert len(gpus_given) == count
 
 
 def test_job_with_several_gpus_trains_on_each_and_is_requeued_once(

@@ -162,6 +162,7 @@ def _submit(
     stop = StopSignal().install() if options.executor == "local" else None
     arrays: list[dict[str, Any]] = []
     workers = []
+    runs_dir = options.training.runs_dir
     try:
         runs = {script.array.number: script.pool.cells for script in scripts}
         texts = {script.array.label: script.text for script in scripts}
@@ -172,12 +173,12 @@ def _submit(
             if options.on_slurm:
                 arrays.append({**array, "job": submission.submit(path)})
             else:
-                started = local_workers.start(
-                    path, script.array.workers, array["log"], options.gpus
-                )
+                count, in_use = script.array.workers, submissions.gpus_in_use(runs_dir)
+                gpus = local_workers.distribute_gpus(options.gpus, count, in_use)
+                started = local_workers.start(path, count, array["log"], gpus)
                 workers += started
                 identities = [processes.identity(process.pid) for process in started]
-                arrays.append({**array, "processes": identities})
+                arrays.append({**array, "processes": identities, "gpus": gpus})
     finally:
         submissions.close(folder, {**_submission_record(options, folder), "arrays": arrays})
     print_plan(options, pools, folder, arrays=arrays)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from src.cli.arguments import Parser
 from src.common.errors import ExitStatus
-from src.common.gpus import visible_gpus
+from src.common.gpus import ANY_GPU, visible_gpus
 from src.common.signals import StopSignal
 from src.faults.job_restarts import WORKER
 from src.runs.run_folder import DEFAULT_RETRIES
@@ -19,11 +19,12 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     """Train the unfinished runs of the sets."""
     parsed = _parser().parse(arguments)
     options = TrainingOptions.parsed(parsed)
-    gpus = _gpus_of_job() if parsed.device in (None, "auto", "cuda") else []
+    configs = selected_configs(parsed)
+    gpus = _gpus_of_job() if all(config.device in ANY_GPU for config in configs) else []
     if len(gpus) > 1:
         command = ["src.sweep", "work", *arguments]
         return run_one_per_gpu(command, gpus, options.runs_dir, StopSignal().install())
-    return train(selected_configs(parsed), options)
+    return train(configs, options)
 
 
 def _gpus_of_job() -> list[str]:

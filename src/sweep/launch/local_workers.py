@@ -41,6 +41,21 @@ def start(script: Path, workers: int, log: str, gpus: Sequence[str] = ()) -> lis
     return started
 
 
+def distribute_gpus(
+    gpus: Sequence[str], workers: int, in_use: Mapping[str, int] | None = None
+) -> list[str]:
+    """A GPU for each of `workers`, each time one with the fewest workers. Empty without GPUs.
+
+    in_use: how many earlier workers each GPU has.
+    """
+    counts = {gpu: (in_use or {}).get(gpu, 0) for gpu in gpus}
+    given = []
+    for _ in range(workers if counts else 0):
+        given.append(min(counts, key=lambda gpu: counts[gpu]))
+        counts[given[-1]] += 1
+    return given
+
+
 def run_one_per_gpu(
     arguments: Sequence[str], gpus: Sequence[str], runs_dir: Path, stop: StopSignal
 ) -> ExitStatus:
@@ -91,7 +106,7 @@ def wait(workers: Sequence[Process], stop: StopSignal) -> ExitStatus:
 def _environment(number: int, workers: int, gpus: Sequence[str]) -> Mapping[str, str]:
     """The environment of worker `number`, from 0: its share of the CPU cores, and its GPU."""
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    gpu = {VISIBLE: gpus[number % len(gpus)]} if gpus else {}
+    gpu = {VISIBLE: gpus[number]} if gpus else {}
     return {"OMP_NUM_THREADS": str(threads), **os.environ, **gpu}
 
 

@@ -113,6 +113,17 @@ def workers(runs_dir: Path) -> list[QueuedWorkers]:
     ]
 
 
+def gpus_in_use(runs_dir: Path) -> Counter[str]:
+    """How many local workers of all submissions that are running each GPU of this machine has."""
+    return Counter(
+        gpu
+        for record in _records(runs_dir)
+        for array in record["arrays"]
+        for process, gpu in zip(array.get("processes", ()), array.get("gpus", ()), strict=False)
+        if processes.is_running(process)
+    )
+
+
 def _queued() -> Counter[str]:
     """Number of tasks in the queue that will run, by array."""
     jobs = job_queue.jobs(quiet=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from src.cli.arguments import Parser, positive_int
 from src.cli.common_options import add_json_option
-from src.common.gpus import visible_gpus
+from src.common.gpus import ANY_GPU, visible_gpus
 from src.config import RunConfig
 from src.runs.run_folder import DEFAULT_RETRIES
 from src.sweep.command_options import (
@@ -91,7 +91,7 @@ def work_arguments(options: SubmitOptions, sets_dir: Path) -> list[str]:
 
 def _gpus(configs: Sequence[RunConfig]) -> tuple[str, ...]:
     """The GPUs to give to workers one by one, unless a run names its device itself."""
-    return tuple(visible_gpus()) if all(c.device in ("auto", "cuda") for c in configs) else ()
+    return tuple(visible_gpus()) if all(c.device in ANY_GPU for c in configs) else ()
 
 
 def _parser() -> Parser:

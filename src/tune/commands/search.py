@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         if executor == "slurm":
             print(search_workers.submit(script))
             return ExitStatus.DONE
-        why = search_workers.run_here(script, parsed.workers)
+        why = search_workers.run_here(script, parsed.workers, wanted.base.device)
     return _conclude(job, why, parsed)
 
 
