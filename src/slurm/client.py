@@ -30,20 +30,65 @@ def has_squeue() -> bool:
     return shutil.which("squeue") is not None
 
 
+def run(*command: str, timeout: float) -> subprocess.CompletedProcess[str]:
+    """Call a command of Slurm; names of jobs and folders in its output may be in any encoding.
+
+    Raises OSError if it cannot be called, and TimeoutExpired if it does not answer in time.
+    """
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout
+    )
+
+
 def output_of(*command: str, timeout: float | None = None, quiet: bool = False) -> str | None:
     """Standard output of a Slurm command; None where it failed or did not answer in time.
 
-    timeout: in seconds [TIMEOUT_SECONDS]. quiet: do not print to stderr why there is no output.
+    timeout: in seconds [TIMEOUT_SECONDS]. quiet: do not print to stderr why there is no output,
+    which `failure_of` tells afterwards.
     """
     limit = TIMEOUT_SECONDS if timeout is None else timeout
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        detail = getattr(error, "stderr", "") or str(error)
-        if not quiet:
-            print(f"{' '.join(command)}: {one_line(detail)}", file=sys.stderr)
-        return None
-    return done.stdout
+        done = run(*command, timeout=limit)
+    except subprocess.TimeoutExpired:
+        reason = f"no answer for {limit:g} seconds"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    else:
+        if done.returncode == 0:
+            _failures.pop(command[0], None)
+            return done.stdout
+        reason = reason_of(done)
+    _failures[command[0]] = f"{command[0]}: {reason}"
+    if not quiet:
+        print(f"{' '.join(command)}: {reason}", file=sys.stderr)
+    return None
+
+
+def reason_of(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a command failed: what it wrote to stderr, or else to stdout, in one line."""
+    written = one_line(done.stderr or "") or one_line(done.stdout or "")
+    return written or f"exit status {done.returncode}"
+
+
+def failure_of(name: str) -> str:
+    """Why the last call of a command of Slurm gave no output, in Slurm's words and one line."""
+    if shutil.which(name) is None:
+        return f"{name} is not in PATH"
+    return _failures.get(name, f"{name}: no answer")
+
+
+def queue_failure() -> str:
+    """Why nothing is known of the queue, after that was asked for: `failure_of` squeue."""
+    return failure_of("squeue")
+
+
+def controller_failure() -> str:
+    """Why the controller did not tell its settings, after they were asked for."""
+    return failure_of("scontrol")
+
+
+_failures: dict[str, str] = {}
+"""Of each command whose last call failed: its name and why."""
 
 
 def this_job() -> str | None:

@@ -105,7 +105,7 @@ def jobs(*, timeout: float | None = None, quiet: bool = False) -> Jobs | None:
     output = client.output_of(*command, timeout=timeout, quiet=quiet)
     if output is None:
         return None
-    parsed = {line.strip(): _job(line) for line in output.splitlines() if line.strip()}
+    parsed = {line.strip(): _job(line) for line in output.split("\n") if line.strip()}
     jobs = [job for job in parsed.values() if job]
     # waiting tasks share the raw id of the one that has started: the raw id must map to that one
     started_last = sorted(jobs, key=lambda job: job.state != JobState.PENDING)

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import subprocess
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def refusal(script: Path) -> str | None:
         done = _sbatch("--test-only", script)
     except subprocess.TimeoutExpired:
         return f"no answer for {_SBATCH_SECONDS} seconds"
-    return one_line(done.stderr) if done.returncode else None
+    return client.reason_of(done) if done.returncode else None
 
 
 def submit(script: Path) -> str:
@@ -27,14 +28,19 @@ def submit(script: Path) -> str:
     except subprocess.TimeoutExpired:
         raise UserError(f"sbatch {script.name}: no answer for {_SBATCH_SECONDS} seconds") from None
     if done.returncode:
-        raise UserError(f"sbatch {script.name}: {one_line(done.stderr)}")
-    return done.stdout.strip().partition(";")[0]
+        raise UserError(f"sbatch {script.name}: {client.reason_of(done)}")
+    found = re.search(r"^(\d+)(?:;.*)?$", done.stdout.strip(), re.MULTILINE)
+    if not found:
+        raise UserError(
+            f"sbatch {script.name}: expected a job id, it printed {one_line(done.stdout)!r}; look "
+            "into squeue --me whether there is a job"
+        )
+    return found[1]
 
 
 def _sbatch(option: str, script: Path) -> subprocess.CompletedProcess[str]:
     """Call sbatch. Raises TimeoutExpired if it does not answer in time."""
-    words = ["sbatch", option, str(script)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=_SBATCH_SECONDS)
+    return client.run("sbatch", option, str(script), timeout=_SBATCH_SECONDS)
 
 
 def max_array_size() -> int | None:

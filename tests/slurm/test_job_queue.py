@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from src.common.paths import ROOT
-from src.slurm import job_poller, job_queue
+from src.slurm import client, job_poller, job_queue
 from src.slurm.job_queue import JobState
 from tests.conftest import FakeSqueue
 from tests.slurm.squeue import line
@@ -52,6 +52,39 @@ def test_squeue_error_gives_none(
     squeue(body)
     assert job_queue.jobs() is None
     assert "squeue" in capfd.readouterr().err
+
+
+def test_reason_of_a_failure_is_slurms_own(
+    squeue: FakeSqueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squeue("echo 'slurm_load_jobs error: Unable to contact controller' >&2; exit 1")
+    assert job_queue.jobs(quiet=True) is None
+    reason = "squeue: slurm_load_jobs error: Unable to contact controller"
+    assert client.failure_of("squeue") == reason
+    squeue("exit 7")
+    assert job_queue.jobs(quiet=True) is None
+    assert client.failure_of("squeue") == "squeue: exit status 7"
+    squeue("echo half an answer; exec sleep 60")
+    assert job_queue.jobs(timeout=0.2, quiet=True) is None
+    assert client.failure_of("squeue") == "squeue: no answer for 0.2 seconds"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert client.failure_of("squeue") == "squeue is not in PATH"
+
+
+def test_names_of_jobs_may_be_in_any_encoding(squeue: FakeSqueue) -> None:
+    """A name in Latin-1, one with a line separator, and a folder that is cut within a letter."""
+    names = (b"caf\xe9", "a\u2028b".encode(), b"x")
+    text = [line(str(number), folder="/x", name="NAME") for number in range(3)]
+    cut = text[2].encode().replace(b"/x", b"/\xc3")
+    lines = [one.encode().replace(b"NAME", name) for one, name in zip(text, names, strict=True)]
+    lines[2] = cut
+    recorded = squeue("cat ${0%/*}/answer").parent / "bin" / "answer"
+    recorded.write_bytes(b"\n".join(lines) + b"\n")
+    found = job_queue.jobs()
+    assert found is not None
+    assert not found.unreadable
+    assert set(found) == {"0", "1", "2"}
+    assert found["0"].name == "caf\N{REPLACEMENT CHARACTER}"
 
 
 def test_hanging_squeue_gives_none_after_timeout(squeue: FakeSqueue) -> None:

@@ -137,7 +137,7 @@ def test_screen_shows_same_numbers_as_json(
     for text in (
         "speed: 53 images/s, 1 of 1 running measured",
         "time left: unknown: no run is done yet of vit (4 epochs)",
-        "Slurm: absent, or no answer: nothing is known of its jobs",
+        "Slurm: squeue is not in PATH: nothing is known of its jobs",
         "wasted: 1.00 device-hours",
         "2 failed: out of memory",
         "(one seed)",

@@ -368,9 +368,9 @@ def test_submit_is_rejected_if_squeue_fails(
     tmp_path: Path,
 ) -> None:
     submit()
-    (fake_slurm / "squeue").write_text("#!/bin/bash\nexit 1\n")
+    (fake_slurm / "squeue").write_text("#!/bin/bash\necho munge: no socket >&2; exit 1\n")
     message = expect_bad_input(main, "submit", "--grid", grid_file, "--runs", tmp_path / "runs")
-    assert "does not answer" in message
+    assert "does not answer (squeue: munge: no socket)" in message
     assert len(list(fake_slurm.glob("*/*.sh"))) == 2
 
 
@@ -389,6 +389,33 @@ def test_sbatch_error_gives_one_line_and_no_submission(
     assert "invalid partition" in expect_bad_input(main, *words)
     (fake_slurm / "sbatch").write_text(original)
     assert column(submit(), "workers") == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("exit 3", "sbatch cifar10net.sh: exit status 3"),
+        ("printf 'bad \\xe9 name\\n' >&2; exit 1", "bad \N{REPLACEMENT CHARACTER} name"),
+        ("echo welcome", "expected a job id, it printed 'welcome'"),
+    ],
+)
+def test_odd_answers_of_sbatch_give_one_line(
+    fake_slurm: Path,
+    expect_bad_input: Callable[..., str],
+    grid_file: Path,
+    tmp_path: Path,
+    body: str,
+    said: str,
+) -> None:
+    (fake_slurm / "sbatch").write_text(f"#!/bin/bash\n{body}\n")
+    words = ("submit", "--grid", grid_file, "--runs", tmp_path / "runs")
+    assert said in expect_bad_input(main, *words)
+
+
+def test_job_id_is_found_below_what_a_site_prints(submit: Submit, fake_slurm: Path) -> None:
+    text = (fake_slurm / "sbatch").read_text().replace("echo $$", "echo welcome; echo '7;here'")
+    (fake_slurm / "sbatch").write_text(text)
+    assert [group["jobs"] for group in submit()["groups"]] == [["7"], ["7"]]
 
 
 def test_only_one_of_two_concurrent_submits_submits(

@@ -78,7 +78,8 @@ def decide(
         elif run.path in selected:
             unreachable.append(f"{run.path.name}: {_out_of_reach(record, job, queued)}")
     if every_job and queued is None and client.has_squeue():
-        unreachable.append("Slurm does not answer: jobs that wait are left as they are")
+        why = client.queue_failure()
+        unreachable.append(f"Slurm does not answer ({why}): jobs that wait are left as they are")
     job_runs = {worker: _names(runs) for worker, runs in jobs.items() if _any(runs, selected)}
     if every_job:
         job_runs |= {
@@ -134,7 +135,8 @@ def _out_of_reach(
     if job and cluster not in (None, client.this_cluster()):
         return f"job {job} of the cluster {cluster} may work on it: cancel it there"
     if job and queued is None:
-        return f"job {job} may work on it, but Slurm is absent or does not answer"
+        why = client.queue_failure()
+        return f"job {job} may work on it, but Slurm is absent or does not answer ({why})"
     if job:
         return f"job {job} is not in your queue: it is gone, or somebody else's"
     return f"{where} may work on it: stop it there"

@@ -142,9 +142,10 @@ def _scripts(
     """The job arrays of a submission, each with its script."""
     largest = submission.max_array_size() if options.on_slurm else None
     if options.on_slurm and largest is None:
+        why = client.controller_failure()
         if not options.dry_run:
-            raise UserError("Slurm does not answer (scontrol show config): nothing is submitted")
-        message = f"Slurm does not answer; assumed: MaxArraySize {_DEFAULT_MAX_ARRAY}"
+            raise UserError(f"Slurm does not answer ({why}): nothing is submitted")
+        message = f"Slurm does not answer ({why}); assumed: MaxArraySize {_DEFAULT_MAX_ARRAY}"
         print(message, file=sys.stderr)
     arguments = work_arguments(options, folder / "sets")
     for number, pool in enumerate(pools, 1):

@@ -22,7 +22,7 @@ def slurm_checks(resources: Resources) -> Iterator[Check]:
     if not settings:
         yield wrong(
             "controller",
-            "slurmctld does not answer (scontrol show config)",
+            f"slurmctld does not answer ({client.controller_failure()})",
             "nothing can be submitted until it does: scontrol ping",
         )
         return

@@ -128,7 +128,7 @@ def _queued() -> Counter[str]:
     """Number of tasks in the queue that will run, by array."""
     jobs = job_queue.jobs(quiet=True)
     if jobs is None:
-        raise UserError("Slurm does not answer (squeue): nothing is submitted")
+        raise UserError(f"Slurm does not answer ({client.queue_failure()}): nothing is submitted")
     if jobs.unreadable:
         raise UserError(
             f"squeue: cannot read the line {jobs.unreadable[0]!r}: nothing is submitted, because "

@@ -10,6 +10,7 @@ from rich.text import Text
 from src.cli.terminal import duration, plain_table
 from src.common.paths import shown
 from src.runs.snapshot import State
+from src.slurm.client import queue_failure
 from src.sweep.status.failures import Failures
 from src.sweep.status.overview import BestRun, Overview, QueueSummary, StateCounts, Throughput
 
@@ -157,7 +158,7 @@ def _time_left(overview: Overview) -> str:
 
 def _queue(queue: QueueSummary | None) -> str:
     if queue is None:
-        return "Slurm: absent, or no answer: nothing is known of its jobs"
+        return f"Slurm: {queue_failure()}: nothing is known of its jobs"
     text = f"Slurm: {queue.active} jobs running, {queue.waiting} waiting"
     reasons = ", ".join(f"{count} {reason}" for reason, count in queue.reasons.items())
     return f"{text}: {reasons}" if reasons else text
