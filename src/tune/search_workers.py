@@ -103,7 +103,7 @@ def run_here(script: Path, workers: int, device: str) -> str | None:
     console.log_line(f"{workers} workers: {shown(script.parent)}/logs")
     if local_workers.wait(started, stop) == ExitStatus.DONE:
         return None
-    return f"a worker failed; see {shown(script.parent)}/logs"
+    return "; ".join(local_workers.failures(started, log))
 
 
 def array(workers: int) -> sbatch.JobArray:

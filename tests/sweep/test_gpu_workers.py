@@ -144,6 +144,19 @@ def test_added_worker_gets_the_gpu_that_no_other_has(
     assert written["arrays"][0]["gpus"] == ["0"]
 
 
+def test_failed_workers_are_named_with_their_logs(tmp_path: Path) -> None:
+    script = tmp_path / "worker.sh"
+    script.write_text("case $CUDA_VISIBLE_DEVICES in 0) exit 1;; 1) exit 3;; 2) kill -9 $$;; esac")
+    log = str(tmp_path / "w-%A_%a.out")
+    started = local_workers.start(script, 4, log, ["0", "1", "2", "3"])
+    for worker in started:
+        worker.wait(60)
+    assert local_workers.failures(started, log) == [
+        f"worker 0 ended with status 1: {tmp_path}/w-{os.getpid()}_0.out",
+        f"worker 2 was killed by SIGKILL: {tmp_path}/w-{os.getpid()}_2.out",
+    ]
+
+
 @pytest.mark.parametrize(("device", "count"), [("auto", 2), ("cuda", 2), ("cpu", 0), ("cuda:1", 0)])
 def test_work_in_a_job_starts_a_process_per_gpu_only_for_runs_on_any_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, count: int

@@ -1,6 +1,7 @@
 """Optuna searches: trials as runs, interruption, pruning, failures, several workers."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from src.config import RunConfig
 from src.data.dataset import Dataset
 from src.runs.precision_decisions import PrecisionDecisions
 from src.runs.run_folder import RunFolder, State
+from src.sweep.launch import local_workers
 from src.tune import best_trial, search_charts, search_data, study
 from src.tune.search_space import Choice, Range, SearchSpace
 from src.tune.study import TrialStudy
@@ -367,6 +369,40 @@ def test_two_local_workers_share_one_search(tune: Tune, tmp_path: Path) -> None:
     runs = list((tmp_path / "runs" / "cifar10net").iterdir())
     assert len(runs) == 4
     assert all(len(list((path / "attempts").iterdir())) == 1 for path in runs)
+
+
+def test_log_of_a_failed_worker_is_named(tune: Tune, tmp_path: Path) -> None:
+    """Workers look for the search file after it has gone."""
+    path = write(tmp_path, num_epochs=1)
+    words = ("--config", path, "--trials", 1, "--workers", 2, "--runs", tmp_path / "runs")
+    start = local_workers.start
+
+    def start_without_file(*given: Any) -> list[local_workers.Process]:
+        path.unlink()
+        return start(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_workers, "start", start_without_file)
+        done = tune("search", *words, "--out", tmp_path / "out")
+    logs = sorted((tmp_path / "runs").rglob("search-*.out"))
+    assert len(logs) == 2
+    for number, log in enumerate(logs):
+        assert f"worker {number} ended with status 2: {log}" in done.err
+
+
+def test_logs_of_slurm_workers_are_named(
+    tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "sbatch").write_text("#!/bin/sh\necho 12\n")
+    (commands / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    words = ("--config", write(tmp_path, num_epochs=1), "--executor", "slurm")
+    done = tune("search", *words, "--runs", tmp_path / "runs", "--out", tmp_path / "out")
+    assert done.out == "12\n"
+    [folder] = (tmp_path / "runs").rglob("jobs/1/logs")
+    assert done.err == f"logs: {folder}\n"
 
 
 def test_worker_command_line(tune: Tune, tmp_path: Path) -> None:

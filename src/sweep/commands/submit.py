@@ -162,7 +162,8 @@ def _submit(
     """Start the workers, and record what was started, however far that came."""
     stop = StopSignal().install() if options.executor == "local" else None
     arrays: list[dict[str, Any]] = []
-    workers = []
+    workers: list[local_workers.Process] = []
+    by_log: list[tuple[str, list[local_workers.Process]]] = []
     runs_dir = options.training.runs_dir
     try:
         runs = {script.array.number: script.pool.cells for script in scripts}
@@ -178,12 +179,19 @@ def _submit(
                 gpus = local_workers.distribute_gpus(options.gpus, count, in_use)
                 started = local_workers.start(path, count, array["log"], gpus)
                 workers += started
+                by_log.append((array["log"], started))
                 identities = [processes.identity(process.pid) for process in started]
                 arrays.append({**array, "processes": identities, "gpus": gpus})
     finally:
         submissions.close(folder, {**_submission_record(options, folder), "arrays": arrays})
     print_plan(options, pools, folder, arrays=arrays)
-    return local_workers.wait(workers, stop) if stop else ExitStatus.DONE
+    if stop is None:
+        return ExitStatus.DONE
+    status = local_workers.wait(workers, stop)
+    for log, started in by_log:
+        for failure in local_workers.failures(started, log):
+            print(failure, file=sys.stderr)
+    return status
 
 
 def _array_record(script: JobScript) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from src.common.errors import ExitStatus, Stopped
 from src.common.gpus import VISIBLE
+from src.common.paths import shown
 from src.common.signals import StopSignal
 from src.faults.job_restarts import WORKER, restart_of_workers
 
@@ -26,8 +27,7 @@ def start(script: Path, workers: int, log: str, gpus: Sequence[str] = ()) -> lis
     """
     started = []
     for number in range(workers):
-        path = log.replace("%A_%a", f"{os.getpid()}_{number}")
-        with Path(path).open("ab") as file:
+        with _log_file(log, number).open("ab") as file:
             started.append(
                 subprocess.Popen(
                     ["bash", script],
@@ -39,6 +39,26 @@ def start(script: Path, workers: int, log: str, gpus: Sequence[str] = ()) -> lis
                 )
             )
     return started
+
+
+def failures(workers: Sequence[Process], log: str) -> list[str]:
+    """A line for each of the workers that `start` returned that has failed, with its log."""
+    kept = (ExitStatus.DONE, ExitStatus.STOPPED, None)
+    return [
+        f"worker {number} {_ending(worker.returncode)}: {shown(_log_file(log, number))}"
+        for number, worker in enumerate(workers)
+        if worker.returncode not in kept
+    ]
+
+
+def _log_file(log: str, number: int) -> Path:
+    return Path(log.replace("%A_%a", f"{os.getpid()}_{number}"))
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    return f"was killed by {signal.Signals(-status).name}"
 
 
 def distribute_gpus(

@@ -10,6 +10,7 @@ from src.cli.arguments import Parser, non_negative_int, positive_int
 from src.cli.common_options import add_runs_option
 from src.cli.config_flags import add_config_flags, given_settings
 from src.common.errors import ExitStatus
+from src.common.paths import shown
 from src.sweep.launch.resource_options import reader
 from src.sweep.launch.sbatch import Resources
 from src.train import add_wandb_option
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         script = search_workers.prepare(job, parsed.workers, _resources(parsed), _arguments(parsed))
         if executor == "slurm":
             print(search_workers.submit(script))
+            print(f"logs: {shown(script.parent)}/logs", file=sys.stderr)
             return ExitStatus.DONE
         why = search_workers.run_here(script, parsed.workers, wanted.base.device)
     return _conclude(job, why, parsed)
