@@ -1,5 +1,7 @@
 """Set files: one run per line; the sbatch scripts take the number of a set."""
 
+import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -22,24 +24,28 @@ COLUMNS = (
 )
 
 
+_RAW = re.compile(r"[^\s#]+")
+_QUOTED = re.compile(r"""((?:\w+=)?)(?=['"])((?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s#'"\\])+)""")
+"""A word whose value begins with a quote, with the name of the setting apart."""
+
+
 def line(config: RunConfig) -> str:
     """Format a run as a line: eight columns, then key=value for fields not at their default.
 
-    The digest of a custom architecture is left out: it is that of the source when the set is read.
+    Values are quoted as for a shell where that is needed. The digest of a custom architecture is
+    left out: it is that of the source when the set is read.
     """
-    words = [str(getattr(config, name)) for name in COLUMNS]
+    words = [shlex.quote(str(getattr(config, name))) for name in COLUMNS]
     for spec in fields(config):
         value = getattr(config, spec.name)
         if spec.name in given_names() and spec.name not in COLUMNS and value != spec.default:
-            if any(character.isspace() or character == "#" for character in str(value)):
-                raise UserError(f"{spec.name} {value!r}: a set file has no room for spaces or '#'")
-            words.append(f"{spec.name}={value}")
+            words.append(f"{spec.name}={shlex.quote(str(value))}")
     return " ".join(words)
 
 
 def parse(text: str, source: str) -> RunConfig:
     """Parse a line. Raises UserError that begins with `source`."""
-    words = text.split()
+    words = _words(text, source)
     if len(words) < len(COLUMNS) or any("=" in word for word in words[: len(COLUMNS)]):
         raise UserError(f"{source}: {text.strip()!r}: expected {' '.join(COLUMNS)} [key=value ...]")
     values: dict[str, object] = dict(zip(COLUMNS, words, strict=False))
@@ -55,6 +61,33 @@ def parse(text: str, source: str) -> RunConfig:
     return from_mapping(values, source)
 
 
+def _words(text: str, source: str) -> list[str]:
+    """The words of a line up to a comment, those that begin with a quote as a shell reads them.
+
+    Elsewhere a quote or a backslash stands for itself, as in lines of earlier versions. Raises
+    UserError for a quote without its end.
+    """
+    words, position = [], 0
+    while rest := text[position:].lstrip():
+        if rest.startswith("#"):
+            break
+        position = len(text) - len(rest)
+        if quoted := _QUOTED.match(rest):
+            following = rest[quoted.end() :]
+            if following and not (following[0].isspace() or following[0] == "#"):
+                raise UserError(f"{source}: {rest.strip()!r}: expected an end of the quote")
+            words.append(quoted[1] + shlex.split(quoted[2])[0])
+            position += quoted.end()
+            continue
+        raw = _RAW.match(rest)
+        assert raw  # neither a space nor a comment is left
+        if re.match(r"(\w+=)?['\"]", raw[0]):
+            raise UserError(f"{source}: {rest.strip()!r}: expected an end of the quote")
+        words.append(raw[0])
+        position += raw.end()
+    return words
+
+
 def read(path: Path | str) -> list[RunConfig]:
     """The runs of a set file. Raises UserError naming file, line, value and what was expected."""
     path = Path(path)
@@ -65,9 +98,9 @@ def read(path: Path | str) -> list[RunConfig]:
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file") from None
     configs = [
-        parse(run, f"{path}, line {number}")
+        parse(text, f"{path}, line {number}")
         for number, text in enumerate(lines, 1)
-        if (run := text.partition("#")[0]).strip()
+        if text.partition("#")[0].strip()
     ]
     if not configs:
         raise UserError(f"{path}: no runs in it")

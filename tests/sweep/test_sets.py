@@ -1,6 +1,7 @@
 """Grids and set files: expansion, writing, reading, errors."""
 
 import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,43 @@ def test_comments_and_empty_lines_are_ignored(tmp_path: Path) -> None:
     assert (config.model_type, config.weight_decay, config.seed) == ("cnn", 0, 4)
 
 
+PATHS = (
+    "/data of/this machine",
+    "/home/o'brien/cifar 10",
+    "/home/o'brien/cifar",
+    'a "b" c',
+    "'quoted'",
+    "a#b",
+    "back\\slash $HOME `id` $(id) *",
+    " a ",
+    "/\u00fcber/\u6570\u636e",
+    "a=b c",
+)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_path_is_read_back_as_a_shell_reads_it(tmp_path: Path, path: str) -> None:
+    config = RunConfig(base_dataset_path=path, seed=3)
+    [written] = sets.write([[config]], tmp_path)
+    assert sets.read(written) == [config]
+    assert sets.parse(f"{sets.line(config)}  # 'a comment", "here") == config
+    script = f"printf '%s\\n' {sets.line(config)}"
+    printed = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert f"base_dataset_path={path}" in printed.stdout.split("\n")
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8"), min_size=1, max_size=30))
+def test_any_path_is_read_back(path: str) -> None:
+    config = RunConfig(base_dataset_path=path if path.isprintable() else repr(path))
+    assert sets.parse(sets.line(config), "here") == config
+
+
+def test_quote_within_a_word_stands_for_itself() -> None:
+    """As in lines that earlier versions wrote."""
+    for path in ("/home/o'brien/cifar", "a\\b", 'a"b'):
+        assert sets.parse(f"{VALID_LINE} base_dataset_path={path}", "").base_dataset_path == path
+
+
 VALID_LINE = "80 256 resnet step False 0.01 0.01 0.95"
 
 
@@ -78,6 +116,8 @@ VALID_LINE = "80 256 resnet step False 0.01 0.01 0.95"
         (VALID_LINE + " seed=", "seed ''"),
         ("$(id) " + VALID_LINE[3:], "num_epochs '$(id)'"),
         ("../../x", "expected num_epochs"),
+        (VALID_LINE + " base_dataset_path='/a b", "expected an end of the quote"),
+        (VALID_LINE + " base_dataset_path='/a'\"b", "expected an end of the quote"),
     ],
 )
 def test_malformed_line_error_names_file_and_line(tmp_path: Path, line: str, part: str) -> None:
