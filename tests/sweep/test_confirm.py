@@ -23,6 +23,7 @@ from src.runs.run_folder import RunFolder
 from src.slurm import job_queue
 from src.sweep import sets
 from src.sweep.__main__ import main
+from src.sweep.commands import submit
 from tests.conftest import RunCommand, wait_until
 from tests.sweep import folders
 
@@ -376,6 +377,34 @@ def test_real_sweep_is_confirmed_although_it_is_killed(command: RunCommand, tmp_
     assert seeds_of(runs) == [0, 0, 1000, 1000, 1001, 1001, 2000]
     [state] = json.loads(command(*sweep, *words, "--json").stdout)
     assert (state["stage"], state["winner"]["seeds"]) == ("confirmed", [2000])
+
+
+@pytest.mark.parametrize("json_in_front", [True, False])
+def test_json_of_a_submission_is_one_document(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    json_in_front: bool,
+) -> None:
+    """Submit's own output goes to stderr; the state is printed once, as it is at the end."""
+    put_sweep(tmp_path)
+
+    def train(arguments: list[str]) -> ExitStatus:
+        assert "--json" not in arguments
+        print("a table of submit")
+        for run in listed(tmp_path):
+            folders.put(tmp_path, run, tries=[folders.attempt(60, "done")], accuracy=0.8)
+        return ExitStatus.DONE
+
+    monkeypatch.setattr(submit, "main", train)
+    options = ["--submit", "--executor", "inline"]
+    options = ["--json", *options] if json_in_front else [*options, "--json"]
+    words = ["-k", "2", "--seeds", "2", "--final_seeds", "1", *options]
+    assert main(["confirm", "--runs", str(tmp_path), *words]) == ExitStatus.DONE
+    output = capsys.readouterr()
+    [state] = json.loads(output.out)
+    assert state["stage"] == "confirmed"
+    assert output.err.count("a table of submit") == 2
 
 
 @pytest.mark.slurm

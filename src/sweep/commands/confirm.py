@@ -4,7 +4,8 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.cli.arguments import Parser, non_negative_float, non_negative_int, positive_int
@@ -68,26 +69,41 @@ def main(arguments: Sequence[str]) -> ExitStatus:
     own, flags = _split(arguments)
     options = ConfirmOptions.parsed(_parser().parse(own))
     is_waited_for = flags is not None and _executor(flags) != "slurm"
+    if flags and submit_options.read_flags(flags).json:
+        options, flags = replace(options, json=True), [flag for flag in flags if flag != "--json"]
     status, before = ExitStatus.DONE, set[str]()
     while True:
         confirmations = _confirmations(options)
         missing = {run.id for confirmation in confirmations for run in confirmation.missing}
         if before and before <= missing:
             print(f"not confirmed: none of {len(missing)} missing runs was done", file=sys.stderr)
-            return status or ExitStatus.SOME_RUNS_FAILED
+            status = status or ExitStatus.SOME_RUNS_FAILED
+            break
         if not options.dry_run:
             _write_sets(options.runs_dir, confirmations)
-        _print(options, confirmations)
+        if not options.json:
+            _print(options, confirmations)
         if flags is None or options.dry_run:
-            return ExitStatus.DONE
+            break
         if not missing:
             no_winner = any(confirmation.stage == Stage.NO_WINNER for confirmation in confirmations)
-            return ExitStatus.SOME_RUNS_FAILED if no_winner else ExitStatus.DONE
-        folder = str(confirmation_sets_dir(options.runs_dir))
-        status = submit.main(["--sets", folder, "--runs", str(options.runs_dir), *flags])
+            status = ExitStatus.SOME_RUNS_FAILED if no_winner else ExitStatus.DONE
+            break
+        status = _submit(options, flags)
         if not is_waited_for:
-            return status
+            break
         before = missing
+    if options.json:
+        states = [confirmation_output.as_json(confirmation) for confirmation in confirmations]
+        print(json.dumps(states, indent=2))
+    return status
+
+
+def _submit(options: ConfirmOptions, flags: Sequence[str]) -> ExitStatus:
+    """Submit the set files. With --json, standard output is left to the state at the end."""
+    folder = str(confirmation_sets_dir(options.runs_dir))
+    with redirect_stdout(sys.stderr if options.json else sys.stdout):
+        return submit.main(["--sets", folder, "--runs", str(options.runs_dir), *flags])
 
 
 def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
@@ -274,14 +290,6 @@ def _write_sets(runs_dir: Path, confirmations: Sequence[Confirmation]) -> None:
 
 
 def _print(options: ConfirmOptions, confirmations: Sequence[Confirmation]) -> None:
-    if options.json:
-        print(
-            json.dumps(
-                [confirmation_output.as_json(confirmation) for confirmation in confirmations],
-                indent=2,
-            )
-        )
-        return
     for confirmation in confirmations:
         confirmation_output.print_state(confirmation)
     if any(confirmation.missing for confirmation in confirmations) and not options.dry_run:
