@@ -26,6 +26,7 @@ from src.data import synthetic
 from src.data.dataset import Dataset
 from src.data.device_dataset import DeviceDataset
 from src.run import run
+from src.runs import damaged_files
 from src.slurm import job_poller
 from tests import GC_THRESHOLD, preloaded
 
@@ -260,6 +261,12 @@ SBIN = os.environ["PATH"] + ":/usr/sbin:/sbin"
 def fresh_job_poller(monkeypatch: pytest.MonkeyPatch) -> None:
     """Discard Slurm answers that were cached by an earlier test."""
     monkeypatch.setattr(job_poller, "shared", job_poller.JobPoller())
+
+
+@pytest.fixture(autouse=True)
+def no_damaged_files_named() -> None:
+    """Forget which damaged files an earlier test has named."""
+    damaged_files.forget()
 
 
 @pytest.fixture

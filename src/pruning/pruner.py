@@ -9,6 +9,7 @@ from src.common import paths
 from src.common.errors import UserError
 from src.config import RunConfig
 from src.pruning.halving import SuccessiveHalving
+from src.runs.damaged_files import name_once
 from src.runs.run_folder import RunFolder, all_runs
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def _readable_history(folder: RunFolder) -> list[dict[str, Any]]:
     try:
         return folder.history()
     except ValueError:
+        name_once(folder.path / paths.HISTORY, "the run is not compared with others")
         return []
 
 

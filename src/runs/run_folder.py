@@ -97,7 +97,7 @@ class RunFolder:
         """One row per epoch, from history.jsonl. Raises ValueError if that is damaged."""
         path = self.path / paths.HISTORY
         try:
-            return [json.loads(line) for line in files.read_bytes(path).decode().splitlines()]
+            return snapshot.history_rows(files.read_bytes(path))
         except FileNotFoundError:
             return []
         except ValueError as error:

@@ -1,5 +1,6 @@
 """A run folder read at one moment: no file is read twice, and no large one is parsed."""
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 from src.common import files, paths
 from src.common.result_values import BEST_VAL_ACCURACY, TEST_ACCURACY, finite
 from src.runs import leases
+from src.runs.damaged_files import name_once
 from src.runs.leases import AttemptRecord
 
 
@@ -111,7 +113,13 @@ class Snapshot:
             text = files.read_bytes(self.path / paths.HISTORY)
         except FileNotFoundError:
             return []
-        return [float(seconds) for seconds in re.findall(rb'"seconds": ([\d.e+-]+)\}', text)]
+        seconds = re.findall(rb'"seconds": (\d+(?:\.\d+)?(?:e[+-]?\d+)?)\}', text)
+        if len(seconds) != len(text.splitlines()):
+            try:
+                history_rows(text)
+            except ValueError:
+                name_once(self.path / paths.HISTORY, "only epochs that can be read are counted")
+        return [float(each) for each in seconds]
 
     def _numbers(self, name: str) -> dict[str, Any] | None:
         return numbers(f"{self._folder}/{name}") if name in self.names else None
@@ -119,8 +127,22 @@ class Snapshot:
 
 def numbers(path: Path | str) -> dict[str, Any] | None:
     """The metrics in a result.json or pruned.json. Returns None if it is missing or damaged."""
-    result = files.read_json(path)
-    return result if result and TEST_ACCURACY in result else None
+    for _ in range(2):  # it may have been published between reading it and looking for it
+        result = files.read_json(path)
+        if result and TEST_ACCURACY in result:
+            return result
+        if not os.path.exists(path):
+            return None
+    name_once(path, "the run does not count as finished")
+    return None
+
+
+def history_rows(text: bytes) -> list[dict[str, Any]]:
+    """The rows of a history.jsonl. Raises ValueError if it is damaged."""
+    rows = [json.loads(line) for line in text.decode().splitlines()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("expected an object in each line")
+    return rows
 
 
 def _attempts(folder: str) -> Iterator[Attempt]:

@@ -58,7 +58,7 @@ def output_of(*command: str, timeout: float | None = None, quiet: bool = False) 
             _failures.pop(command[0], None)
             return done.stdout
         reason = reason_of(done)
-    _failures[command[0]] = f"{command[0]}: {reason}"
+    _failures[command[0]] = f"{command[0]}: {reason.removeprefix(f'{command[0]}: ')}"
     if not quiet:
         print(f"{' '.join(command)}: {reason}", file=sys.stderr)
     return None

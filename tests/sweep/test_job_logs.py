@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from src.common.paths import shown
 from src.config import RunConfig
 from src.runs.run_folder import RunFolder
-from src.sweep.commands import logs
+from src.sweep.commands import logs, sync
 from tests.sweep.folders import attempt, write
 
 
@@ -48,3 +49,28 @@ def test_log_of_a_job_script_is_shown(
     put_log(tmp_path, "run-15.out", "of the job script")
     logs.main([str(run.path), "--runs", str(tmp_path / "runs")])
     assert "of the job script" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", [b'{"epoch": 1', b"null\n", b"\xff"])
+def test_damaged_history_is_named_once(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: bytes
+) -> None:
+    """Also by --follow, which reads it every second."""
+    history = run.path / "history.jsonl"
+    history.write_bytes(damage)
+    more = logs._new_epochs(run, 0)
+    for _ in range(3):
+        assert more() == ""
+    assert logs.main([str(run.path), "--runs", str(tmp_path / "runs")]) == 0
+    assert capsys.readouterr().err.count("history.jsonl: damaged; its epochs are not shown") == 1
+
+
+@pytest.mark.parametrize("damage", [b'{"epoch": 1', b"null\n"])
+def test_sync_sends_no_run_with_a_damaged_history_and_says_so_once(
+    run: RunFolder, capsys: pytest.CaptureFixture[str], damage: bytes
+) -> None:
+    (run.path / "history.jsonl").write_bytes(damage)
+    assert not sync._send(run, "sweep")
+    assert capsys.readouterr().err == (
+        f"{shown(run.path)}/history.jsonl: damaged; the run is not sent\n"
+    )

@@ -125,6 +125,32 @@ def test_json_counts_states_speed_time_left_and_failures(
     assert causes["non-finite loss"]["example"].endswith(run_of(5).id)
 
 
+def test_damaged_files_are_named_once_and_the_rest_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = [attempt(60, "done")]
+    put(tmp_path, run_of(1), tries=done, accuracy=0.8)
+    result = put(tmp_path, run_of(2), tries=done, accuracy=0.7) / "result.json"
+    history = put(tmp_path, run_of(3), tries=[attempt(60)], epochs=[5], resumable=True)
+    history /= "history.jsonl"
+    config = put(tmp_path, run_of(4)) / "config.json"
+    result.write_bytes(result.read_bytes()[:20])
+    history.write_text(history.read_text() + '{"epoch": 2, "seconds": 1..2}\n')
+    config.write_bytes(bytes(100))
+    for _ in range(2):  # as --watch reads them
+        assert status.main(["--all", "--runs", str(tmp_path)]) == ExitStatus.DONE
+    shown = capsys.readouterr()
+    assert shown.out.count("80.00%") == 2
+    assert sorted(shown.err.splitlines()) == sorted(
+        [
+            f"{result}: damaged; the run does not count as finished",
+            f"{history}: damaged; only epochs that can be read are counted",
+            f"{config}: damaged; its number of epochs is not known",
+        ]
+    )
+
+
 def test_screen_shows_same_numbers_as_json(
     sweep: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -299,10 +325,14 @@ def test_damaged_files_count_as_failed_run(
     (path / "result.json").write_bytes(damage.encode("latin-1"))
     for name in ("failure.json", "history.jsonl", "pruned.json"):
         (path / name).write_bytes(damage.encode("latin-1"))
-    report = status_json(capsys, "--all", "--runs", tmp_path)
+    assert status.main(["--all", "--runs", str(tmp_path), "--json"]) == ExitStatus.DONE
+    output = capsys.readouterr()
+    report = json.loads(output.out)
     assert report["all"]["trainings"] == counts(failed=1)
     assert report["failures"][0]["kind"] == "unreadable failure.json"
     assert RunFolder(path).state() == State.FAILED
+    for name in ("result.json", "pruned.json"):
+        assert output.err.count(f"{path / name}: damaged; ") == 1
 
 
 def test_status_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,7 @@ def read_history(run: SelectedRun) -> History:
     try:
         rows = run.folder.history()
     except ValueError as error:
-        raise UserError(f"{run.folder.path / HISTORY}: damaged: {error}") from None
+        raise UserError(str(error)) from None
     if not rows:
         raise UserError(f"{run.folder.path}: no {HISTORY} (the run is {run.folder.state()})")
     return rows

@@ -1,6 +1,5 @@
 """Print the epochs, attempts, traceback and job log of a run."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from src.cli.arguments import Parser, positive_int
 from src.cli.common_options import add_runs_option
 from src.cli.terminal import console, duration, plain_table
 from src.common.errors import ExitStatus
-from src.common.paths import shown
+from src.common.paths import HISTORY, shown
+from src.runs.damaged_files import name_once
 from src.runs.run_folder import RunFolder
 from src.runs.run_lookup import find
 from src.runs.snapshot import Snapshot, State
@@ -99,7 +99,7 @@ def _rows(run: RunFolder) -> list[dict[str, Any]]:
     try:
         return run.history()
     except ValueError:
-        print(f"{shown(run.path)}: its history is damaged", file=sys.stderr)
+        name_once(run.path / HISTORY, "its epochs are not shown")
         return []
 
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from src.cli.arguments import Parser, positive_int
 from src.cli.common_options import add_runs_option
 from src.common.errors import ExitStatus, UserError, class_and_message
-from src.common.paths import shown
+from src.common.paths import HISTORY, shown
 from src.common.progress import show_progress
+from src.runs.damaged_files import name_once
 from src.runs.run_folder import RunFolder
 from src.sweep.command_options import add_run_arguments, selected_runs
 from src.tracking import wandb_run
@@ -94,7 +95,12 @@ def _send_all(runs: Sequence[RunFolder], sweep: str, *, pause: float) -> int:
 
 
 def _send(run: RunFolder, sweep: str) -> bool:
-    """Upload one run, with retries."""
+    """Upload one run, with retries. A run whose history is damaged is not uploaded."""
+    try:
+        run.history()
+    except ValueError:
+        name_once(run.path / HISTORY, "the run is not sent")
+        return False
     wait = _FIRST_WAIT_SECONDS
     for attempt in range(1, _TRIES + 1):
         try:

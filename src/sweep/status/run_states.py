@@ -13,6 +13,7 @@ from src.common.errors import UserError
 from src.common.paths import CELLS, CONFIG
 from src.common.result_values import StopReason
 from src.config import RunConfig, from_mapping
+from src.runs.damaged_files import name_once
 from src.runs.run_folder import RunFolder
 from src.runs.snapshot import Snapshot, State
 
@@ -101,7 +102,11 @@ def _epochs(run: Snapshot) -> int | None:
     """The number of epochs of a run: as many as were trained if it is complete."""
     if run.result and run.result.get("stop_reason") == StopReason.COMPLETED:
         return run.result.get("epochs_run")
-    return (files.read_json(f"{run.path}/{CONFIG}") or {}).get("num_epochs")
+    config = files.read_json(f"{run.path}/{CONFIG}")
+    if config is None:
+        name_once(f"{run.path}/{CONFIG}", "its number of epochs is not known")
+    epochs = (config or {}).get("num_epochs")
+    return epochs if isinstance(epochs, int) else None
 
 
 def _cells(path: Path) -> int:
