@@ -27,6 +27,8 @@ TEST_IMAGES = 10_000
 
 _ACCURACIES = (TEST_ACCURACY, PER_CLASS_ACCURACY)
 _TEXT_COLUMNS = (MODEL, "scheduler")
+_IDS = ("run_id", "alias_of", "config_id", "data_digest", "git_commit")
+"""Columns of hexadecimal digits: some values, as 12e4567890, would be read as numbers."""
 REQUIRED_COLUMNS = (
     *(MODEL, "augmentation", "gamma", "learning_rate", "scheduler", "weight_decay"),
     *_ACCURACIES,
@@ -53,7 +55,7 @@ def read(path: Path) -> pd.DataFrame:
     """
     source = f"--csv {str(path)!r}"
     try:
-        table = retry_read(lambda: pd.read_csv(path))
+        table = retry_read(lambda: _read_csv(path))
     except OSError as error:
         raise UserError(f"{source}: {error.strerror}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -63,7 +65,11 @@ def read(path: Path) -> pd.DataFrame:
 
 def of_folders(collected: pd.DataFrame, runs_dir: Path) -> pd.DataFrame:
     """The table that `aggregate.collect` made of run folders, as `read` returns its CSV."""
-    return _validated(pd.read_csv(io.StringIO(to_csv(collected))), f"--runs {str(runs_dir)!r}")
+    return _validated(_read_csv(io.StringIO(to_csv(collected))), f"--runs {str(runs_dir)!r}")
+
+
+def _read_csv(source: Path | io.StringIO) -> pd.DataFrame:
+    return pd.read_csv(source, dtype=dict.fromkeys(_IDS, str))
 
 
 def _validated(table: pd.DataFrame, source: str) -> pd.DataFrame:

@@ -48,3 +48,15 @@ def test_table_with_missing_values_is_read_partially(
     with_gaps.to_csv(path)
     assert set(table.read(path)["Modelname"]) == {"resnet", "vit"}
     assert "left out 288 rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("run_id", ["1234567890", "12e4567890", "0000000012"])
+def test_ids_of_digits_only_are_read_as_text(published: Path, tmp_path: Path, run_id: str) -> None:
+    ids = ("run_id", "alias_of", "config_id", "data_digest", "git_commit")
+    path = tmp_path / "x.csv"
+    rows = pd.read_csv(published, index_col=0).head(3).assign(**dict.fromkeys(ids, run_id))
+    rows.to_csv(path, index=False)
+    for runs in (table.read(path), table.of_folders(rows, tmp_path)):
+        for name in ids:
+            assert runs[name].tolist() == [run_id] * 3
+        assert table.run_ids(runs) == [run_id] * 3
