@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from src.comparison.accuracy_interval import seeds_interval
+from src.faults.failure_classes import FailureClass
 from src.report.settings import HYPERPARAMETERS
 from src.report.table import (
     TEST_ACCURACY,
@@ -51,6 +52,22 @@ def configurations(table: pd.DataFrame) -> pd.DataFrame:
     merged = pd.concat([single, pd.DataFrame(rows)]).sort_index(kind="stable")
     of_one_run = {name: None for name in _OF_ONE_RUN if name in merged}
     return merged.infer_objects().assign(**of_one_run).copy()  # in few blocks of memory again
+
+
+def failed_configurations(failed: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """One row for each configuration of which a seed failed, as `configurations` has of others.
+
+    One with a finished seed in `table` has a row there already, and none here unless a seed of it
+    diverged: other failures say nothing about the settings. failed: as `Collected.failed`.
+    """
+    if CONFIG_ID not in failed or CONFIG_ID not in table:
+        return failed
+    diverged = failed["failure"] == FailureClass.DIVERGED
+    has_result = failed[CONFIG_ID].isin(_config_ids(table).dropna())
+    counted = pd.concat([failed[diverged], failed[~diverged & ~has_result]])
+    # cells that share a training are different configurations, as in the table
+    names = [name for name in (CONFIG_ID, *HYPERPARAMETERS) if name in failed]
+    return counted.drop_duplicates(names).sort_index()
 
 
 def replicates(table: pd.DataFrame, row: Mapping[str, object]) -> pd.DataFrame:

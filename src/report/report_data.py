@@ -22,6 +22,7 @@ from src.common.result_values import BEST_VAL_ACCURACY
 from src.comparison.configurations import read_configurations
 from src.comparison.confirmation import Confirmation
 from src.comparison.confirmation_plan import read_plans
+from src.faults.failure_classes import FailureClass
 from src.report import replicates, table
 from src.report.replicates import CONFIG_ID
 from src.report.run_analysis import predictions
@@ -91,6 +92,13 @@ class ReportData:
         return replicates.configurations(self.runs_with_settings)
 
     @cached_property
+    def failed_configurations(self) -> pd.DataFrame | None:
+        """The rows of `failed` that stand beside `configurations`. None: failures are not known."""
+        if self.failed is None or self.each_run:
+            return self.failed
+        return replicates.failed_configurations(self.failed, self.configurations)
+
+    @cached_property
     def averaged(self) -> pd.DataFrame:
         """The configurations that main effects, pairs and importance are computed from."""
         return self.configurations[~stands_apart(self.configurations)]
@@ -153,7 +161,8 @@ class ReportData:
         if data := table.data_in_words(self.runs):
             text += f" on {data}"
         text += f", ranked by {table.column_label(self.rank_column)}."
-        return " ".join(filter(None, [text, self.missing_note(), *self.mixture_notes()]))
+        missing = self.missing_note(of_single_runs=True)
+        return " ".join(filter(None, [text, missing, *self.mixture_notes()]))
 
     def seeds_note(self, rows: pd.DataFrame) -> str:
         """How many seeds the accuracies are of."""
@@ -174,13 +183,28 @@ class ReportData:
                     notes.append(f"{model} mixes runs: {parts}.")
         return notes
 
-    def missing(self, model: str | None = None, *, without: Collection[State] = ()) -> str:
+    def missing(
+        self,
+        model: str | None = None,
+        *,
+        without: Collection[State | FailureClass] = (),
+        of_single_runs: bool = False,
+    ) -> str:
         """How many runs have no row, by state, in words. Empty if none is missing or known.
 
-        without: states that are left out, because they are told elsewhere.
+        Those of `model`, or of all architectures that are shown. Failed seeds of a configuration
+        count once, as its finished seeds do, unless `of_single_runs`.
+        without: states and failures that are left out, because they are shown or told elsewhere.
         """
-        models = self.states if model is None else [model]
+        models = [model] if model else self.states if self.model is None else self.models
         counts = sum((self.states.get(model, Counter()) for model in models), Counter[State]())
+        one_by_one = of_single_runs or self.each_run
+        failed = self.failed if one_by_one else self.failed_configurations
+        if failed is not None and CONFIG_ID in failed:
+            is_told = failed["failure"].isin(list(map(str, without)))
+            counted = failed[failed[MODEL].isin(models) & ~is_told]
+            names = [CONFIG_ID, "seed"] if one_by_one else [CONFIG_ID]
+            counts[State.FAILED] = len(counted.drop_duplicates(names))
         return unfinished(Counter({s: n for s, n in counts.items() if s not in without}))
 
     def apart_note(self, model: str | None = None) -> str:
@@ -192,9 +216,15 @@ class ReportData:
         runs = "1 run" if count == 1 else f"{count} runs"
         return f"Not included: {runs} with settings outside the sweep." if count else ""
 
-    def missing_note(self, model: str | None = None) -> str:
+    def missing_note(
+        self,
+        model: str | None = None,
+        *,
+        without: Collection[State | FailureClass] = (),
+        of_single_runs: bool = False,
+    ) -> str:
         """The same as a sentence."""
-        missing = self.missing(model)
+        missing = self.missing(model, without=without, of_single_runs=of_single_runs)
         if not self.states:
             return "Failures unknown."
         return f"Not shown: {missing}." if missing else ""

@@ -190,6 +190,7 @@ def _failed_row(config: RunConfig, failure: FailureClass) -> dict[str, Any]:
         **settings,
         "Modelname": config.group,
         "augmentation": augmented,
+        "config_id": config.config_id,
         "failure": str(failure),
     }
 

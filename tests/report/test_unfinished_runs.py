@@ -1,5 +1,6 @@
 """Runs that diverged, were pruned or failed stand beside the means that leave them out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 from matplotlib.text import Text
 
 from src.common.result_values import TEST_ACCURACY
+from src.faults.failure_classes import FailureClass
 from src.report import export_tables, replicates
 from src.report.charts import importance, main_effects, pairs
 from src.report.report_data import ReportData, TableOptions, load_report
 from src.report.unfinished_runs import with_unfinished
-from src.runs.aggregate import write_csv
+from src.runs.aggregate import collect, write_csv
 from tests.sweep import folders
 from tests.sweep.test_confirm import make, put_sweep
 
@@ -98,8 +100,6 @@ def test_report_of_folders_knows_failures_and_a_csv_does_not(tmp_path: Path) -> 
     folders.put(runs, make(1.0), tries=tries, failure=failure)
     folders.put(runs, make(2.0), tries=[folders.attempt(60, "stopped")], resumable=True)
     csv = tmp_path / "runs.csv"
-    from src.runs.aggregate import collect
-
     complete = collect(runs).table.fillna({TEST_ACCURACY: 0.5})
     complete["test_per_class_accuracy_best_val_acc"] = 0.5
     write_csv(complete, csv)
@@ -119,6 +119,35 @@ def test_report_of_folders_knows_failures_and_a_csv_does_not(tmp_path: Path) -> 
     assert known.missing("cifar10net") == known.missing()
     assert _subtitle(known).endswith("Left out of the means: 1 diverged. Not shown: 1 interrupted.")
     assert _subtitle(unknown).endswith("Failed runs are not known.")
+
+
+def test_failed_seeds_of_a_configuration_count_once(tmp_path: Path) -> None:
+    """As finished seeds do; those of other architectures than the chosen one do not count."""
+    runs = tmp_path / "runs"
+    put_sweep(runs)
+    done = [folders.attempt(60, "done")]
+    folders.put(runs, make(1.0, seed=9), tries=done, accuracy=0.3)
+    put_sweep(runs, model_type="resnet")
+    tries = [folders.attempt(60, "failed")]
+    diverged = {"kind": "non-finite loss", "message": "in epoch 3"}
+    no_memory = {"kind": "OutOfMemoryError", "message": "CUDA out of memory"}
+    for seed in (0, 1, 2):
+        folders.put(runs, make(2.0, seed), tries=tries, failure=diverged)
+        folders.put(runs, make(1.0, seed), tries=tries, failure=no_memory)  # seed 9 has finished
+        folders.put(runs, make(4.0, seed), tries=tries, failure=no_memory)
+        folders.put(runs, make(2.0, seed, model_type="resnet"), tries=tries, failure=diverged)
+    collected = collect(runs)
+    complete = collected.table.fillna({TEST_ACCURACY: 0.5})
+    every = ReportData(complete, collected.states, runs, failed=collected.failed)
+    one = replace(every, model="cifar10net")
+    each = replace(one, each_run=True)
+    assert (every.missing(), one.missing(), each.missing()) == ("3 failed", "2 failed", "9 failed")
+    assert every.missing(of_single_runs=True) == "12 failed"
+    assert one.missing(without=[FailureClass.DIVERGED]) == "1 failed"
+    assert "Left out of the means: 1 diverged, 1 failed." in _subtitle(one)
+    assert "Left out of the means: 3 diverged, 6 failed." in _subtitle(each)
+    of_page = main_effects.left_out_note(main_effects.effects_of_runs(one), failures_known=True)
+    assert of_page == "Left out of the means: 3 diverged, 6 failed."
 
 
 def _subtitle(report: ReportData) -> str:

@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from src.faults.failure_classes import FailureClass
 from src.report.charts.figure import ModelIndices, add_heading, line_color
 from src.report.report_data import ReportData
 from src.report.settings import Setting, varied_settings
@@ -73,7 +74,8 @@ def _finished_and_diverged(
 def importances(report: ReportData) -> tuple[Importance, ...]:
     """The importance of each architecture's settings."""
     runs, column = report.averaged, report.rank_column
-    return tuple(importance(runs, model, column, report.failed) for model in report.models)
+    failed = report.failed_configurations
+    return tuple(importance(runs, model, column, failed) for model in report.models)
 
 
 def _fanova(rows: pd.DataFrame, varied: Sequence[Setting], column: str) -> dict[str, float]:
@@ -122,7 +124,8 @@ def figure(report: ReportData) -> Figure | None:
     estimated = [estimate for estimate in importances(report) if estimate.shares]
     if not estimated:
         return None
-    note = " ".join(filter(None, [report.missing_note(), report.apart_note()]))
+    missing = report.missing_note(without=[FailureClass.DIVERGED])
+    note = " ".join(filter(None, [missing, report.apart_note()]))
     return draw(estimated, report.model_indices, report.rank_column, note)
 
 

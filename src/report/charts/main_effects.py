@@ -14,7 +14,7 @@ from matplotlib.ticker import PercentFormatter
 from src.report.charts.figure import ModelIndices, add_heading, line_color, line_marker
 from src.report.report_data import ReportData
 from src.report.settings import Setting, varied_factors
-from src.report.statistics import MIN_RUNS, comparable_runs
+from src.report.statistics import MIN_RUNS, comparable_runs, stands_apart
 from src.report.table import column_label, is_share, lower_is_better
 from src.report.unfinished_runs import (
     DIVERGED,
@@ -114,8 +114,20 @@ def _value(values: "pd.Series[float]", level: int) -> float | None:
 
 def effects_by_model(report: ReportData) -> dict[str, list[MainEffect]]:
     """The main effects of a report by architecture, without architectures that have none."""
-    runs, column = report.averaged, report.rank_column
-    effects = {model: main_effects(runs, model, column, report.failed) for model in report.models}
+    return _by_model(report, report.averaged, report.failed_configurations)
+
+
+def effects_of_runs(report: ReportData) -> dict[str, list[MainEffect]]:
+    """The same over single runs, also where configurations have several seeds."""
+    runs = report.runs_with_settings
+    return _by_model(report, runs[~stands_apart(runs)], report.failed)
+
+
+def _by_model(
+    report: ReportData, table: pd.DataFrame, failed: pd.DataFrame | None
+) -> dict[str, list[MainEffect]]:
+    column = report.rank_column
+    effects = {model: main_effects(table, model, column, failed) for model in report.models}
     return {model: of_model for model, of_model in effects.items() if of_model}
 
 

@@ -10,6 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from src.common.paths import file_name
+from src.faults.failure_classes import FailureClass
 from src.report.charts.figure import add_heading
 from src.report.charts.main_effects import PANELS_IN_A_ROW
 from src.report.report_data import ReportData
@@ -62,8 +63,10 @@ def _means(every: pd.DataFrame, column: str, first: Setting, second: Setting) ->
 def figures(report: ReportData) -> Iterator[tuple[str, Figure]]:
     """File name, <model>_pairs, and chart of each architecture with two varied settings."""
     for model in report.models:
-        if pairs := pair_means(report.averaged, model, report.rank_column, report.failed):
-            note = " ".join(filter(None, [report.missing_note(model), report.apart_note(model)]))
+        failed = report.failed_configurations
+        if pairs := pair_means(report.averaged, model, report.rank_column, failed):
+            missing = report.missing_note(model, without=[FailureClass.DIVERGED])
+            note = " ".join(filter(None, [missing, report.apart_note(model)]))
             figure = draw(model, pairs, report.rank_column, note)
             yield file_name(f"{model}_pairs"), figure
 

@@ -89,7 +89,8 @@ def figure(report: ReportData) -> Figure | None:
     if len(axes) == 1:
         return None
     title = f"{len(rows):,} runs across their settings"
-    return draw(axes, rows[MODEL], report.model_indices, title, report.missing_note())
+    note = report.missing_note(of_single_runs=True)
+    return draw(axes, rows[MODEL], report.model_indices, title, note)
 
 
 def draw(

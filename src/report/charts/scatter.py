@@ -17,7 +17,7 @@ def figure(report: ReportData) -> Figure | None:
     rows = report.shown_runs.dropna(subset=[x, TEST_ACCURACY])
     if x == TEST_ACCURACY or rows.empty:
         return None
-    return draw(rows, report.model_indices, x, report.missing_note())
+    return draw(rows, report.model_indices, x, report.missing_note(of_single_runs=True))
 
 
 def draw(rows: pd.DataFrame, indices: ModelIndices, x: str, note: str) -> Figure:

@@ -13,7 +13,7 @@ from src.common.result_values import BEST_VAL_ACCURACY
 from src.data.spec import CLASSES
 from src.report import reproduce_command, table
 from src.report.charts.importance import Importance, importances
-from src.report.charts.main_effects import effects_by_model, left_out_note
+from src.report.charts.main_effects import effects_of_runs, left_out_note
 from src.report.charts.overall import best_of_each, by_data_set
 from src.report.charts.top_k import rankings
 from src.report.page.confirmed_view import confirmed_view, several_seeds_view
@@ -96,7 +96,7 @@ def page_data(
         ],
         "overall": overall,
         "left_out": left_out_note(
-            effects_by_model(report), failures_known=report.failed is not None
+            effects_of_runs(report), failures_known=report.failed is not None
         ),
         "apart": _not_averaged(report),
         "confirmed": [confirmed_view(confirmation) for confirmation in report.confirmations],
