@@ -79,17 +79,20 @@ class ReportData:
         return runs_by_id(self.runs_dir, filter(None, table.run_ids(self.runs)))
 
     @cached_property
-    def runs_with_settings(self) -> pd.DataFrame:
-        """The table, and a column for every further setting in the configs of its run folders."""
+    def shown_runs(self) -> pd.DataFrame:
+        """The rows of the architectures that are shown, with all settings.
+
+        Those are the columns of the table, and the further settings in the configs of run folders.
+        """
         configs = {run_id: run.config for run_id, run in self.folders.items()}
-        return add_settings(self.runs, configs)
+        return add_settings(self.runs[self.runs[MODEL].isin(self.models)], configs)
 
     @cached_property
     def configurations(self) -> pd.DataFrame:
-        """The table with a row for each configuration, or for each run if that was asked for."""
+        """The shown runs with a row for each configuration, or for each run as `each_run` says."""
         if self.each_run:
-            return self.runs_with_settings
-        return replicates.configurations(self.runs_with_settings)
+            return self.shown_runs
+        return replicates.configurations(self.shown_runs)
 
     @cached_property
     def failed_configurations(self) -> pd.DataFrame | None:
@@ -145,20 +148,15 @@ class ReportData:
     def _right_images(self) -> dict[str, npt.NDArray[np.bool_] | None]:
         return {}
 
-    @cached_property
-    def shown_runs(self) -> pd.DataFrame:
-        """The rows of the architectures that are shown, with all settings."""
-        runs = self.runs_with_settings
-        return runs[runs[MODEL].isin(self.models)]
-
     def summary(self) -> str:
-        """How many runs the table has, and what they are ranked by."""
-        trainings = len(table.drop_aliases(self.runs))
-        pruned = int(table.is_pruned(self.runs).sum())
-        text = f"{len(self.runs) - pruned} finished runs"
+        """How many runs are shown, and what they are ranked by."""
+        runs = self.shown_runs
+        trainings = len(table.drop_aliases(runs))
+        pruned = int(table.is_pruned(runs).sum())
+        text = f"{len(runs) - pruned} finished runs"
         text += f" and {pruned} pruned ones" if pruned else ""
         text += f", {trainings} different trainings"
-        if data := table.data_in_words(self.runs):
+        if data := table.data_in_words(runs):
             text += f" on {data}"
         text += f", ranked by {table.column_label(self.rank_column)}."
         missing = self.missing_note(of_single_runs=True)
@@ -175,7 +173,7 @@ class ReportData:
     def mixture_notes(self) -> list[str]:
         """A sentence for each architecture with several precisions or data sets of one name."""
         notes = []
-        for model, rows in table.drop_aliases(self.runs).groupby(table.MODEL, sort=False):
+        for model, rows in table.drop_aliases(self.shown_runs).groupby(table.MODEL, sort=False):
             for column, words in (("precision", "in"), ("data_digest", "on data")):
                 if column in rows and rows[column].nunique() > 1:
                     counts = rows[column].value_counts()
@@ -185,69 +183,69 @@ class ReportData:
 
     def missing(
         self,
-        model: str | None = None,
-        *,
+        *models: str,
         without: Collection[State | FailureClass] = (),
         of_single_runs: bool = False,
     ) -> str:
         """How many runs have no row, by state, in words. Empty if none is missing or known.
 
-        Those of `model`, or of all architectures that are shown. Failed seeds of a configuration
+        Those of `models`, or of all architectures that are shown. Failed seeds of a configuration
         count once, as its finished seeds do, unless `of_single_runs`.
         without: states and failures that are left out, because they are shown or told elsewhere.
         """
-        models = [model] if model else self.states if self.model is None else self.models
-        counts = sum((self.states.get(model, Counter()) for model in models), Counter[State]())
+        counted_models = models or (self.states if self.model is None else self.models)
+        by_model = (self.states.get(model, Counter()) for model in counted_models)
+        counts = sum(by_model, Counter[State]())
         one_by_one = of_single_runs or self.each_run
         failed = self.failed if one_by_one else self.failed_configurations
         if failed is not None and CONFIG_ID in failed:
             is_told = failed["failure"].isin(list(map(str, without)))
-            counted = failed[failed[MODEL].isin(models) & ~is_told]
+            counted = failed[failed[MODEL].isin(list(counted_models)) & ~is_told]
             names = [CONFIG_ID, "seed"] if one_by_one else [CONFIG_ID]
             counts[State.FAILED] = len(counted.drop_duplicates(names))
         return unfinished(Counter({s: n for s, n in counts.items() if s not in without}))
 
-    def apart_note(self, model: str | None = None) -> str:
-        """How many runs means leave out since they are none of a sweep, as a sentence."""
-        models = self.models if model is None else [model]
+    def apart_note(self, *models: str) -> str:
+        """How many runs means leave out since they are none of a sweep, as a sentence.
+
+        Those of `models`, or of all architectures that are shown.
+        """
         left_out = self.configurations.drop(self.averaged.index)
-        left_out = left_out[left_out[MODEL].isin(models)]
+        left_out = left_out[left_out[MODEL].isin(models or self.models)]
         count = int(left_out.get(replicates.SEEDS, pd.Series(1, left_out.index)).sum())
         runs = "1 run" if count == 1 else f"{count} runs"
         return f"Not included: {runs} with settings outside the sweep." if count else ""
 
     def missing_note(
         self,
-        model: str | None = None,
-        *,
+        *models: str,
         without: Collection[State | FailureClass] = (),
         of_single_runs: bool = False,
     ) -> str:
         """The same as a sentence."""
-        missing = self.missing(model, without=without, of_single_runs=of_single_runs)
+        missing = self.missing(*models, without=without, of_single_runs=of_single_runs)
         if not self.states:
             return "Failures unknown."
         return f"Not shown: {missing}." if missing else ""
 
-    def accuracy_note(
-        self, model: str | None = None, drawn: Sequence[Mapping[str, Any]] | None = None
-    ) -> str:
+    def accuracy_note(self, *models: str, drawn: Sequence[Mapping[str, Any]] | None = None) -> str:
         """What a chart of accuracies needs as a footnote: intervals, images, epochs, gaps.
 
-        drawn: the rows that the chart shows. None: those of the architecture, or all.
+        models: the architectures that it ranks. None: all that are shown. drawn: the rows that it
+        shows. None: all rows of these architectures.
         """
-        rows = self.runs if model is None else self.runs[self.runs[MODEL] == model]
-        images = _maximum(rows, "test_images") or TEST_IMAGES
-        parts = [f"Error bars: 95 % Wilson intervals ({images:,} test images)."]
-        parts.append(self.seeds_note(rows))
+        rows = self.shown_runs[self.shown_runs[MODEL].isin(models or self.models)]
         drawn_rows = rows if drawn is None else pd.DataFrame(drawn)
+        images = _images_in_words(drawn_rows)
+        parts = [f"Error bars: 95 % Wilson intervals ({images} test images)."]
+        parts.append(self.seeds_note(rows))
         if epochs := _maximum(drawn_rows, "num_epochs"):
             parts.append(f"At most {epochs} epochs.")
         if table.rank_column(self.runs, None) != BEST_VAL_ACCURACY:
             parts.append("The table has no best validation accuracies.")
         if pruned := int(table.is_pruned(table.drop_aliases(rows)).sum()):
             parts.append(f"{pruned} runs were pruned before their end: they rank last.")
-        parts.append(self.missing_note(model))
+        parts.append(self.missing_note(*models))
         return " ".join(filter(None, parts))
 
 
@@ -328,6 +326,13 @@ def aggregate_runs(options: TableOptions, path: Path) -> Collected:
             f"--runs {str(runs_dir)!r}: no finished run for {shown(path)} ({missing})"
         )
     return collected
+
+
+def _images_in_words(rows: pd.DataFrame) -> str:
+    """On how many test images the accuracies of these rows were measured."""
+    images = {table.number_of_test_images(row) for row in table.records(rows)}
+    low, high = min(images, default=TEST_IMAGES), max(images, default=TEST_IMAGES)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _maximum(rows: pd.DataFrame, column: str) -> int | None:

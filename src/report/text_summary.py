@@ -73,9 +73,10 @@ def markdown(report: ReportData) -> str:
     parts = [f"# What the sweep has shown\n\n{report.summary()}\n"]
     for model, lines in sentences_by_model(report).items():
         parts.append(f"## {model}\n\n" + "\n".join(f"- {line}" for line in lines) + "\n")
+    seeds = report.seeds_note(report.shown_runs)
     parts.append(
-        f"Intervals are 95 %. {report.seeds_note(report.runs)} How much seeds differ is not in the "
-        "intervals of single runs.\n"
+        f"Intervals are 95 %. {seeds} How much seeds differ is not in the intervals of single "
+        "runs.\n"
     )
     return "\n".join(parts)
 

@@ -1,13 +1,17 @@
 """Numbers of the charts compared with pandas, and what the charts draw."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgba_array
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from PIL import Image
 
 from src.common.result_values import TEST_ACCURACY
@@ -27,6 +31,7 @@ from src.report.charts.main_effects import effects_by_model
 from src.report.charts.parallel_coordinates import parallel_axes
 from src.report.report_data import ReportData
 from src.report.settings import HYPERPARAMETERS
+from src.runs.run_folder import State
 from tests.report.synthetic_sweep import table_of_grid
 
 
@@ -287,3 +292,44 @@ def test_charts_are_none_for_a_single_run(small_report: ReportData, tmp_path: Pa
     assert importances(single_run) == (
         Importance(small_report.runs.iloc[0]["Modelname"], 1, {}, "only 1 finished runs"),
     )
+
+
+def with_recipe(model: str, images: int, **columns: Any) -> pd.DataFrame:
+    """Return the runs of a grid, and of a recipe with other epochs and batches beside it."""
+    grid = table_of_grid(lambda rate, schedule, augmented: 0.5 + rate, Modelname=model)
+    grid = grid.assign(num_epochs=20, batch_size=256, test_images=images)
+    recipe = grid.head(1).assign(num_epochs=100, batch_size=64)
+    return pd.concat([grid, recipe], ignore_index=True).assign(**columns)
+
+
+def test_footnotes_count_the_runs_that_are_drawn() -> None:
+    """And not those of other architectures, or of architectures that cannot be drawn."""
+    unranked = with_recipe("vit", 500, best_val_accuracy=np.nan, stop_reason="pruned")
+    runs = pd.concat([with_recipe("cnn", 1000), unranked], ignore_index=True)
+    states = {"cnn": Counter({State.FAILED: 2}), "vit": Counter({State.PENDING: 3})}
+    every = ReportData(runs, states)
+    assert "Not included: 2 runs" in every.apart_note()
+    for draw in (main_effects.figure, importance.figure):  # vit has no ranked run
+        words = text_of(draw(every))
+        assert "Not included: 1 run with settings outside the sweep." in words
+        assert "pending" not in words
+    one = replace(every, model="cnn")
+    [(_, figure)] = overall.figures(one)
+    assert "95 % Wilson intervals (1,000 test images)" in text_of(figure)
+    assert "Not shown: 2 failed." in text_of(figure)
+    assert "pruned" not in text_of(figure)
+    assert one.summary().startswith("13 finished runs, 13 different trainings")
+    assert [run.row["Modelname"] for run in overall.best_runs(replace(one, model="cnn"))] == ["cnn"]
+
+
+def test_several_numbers_of_test_images_are_told() -> None:
+    runs = pd.concat([with_recipe("cnn", 1000), with_recipe("vit", 500)], ignore_index=True)
+    assert "(500 to 1,000 test images)" in ReportData(runs).accuracy_note()
+    assert "(500 test images)" in ReportData(runs).accuracy_note("vit")
+    only_cnn = table.records(runs[runs["Modelname"] == "cnn"])
+    assert "(1,000 test images)" in ReportData(runs).accuracy_note(drawn=only_cnn)
+
+
+def text_of(figure: Figure | None) -> str:
+    assert figure
+    return " ".join(" ".join(text.get_text().split()) for text in figure.findobj(Text))

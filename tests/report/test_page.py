@@ -110,6 +110,18 @@ def collect_history(sweep: Path, model: str, run_id: str) -> list[dict[str, Any]
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def test_page_of_one_architecture_shows_no_others(small_report: ReportData, tmp_path: Path) -> None:
+    model = small_report.models[1]
+    chosen = replace(small_report, model=model, runs_dir=None)
+    core = core_of(write_page(chosen, tmp_path).read_text())
+    count = (small_report.runs["Modelname"] == model).sum()
+    assert core["models"] == [model]
+    assert len(core["columns"]["key"]) == len(core["columns"]["in_sweep"]) == count
+    assert list(core["sweep"]["cells"]) == [model]
+    assert {one["model"] for one in (*core["overall"], *core["rankings"])} == {model}
+    assert set(core["best_keys"]) <= set(core["columns"]["key"])
+
+
 def test_state_counts_every_cell_of_grid(text: str, report: ReportData) -> None:
     state = core_of(text)["sweep"]
     assert sum(state["total"].values()) == 864

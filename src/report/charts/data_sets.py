@@ -26,7 +26,8 @@ def figure(report: ReportData) -> Figure | None:
         f"the best run of each by {column_label(report.rank_column)}; a rank on one data set says "
         "nothing about another"
     )
-    return draw(rows, subtitle, report.accuracy_note())
+    drawn = [run.row for best in rows.values() for run in best.values()]
+    return draw(rows, subtitle, report.accuracy_note(drawn=drawn))
 
 
 def best_by_data_set(table: pd.DataFrame, column: str) -> dict[str, dict[str, RankedRun]]:

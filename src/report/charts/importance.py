@@ -124,8 +124,9 @@ def figure(report: ReportData) -> Figure | None:
     estimated = [estimate for estimate in importances(report) if estimate.shares]
     if not estimated:
         return None
-    missing = report.missing_note(without=[FailureClass.DIVERGED])
-    note = " ".join(filter(None, [missing, report.apart_note()]))
+    models = [estimate.model for estimate in estimated]
+    missing = report.missing_note(*models, without=[FailureClass.DIVERGED])
+    note = " ".join(filter(None, [missing, report.apart_note(*models)]))
     return draw(estimated, report.model_indices, report.rank_column, note)
 
 

@@ -119,7 +119,7 @@ def effects_by_model(report: ReportData) -> dict[str, list[MainEffect]]:
 
 def effects_of_runs(report: ReportData) -> dict[str, list[MainEffect]]:
     """The same over single runs, also where configurations have several seeds."""
-    runs = report.runs_with_settings
+    runs = report.shown_runs
     return _by_model(report, runs[~stands_apart(runs)], report.failed)
 
 
@@ -137,9 +137,9 @@ def figure(report: ReportData) -> Figure | None:
     if not effects:
         return None
     note = left_out_note(effects, failures_known=report.failed is not None)
-    if others := report.missing(without=[State.FAILED]):
+    if others := report.missing(*effects, without=[State.FAILED]):
         note += f" Not shown: {others}."
-    note = " ".join(filter(None, [note, report.apart_note()]))
+    note = " ".join(filter(None, [note, report.apart_note(*effects)]))
     return draw(effects, report.model_indices, report.rank_column, note)
 
 

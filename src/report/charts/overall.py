@@ -47,7 +47,10 @@ def figures(report: ReportData) -> Iterator[tuple[str, Figure]]:
     for name, runs in groups.items():
         several = len(groups) > 1
         title = f"The best run of each architecture on {title_of_data(name)}" if several else _TITLE
-        note = report.accuracy_note(drawn=[run.row for run in runs])
+        rows = [run.row for run in runs]
+        # the one chart of a table also counts architectures of which no run has finished
+        models = [row[MODEL] for row in rows] if several else []
+        note = report.accuracy_note(*models, drawn=rows)
         chart = draw(runs, report.rank_column, note, title)
         yield file_name(f"overall_{name}") if several else "overall", chart
 

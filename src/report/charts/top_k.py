@@ -120,7 +120,7 @@ def _with_right_images(run: RankedRun, report: ReportData) -> RankedRun:
 def figures(report: ReportData) -> Iterator[tuple[str, Figure]]:
     """File name, <model>_top_k, and chart of each architecture's best runs."""
     for top in rankings(report):
-        note = report.accuracy_note(top.model, [run.row for run in top.runs])
+        note = report.accuracy_note(top.model, drawn=[run.row for run in top.runs])
         yield file_name(f"{top.model}_top_k"), draw(top, note)
 
 

@@ -56,7 +56,7 @@ def several_seeds_view(report: ReportData, keys: Sequence[str]) -> list[dict[str
     rows = report.configurations
     if SEEDS not in rows or not (rows[SEEDS] > 1).any():
         return []
-    key_of = dict(zip(report.runs_with_settings.index, keys, strict=True))
+    key_of = dict(zip(report.shown_runs.index, keys, strict=True))
     ranked = rank(rows[rows[SEEDS] > 1], report.rank_column)
     return [
         {
@@ -81,7 +81,7 @@ def _configuration_view(
     report: ReportData, row: dict[str, Any], label: str, key_of: Mapping[Any, str]
 ) -> dict[str, Any]:
     run, column = ranked_run(row, label), report.rank_column
-    members = replicates(report.runs_with_settings, row)
+    members = replicates(report.shown_runs, row)
     return {
         "label": label,
         "seeds": run.seeds,

@@ -67,11 +67,12 @@ def page_data(
 
     state: of the run folders. None: of the table. watch: seconds until the page is written again.
     """
-    folders, runs = report.folders, report.runs_with_settings
+    folders, runs = report.folders, report.shown_runs
     names = varied_fields(run.config for run in folders.values())
     settings, results = settings_of(runs, names), result_columns(runs, report.rank_column)
-    columns, models = column_values(runs, settings, results), list(report.model_indices)
-    columns["in_sweep"] = (is_in_sweep(runs) & ~report.is_confirming).tolist()
+    columns, models = column_values(runs, settings, results), report.models
+    confirming = report.is_confirming[runs.index]
+    columns["in_sweep"] = (is_in_sweep(runs) & ~confirming).tolist()
     best, images = _best_rows(report), SpriteSheet()
     details = _details(report, columns["key"], show_progress)
     left_out = _add_images(details, folders, best, images, show_progress)
@@ -102,7 +103,7 @@ def page_data(
         "confirmed": [confirmed_view(confirmation) for confirmation in report.confirmations],
         "several_seeds": several_seeds_view(report, columns["key"]),
         "overall_scale": axis_limits(overall),
-        "sweep": _state_view((state or state_of_table(report.runs)).sorted_by(models)),
+        "sweep": _state_view((state or state_of_table(runs)).sorted_by(models)),
         "best_keys": [columns["key"][int(rows.index[0])] for rows in best.values() if len(rows)],
         "pictures": {"png": images.png(), "columns": images.COLUMNS},
     }
@@ -112,7 +113,7 @@ def page_data(
 
 def _not_averaged(report: ReportData) -> str:
     """Which runs the means of the page leave out."""
-    confirming = int(report.is_confirming.sum())
+    confirming = int(report.is_confirming[report.shown_runs.index].sum())
     note = f"The {confirming} runs that confirm a choice are not averaged." if confirming else ""
     return " ".join(filter(None, [report.apart_note(), note]))
 
@@ -196,7 +197,7 @@ def _details(
     """Details by key: of the run folder, or, without one, of the row. Aliases refer to a run."""
     details: dict[str, Any] = {}
     seen: set[str] = set()
-    runs = report.runs_with_settings
+    runs = report.shown_runs
     run_ids = table.run_ids(runs)
     rows = list(zip(keys, run_ids, table.records(runs), strict=True))
     for key, run_id, row in show_progress(rows, "runs of the page"):
@@ -218,10 +219,9 @@ def _details(
 
 def _best_rows(report: ReportData) -> dict[str, pd.DataFrame]:
     """The best rows of each architecture. Their index is the position in the table."""
-    ranked = table.rank(report.runs.reset_index(drop=True), report.rank_column)
+    ranked = table.rank(report.shown_runs.reset_index(drop=True), report.rank_column)
     return {
-        model: ranked[ranked[MODEL] == model].head(_RUNS_WITH_MISTAKES)
-        for model in report.model_indices
+        model: ranked[ranked[MODEL] == model].head(_RUNS_WITH_MISTAKES) for model in report.models
     }
 
 
