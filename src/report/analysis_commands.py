@@ -1,6 +1,5 @@
 """Commands that analyse single runs: select runs, compute, draw or print."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from src import models
 from src.cli.config_flags import from_flags
 from src.common.errors import ExitStatus, UserError
+from src.common.json_text import json_text
 from src.common.paths import REPORT_DIR, shown
 from src.data.spec import CIFAR10
 from src.data.split import split
@@ -99,7 +99,7 @@ def classes(options: AnalysisOptions, *, as_json: bool) -> ExitStatus:
             print(f"{separator}{run.title}: {predicted.summary(run.data_name)}")
             print(confusion_matrix.as_text(results, limit))
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print(json_text(rows))
     return ExitStatus.DONE
 
 
@@ -165,7 +165,7 @@ def summary(
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
     if as_json:
-        print(json.dumps([model_summary.as_json(*arguments) for arguments in summaries], indent=2))
+        print(json_text([model_summary.as_json(*arguments) for arguments in summaries]))
     else:
         print("\n\n".join(model_summary.as_text(*arguments) for arguments in summaries))
     return ExitStatus.DONE

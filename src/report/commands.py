@@ -1,12 +1,12 @@
 """Commands over a table of runs: aggregate it, draw charts, write tables and the page."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from src.common.errors import ExitStatus, UserError
+from src.common.json_text import json_text
 from src.common.paths import CSV_FILE, shown
 from src.report.page.sweep_state import SweepState
 from src.report.report_data import (
@@ -56,8 +56,7 @@ def top_k_table(options: TableOptions, *, as_json: bool) -> ExitStatus:
     report = load_report(options)
     rows = export_tables.top_k_table(report)
     if as_json:
-        records = rows.to_dict("records")
-        print(json.dumps(records, indent=2, default=lambda value: value.item()))
+        print(json_text(rows.to_dict("records")))
         return ExitStatus.DONE
     print(rows.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     if missing := report.missing():

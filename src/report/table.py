@@ -1,6 +1,7 @@
 """The table of runs: read a CSV, rank its rows, select some of them."""
 
 import io
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,7 +82,8 @@ def _validated(table: pd.DataFrame, source: str) -> pd.DataFrame:
         print(f"{source}: left out {dropped} rows without an accuracy", file=sys.stderr)
     if complete.empty:
         raise UserError(f"{source}: no run in it has an accuracy")
-    return with_groups(complete.astype({name: str for name in _TEXT_COLUMNS}))
+    finite = complete.replace([math.inf, -math.inf], math.nan)  # as the loss of a diverged run
+    return with_groups(finite.astype({name: str for name in _TEXT_COLUMNS}))
 
 
 def with_groups(table: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from src.report.report_data import ReportData
 from src.report.report_options import EVERY_FLAG
 from src.sweep import grid
 from src.sweep.status.page_state import read_sets
+from tests.common.test_json_text import strictly_parsed
 from tests.conftest import RunCommand
 from tests.report import synthetic_sweep
 from tests.report.page_data import core_of
@@ -36,7 +37,9 @@ def test_report_commands_on_published_table(
     done = command(
         *report, "top-k", "table", "--csv", published, "--model", "vit", "-k", 3, "--json"
     )
-    assert [row["rank"] for row in json.loads(done.stdout)] == [1, 2, 3]
+    rows = strictly_parsed(done.stdout)
+    assert [row["rank"] for row in rows] == [1, 2, 3]
+    assert {row["seed_deviation"] for row in rows} == {None}, "of one seed"
     mixed = pd.read_csv(published).assign(test_images=np.nan, num_epochs=np.nan)
     mixed.loc[0, ["test_images", "num_epochs"]] = [10_000, 80]
     mixed.assign(best_val_accuracy=np.nan).to_csv(tmp_path / "mixed.csv")

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 from collections import Counter
 from dataclasses import replace
@@ -33,6 +34,7 @@ from src.sweep.status.page_state import state_of_folders
 from tests.report import synthetic_sweep
 from tests.report.conftest import FAILED, MISSING
 from tests.report.page_data import core_of, runs_of
+from tests.report.synthetic_sweep import table_of_grid
 from tests.sweep import folders
 
 LIMIT = 8 * 2**20
@@ -108,6 +110,18 @@ def test_page_numbers_match_csv(text: str, sweep: Path, report: ReportData) -> N
 def collect_history(sweep: Path, model: str, run_id: str) -> list[dict[str, Any]]:
     (path,) = sweep.glob(f"{model}/*-{run_id}/history.jsonl")
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_losses_of_a_diverged_run_are_null_on_the_page(tmp_path: Path) -> None:
+    runs = table_of_grid(lambda rate, schedule, augmented: 0.5 + rate)
+    runs = runs.assign(val_loss=0.5, train_seconds=60.0, Full_Modelname="run")
+    runs.loc[0, ["val_loss", "train_seconds"]] = math.inf
+    runs.loc[1, "val_loss"] = math.nan
+    core = core_of(write_page(ReportData(runs), tmp_path).read_text())
+    assert core["columns"]["val_loss"] == [None, None, *[0.5] * 10]
+    assert core["sweep"]["training_hours"] is None
+    runs.to_csv(tmp_path / "runs.csv")
+    assert table.read(tmp_path / "runs.csv")["val_loss"].max() == 0.5
 
 
 def test_page_of_one_architecture_shows_no_others(small_report: ReportData, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import jinja2
 from jinja2.utils import htmlsafe_json_dumps
 
 from src.common import files
+from src.common.json_text import finite_values
 from src.common.progress import ShowProgress, silent
 from src.report.page.sweep_state import SweepState
 from src.report.page.view_model import PageData, page_data
@@ -77,17 +78,17 @@ def render(data: PageData, summary: str, note: str) -> str:
 
 
 def to_script_json(value: Any) -> str:
-    """JSON for a script element, without < > & and '.
+    """JSON for a script element, without < > & and '; NaN and infinity become null.
 
     Text such as `</script>` in a run's name would otherwise end the element, and what follows it
     would be markup.
     """
-    return htmlsafe_json_dumps(value, separators=(",", ":"), allow_nan=False)
+    return htmlsafe_json_dumps(finite_values(value), separators=(",", ":"), allow_nan=False)
 
 
 def to_packed_json(value: Any) -> str:
-    """JSON, compressed, as base64 text: a third of its size. The same bytes for the same value."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    """Such JSON as base64 text, compressed to a third. The same bytes for the same value."""
+    text = json.dumps(finite_values(value), separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 

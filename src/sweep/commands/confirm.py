@@ -1,6 +1,5 @@
 """python -m src.sweep confirm: train the best configurations again, with fresh seeds."""
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from src.cli.arguments import Parser, non_negative_float, non_negative_int, positive_int
 from src.cli.common_options import add_json_option, add_runs_option
 from src.common.errors import ExitStatus, UserError
+from src.common.json_text import json_text
 from src.common.model_source import code_of, trust_model
 from src.common.paths import RUNS_DIR, confirmation_sets_dir, shown
 from src.comparison import confirmation_plan as plans
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         before = missing
     if options.json:
         states = [confirmation_output.as_json(confirmation) for confirmation in confirmations]
-        print(json.dumps(states, indent=2))
+        print(json_text(states))
     return status
 
 

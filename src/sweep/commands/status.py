@@ -1,6 +1,5 @@
 """Show the status of a sweep, from its run folders and one call of squeue."""
 
-import json
 import sys
 import time
 from argparse import Namespace
@@ -13,6 +12,7 @@ from src.cli.arguments import Parser, seconds
 from src.cli.common_options import add_json_option, add_runs_option
 from src.cli.terminal import console
 from src.common.errors import ExitStatus, UserError
+from src.common.json_text import json_text
 from src.common.paths import SETS_DIR, shown
 from src.config import RunConfig
 from src.runs.model_versions import changes
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         return _watch(read, parsed.watch)
     now = read()
     if parsed.json:
-        print(json.dumps(asdict(now), indent=2))
+        print(json_text(asdict(now)))
     else:
         console().print(screen.render(now))
     return ExitStatus.DONE
@@ -95,7 +95,7 @@ def _print_outside(parsed: Namespace) -> ExitStatus:
     folders = run_states.outside_of_sets(configs_by_set(parsed), parsed.runs)
     if parsed.json:
         rows = [{"folder": str(path), "state": state} for path, state in folders]
-        print(json.dumps(rows, indent=2))
+        print(json_text(rows))
         return ExitStatus.DONE
     for path, state in folders:
         print(f"{state:<11} {shown(path)}")
