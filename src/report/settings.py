@@ -188,10 +188,21 @@ def plain(label: str) -> str:
 
 
 def _setting(table: pd.DataFrame, name: str) -> Setting:
-    levels = list(dict.fromkeys(_values(table, name)))
+    return Setting(name, _in_order(_values(table, name)))
+
+
+def merged(settings: Sequence[Setting]) -> Setting:
+    """One setting with the levels of all of these, as of several architectures on one axis."""
+    levels = (level for setting in settings for level in setting.levels)
+    return Setting(settings[0].name, _in_order(levels))
+
+
+def _in_order(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Distinct values: numbers ascending, off before on, others as they come; None last."""
+    levels = list(dict.fromkeys(values))
     if all(isinstance(level, int | float | None) for level in levels):
-        levels.sort(key=lambda level: (level is None, level or 0))
-    return Setting(name, tuple(levels))
+        levels.sort(key=lambda level: level or 0)
+    return tuple(sorted(levels, key=lambda level: level is None))
 
 
 def _values(table: pd.DataFrame, name: str) -> list[Any]:

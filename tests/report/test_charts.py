@@ -125,6 +125,19 @@ def test_main_effects_ignore_missing_values() -> None:
     assert {e.setting.name: e.best[0] for e in lower}["learning_rate"] == pytest.approx(0.501)
 
 
+def test_axis_of_several_architectures_is_sorted() -> None:
+    """Whichever of them comes first, and whatever it has tried."""
+    runs = table_of_grid(lambda rate, schedule, augmented: 0.5 + rate)
+    low = runs[runs["learning_rate"] < 0.1]
+    vit = runs[runs["learning_rate"] != 0.01].assign(Modelname="vit")
+    figure = main_effects.figure(ReportData(pd.concat([vit, low], ignore_index=True)))
+    assert figure
+    [rates] = [axes for axes in figure.axes if axes.get_title() == "learning rate"]
+    assert [tick.get_text() for tick in rates.get_xticklabels()] == ["0.001", "0.01", "0.1"]
+    [of_vit, of_cnn] = [np.asarray(line.get_xdata()).tolist() for line in rates.get_lines()]
+    assert (of_vit, of_cnn) == ([0, 2], [0, 1])
+
+
 def test_pair_means_are_nan_for_untried_combinations() -> None:
     runs = table_of_grid(lambda rate, schedule, augmented: rate + 0.1 * augmented)
     runs = runs[(runs["learning_rate"] != 0.1) | runs["augmentation"]]

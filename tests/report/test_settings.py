@@ -1,11 +1,23 @@
 """Detection of varying hyperparameters, and descriptions of runs."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import pytest
 
 from src.config import RunConfig
 from src.report.report_data import ReportData
-from src.report.settings import add_settings, describe_runs, settings_of, varied_fields
+from src.report.settings import (
+    HYPERPARAMETERS,
+    Setting,
+    add_settings,
+    describe_runs,
+    merged,
+    settings_of,
+    varied_fields,
+)
+from src.report.table import MODEL
 
 
 def test_describe_runs_separates_shared_and_differing_settings() -> None:
@@ -34,6 +46,29 @@ def test_settings_of_sorts_levels_and_detects_continuous_ones(report: ReportData
     settings = {setting.name: setting for setting in settings_of(searched)}
     assert settings["learning_rate"].is_continuous
     assert settings["seed"].labels == ["3", "not set"]
+
+
+@pytest.mark.parametrize(
+    ("of_one", "of_other", "levels"),
+    [
+        ((0.01, 1.0), (0.001, 0.1, 1), (0.001, 0.01, 0.1, 1.0)),
+        ((128, None), (32, 1024), (32, 128, 1024, None)),
+        ((True,), (False, True), (False, True)),
+        (("step", None), ("cosine", "step"), ("step", "cosine", None)),
+    ],
+)
+def test_merged_levels_are_in_order(
+    of_one: tuple[Any, ...], of_other: tuple[Any, ...], levels: tuple[Any, ...]
+) -> None:
+    assert merged([Setting("x", of_one), Setting("x", of_other)]).levels == levels
+    assert settings_of_column([*of_one, *of_other]).levels == levels
+
+
+def settings_of_column(values: list[Any]) -> Setting:
+    """The setting `batch_size` of a table with these values."""
+    fixed = dict.fromkeys((MODEL, *HYPERPARAMETERS), "a")
+    table = pd.DataFrame([{**fixed, "batch_size": value} for value in values])
+    return settings_of(table.astype({"batch_size": object}))[-1]
 
 
 def test_settings_that_a_run_does_not_use_do_not_count() -> None:

@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from src.report.charts.figure import ModelIndices, add_heading, line_color, line_marker
 from src.report.report_data import ReportData
-from src.report.settings import Setting, varied_factors
+from src.report.settings import Setting, merged, varied_factors
 from src.report.statistics import MIN_RUNS, comparable_runs, stands_apart
 from src.report.table import column_label, is_share, lower_is_better
 from src.report.unfinished_runs import (
@@ -176,14 +176,8 @@ def _draw_panel(
         model: [effect for effect in of_model if effect.setting.name == name]
         for model, of_model in effects.items()
     }
-    labels = list(
-        dict.fromkeys(
-            label
-            for of_model in of_setting.values()
-            for effect in of_model
-            for label in effect.setting.labels
-        )
-    )
+    every = merged([effect.setting for of_model in of_setting.values() for effect in of_model])
+    labels = list(dict.fromkeys(every.labels))
     for model, of_model in of_setting.items():
         color, marker = line_color(indices[model]), line_marker(indices[model])
         for effect in of_model:
