@@ -294,6 +294,7 @@ def load_report(options: TableOptions, *, write_table: bool = False) -> ReportDa
     else:
         if runs_dir:
             collected = collect(runs_dir, show_progress=options.show_progress)
+            _note_unreadable(collected, options)
         runs = table.read(options.csv)
     return ReportData(
         runs=runs,
@@ -316,8 +317,7 @@ def aggregate_runs(options: TableOptions, path: Path) -> Collected:
     collected = collect(
         runs_dir, synthetic=path.resolve() != CSV_FILE, show_progress=options.show_progress
     )
-    for line in collected.unreadable:
-        options.note(f"left out: {line}")
+    _note_unreadable(collected, options)
     if collected.synthetic:
         options.note(f"left out: {collected.synthetic} runs on synthetic data")
     if collected.table.empty:
@@ -326,6 +326,11 @@ def aggregate_runs(options: TableOptions, path: Path) -> Collected:
             f"--runs {str(runs_dir)!r}: no finished run for {shown(path)} ({missing})"
         )
     return collected
+
+
+def _note_unreadable(collected: Collected, options: TableOptions) -> None:
+    for line in collected.unreadable:
+        options.note(f"left out: {line}")
 
 
 def _images_in_words(rows: pd.DataFrame) -> str:

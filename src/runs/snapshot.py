@@ -129,7 +129,8 @@ def numbers(path: Path | str) -> dict[str, Any] | None:
     """The metrics in a result.json or pruned.json. Returns None if it is missing or damaged."""
     for _ in range(2):  # it may have been published between reading it and looking for it
         result = files.read_json(path)
-        if result and TEST_ACCURACY in result:
+        accuracy = (result or {}).get(TEST_ACCURACY, "missing")
+        if isinstance(accuracy, int | float | None):
             return result
         if not os.path.exists(path):
             return None
@@ -140,8 +141,9 @@ def numbers(path: Path | str) -> dict[str, Any] | None:
 def history_rows(text: bytes) -> list[dict[str, Any]]:
     """The rows of a history.jsonl. Raises ValueError if it is damaged."""
     rows = [json.loads(line) for line in text.decode().splitlines()]
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("expected an object in each line")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
+            raise ValueError(f"line {number} is no epoch")
     return rows
 
 

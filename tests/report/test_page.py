@@ -244,6 +244,7 @@ def test_page_names_damaged_run_folders(sweep: Path, tmp_path: Path) -> None:
     page = write_page(report, tmp_path, state_of_folders(tmp_path / "runs")).read_text()
     unknown = " ".join(core_of(page)["unknown"])
     assert "Runs without learning curves: 2" in unknown
+    assert unknown.count(str(folders[0] / "history.jsonl")) == 1
     assert "Runs without a confusion matrix: 1" in unknown
     assert "other test images than the run" in unknown
 

@@ -30,6 +30,7 @@ from src.report.run_analysis.predictions import Predictions
 from src.report.run_analysis.run_selection import SelectedRun, best_runs, find_runs
 from src.runs.run_folder import RunFolder, all_runs
 from tests.conftest import RunCommand
+from tests.report import synthetic_sweep
 
 ExpectBadInput = Callable[..., str]
 
@@ -222,6 +223,22 @@ def test_predictions_file_matches_result(trained: Path) -> None:
         found, result = predictions.read(run), run.result() or {}
         assert found.is_correct.mean() == pytest.approx(result["test_accuracy_best_val_acc"])
         assert found.probabilities.sum(axis=1) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("text", ["{", '{"epoch": 1}\n3\n', '{"loss": 1}\n'])
+def test_damaged_history_is_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    """And the curves of the other run are drawn."""
+    cells = synthetic_sweep.configs()[:2]
+    synthetic_sweep.make(tmp_path, np.arange(100) % 10, cells)
+    selected = [SelectedRun.at(path) for path in sorted(tmp_path.glob("*/*"))]
+    damaged = selected[0].folder.path / "history.jsonl"
+    damaged.write_text(text)
+    learning_curves.figure(selected)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"left out: {damaged}: damaged: ")
+    assert line.count(str(damaged)) == 1
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "labels", "no features"])

@@ -119,6 +119,19 @@ def test_cell_that_cannot_be_read_is_reported_and_the_others_kept(tmp_path: Path
     assert line.startswith(f"{folder.path}: model_type 'gone'")
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"test_accuracy_best_val_acc": "high"}'])
+def test_damaged_result_is_named_once_and_the_other_runs_kept(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(RunConfig(), tmp_path)
+    damaged = finish(RunConfig(seed=1), tmp_path).path / "result.json"
+    damaged.write_text(text)
+    for _ in range(2):
+        assert collect(tmp_path).table["run_id"].tolist() == [RunConfig().id]
+    line = f"{damaged}: damaged; the run does not count as finished\n"
+    assert capsys.readouterr().err == line
+
+
 def test_ignored_settings_give_alias_rows(tmp_path: Path) -> None:
     for rotation in (15, 30):
         finish(RunConfig(rotation=rotation), tmp_path)

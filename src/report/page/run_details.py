@@ -154,7 +154,7 @@ def _curves(path: Path, modified: int) -> dict[str, Any]:
     try:
         rows = RunFolder(path).history()
     except ValueError as error:
-        return {"no_curves": f"{HISTORY} is damaged: {error}"}
+        return {"no_curves": f"{HISTORY} is damaged", "damaged": str(error)}
     if not rows:
         return {"no_curves": f"there is no {HISTORY}"}
     rows = [rows[index] for index in _thinned(rows)]

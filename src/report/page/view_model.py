@@ -184,6 +184,7 @@ def _unknown(report: ReportData, core: Mapping[str, Any], runs: Mapping[str, Any
         reasons = [run[key] for run in runs.values() if key in run]
         if reasons:
             lines.append(f"Runs without {words}: {len(reasons)}, e.g. {reasons[0]}.")
+    lines += [f"{run['damaged']}." for run in runs.values() if "damaged" in run]
     if report.runs_dir is not None:
         gone = sum("command" not in run or "folder" not in run for run in runs.values())
         if gone:

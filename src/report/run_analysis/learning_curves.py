@@ -1,6 +1,5 @@
 """Learning curves: loss and accuracy of runs over their epochs, side by side."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from src.common.errors import UserError
 from src.common.paths import HISTORY
+from src.common.result_values import finite
 from src.config import RunConfig
 from src.report.charts.figure import add_heading, line_color, line_marker, wrapped
 from src.report.run_analysis.run_selection import SelectedRun, read_each
@@ -86,7 +86,7 @@ def _curve(label: str, history: History) -> LearningCurve:
         (part, measure): [
             (row["epoch"], row[f"{part}_{measure}"])
             for row in history
-            if math.isfinite(row.get(f"{part}_{measure}", math.nan))
+            if finite(row.get(f"{part}_{measure}")) is not None
         ]
         for part in PARTS
         for measure in MEASURES
