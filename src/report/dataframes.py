@@ -99,7 +99,7 @@ def importances(estimates: Sequence[Importance]) -> pd.DataFrame:
 
 
 def origin(table: pd.DataFrame) -> pd.DataFrame:
-    """A column for each architecture: number of rows, devices, epochs, code, training hours.
+    """A column for each architecture: number of rows, devices, epochs, code, training time.
 
     Device hours are those of finished trainings. What the table does not record is blank.
     """
@@ -112,7 +112,7 @@ def origin(table: pd.DataFrame) -> pd.DataFrame:
             "trainings": len(drop_aliases(rows)),
             "pruned": int(is_pruned(rows).sum()),
             **{name.replace("_", " "): _distinct(rows, name) for name in _ORIGIN},
-            "training hours": "" if hours is None else round(hours, 2),
+            "training time (h)": "" if hours is None else round(hours, 2),
         }
     return pd.DataFrame(columns).rename_axis(columns="model")
 

@@ -19,7 +19,7 @@ from src.report.confirmed import confirmed_winner
 from src.report.replicates import DEVIATION
 from src.report.report_data import ReportData
 from src.report.settings import HYPERPARAMETERS
-from src.report.table import MODEL, is_share
+from src.report.table import MODEL, column_label, is_share
 
 
 def write_tables(report: ReportData, folder: Path) -> list[Path]:
@@ -214,6 +214,7 @@ def _rounded(table: pd.DataFrame) -> pd.DataFrame:
 def _title(column: str) -> str:
     """A column's name in words: "mean of best val accuracy (%)" of mean_best_val_accuracy."""
     words = re.sub("^(mean|best|median)_(?=best_|test_|train_)", r"\1 of ", column)
+    words = words.replace("train_seconds", column_label("train_seconds"))
     return words.replace("_", " ") + (" (%)" if _is_share(column) else "")
 
 

@@ -45,6 +45,7 @@ _LABELS = {
     BEST_VAL_ACCURACY: "best validation accuracy",
     "val_accuracy": "validation accuracy of the last epoch",
     TEST_ACCURACY: "test accuracy",
+    "train_seconds": "training time (s)",
 }
 
 

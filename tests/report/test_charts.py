@@ -1,5 +1,6 @@
 """Numbers of the charts compared with pandas, and what the charts draw."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from src.report.charts.figure import save, save_all
 from src.report.charts.importance import Importance, importances
 from src.report.charts.main_effects import effects_by_model
 from src.report.charts.parallel_coordinates import parallel_axes
+from src.report.page.render import write_page
 from src.report.report_data import ReportData
 from src.report.settings import HYPERPARAMETERS
 from src.runs.run_folder import State
@@ -346,3 +348,21 @@ def test_several_numbers_of_test_images_are_told() -> None:
 def text_of(figure: Figure | None) -> str:
     assert figure
     return " ".join(" ".join(text.get_text().split()) for text in figure.findobj(Text))
+
+
+def test_seconds_are_called_training_time_wherever_people_read_them(tmp_path: Path) -> None:
+    runs = table_of_grid(lambda rate, schedule, augmented: 0.5 + rate)
+    runs = runs.assign(train_seconds=range(12), config_id=["a", "a", *"cdefghijkl"], seed=range(12))
+    report = ReportData(runs, rank_by="train_seconds")
+    assert report.summary().split("ranked by ")[1].startswith("training time (s).")
+    for _, figure in (*top_k.figures(report), *overall.figures(report)):
+        assert "by training time (s)" in text_of(figure)
+    for draw in (main_effects.figure, importance.figure):
+        assert "the training time (s)" in text_of(draw(report))
+    export_tables.write_tables(report, tmp_path)
+    assert "mean of training time (s)" in (tmp_path / "effects.md").read_text()
+    page = write_page(report, tmp_path).read_text()
+    assert "training time in hours" in page
+    assert ">0.5 s<" in page, "the mean of two seeds"
+    written = [path.read_text() for path in tmp_path.glob("*.md")]
+    assert not re.search("train.seconds", "".join(written))

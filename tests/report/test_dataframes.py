@@ -36,7 +36,7 @@ def test_dataframes_of_published_table(published: Path, tmp_path: Path) -> None:
         assert (verdicts == "the most accurate").sum() == 1
     origin = dataframes.origin(runs)
     assert list(origin.loc["rows"]) == [288] * 3
-    assert set(origin.loc["device"]) == set(origin.loc["training hours"]) == {""}
+    assert set(origin.loc["device"]) == set(origin.loc["training time (h)"]) == {""}
     config = RunConfig(base_dataset_path="synthetic")
     run = SelectedRun(RunFolder(tmp_path), config)
     with pytest.raises(UserError, match="not in the table"):

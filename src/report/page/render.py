@@ -125,7 +125,9 @@ def _written(value: float | None, kind: str) -> str:
     """A result by `ResultColumn.kind`, as `written` of format.js does, but times in seconds."""
     if value is None or kind == "share":
         return _share(value)
-    return f"{value:.4f}" if kind == "loss" else f"{value:.6g}"
+    if kind == "loss":
+        return f"{value:.4f}"
+    return f"{value:.6g}" + " s" * (kind == "seconds")
 
 
 def _hours(value: float) -> str:

@@ -174,7 +174,7 @@ def _unknown(report: ReportData, core: Mapping[str, Any], runs: Mapping[str, Any
             f"best_val_accuracy; runs are ranked by {core['rank']['title']}."
         )
     if report.runs_dir is None and "train_seconds" not in names:
-        lines.append("Device time: the table has no column train_seconds.")
+        lines.append("Training time: the table has no column train_seconds.")
     if "test_images" not in report.runs:
         lines.append(f"The number of test images: {TEST_IMAGES:,} test images are assumed.")
     for key, words in (

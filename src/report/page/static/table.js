@@ -11,7 +11,7 @@ const TABLE_MEASURES = [
 const SHORT = {
   best_val_accuracy: "validation", val_accuracy: "validation", test_accuracy_best_val_acc: "test",
   test_per_class_accuracy_best_val_acc: "per class", test_loss_best_val_acc: "test loss",
-  epochs_run: "epochs", train_seconds: "time", learning_rate: "lr", weight_decay: "wd",
+  epochs_run: "epochs", train_seconds: "training time", learning_rate: "lr", weight_decay: "wd",
 };
 
 const tableColumns = [
