@@ -18,12 +18,6 @@ from src.report.report_data import (
 )
 from src.runs.aggregate import unfinished, write_csv
 
-_NOTHING_TO_DRAW = "no two runs of an architecture can be compared: nothing to draw"
-_WHY_NO_CHART = {
-    "data-sets": "the table has one data set; expected runs on several",
-    "confirmed": "nothing was confirmed: see python -m src.sweep confirm",
-}
-
 StateOf = Callable[[Path], SweepState]
 """The state of the sweep in a folder of run folders."""
 
@@ -44,9 +38,13 @@ def chart(options: TableOptions, *, name: str) -> ExitStatus:
     """Write one of the charts in `all_charts.CHARTS`. Raises UserError if there is none to draw."""
     from src.report.charts.all_charts import CHARTS
     from src.report.charts.figure import save_all
+    from src.report.charts.nothing_to_draw import reason
 
-    paths = save_all(CHARTS[name](load_report(options)), options.out)
-    return _print_paths(paths, _WHY_NO_CHART.get(name, _NOTHING_TO_DRAW))
+    report = load_report(options)
+    paths = save_all(CHARTS[name](report), options.out)
+    if not paths:
+        raise UserError(reason(name, report))
+    return _print_paths(paths)
 
 
 def top_k_table(options: TableOptions, *, as_json: bool) -> ExitStatus:
@@ -138,9 +136,7 @@ def _write_page(
     return write_page(report, options.out, state, watch=watch, show_progress=options.show_progress)
 
 
-def _print_paths(paths: Sequence[Path], why_none: str = _NOTHING_TO_DRAW) -> ExitStatus:
+def _print_paths(paths: Sequence[Path]) -> ExitStatus:
     for path in paths:
         print(shown(path))
-    if not paths:
-        raise UserError(why_none)
     return ExitStatus.DONE

@@ -18,7 +18,8 @@ HYPERPARAMETERS = {
 }
 """Columns of the published format that are hyperparameters, and their short names in labels."""
 
-_MAX_LEVELS = 12  # of a grid's numbers; a random search draws hundreds of different ones
+MAX_LEVELS = 12
+"""Of a grid's numbers; a random search draws hundreds of different ones."""
 _TITLES = {MODEL: "model"}
 _NOT_LISTED = {  # in the table under another name, or without influence on what is learnt
     *("model_type", "data_augmentation", "base_dataset_path", "parent_weights"),
@@ -48,7 +49,7 @@ class Setting:
     @property
     def is_continuous(self) -> bool:
         """Whether it has so many levels, all numbers, that it is shown as a range of numbers."""
-        return len(self.levels) > _MAX_LEVELS and all(
+        return len(self.levels) > MAX_LEVELS and all(
             isinstance(level, int | float | None) for level in self.levels
         )
 

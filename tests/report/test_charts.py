@@ -15,8 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 
+from src.common.errors import UserError
 from src.common.result_values import TEST_ACCURACY
-from src.report import export_tables, table
+from src.report import commands, export_tables, table
 from src.report.charts import (
     importance,
     main_effects,
@@ -31,10 +32,13 @@ from src.report.charts.importance import Importance, importances
 from src.report.charts.main_effects import effects_by_model
 from src.report.charts.parallel_coordinates import parallel_axes
 from src.report.page.render import write_page
-from src.report.report_data import ReportData
+from src.report.report_data import ReportData, TableOptions
 from src.report.settings import HYPERPARAMETERS
 from src.runs.run_folder import State
 from tests.report.synthetic_sweep import table_of_grid
+
+CONSTANT = {"augmentation": True, "scheduler": "step", "learning_rate": 0.1}
+ONE_SETTING = {"scheduler": "step", "learning_rate": 0.1}
 
 
 def test_top_k_equals_nlargest_of_rank_column(published: Path) -> None:
@@ -163,7 +167,9 @@ def test_importance_ranks_most_influential_hyperparameter_first(report: ReportDa
     three_runs = report.runs[report.runs["Modelname"] == "vit"].head(3)
     assert "only" in importance.importance(three_runs, "vit", "best_val_accuracy").reason
     flat = report.runs.assign(best_val_accuracy=0.5)
-    assert importance.importance(flat, "vit", "best_val_accuracy").reason == "nothing varies"
+    assert importance.importance(flat, "vit", "best_val_accuracy").reason == (
+        "all runs have the same best validation accuracy"
+    )
 
 
 def save_effect_charts(report: ReportData, folder: Path) -> list[Path]:
@@ -305,7 +311,9 @@ def test_charts_are_none_for_a_single_run(small_report: ReportData, tmp_path: Pa
     unranked = single_run.runs.drop(columns=["best_val_accuracy", "val_accuracy"], errors="ignore")
     assert save_effect_charts(replace(single_run, runs=unranked), tmp_path) == []
     assert importances(single_run) == (
-        Importance(small_report.runs.iloc[0]["Modelname"], 1, {}, "only 1 finished runs"),
+        Importance(
+            small_report.runs.iloc[0]["Modelname"], 1, {}, "only 1 finished run; it needs 8"
+        ),
     )
 
 
@@ -366,3 +374,48 @@ def test_seconds_are_called_training_time_wherever_people_read_them(tmp_path: Pa
     assert ">0.5 s<" in page, "the mean of two seeds"
     written = [path.read_text() for path in tmp_path.glob("*.md")]
     assert not re.search("train.seconds", "".join(written))
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "words"),
+    [
+        ("data-sets", {}, "the table has no column dataset"),
+        ("data-sets", {"dataset": "mnist"}, "the table has one data set"),
+        ("top-k", {"train_loss": np.nan}, "no run has a train loss"),
+        (
+            "effects",
+            {"stop_reason": "pruned"},
+            "cnn: 0 finished configurations; expected at least 4",
+        ),
+        (
+            "effects",
+            CONSTANT,
+            "cnn: its runs differ in no setting; expected a setting with 2 to 12",
+        ),
+        (
+            "effects",
+            {**CONSTANT, "batch_size": range(1, 25)},
+            "differ in no setting besides batch size, of which nearly every run has its own",
+        ),
+        ("pairs", ONE_SETTING, "differ in augmentation only; expected two settings with 2 to 12"),
+        ("importance", {"stop_reason": "pruned"}, "cnn: only 0 finished runs; it needs 8"),
+        ("importance", CONSTANT, "cnn: its runs differ in no setting"),
+        ("parallel", CONSTANT, "the runs differ in no setting; expected two runs"),
+        ("parallel", {"train_loss": np.nan}, "no run has a train loss"),
+        ("scatter", {"best_val_accuracy": np.nan}, "the table has no validation accuracies"),
+        ("confirmed", {}, "expected run folders, with --runs"),
+    ],
+)
+def test_a_chart_that_cannot_be_drawn_gives_its_own_reason(
+    tmp_path: Path, name: str, columns: dict[str, Any], words: str
+) -> None:
+    runs = table_of_grid(lambda rate, schedule, augmented: 0.5 + rate + augmented / 10)
+    runs = pd.concat([runs, runs], ignore_index=True).assign(**columns)
+    rank_by = "train_loss" if "train_loss" in columns else None
+    report = ReportData(runs, rank_by=rank_by)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "load_report", lambda options: report)
+        with pytest.raises(UserError) as raised:
+            commands.chart(TableOptions(out=tmp_path), name=name)
+    assert str(raised.value).startswith(f"{name}: nothing to draw: ")
+    assert words in str(raised.value)

@@ -67,7 +67,10 @@ def test_report_commands_on_run_folders(trained: Path, command: RunCommand, tmp_
     assert text.startswith("# What the sweep has shown\n")
     assert "\n## cifar10net\n" in text
     done = command(*words, "importance", *table_arguments, "--out", tmp_path, check=2)
-    assert "nothing to draw" in done.stderr
+    assert done.stderr == (
+        "error: importance: nothing to draw: cifar10net: only 2 finished runs; it needs 8. "
+        "tinyvgg: only 1 finished run; it needs 8\n"
+    )
     paths = command(*words, "tables", *table_arguments, "--out", tmp_path).stdout.split()
     assert {Path(path).name for path in paths} >= {"top_k.csv", "top_k.md", "overall.tex"}
     rows = json.loads(command(*words, "top-k", "table", *table_arguments, "--json").stdout)

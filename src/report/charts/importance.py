@@ -52,9 +52,13 @@ def importance(
     rows = _finished_and_diverged(table, model, column, failed)
     varied = varied_settings(rows)
     if len(rows) < MIN_RUNS:
-        return Importance(model, len(rows), {}, f"only {len(rows)} finished runs")
-    if not varied or rows[column].nunique() == 1:
-        return Importance(model, len(rows), {}, "nothing varies")
+        plural = "" if len(rows) == 1 else "s"
+        reason = f"only {len(rows)} finished run{plural}; it needs {MIN_RUNS}"
+        return Importance(model, len(rows), {}, reason)
+    if not varied:
+        return Importance(model, len(rows), {}, "its runs differ in no setting")
+    if rows[column].nunique() == 1:
+        return Importance(model, len(rows), {}, f"all runs have the same {column_label(column)}")
     return Importance(model, len(rows), _fanova(rows, varied, column))
 
 

@@ -26,7 +26,8 @@ def best_runs(report: ReportData) -> list[RankedRun]:
     """The best run of each architecture of a report. Raises UserError if no run has a rank."""
     runs = best_of_each(report.configurations, report.rank_column)
     if not runs:
-        raise UserError(f"--rank_by: no run has a {report.rank_column}")
+        models = " or ".join(report.models)
+        raise UserError(f"--rank_by {report.rank_column!r}: no run of {models} has a value in it")
     return runs
 
 

@@ -52,12 +52,17 @@ function mainEffects(rows) {
 const effectsAcross = ({ clientWidth }) => Math.min(averagedOver.length, clientWidth < 640 ? 2 : clientWidth < 1000 ? 3 : 5);
 const effectsDown = (target) => Math.ceil(averagedOver.length / effectsAcross(target));
 
+function whyNoMeans(rows, needed) {
+  if (!rows.length) return "No run to show.";
+  return ofSweep(rows).length ? `Needs ${needed} in which runs of a sweep differ.` : "No run shown is part of a sweep.";
+}
+
 function heightOfMainEffects(target, rows) {
   return ofSweep(rows).length && averagedOver.length ? 60 + 235 * effectsDown(target) : 0;
 }
 
 function drawMainEffects(target, rows) {
-  if (!heightOfMainEffects(target, rows)) return empty(target, "Nothing to average.");
+  if (!heightOfMainEffects(target, rows)) return empty(target, whyNoMeans(rows, "a setting"));
   const effects = mainEffects(rows);
   const [across, down] = [effectsAcross(target), effectsDown(target)];
   const measure = measureOf[view.measure];
@@ -123,7 +128,7 @@ function heightOfPairs(target, rows) {
 }
 
 function drawPairs(target, rows) {
-  if (!heightOfPairs(target, rows)) return empty(target, "Nothing to average.");
+  if (!heightOfPairs(target, rows)) return empty(target, whyNoMeans(rows, "two settings"));
   const [across, down] = view.pair.map((name) => settingOf[name]);
   const found = pairs(rows, across, down);
   const [columnsOf, rowsOf] = [pairsAcross(target, found.length), pairsDown(target, found.length)];
