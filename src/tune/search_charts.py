@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, ScalarFormatter
 
 from src.config import RunConfig
-from src.report.charts.figure import save
+from src.report.charts.figure import save, wrapped
 from src.tune.lr_range_test import RangeTestCurve
 from src.tune.search_data import SearchData, Trial, axis, place
 from src.tune.search_space import Range
@@ -61,17 +61,26 @@ def _history(numbers: SearchData) -> Figure:
             x, y = [t.number for t in drawn], [t.loss for t in drawn]
             axes.scatter(x, y, marker=marker, color=color, s=40, label=label, zorder=3)
     x = [trial.number for trial in numbers.trials]
-    axes.step(x, numbers.best_so_far, where="post", color=_BEST, label="best so far", zorder=2)
+    axes.step(
+        x,
+        numbers.best_so_far,
+        where="post",
+        color=_BEST,
+        label="best so far, complete trials",
+        zorder=2,
+    )
     for number in numbers.failed:
         axes.axvline(number, color=_FAILED, lw=1.2, ls=":", label="failed")
     _loss_scale(axes, [trial.loss for trial in numbers.trials])
-    axes.set(xlabel="trial", ylabel="lowest validation loss")
+    axes.set(xlabel="trial", ylabel="lowest validation loss (lower is better)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     unique = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(unique.values(), unique, loc="outside lower center", ncols=4, frameon=False)
     best = numbers.best
     subtitle = (
-        f"{numbers.what}; the best is trial {best.number} with {best.loss:.4f}; {_counted(numbers)}"
+        f"{numbers.what}. Points: the lowest validation loss of each trial; lower is better. Line: "
+        f"the lowest of the complete trials so far, without pruned ones. {_counted(numbers)}; the "
+        f"best is trial {best.number} with {best.loss:.4f}."
     )
     return _titled(figure, axes, f"Search history: {numbers.study}", subtitle)
 
@@ -86,9 +95,12 @@ def _importance(numbers: SearchData) -> Figure:
         axes.text(share + 0.01, row, f"{share:.0%}", va="center", size=10)
     axes.set_xlim(0, min(1.1, max(shares) * 1.15))
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
-    axes.set(xlabel="share of the variance", ylabel="")
+    axes.set(xlabel="share of the variance of the lowest validation loss", ylabel="")
     complete = sum(not trial.pruned for trial in numbers.trials)
-    subtitle = f"{numbers.what}; between {complete} complete trials, by functional ANOVA"
+    subtitle = (
+        f"{numbers.what}. How much each setting changes the lowest validation loss, by functional "
+        f"ANOVA over {complete} complete trials; pruned and failed ones are left out."
+    )
     return _titled(figure, axes, f"Hyperparameter importance: {numbers.study}", subtitle)
 
 
@@ -101,7 +113,7 @@ def _parallel(numbers: SearchData) -> Figure:
         line = Line2D(range(len(trial.places) + 1), [*trial.places, place(scale, trial.loss)])
         axes.add_line(line)
         line.set(**_stroke(trial, numbers, losses))
-    all_axes = (*numbers.axes, axis("validation loss", scale))
+    all_axes = (*numbers.axes, axis("lowest validation loss", scale))
     for x, drawn in enumerate(all_axes):
         axes.axvline(x, color="0.25", lw=1)
         for y, label in drawn.ticks.items():
@@ -112,10 +124,16 @@ def _parallel(numbers: SearchData) -> Figure:
     axes.set_xticks(range(len(names)), [name.replace(" ", "\n", 1) for name in names])
     axes.set(yticks=[], xlim=(-0.1, len(names) - 0.6), ylim=(-0.05, 1.05))
     axes.grid(visible=False)
-    styles = {"the best": (_BEST, "-"), "pruned": (_PRUNED, ":")}
+    styles = {"the best complete trial": (_BEST, "-")}
+    if any(trial.pruned for trial in numbers.trials):
+        styles["pruned: its lowest so far"] = (_PRUNED, ":")
     handles = [Line2D([], [], color=c, ls=style, label=n) for n, (c, style) in styles.items()]
     figure.legend(handles=handles, loc="outside lower right", ncols=2, frameon=False)
-    subtitle = f"{numbers.what}; a line a trial, the darker the lower its loss; {_counted(numbers)}"
+    failed = "; failed ones have no line" if numbers.failed else ""
+    subtitle = (
+        f"{numbers.what}. A line for each trial; the darker, the lower and better its lowest "
+        f"validation loss. {_counted(numbers)}{failed}."
+    )
     return _titled(figure, axes, f"Settings and loss of each trial: {numbers.study}", subtitle)
 
 
@@ -138,7 +156,7 @@ def _canvas(height: float) -> tuple[Figure, Axes]:
 def _titled(figure: Figure, axes: Axes, title: str, subtitle: str) -> Figure:
     sns.despine(figure, left=True)
     figure.suptitle(title, x=0.01, ha="left", weight="bold", size=14)
-    axes.set_title(subtitle, loc="left", size=10, color="0.3")
+    axes.set_title(wrapped(subtitle, 110), loc="left", size=10, color="0.3")
     return figure
 
 
@@ -163,4 +181,4 @@ def _counted(numbers: SearchData) -> str:
         "pruned": pruned,
         "failed": len(numbers.failed),
     }
-    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return "Trials: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count)

@@ -66,10 +66,11 @@ def collect(space: SearchSpace, study: "optuna.Study") -> SearchData:
             ended.append(Trial(trial.number, loss, pruned, tuple(places)))
     failed = [t.number for t in study.get_trials(deepcopy=False) if t.state.name == "FAIL"]
     complete = [math.inf if trial.pruned else trial.loss for trial in ended]
-    base = space.base
+    base, seeds = space.base, 1 + len(space.further_seeds)
+    of_seeds = f", mean over {seeds} seeds" if seeds > 1 else ""
     return SearchData(
         study=space.name,
-        what=f"{base.model_name} on {base.data_name}, {base.num_epochs} epochs",
+        what=f"{base.model_name} on {base.data_name}, {base.num_epochs} epochs{of_seeds}",
         trials=tuple(ended),
         failed=tuple(failed),
         best_so_far=tuple(accumulate(complete, min)),

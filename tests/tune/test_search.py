@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -286,6 +287,29 @@ def test_search_data_for_charts(space: SearchSpace, tmp_path: Path) -> None:
     assert list(rate.ticks) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
     assert dense.ticks == {0.0: "8", 1.0: "9"}
     assert result.importances is None, "too few trials"
+    of_seeds = search_data.collect(replace(space, further_seeds=(1, 2)), search.study)
+    assert of_seeds.what == f"{result.what}, mean over 3 seeds"
+    search_charts.draw(result, "small", tmp_path)
+    counts = "Trials: 2 complete, 1 pruned, 1 failed"
+    for name, words in {
+        "history": (
+            "Points: the lowest validation loss of each trial; lower is better",
+            "Line: the lowest of the complete trials so far, without pruned ones",
+            "pruned: its lowest so far",
+            f"{counts}; the best is trial 2 with 1.5000.",
+        ),
+        "parallel": (
+            "the darker, the lower and better its lowest validation loss",
+            "pruned: its lowest so far",
+            f"{counts}; failed ones have no line.",
+        ),
+    }.items():
+        lines = re.findall(
+            "<(?:text|tspan)[^>]*>([^<]+)<", (tmp_path / f"small_{name}.svg").read_text()
+        )
+        text = " ".join(" ".join(lines).split())
+        for part in words:
+            assert part in text
 
 
 def test_importance_needs_eight_trials(space: SearchSpace, tmp_path: Path) -> None:
@@ -304,7 +328,8 @@ def test_importance_needs_eight_trials(space: SearchSpace, tmp_path: Path) -> No
     assert result.importances
     assert sum(result.importances.values()) == pytest.approx(1)
     search_charts.draw(result, "small", tmp_path)
-    assert "by functional ANOVA" in (tmp_path / "small_importance.svg").read_text()
+    text = " ".join((tmp_path / "small_importance.svg").read_text().split())
+    assert "ANOVA over 8 complete trials; pruned and failed ones are left out." in text
     assert (tmp_path / "small_importance.png").stat().st_size > 10_000
 
 
