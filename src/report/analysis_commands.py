@@ -1,7 +1,7 @@
 """Commands that analyse single runs: select runs, compute, draw or print."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -11,7 +11,8 @@ from src.cli.config_flags import from_flags
 from src.common.errors import ExitStatus, UserError
 from src.common.json_text import json_text
 from src.common.paths import REPORT_DIR, shown
-from src.data.spec import CIFAR10
+from src.config import RunConfig
+from src.data.spec import CIFAR10, DataSpec
 from src.data.split import split
 from src.report.run_analysis import confusion_matrix, model_summary, predictions
 from src.report.run_analysis.predictions import Predictions
@@ -145,17 +146,24 @@ def summary(
     selection: a model without runs stands for the registered model, with `model_options`. Raises
     UserError if there are options, and no such model.
     """
+    left_out: list[str] = []
     if selection.model and not selection.names:
-        configs = [from_flags({"model_type": selection.model, **model_options})]
+        models_of_data = [(from_flags({"model_type": selection.model, **model_options}), CIFAR10)]
     elif model_options:
         raise UserError(f"--{next(iter(model_options))}: an option of a model that --model names")
     else:
-        configs = [run.config for run in selection.runs()]
-    distinct = {(c.model_type, c.model_digest, *models.options_of(c).items()): c for c in configs}
-    summaries, left_out = [], []
-    for config in distinct.values():
+        models_of_data = list(_read_data(selection.runs(), left_out))
+    distinct = {
+        (config.model_type, config.model_digest, data, *models.options_of(config).items()): (
+            config,
+            data,
+        )
+        for config, data in models_of_data
+    }
+    summaries = []
+    for config, data in distinct.values():
         try:
-            statistics = model_summary.summarize(models.build(config, CIFAR10))
+            statistics = model_summary.summarize(models.build(config, data), data)
         except UserError as error:
             left_out.append(str(error))
             continue
@@ -194,6 +202,17 @@ def _predict_training_images(run: SelectedRun, path: str, of_tsne: TSNEOptions) 
     normalization = normalization_of(run.config, dataset.spec, dataset)
     evaluated = evaluate_saved(saved, device_images, all_images, normalization, dataset.spec)
     return predictions.from_evaluation(labels, evaluated)
+
+
+def _read_data(
+    runs: Sequence[SelectedRun], left_out: list[str]
+) -> Iterator[tuple[RunConfig, DataSpec]]:
+    """The settings and the data of each run. A line for each whose data is unknown: `left_out`."""
+    for run in runs:
+        try:
+            yield run.config, run.data
+        except UserError as error:
+            left_out.append(str(error))
 
 
 def _save(figure: "Figure", path: Path) -> ExitStatus:

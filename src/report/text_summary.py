@@ -9,6 +9,7 @@ import pandas as pd
 
 from src.common import files
 from src.comparison.confirmation import Confirmation
+from src.data.spec import title_of_data
 from src.report.charts.top_k import RankedRun, TopK, rankings
 from src.report.confirmed import confirmed_winner, shared_settings
 from src.report.replicates import DEVIATION
@@ -17,9 +18,12 @@ from src.report.settings import Setting, describe_runs, plain, uses_gamma, varie
 from src.report.statistics import is_within_noise, paired_difference, stands_apart
 from src.report.table import (
     BEST_VAL_ACCURACY,
+    DATASET,
     MODEL,
     TEST_ACCURACY,
+    cell_text,
     column_label,
+    data_titles,
     drop_aliases,
     first_number,
     is_pruned,
@@ -100,8 +104,10 @@ def sentences(table: pd.DataFrame, top: TopK) -> list[str]:
     runs = [run for run in top.runs if run.pruned_after is None]
     if not runs:
         return ["No run has come to its end."]
+    name = cell_text(runs[0].row.get(DATASET)) if len(data_titles(table)) > 1 else None
+    data = f" on {title_of_data(name)}" if name else ""
     return [
-        _about_best(runs[0], top.rank_column, finished),
+        _about_best(runs[0], top.rank_column, finished, data),
         *_about_range(runs),
         *_about_shared_levels(finished, runs),
         _about_augmentation(table, top.model),
@@ -129,7 +135,8 @@ def shared_levels(rows: pd.DataFrame, best: pd.DataFrame) -> Iterator[SharedLeve
             yield SharedLevel(setting, setting.labels[codes_of_best.pop()], corrected)
 
 
-def _about_best(run: RankedRun, column: str, finished: pd.DataFrame) -> str:
+def _about_best(run: RankedRun, column: str, finished: pd.DataFrame, data: str) -> str:
+    """The best run in a sentence. data: the end of a phrase, ' on MNIST', if data sets differ."""
     count = len(finished)
     only = "The only run" if run.seeds == 1 else "The only configuration"
     beginning = f"Best of {count} by {column_label(column)}" if count > 1 else only
@@ -144,7 +151,7 @@ def _about_best(run: RankedRun, column: str, finished: pd.DataFrame) -> str:
         deviation = float(run.row[DEVIATION])
         of_seeds = f", mean of {run.seeds} seeds that deviate by {100 * deviation:.2f} points"
     return (
-        f"{beginning}: {settings}. Its accuracy: {validation}test {run.accuracy:.2%} "
+        f"{beginning}: {settings}. Its accuracy: {validation}test {run.accuracy:.2%}{data} "
         f"({run.low:.2%} to {run.high:.2%}){of_seeds}."
     )
 

@@ -72,7 +72,7 @@ def _history(numbers: SearchData) -> Figure:
     for number in numbers.failed:
         axes.axvline(number, color=_FAILED, lw=1.2, ls=":", label="failed")
     _loss_scale(axes, [trial.loss for trial in numbers.trials])
-    axes.set(xlabel="trial", ylabel="lowest validation loss (lower is better)")
+    axes.set(xlabel="trial", ylabel="lowest validation loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     unique = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(unique.values(), unique, loc="outside lower center", ncols=4, frameon=False)

@@ -22,6 +22,7 @@ from src.report.charts.top_k import rankings
 from src.report.page.render import write_page
 from src.report.report_data import ReportData, TableOptions, load_report
 from src.report.run_analysis.run_selection import best_runs
+from src.report.text_summary import sentences_by_model
 from src.run import run
 from src.runs.run_folder import RunFolder
 
@@ -100,6 +101,31 @@ def test_runs_of_an_unknown_data_set_are_left_out(report: ReportData) -> None:
         name: set(best)
         for name, best in best_by_data_set(report.configurations, report.rank_column).items()
     }
+
+
+def test_findings_and_summary_are_of_the_data_of_each_run(
+    report: ReportData, runs_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_model = sentences_by_model(report)
+    for model, title in (
+        (CIFAR100, "the stand-in for CIFAR-100"),
+        ("cifar10net_3 on synthetic-mnist", "the stand-in for MNIST"),
+        ("cifar10net_3", "synthetic data"),
+    ):
+        [best] = [line for line in by_model[model] if "Its accuracy" in line]
+        assert f"% on {title} (" in best
+    main(["summary", "--runs", str(runs_dir), "--model", "cifar10net_3", "--json"])
+    one = ["--run", best_runs(runs_dir, CIFAR100)[0].config.id]
+    main(["summary", "--runs", str(runs_dir), *one, "--json"])
+    of_default, of_hundred = (json.loads(text) for text in _texts(capsys.readouterr().out))
+    assert of_hundred[0]["layers"][-1]["output_shape"] == [1, 100]
+    assert of_default[0]["layers"][-1]["output_shape"] == [1, 10]
+
+
+def _texts(output: str) -> list[str]:
+    """Several JSON lists that were printed one after the other."""
+    first, _, second = output.partition("\n]\n")
+    return [first + "\n]", second]
 
 
 def test_one_data_set_has_no_such_chart(

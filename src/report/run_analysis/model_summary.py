@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from src.data.spec import CIFAR10, DataSpec
 from src.models.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
 _COLUMNS = ("output_size", "num_params", "mult_adds")
 
 
-def summarize(model: Classifier) -> "ModelStatistics":
-    """torchinfo's statistics of a model for one image of CIFAR-10.
+def summarize(model: Classifier, data: DataSpec = CIFAR10) -> "ModelStatistics":
+    """torchinfo's statistics of a model for one image of its data.
 
     Multiply-adds are those of layers; products between activations, as in attention, are not
     counted.
@@ -22,7 +23,7 @@ def summarize(model: Classifier) -> "ModelStatistics":
 
     statistics = torchinfo.summary(
         model,
-        input_size=(1, 3, 32, 32),
+        input_size=(1, *data.shape),
         col_names=_COLUMNS,
         col_width=20,
         depth=4,
