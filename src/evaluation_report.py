@@ -1,10 +1,9 @@
 """The numbers of an evaluation, as text and as JSON."""
 
-import json
-import math
 from dataclasses import dataclass
 from typing import Any
 
+from src.common.json_text import json_text
 from src.common.paths import shown
 from src.data.evaluation_images import LabelledImages
 from src.report.run_analysis import confusion_matrix
@@ -56,11 +55,11 @@ def as_json(saved: SavedModel, report: EvaluationReport) -> str:
         "accuracy": totals.accuracy,
         "low_95": report.interval[0],
         "high_95": report.interval[1],
-        "loss": totals.mean_loss if math.isfinite(totals.mean_loss) else None,
+        "loss": totals.mean_loss,
         "per_class_accuracy": totals.per_class_accuracy,
         "classes": [confusion_matrix.as_json(result, 1) for result in report.classes],
     }
-    return json.dumps(numbers, indent=2)
+    return json_text(numbers)
 
 
 def as_text(saved: SavedModel, report: EvaluationReport) -> str:

@@ -1,6 +1,5 @@
 """Estimate device-hours and disk space of a sweep, from a short measurement of each model."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ import torch
 from src import models
 from src.common.data_names import IMAGE_SIZE, SYNTHETIC, image_size
 from src.common.errors import Stopped, UserError, format_bytes
+from src.common.json_text import json_text
 from src.common.progress import show_progress
 from src.config import RunConfig
 from src.data import synthetic
@@ -167,7 +167,7 @@ def report(
         }
         grid = {"blocks": [asdict(block) for block in blocks]}
         whole = {"device": measured.device, "speeds": rows, **plain, **grid}
-        return json.dumps(whole, indent=2)
+        return json_text(whole)
     return "\n".join([*grid_summary.lines(blocks), *_lines(measured, tables, halving)])
 
 

@@ -1,6 +1,5 @@
 """The best trial of a search, as text, as JSON and as a recipe."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from src.common import files
+from src.common.json_text import json_text
 from src.common.paths import shown
 from src.config import RunConfig, given_names
 from src.runs.run_folder import RunFolder
@@ -50,7 +50,7 @@ def counted(numbers: Mapping[str, int]) -> str:
 
 def as_json(best_found: Mapping[str, Any], recipe: Path) -> str:
     """The best trial as JSON."""
-    return json.dumps({**best_found, "recipe": shown(recipe)}, indent=2)
+    return json_text({**best_found, "recipe": shown(recipe)})
 
 
 def as_text(best_found: Mapping[str, Any], recipe: Path) -> str:

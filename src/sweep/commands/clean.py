@@ -1,6 +1,5 @@
 """Free the disk space of weights and stale checkpoints, except those of the best runs."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from src.cli.arguments import Parser, non_negative_int
 from src.cli.common_options import add_json_option, add_runs_option
 from src.cli.terminal import console, plain_table
 from src.common.errors import ExitStatus, format_bytes
+from src.common.json_text import json_text
 from src.common.paths import shown
 from src.sweep import cleaning
 from src.sweep.cleaning import RunCleanup
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         if run.to_remove and not parsed.json:
             print(_line(run, parsed.dry_run))
     if parsed.json:
-        print(json.dumps(_json(runs, parsed.dry_run), indent=2))
+        print(json_text(_json(runs, parsed.dry_run)))
     else:
         console().print(_table(runs, parsed.dry_run))
     return ExitStatus.DONE

@@ -1,6 +1,5 @@
 """Check a cluster before the first sweep: Slurm, its nodes, the file system and the data."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from src.cli.config_flags import value_of_field
 from src.cli.terminal import console
 from src.common.data_names import SYNTHETIC, default_dataset_path
 from src.common.errors import ExitStatus, Stopped
+from src.common.json_text import json_text
 from src.common.signals import StopSignal
 from src.config import RunConfig
 from src.sweep.doctor.checks import Level, checks_table
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> ExitStatus:
         data = absolute, parsed.dataset
         checks += probe_checks(resources, runs_dir, data, parsed.wait, stop)
     if parsed.json:
-        print(json.dumps([asdict(check) for check in checks], indent=2))
+        print(json_text([asdict(check) for check in checks]))
     else:
         console().print(checks_table(checks))
     if stop():

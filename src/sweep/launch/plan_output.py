@@ -1,6 +1,5 @@
 """What `python -m src.sweep submit` prints: a table, or JSON."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from src.cli.terminal import console, plain_table
+from src.common.json_text import json_text
 from src.common.paths import shown
 from src.runs.run_folder import State
 from src.sweep.launch.plan import WorkerPool
@@ -38,7 +38,7 @@ def print_plan(
             "groups": rows,
             "scripts": texts or {},
         }
-        print(json.dumps(values, indent=2))
+        print(json_text(values))
         return
     console().print(_table(rows))
     if arrays:
