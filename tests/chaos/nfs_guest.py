@@ -37,7 +37,7 @@ from src.runs.history import HistoryFile
 from src.runs.run_folder import RunFolder
 from src.runs.run_queue import LeasedRun, RunQueue
 
-TOGETHER = 4
+TOGETHER = 16
 """Claims that follow on one barrier."""
 
 FASTER = 30
