@@ -110,8 +110,12 @@ def test_all_cancels_every_job_of_this_repository(tmp_path: Path) -> None:
     assert decide([], (), queued, every_job=True) == Plan({"12": []}, {}, [])
 
 
+def refuse(pid: int, number: int) -> None:
+    raise PermissionError
+
+
 def test_process_of_this_machine_gets_sigterm_unless_it_is_a_dry_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = subprocess.Popen(["sleep", "600"])
     try:
@@ -122,6 +126,11 @@ def test_process_of_this_machine_gets_sigterm_unless_it_is_a_dry_run(
         said = f"process {worker.pid}, which works on {run.path.name}\n"
         assert capsys.readouterr().out == f"would stop {said}"
         assert worker.poll() is None
+        with monkeypatch.context() as patch:
+            patch.setattr("os.kill", refuse)
+            assert main(words) == 1
+        expected = f"process {worker.pid} is somebody else's: it goes on\n"
+        assert capsys.readouterr().err == expected
         assert main(words) == 0
         assert capsys.readouterr().out == f"stopping {said}"
         assert worker.wait(60) == -signal.SIGTERM

@@ -498,3 +498,7 @@ def test_two_local_workers_train_each_run_once(
     assert "2 failed" in command(*words, "--executor", "inline").stdout
     inline = command(*words, "--executor", "inline", "--retry-failed", "-q", check=1)
     assert inline.stdout.count("failed ") == 2
+    flags = ("--executor", "inline", "--retry-failed", "-q", "--json")
+    plan = json.loads(command(*words, *flags, check=1).stdout)
+    assert plan["submission"] is None
+    assert [group["to_train"] for group in plan["groups"]] == [2]

@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,7 +128,7 @@ def _out_of_reach(
     if session:
         return (
             f"{where} may work on it, in job {session.id} ({session.name}), which the job scripts "
-            "of this project did not start: stop the process by hand"
+            f"of this project did not start: stop the process by hand, or scancel {session.id}"
         )
     job, cluster = record.get("slurm_job_id"), record.get("slurm_cluster")
     if job and cluster not in (None, client.this_cluster()):
@@ -161,8 +160,14 @@ def _lines(plan: Plan, dry: bool) -> Iterable[str]:
 
 
 def _stop(plan: Plan) -> bool:
-    """Stop everything in the plan. Returns False if Slurm refused."""
+    """Stop everything in the plan. Returns False if Slurm or the system refused."""
+    refused = False
     for pid in plan.processes:
-        with suppress(ProcessLookupError):  # it has ended meanwhile
+        try:
             os.kill(pid, signal.SIGTERM)
-    return not plan.jobs or job_control.cancel(plan.jobs)
+        except ProcessLookupError:  # it has ended meanwhile
+            continue
+        except PermissionError:
+            print(f"process {pid} is somebody else's: it goes on", file=sys.stderr)
+            refused = True
+    return (not plan.jobs or job_control.cancel(plan.jobs)) and not refused

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,7 +74,11 @@ def main(arguments: Sequence[str]) -> ExitStatus:
             return ExitStatus.DONE
         if options.executor == "inline":
             configs = [cell for pool in to_start for cell in pool.cells]
-            return train(configs, training)
+            if not options.json:
+                return train(configs, training)
+            print_plan(options, pools, folder, texts={})
+            with redirect_stdout(sys.stderr):
+                return train(configs, training)
         if submissions.claim(runs_dir, latest + 1):  # else another process was faster: plan anew
             return _submit(options, pools, scripts, folder)
 

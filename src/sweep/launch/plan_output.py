@@ -31,9 +31,10 @@ def print_plan(
     """
     rows = [_row(options, pool, arrays) for pool in pools]
     submits = any(pool.workers for pool in pools)
+    has_folder = options.executor != "inline"  # which trains in this process
     if options.json:
         values = {
-            "submission": int(folder.name) if submits else None,
+            "submission": int(folder.name) if submits and has_folder else None,
             "dry_run": options.dry_run,
             "groups": rows,
             "scripts": texts or {},
