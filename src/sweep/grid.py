@@ -11,7 +11,7 @@ from src.common.yaml_files import load_yaml
 from src.config import RunConfig, from_mapping, with_digests
 from src.sweep.grids.block import KEYS, GridBlock, read_block
 from src.sweep.grids.block_cells import settings_of_cells
-from src.sweep.grids.setting_values import MAX_CELLS, Place
+from src.sweep.grids.setting_values import MAX_CELLS, YamlLocation
 
 REFERENCE = {
     "num_epochs": 80,
@@ -56,7 +56,7 @@ def expand(grid: Grid, source: str = "grid") -> list[RunConfig]:
     """Every cell of a grid, each once, in the order of its blocks.
 
     In a block, cells are ordered by model, scheduler, augmentation, rate, decay, gamma, the rest.
-    Raises UserError that begins with `source` and the place in it if something is wrong.
+    Raises UserError that begins with `source` and the location in it if something is wrong.
     """
     blocks = expand_blocks(grid, source)
     return [config for block in blocks for config in block.cells]
@@ -68,14 +68,14 @@ def expand_blocks(
     """The blocks of a grid, each with its cells, as `expand` orders them.
 
     show_progress: wraps the cells while they are made.
-    Raises UserError that begins with `source` and the place in it if something is wrong.
+    Raises UserError that begins with `source` and the location in it if something is wrong.
     """
-    place = Place(source)
+    location = YamlLocation(source)
     if isinstance(grid, Mapping):
         is_plain = not any(key in grid for key in KEYS)  # as grids were before there were blocks
-        block = read_block(dict(grid), place, keep_repeats=is_plain)
+        block = read_block(dict(grid), location, keep_repeats=is_plain)
         return [ExpandedBlock(block, _configs(block, show_progress), 0)]
-    blocks = [read_block(block, place.inside(f"block {n}")) for n, block in enumerate(grid, 1)]
+    blocks = [read_block(block, location.inside(f"block {n}")) for n, block in enumerate(grid, 1)]
     seen: set[RunConfig] = set()
     expanded = []
     for block in blocks:
@@ -83,7 +83,7 @@ def expand_blocks(
         new = [config for config in configs if config not in seen]
         seen.update(new)
         if len(seen) > MAX_CELLS:
-            raise place.error(f"{len(seen)} cells or more; expected at most {MAX_CELLS}")
+            raise location.error(f"{len(seen)} cells or more; expected at most {MAX_CELLS}")
         expanded.append(ExpandedBlock(block, new, len(configs) - len(new)))
     return expanded
 
@@ -91,7 +91,7 @@ def expand_blocks(
 def _configs(block: GridBlock, show_progress: ShowProgress) -> list[RunConfig]:
     data = {"base_dataset_path": RunConfig.base_dataset_path}  # each run resolves its location
     return with_digests(
-        from_mapping({**data, **settings}, str(block.place))
+        from_mapping({**data, **settings}, str(block.location))
         for settings in show_progress(settings_of_cells(block), "combining")
     )
 

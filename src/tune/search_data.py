@@ -66,7 +66,7 @@ def collect(space: SearchSpace, study: "optuna.Study") -> SearchData:
             ended.append(Trial(trial.number, loss, pruned, tuple(places)))
     failed = [t.number for t in study.get_trials(deepcopy=False) if t.state.name == "FAIL"]
     complete = [math.inf if trial.pruned else trial.loss for trial in ended]
-    base, seeds = space.base, 1 + len(space.further_seeds)
+    base, seeds = space.base, 1 + len(space.replicate_seeds)
     of_seeds = f", mean over {seeds} seeds" if seeds > 1 else ""
     return SearchData(
         study=space.name,

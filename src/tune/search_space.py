@@ -69,7 +69,7 @@ class SearchSpace:
     stem: str
     base: RunConfig
     dimensions: Mapping[str, Dimension]
-    further_seeds: tuple[int, ...] = ()
+    replicate_seeds: tuple[int, ...] = ()
     """Seeds of a trial beside that of `base`: it is judged by the mean over all of them."""
     digests: Mapping[str, str | None] = field(default_factory=dict)
     """Of the source of each of its architectures; None for those that are no person's own."""
@@ -80,8 +80,8 @@ class SearchSpace:
         given = self.base.given().items()
         fixed = {name: value for name, value in given if name not in self.dimensions}
         varied = {name: asdict(dimension) for name, dimension in self.dimensions.items()}
-        if self.further_seeds:
-            fixed["seed"] = [self.base.seed, *self.further_seeds]
+        if self.replicate_seeds:
+            fixed["seed"] = [self.base.seed, *self.replicate_seeds]
         fixed["dataset"] = self.base.data_name
         fixed.pop("model_digest", None)
         if own := {model_name(name): digest for name, digest in self.digests.items() if digest}:
@@ -107,7 +107,7 @@ class SearchSpace:
 
     def replicates(self, config: RunConfig) -> list[RunConfig]:
         """The same run with each of the further seeds."""
-        return [replace(config, seed=seed) for seed in self.further_seeds]
+        return [replace(config, seed=seed) for seed in self.replicate_seeds]
 
 
 def read(path: Path, flags: Mapping[str, object]) -> SearchSpace:

@@ -240,7 +240,9 @@ def test_job_whose_gpu_torch_does_not_see_is_named() -> None:
 
 
 def test_request_is_told_in_words() -> None:
-    given = Resources(partition="gpu", qos="high", mem="32G", further={"exclusive": ""})
+    given = Resources(
+        partition="gpu", qos="high", mem="32G", additional_parameters={"exclusive": ""}
+    )
     expected = "partition gpu, qos high, gpu:1, 4 CPUs, 32G of memory, 1440 minutes, exclusive"
     assert in_words(given) == expected
     assert in_words(Resources(gres=None)) == "the default partition, no GPU, 4 CPUs, 1440 minutes"

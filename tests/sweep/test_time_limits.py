@@ -126,7 +126,9 @@ def test_speed_of_a_cpu_is_not_taken_for_that_of_a_gpu(tmp_path: Path) -> None:
     [limit] = limits_of(tmp_path, [BASE], 1, Resources(gres=None))
     assert "10 images/s (batch 256) on Xeon" in limit.in_words()
     with pytest.raises(UserError, match="no speed of cnn"):
-        limits_of(tmp_path, [BASE], 1, Resources(gres=None, further={"gpus-per-node": "1"}))
+        limits_of(
+            tmp_path, [BASE], 1, Resources(gres=None, additional_parameters={"gpus-per-node": "1"})
+        )
 
 
 def test_speeds_are_kept_beside_earlier_ones(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_trials_are_finished_runs_with_same_losses(space: SearchSpace, tmp_path:
 
 
 def test_trial_of_several_seeds_is_judged_by_their_mean(space: SearchSpace, tmp_path: Path) -> None:
-    search = TrialStudy(replace(space, further_seeds=(7, 8)), tmp_path)
+    search = TrialStudy(replace(space, replicate_seeds=(7, 8)), tmp_path)
     assert search.work(2) is None
     for trial in search.trials():
         first = space.config(trial.params)
@@ -287,7 +287,7 @@ def test_search_data_for_charts(space: SearchSpace, tmp_path: Path) -> None:
     assert list(rate.ticks) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
     assert dense.ticks == {0.0: "8", 1.0: "9"}
     assert result.importances is None, "too few trials"
-    of_seeds = search_data.collect(replace(space, further_seeds=(1, 2)), search.study)
+    of_seeds = search_data.collect(replace(space, replicate_seeds=(1, 2)), search.study)
     assert of_seeds.what == f"{result.what}, mean over 3 seeds"
     search_charts.draw(result, "small", tmp_path)
     counts = "Trials: 2 complete, 1 pruned, 1 failed"

@@ -27,11 +27,11 @@ def test_list_of_seeds_makes_replicates_of_each_trial(tmp_path: Path) -> None:
     recipe = "model_type: cifar10net\nsearch:\n  learning_rate: [0.1, 0.01]\n"
     path.write_text("seed: [3, 5]\n" + recipe)
     space = search_space.read(path, {})
-    assert (space.base.seed, space.further_seeds) == (3, (5,))
+    assert (space.base.seed, space.replicate_seeds) == (3, (5,))
     run = space.config({"learning_rate": 0.1})
     assert [one.seed for one in space.replicates(run)] == [5]
     assert {one.config_id for one in space.replicates(run)} == {run.config_id}
-    assert search_space.read(path, {"seed": 9}).further_seeds == ()
+    assert search_space.read(path, {"seed": 9}).replicate_seeds == ()
     path.write_text("seed: 3\n" + recipe)
     assert search_space.read(path, {}).name != space.name
     for wrong in ("[3, 3]", "[3, -1]", "[]", "[x]"):

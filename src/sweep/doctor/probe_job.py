@@ -101,10 +101,12 @@ def in_words(resources: Resources) -> str:
     where = f"partition {resources.partition}" if resources.partition else "the default partition"
     names = ("account", "qos", "constraint")
     parts = [f"{name} {getattr(resources, name)}" for name in names if getattr(resources, name)]
-    further = [f"{key}={value}" if value else key for key, value in resources.further.items()]
+    additional = [
+        f"{key}={value}" if value else key for key, value in resources.additional_parameters.items()
+    ]
     amounts = [resources.gres or "no GPU", f"{resources.cpus} CPUs"]
     amounts += [f"{resources.mem} of memory"] if resources.mem else []
-    return ", ".join([where, *parts, *amounts, f"{resources.minutes} minutes", *further])
+    return ", ".join([where, *parts, *amounts, f"{resources.minutes} minutes", *additional])
 
 
 def report_checks(

@@ -9,8 +9,8 @@ from typing import Any
 
 from src.sweep.grids.setting_values import (
     MAX_CELLS,
-    Place,
     ValueRange,
+    YamlLocation,
     check_count,
     check_mapping,
     check_name,
@@ -51,7 +51,7 @@ class Axis:
 class GridBlock:
     """A checked block. Its axes are in the order in which cells are sorted."""
 
-    place: Place
+    location: YamlLocation
     axes: tuple[Axis, ...]
     when: Mapping[str, Wanted]
     """Settings that vary only in cells that meet a condition, and have their default elsewhere."""
@@ -77,7 +77,7 @@ class GridBlock:
         except CycleError as error:
             names = sorted({name for axis in error.args[1] for name in axis.names})
             message = f"{' and '.join(names)} depend on each other"
-            raise self.place.inside("when").error(message) from None
+            raise self.location.inside("when").error(message) from None
 
 
 def matches(wanted: Wanted, settings: Mapping[str, Any]) -> bool:
@@ -88,52 +88,58 @@ def matches(wanted: Wanted, settings: Mapping[str, Any]) -> bool:
     )
 
 
-def read_block(given: object, place: Place, *, keep_repeats: bool = False) -> GridBlock:
+def read_block(given: object, location: YamlLocation, *, keep_repeats: bool = False) -> GridBlock:
     """A block from YAML. keep_repeats: a value that stands in a list twice makes two cells.
 
-    Raises UserError naming the place and what is wrong there.
+    Raises UserError naming the location and what is wrong there.
     """
     if not isinstance(given, dict):
-        raise place.error("expected 'name: value' lines")
+        raise location.error("expected 'name: value' lines")
     raw: dict[object, object] = given
-    _check_size(raw, place)
+    _check_size(raw, location)
     block = GridBlock(
-        place=place,
-        axes=_axes(raw, place, keep_repeats),
-        when=_conditions(raw, place.inside("when")),
-        exclude=_exclusions(raw, place.inside("exclude")),
-        sample=_count(raw, "sample", place, 1, _MAX_SAMPLE),
-        sample_seed=_count(raw, "sample_seed", place, 0, _MAX_SEED) or 0,
+        location=location,
+        axes=_axes(raw, location, keep_repeats),
+        when=_conditions(raw, location.inside("when")),
+        exclude=_exclusions(raw, location.inside("exclude")),
+        sample=_count(raw, "sample", location, 1, _MAX_SAMPLE),
+        sample_seed=_count(raw, "sample_seed", location, 0, _MAX_SEED) or 0,
     )
     if "sample_seed" in raw and block.sample is None:
-        raise place.error("sample_seed without sample; expected sample: with a number of cells")
+        raise location.error("sample_seed without sample; expected sample: with a number of cells")
     for axis in block.axes:
         if axis.interval and block.sample is None:
-            raise place.inside(axis.names[0]).error("a range without steps is for a block's sample")
+            raise location.inside(axis.names[0]).error(
+                "a range without steps is for a block's sample"
+            )
     _check_conditions(block)
     return block
 
 
-def _check_size(raw: Mapping[object, object], place: Place) -> None:
+def _check_size(raw: Mapping[object, object], location: YamlLocation) -> None:
     """Raise UserError if there are too many combinations, before all their values are checked."""
     if "when" not in raw and "sample" not in raw:
         lengths = (len(v) for key, v in raw.items() if key not in KEYS and isinstance(v, list))
         if (count := prod(length for length in lengths if length)) > MAX_CELLS:
-            raise place.error(f"{count} combinations; expected at most {MAX_CELLS}")
+            raise location.error(f"{count} combinations; expected at most {MAX_CELLS}")
 
 
-def _count(raw: Mapping[object, object], key: str, place: Place, *limits: int) -> int | None:
-    return check_count(raw[key], place.inside(key), *limits) if key in raw else None
+def _count(
+    raw: Mapping[object, object], key: str, location: YamlLocation, *limits: int
+) -> int | None:
+    return check_count(raw[key], location.inside(key), *limits) if key in raw else None
 
 
-def _axes(raw: Mapping[object, object], place: Place, keep_repeats: bool) -> tuple[Axis, ...]:
+def _axes(
+    raw: Mapping[object, object], location: YamlLocation, keep_repeats: bool
+) -> tuple[Axis, ...]:
     """The axes: sorted by model, scheduler, augmentation, rate, decay, gamma, then as given."""
     axes: list[Axis] = []
     for key, given in raw.items():
         if key == "zip":
-            axes += _zips(given, place.inside("zip"))
-        elif check_name(key, place, KEYS) not in KEYS:
-            values = values_of(str(key), given, place)
+            axes += _zips(given, location.inside("zip"))
+        elif check_name(key, location, KEYS) not in KEYS:
+            values = values_of(str(key), given, location)
             if isinstance(values, ValueRange):
                 axes.append(Axis((str(key),), interval=values))
             else:
@@ -142,7 +148,9 @@ def _axes(raw: Mapping[object, object], place: Place, keep_repeats: bool) -> tup
     names = [name for axis in axes for name in axis.names]
     for name in names:
         if names.count(name) > 1:
-            raise place.inside("zip").error(f"{name} is given twice; expected it once in a block")
+            raise location.inside("zip").error(
+                f"{name} is given twice; expected it once in a block"
+            )
     return tuple(sorted(axes, key=lambda axis: min(map(_rank, axis.names))))
 
 
@@ -150,19 +158,19 @@ def _rank(name: str) -> int:
     return _ORDER.index(name) if name in _ORDER else len(_ORDER)
 
 
-def _zips(given: object, place: Place) -> Iterator[Axis]:
+def _zips(given: object, location: YamlLocation) -> Iterator[Axis]:
     for member in _members(given):
         values: dict[str, Sequence[Any]] = {}
-        for key, of_setting in check_mapping(member, place, _ZIP_EXAMPLE).items():
-            name = check_name(key, place)
-            column = values_of(name, of_setting, place)
+        for key, of_setting in check_mapping(member, location, _ZIP_EXAMPLE).items():
+            name = check_name(key, location)
+            column = values_of(name, of_setting, location)
             if isinstance(column, ValueRange):
-                raise place.inside(name).error("a range without steps; expected steps beside it")
+                raise location.inside(name).error("a range without steps; expected steps beside it")
             values[name] = column
         lengths = {name: len(column) for name, column in values.items()}
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{name} has {count}" for name, count in lengths.items())
-            raise place.error(f"lists of unequal length: {counts}; expected equally many values")
+            raise location.error(f"lists of unequal length: {counts}; expected equally many values")
         rows = dict.fromkeys(zip(*values.values(), strict=True))
         yield Axis(tuple(values), tuple(rows))
 
@@ -172,43 +180,49 @@ def _members(given: object) -> list[object]:
     return given if isinstance(given, list) and given else [given]
 
 
-def _conditions(raw: Mapping[object, object], place: Place) -> dict[str, Wanted]:
+def _conditions(raw: Mapping[object, object], location: YamlLocation) -> dict[str, Wanted]:
     example = "{step_size: {scheduler: step}}"
-    given = check_mapping(raw["when"], place, example) if "when" in raw else {}
+    given = check_mapping(raw["when"], location, example) if "when" in raw else {}
     return {
-        check_name(name, place): wanted_values(wanted, place.inside(str(name)), "{scheduler: step}")
+        check_name(name, location): wanted_values(
+            wanted, location.inside(str(name)), "{scheduler: step}"
+        )
         for name, wanted in given.items()
     }
 
 
-def _exclusions(raw: Mapping[object, object], place: Place) -> tuple[Wanted, ...]:
+def _exclusions(raw: Mapping[object, object], location: YamlLocation) -> tuple[Wanted, ...]:
     if "exclude" not in raw:
         return ()
     example = "{model_type: vit, learning_rate: 0.01}"
-    return tuple(wanted_values(member, place, example) for member in _members(raw["exclude"]))
+    return tuple(wanted_values(member, location, example) for member in _members(raw["exclude"]))
 
 
 def _check_conditions(block: GridBlock) -> None:
     """Raise UserError if a condition refers to what is not in the block: a typo hides there."""
     for name, wanted in block.when.items():
-        place = block.place.inside("when").inside(name)
+        location = block.location.inside("when").inside(name)
         members = [axis.names for axis in block.axes if name in axis.names]
         if not members:
-            raise place.error(f"{name} is no setting of this block; expected {name}: with values")
+            raise location.error(
+                f"{name} is no setting of this block; expected {name}: with values"
+            )
         for other in wanted:
             if other in members[0]:
-                raise place.error(f"it depends on {other}, which it goes together with")
-        _check_possible(block, wanted, place)
+                raise location.error(f"it depends on {other}, which it goes together with")
+        _check_possible(block, wanted, location)
     for number, wanted in enumerate(block.exclude, 1):
-        _check_possible(block, wanted, block.place.inside(f"exclude {number}"))
+        _check_possible(block, wanted, block.location.inside(f"exclude {number}"))
     _ = block.by_dependency  # raises if there is a circle
 
 
-def _check_possible(block: GridBlock, wanted: Wanted, place: Place) -> None:
+def _check_possible(block: GridBlock, wanted: Wanted, location: YamlLocation) -> None:
     for name, values in wanted.items():
         [axis] = [axis for axis in block.axes if name in axis.names] or [Axis((name,))]
         if axis.interval:
-            raise place.error(f"{name} is drawn from a range, which no single value can be met in")
+            raise location.error(
+                f"{name} is drawn from a range, which no single value can be met in"
+            )
         possible = axis.column(name)
         if not possible or name in block.when:
             possible = [*possible, default_of(name)]
@@ -216,4 +230,4 @@ def _check_possible(block: GridBlock, wanted: Wanted, place: Place) -> None:
             shown = [str(value) for value in possible[:_SHOWN]]
             more = ", ..." if len(possible) > _SHOWN else ""
             asked = " or ".join(map(str, values[:_SHOWN]))
-            raise place.error(f"{name} is never {asked} here; it is {', '.join(shown)}{more}")
+            raise location.error(f"{name} is never {asked} here; it is {', '.join(shown)}{more}")

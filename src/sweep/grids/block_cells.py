@@ -38,7 +38,7 @@ def settings_of_cells(block: GridBlock) -> list[Settings]:
         try:
             cells = _remaining(block, _every_cell(block))
         except _TooMany as error:
-            raise block.place.error(
+            raise block.location.error(
                 f"{error} combinations or more; expected at most {MAX_CELLS}, or a sample"
             ) from None
     else:
@@ -99,11 +99,11 @@ def _remaining(block: GridBlock, cells: Sequence[_Cell]) -> list[_Cell]:
     for number, wanted in enumerate(block.exclude, 1):
         matching = [n for n, cell in enumerate(cells) if matches(wanted, cell.settings)]
         if not matching:
-            place = block.place.inside(f"exclude {number}")
-            raise place.error("no cell has these values together; expected some to leave out")
+            location = block.location.inside(f"exclude {number}")
+            raise location.error("no cell has these values together; expected some to leave out")
         excluded.update(matching)
     if len(excluded) == len(cells):
-        raise block.place.inside("exclude").error("every cell is excluded")
+        raise block.location.inside("exclude").error("every cell is excluded")
     return [cell for n, cell in enumerate(cells) if n not in excluded]
 
 
@@ -121,7 +121,7 @@ def _sample(block: GridBlock, size: int) -> list[_Cell]:
     except _TooMany:
         return _draw_by_axis(block, size, axes, lambda: generator.random(len(axes)).tolist())
     if len(cells) < size:
-        raise block.place.inside("sample").error(
+        raise block.location.inside("sample").error(
             f"{size} cells of {len(cells)} possible ones; expected at most {len(cells)}"
         )
     cells.sort(key=lambda cell: cell.rank(axes))
@@ -157,6 +157,6 @@ def _draw_by_axis(
             cells.setdefault(tuple(sorted(settings.items())), _Cell(settings, ranks))
         if len(cells) == size:
             return list(cells.values())
-    raise block.place.inside("sample").error(
+    raise block.location.inside("sample").error(
         f"{size} cells, but {limit} draws found {len(cells)} different ones; expected fewer"
     )

@@ -99,7 +99,7 @@ def parsed_resources(parsed: argparse.Namespace) -> Resources:
         minutes_of=minutes,
         is_time_auto=is_time_auto,
         throttle=parsed.throttle,
-        further=dict(parsed.sbatch),
+        additional_parameters=dict(parsed.sbatch),
     )
 
 

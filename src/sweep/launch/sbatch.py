@@ -33,13 +33,15 @@ class Resources:
     """Whether the time limits of the others are to follow from measured speeds."""
     throttle: int | None = None
     """Array tasks that may run at a time."""
-    further: Mapping[str, str] = field(default_factory=dict)
+    additional_parameters: Mapping[str, str] = field(default_factory=dict)
     """Options of sbatch by name; an empty value is a bare flag."""
 
     @property
     def has_gpu(self) -> bool:
         """Whether each worker asks for a GPU."""
-        return bool(gpus_in(self.gres or "")) or any(n.startswith("gpu") for n in self.further)
+        return bool(gpus_in(self.gres or "")) or any(
+            n.startswith("gpu") for n in self.additional_parameters
+        )
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def script(
         use_srun=False,
         setup=_setup(folder / CODE, current),
         additional_parameters={
-            **{name: value or True for name, value in resources.further.items()},
+            **{name: value or True for name, value in resources.additional_parameters.items()},
             "array": f"0-{array.workers - 1}"
             + (f"%{resources.throttle}" if resources.throttle else ""),
             "chdir": current,
