@@ -90,6 +90,9 @@ def test_pairs_count_diverged_runs_of_each_combination(
     assert "3 div." in texts
     assert "90.0" in texts
     assert "72.0\n1 pruned" in texts
+    words = [text.get_text() for text in pairs.draw("cnn", [pair], BEST, "").findobj(Text)]
+    caption = "how many diverged (div.) or were pruned and are left out."
+    assert any(caption in " ".join(text.split()) for text in words)
 
 
 def test_report_of_folders_knows_failures_and_a_csv_does_not(tmp_path: Path) -> None:

@@ -86,6 +86,15 @@ def _annotations(pair: PairMeans, factor: float, number_format: str) -> pd.DataF
     return pd.DataFrame(cells, pair.means.index, pair.means.columns)
 
 
+def _caption(pairs: Sequence[PairMeans]) -> str:
+    """What the numbers in the cells are."""
+    diverged = any(pair.diverged.to_numpy().any() for pair in pairs)
+    pruned = any(pair.pruned.to_numpy().any() for pair in pairs)
+    counts = " or ".join(["diverged (div.)"] * diverged + ["were pruned"] * pruned)
+    below = f"; below it, how many {counts} and are left out" if counts else ""
+    return f"Mean over the finished runs with both values{below}."
+
+
 def draw(model: str, pairs: Sequence[PairMeans], column: str, note: str) -> Figure:
     """The heat maps of an architecture, on one colour scale."""
     columns = min(PANELS_IN_A_ROW, len(pairs))
@@ -116,7 +125,6 @@ def draw(model: str, pairs: Sequence[PairMeans], column: str, note: str) -> Figu
     for axes in panels[len(pairs) :]:
         axes.set_visible(False)
     unit = " (%)" if share else ""
-    add_heading(
-        figure, f"{model}: mean {column_label(column)}{unit} for each pair of settings", note
-    )
+    title = f"{model}: mean {column_label(column)}{unit} for each pair of settings"
+    add_heading(figure, title, f"{_caption(pairs)} {note}".strip())
     return figure
