@@ -184,7 +184,7 @@ def check_final(notebook: ExecutedNotebook, csv: Path, k: int) -> None:
     for model, rows in report.averaged.groupby("Modelname"):
         share = re.search(rf"^{model} +{len(rows)} .*$", notebook.text("importance"), re.M)
         assert share, notebook.text("importance")
-        assert len(rows) >= 8 or f"only {len(rows)} finished runs" in share[0]
+        assert len(rows) >= 8 or f"only {len(rows)} finished run" in share[0]
     of_model = runs.groupby("Modelname", sort=False)
     assert notebook.row("origin", "rows") == formatted(of_model.size().tolist())
     epochs = [", ".join(map(str, rows["num_epochs"].unique())) for _, rows in of_model]
