@@ -29,6 +29,7 @@ VERSIONS = ("3", "4.2")
 _OPTIONS = f"timeo={600 // nfs_guest.FASTER},retrans=2"
 _TAKEN_OVER_SECONDS = leases.MISSED_HEARTBEATS * nfs_guest.HEARTBEAT_SECONDS
 _PATIENCE_SECONDS = 420.0
+_ROUND_SECONDS = 15.0  # of races, which take half of it
 _UP_SECONDS = 300.0
 _NET = "net"
 _READERS = 2  # of the nodes
@@ -273,7 +274,8 @@ class Part:
         }
         nodes = self.machines.nodes[:machines]
         asked = [self.machines.ask(node, "race", me=me, **words) for me, node in enumerate(nodes)]
-        self._disturb_until(asked, ways, pause, scene)
+        patience = _PATIENCE_SECONDS + rounds * _ROUND_SECONDS
+        self._disturb_until(asked, ways, pause, scene, patience)
         answers = [one.answer() for one in asked]
         claims = [event for event in scene.events() if event["event"] == "claim"]
         _require_one_owner(claims, rounds, [answer["owners"] for answer in answers])
@@ -348,10 +350,18 @@ class Part:
         )
 
     def _disturb_until(
-        self, asked: Sequence[Asked], ways: Iterable[Disturb], pause: float, scene: Scene
+        self,
+        asked: Sequence[Asked],
+        ways: Iterable[Disturb],
+        pause: float,
+        scene: Scene,
+        patience: float = _PATIENCE_SECONDS,
     ) -> None:
-        """Disturb in these ways, one after the other, until all have answered."""
-        give_up = time.monotonic() + _PATIENCE_SECONDS
+        """Disturb in these ways, one after the other, until all have answered.
+
+        Raises GuaranteeViolated if that takes longer than `patience` seconds.
+        """
+        give_up = time.monotonic() + patience
         each = iter(ways)
         while True:
             then = time.monotonic() + self.chosen.uniform(0.5, 1.5) * pause
@@ -424,7 +434,7 @@ def long(machines: Machines, version: str) -> Figures:
     _say(f"NFS {version}: seed {seed}")
     part = Part(machines, version, random.Random(seed))
     machines.mount(version)
-    part.races(2, 50, cycle([restart_and_lose_replies, restart, lose_packets, restart]), pause=4)
+    part.races(2, 60, cycle([restart_and_lose_replies, restart, lose_packets, restart]), pause=4)
     part.races(4, 15, cycle([restart_and_lose_replies, cut_off_shortly]), pause=4)
     part.sweep(4, 10, [cut_off], pause=2)
     kinds = [restart_and_lose_replies, lose_packets, restart, cut_off_shortly]
