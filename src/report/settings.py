@@ -8,6 +8,7 @@ import pandas as pd
 
 from src.config import RunConfig
 from src.report.table import MODEL, run_ids
+from src.runs.aggregate import with_settings
 
 HYPERPARAMETERS = {
     "augmentation": "augmented",
@@ -95,17 +96,11 @@ def add_settings(table: pd.DataFrame, configs: Mapping[str, RunConfig]) -> pd.Da
 
     A cell is empty if the run does not use the setting, as t_max without the cosine schedule.
     """
+    if not configs:
+        return table
     known = [configs.get(run_id or "") for run_id in run_ids(table)]
-    names = [field.name for field in fields(RunConfig)] if configs else []
-    columns = {
-        name: [
-            getattr(config, name) if config is not None and config.uses(name) else None
-            for config in known
-        ]
-        for name in names
-        if name not in table and name not in _NOT_LISTED
-    }
-    return pd.concat([table, pd.DataFrame(columns, table.index, dtype=object)], axis=1)
+    names = [field.name for field in fields(RunConfig) if field.name not in _NOT_LISTED]
+    return with_settings(table, known, names)
 
 
 def varied_fields(configs: Iterable[RunConfig]) -> list[str]:

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,10 @@ OUR_COLUMNS = (
     "data_digest",
     "dataset",
 )
-"""Columns after these: `test_per_class_accuracy_CLASS_...` for classes that CIFAR-10 lacks."""
+"""Columns after these: `test_per_class_accuracy_CLASS_...` for classes that CIFAR-10 lacks, then
+settings that a run of the table has changed from their default, empty where they are not used."""
+
+_IN_OTHER_COLUMNS = ("model_type", "model_digest", "data_augmentation", "precision")
 
 _OF_CLASS = re.compile(rf"test_per_class_accuracy_.+_({'|'.join(CHECKPOINT_KINDS)})")
 
@@ -106,24 +110,57 @@ def collect(
     real = [(folder, cells) for folder, cells in runs if not cells[0].is_synthetic]
     kept = runs if synthetic and not real else real
     states: dict[str, Counter[State]] = {}
-    rows: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    rows: list[tuple[RunConfig, dict[str, Any]]] = []
     failed: list[dict[str, Any]] = []
     for folder, cells in show_progress(kept, "run folders read"):
         snapshot = Snapshot(folder.path)
         result = snapshot.result or snapshot.pruned
         states.setdefault(cells[0].group, Counter())[snapshot.state] += 1
         if result:  # complete, or pruned: see its stop_reason
-            rows += [(_grid_order(cell), _row(cell, result, cells[0])) for cell in cells]
+            rows += [(cell, _row(cell, result, cells[0])) for cell in cells]
         elif snapshot.state == State.FAILED:
             failure = recorded_class(folder.failure() or {})
             failed += [_failed_row(cell, failure) for cell in cells]
-    rows.sort(key=lambda row: row[0])
+    rows.sort(key=lambda row: _grid_order(row[0]))
     columns = [*PUBLISHED_COLUMNS, *OUR_COLUMNS]
     names = dict.fromkeys(name for _, row in rows for name in row if _OF_CLASS.fullmatch(name))
     columns += [name for name in names if name not in columns]
     table = pd.DataFrame([row for _, row in rows], columns=columns)
+    cells = [cell for cell, _ in rows]
+    table = with_settings(table, cells, _changed_settings(cells))
     left_out = len(runs) - len(kept)
     return Collected(table, states, left_out, unreadable, pd.DataFrame(failed))
+
+
+def _changed_settings(configs: Iterable[RunConfig]) -> list[str]:
+    """The settings that one of these runs has changed from their default, and uses."""
+    changed = {
+        spec.name
+        for config in {config.id: config.canonical() for config in configs}.values()
+        for spec in fields(RunConfig)
+        if getattr(config, spec.name) != spec.default
+    }
+    listed = (spec for spec in fields(RunConfig) if spec.metadata["changes_result"])
+    return [spec.name for spec in listed if spec.name in changed - {*_IN_OTHER_COLUMNS}]
+
+
+def with_settings(
+    table: pd.DataFrame, configs: Sequence[RunConfig | None], names: Iterable[str]
+) -> pd.DataFrame:
+    """The table with a column for each setting of `names` that it lacks, of a config for each row.
+
+    A cell is None if the run does not use the setting, as t_max without the cosine schedule, or if
+    its config is not known.
+    """
+    columns = {
+        name: [
+            getattr(config, name) if config and config.uses(name) else None for config in configs
+        ]
+        for name in names
+        if name not in table
+    }
+    # as objects: beside empty cells, whole numbers would become floating-point ones
+    return pd.concat([table, pd.DataFrame(columns, table.index, dtype=object)], axis=1)
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

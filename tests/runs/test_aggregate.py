@@ -132,6 +132,26 @@ def test_damaged_result_is_named_once_and_the_other_runs_kept(
     assert capsys.readouterr().err == line
 
 
+def test_settings_that_differ_from_their_default_are_columns(tmp_path: Path) -> None:
+    """Without them a table does not tell what a recipe or a sweep has changed."""
+    cosine = RunConfig(scheduler="cosine", t_max=20, batch_norm=True, model_type="tinyvgg")
+    plain = RunConfig(rotation=30, model_type="tinyvgg")  # which has no effect without augmentation
+    smoothed = RunConfig(label_smoothing=0.1, seed=3, precision="float32", device="cpu")
+    for config in (cosine, plain, smoothed):
+        finish(config, tmp_path)
+    collected = collect(tmp_path)
+    columns = ["t_max", "batch_norm", "label_smoothing"]
+    assert sorted(collected.table.columns[len(PUBLISHED_COLUMNS) + len(OUR_COLUMNS) :]) == sorted(
+        columns
+    )
+    write_csv(collected.table, tmp_path / "runs.csv")
+    read = pd.read_csv(tmp_path / "runs.csv").set_index("run_id")[columns].astype(object)
+    rows = {str(name): [None if pd.isna(v) else v for v in row] for name, row in read.iterrows()}
+    assert rows[cosine.id] == [20, True, 0]
+    assert rows[plain.id] == [None, None, 0]
+    assert rows[smoothed.id] == [None, None, 0.1]
+
+
 def test_ignored_settings_give_alias_rows(tmp_path: Path) -> None:
     for rotation in (15, 30):
         finish(RunConfig(rotation=rotation), tmp_path)
