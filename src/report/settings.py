@@ -113,6 +113,13 @@ def varied_fields(configs: Iterable[RunConfig]) -> list[str]:
     return sorted({name for (_, name), different in values.items() if len(different) > 1})
 
 
+def varied_columns(table: pd.DataFrame) -> list[str]:
+    """The same of a table without configs, whose cells are empty where a setting is not used."""
+    names = [name for name in SETTING_FIELDS if name in table]
+    different = table.groupby(MODEL)[names].nunique().max()
+    return sorted(name for name in names if different[name] > 1)
+
+
 def describe_runs(
     rows: list[dict[str, Any]], defaults: Mapping[str, object] | None = None
 ) -> tuple[str, list[str]]:

@@ -37,7 +37,7 @@ from src.report.page.run_table import (
 from src.report.page.sweep_state import SweepState, state_of_table
 from src.report.report_data import ReportData
 from src.report.run_analysis.run_selection import SelectedRun
-from src.report.settings import HYPERPARAMETERS, Setting, settings_of, varied_fields
+from src.report.settings import HYPERPARAMETERS, Setting, settings_of, varied_columns, varied_fields
 from src.report.statistics import is_in_sweep
 from src.report.table import MODEL, TEST_IMAGES
 from src.report.text_summary import sentences_by_model
@@ -68,7 +68,8 @@ def page_data(
     state: of the run folders. None: of the table. watch: seconds until the page is written again.
     """
     folders, runs = report.folders, report.shown_runs
-    names = varied_fields(run.config for run in folders.values())
+    configs = [run.config for run in folders.values()]
+    names = varied_fields(configs) if configs else varied_columns(runs)
     settings, results = settings_of(runs, names), result_columns(runs, report.rank_column)
     columns, models = column_values(runs, settings, results), report.models
     confirming = report.is_confirming[runs.index]
