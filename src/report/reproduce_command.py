@@ -42,6 +42,7 @@ def from_row(row: Mapping[str, Any]) -> str:
     }
     if values.get("dataset") == RunConfig.dataset:
         del values["dataset"]
+    values.pop("parent", None)  # a table does not tell where its weights are
     arguments = list(_COMMAND)
     for spec in fields(RunConfig):
         if spec.name in values and spec.name in given_names():

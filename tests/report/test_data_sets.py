@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from src.common.errors import ExitStatus
-from src.config import RunConfig
+from src.config import RunConfig, field_names
 from src.report import reproduce_command, table
 from src.report.__main__ import main
 from src.report.charts import data_sets, overall
@@ -145,7 +145,9 @@ def test_table_has_columns_of_further_classes(runs_dir: Path, report: ReportData
     assert columns[place - 1] == "data_digest"
     further = columns[place + 1 :]
     assert "test_per_class_accuracy_aquarium_fish_best_val_acc" in further
-    assert all(name.startswith("test_per_class_accuracy_") for name in further)
+    of_classes = [name for name in further if name.startswith("test_per_class_accuracy_")]
+    assert further[: len(of_classes)] == of_classes
+    assert set(further) - {*of_classes} <= set(field_names())  # settings
     row = report.runs[report.runs[table.MODEL] == CIFAR100].iloc[0].to_dict()
     filled = {str(name): value for name, value in row.items() if not pd.isna(value)}
     assert "-m cifar10net_3 " in reproduce_command.from_row(filled) + " "
