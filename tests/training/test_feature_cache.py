@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -76,30 +77,20 @@ def test_features_on_disk_are_reused_by_second_run(
     assert trained(replace(transfer, learning_rate=0.02), small_data).state.rows != first.state.rows
 
 
-def test_features_of_another_kind_of_device_are_not_used(
+@pytest.mark.parametrize(
+    ("module", "changed"), [(device, "_cpu_model"), (feature_cache, "kernels_digest")]
+)
+def test_features_of_another_kind_of_device_or_of_other_kernels_are_not_used(
+    module: ModuleType,
+    changed: str,
     transfer: RunConfig,
     small_data: DeviceDataset,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for name in ("one CPU", "another CPU"):
-        monkeypatch.setattr(device, "_cpu_model", lambda name=name: name)
-        trainer = Trainer(transfer, small_data).start()
-        for _ in trainer.learner.prepare():
-            pass
-    assert len(list((tmp_path / "cifar10-sweep" / "features").glob("*.npy"))) == 4
-
-
-def test_features_of_other_kernels_are_not_used(
-    transfer: RunConfig,
-    small_data: DeviceDataset,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for digest in ("of the old kernels", "of the new kernels"):
-        monkeypatch.setattr(feature_cache, "kernels_digest", lambda digest=digest: digest)
+    for name in ("one", "another"):
+        monkeypatch.setattr(module, changed, lambda name=name: name)
         trainer = Trainer(transfer, small_data).start()
         for _ in trainer.learner.prepare():
             pass
