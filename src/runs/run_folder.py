@@ -36,11 +36,14 @@ class RunFolder:
         cells = self.path / paths.CELLS
         cells.mkdir(parents=True, exist_ok=True)
         (self.path / paths.ATTEMPTS).mkdir(exist_ok=True)
-        if not (self.path / paths.CONFIG).exists():
-            files.write_json(self.path / paths.CONFIG, config.canonical().stored())
-        cell = cells / f"{config.cell}.json"
-        if not cell.exists():
-            files.write_json(cell, config.stored())
+        # Machines write them at the same moment. By rename(2), one whose reply NFS has lost would
+        # look failed after another machine's: link(2) lets the first file stand.
+        for path, run in (
+            (self.path / paths.CONFIG, config.canonical()),
+            (cells / f"{config.cell}.json", config),
+        ):
+            if not path.exists():
+                files.create_json(path, run.stored())
 
     def remove_leftovers(self) -> None:
         """Remove temporary files of killed writers, and the checkpoints of a finished run."""

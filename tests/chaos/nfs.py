@@ -434,7 +434,7 @@ def long(machines: Machines, version: str) -> Figures:
     _say(f"NFS {version}: seed {seed}")
     part = Part(machines, version, random.Random(seed))
     machines.mount(version)
-    part.races(2, 60, cycle([restart_and_lose_replies, restart, lose_packets, restart]), pause=4)
+    part.races(2, 60, cycle([restart_and_lose_replies, restart, lose_packets, restart]), pause=3)
     part.races(4, 15, cycle([restart_and_lose_replies, cut_off_shortly]), pause=4)
     part.sweep(4, 10, [cut_off], pause=2)
     kinds = [restart_and_lose_replies, lose_packets, restart, cut_off_shortly]

@@ -73,6 +73,27 @@ def test_damaged_result_counts_as_missing(folder: RunFolder) -> None:
     assert folder.result() == RESULT
 
 
+def test_machines_register_a_run_at_the_same_moment(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS may lose the reply to a rename(2), and another machine rename its own file over ours."""
+    create_json = files.create_json
+
+    def refuse(source: str, target: Path) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)
+
+    def create_after_another(path: Path, value: dict[str, Any]) -> bool:
+        path.write_text(files.to_json(value))  # by another machine, since we looked for it
+        return create_json(path, value)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(files, "create_json", create_after_another)
+    folder = RunFolder.of(config, tmp_path)
+    folder.register(config)
+    assert folder.run_config().id == config.id
+    assert [cell["seed"] for cell in folder.cells()] == [config.seed]
+
+
 def test_missing_or_damaged_config_is_not_taken_for_the_defaults(folder: RunFolder) -> None:
     file = folder.path / "config.json"
     for damage in (lambda: file.write_text("{"), file.unlink):
