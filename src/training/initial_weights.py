@@ -58,11 +58,17 @@ def check_initial_weights(config: RunConfig) -> None:
 def check_model(config: RunConfig, data: DataSpec) -> None:
     """Raise UserError if the model of a run cannot be built for its data, or its weights not fit.
 
-    No memory is allocated for an architecture of this project; others may need real tensors.
+    No memory is allocated for an architecture of this project; others may need real tensors. A bug
+    in its code raises nothing here: it is the failure of the run, which training records.
     """
     place = "cpu" if config.is_external_model else "meta"
-    with torch.random.fork_rng([]), torch.device(place):
-        model = models.build(config, data)
+    try:
+        with torch.random.fork_rng([]), torch.device(place):
+            model = models.build(config, data)
+    except Exception as error:
+        if isinstance(error, UserError):
+            raise
+        return
     with warnings.catch_warnings(action="ignore"):  # meta tensors take no values
         load_initial_weights(model, config)
 
