@@ -63,6 +63,7 @@ SYSTEMS = (
     System("tinyvgg_run_2", _val(0.77), is_slow_on_cpu=False),
     System("tinyvgg_run_3", {**_val(0.81), **_test(0.83)}, is_slow_on_cpu=False, seeds=3),
     System("tinyvgg_run_4", _val(0.79), is_slow_on_cpu=False),
+    System("best_tinyvgg", {**_val(0.81), **_test(0.83)}, is_slow_on_cpu=False),
     System(
         "resnet9_onecycle", {"train_accuracy": 0.9801, **_test(0.9272)}, takes="about 75 minutes"
     ),

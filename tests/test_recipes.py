@@ -24,7 +24,7 @@ PARAMETERS = {
     **{"cifar10net_4": 57_050, "cifar10net_5": 117_386, "cifar10net_6": 73_786},
     **{"cifar10net_7": 201_230, "cifar10net_optim": 216_282},
     **{"cifar10net_optim_augmented": 216_282, "best_cifar10net": 201_230},
-    **{"best_resnet": 11_186_442},
+    **{"best_resnet": 11_186_442, "best_tinyvgg": 154_058},
     **{"resnet9_onecycle": 6_573_120, "resnet18_transfer": 11_181_642, "vgg6": 34_749_002},
     **{"sweep_cnn": 13_243_146, "sweep_resnet": 11_186_442, "sweep_vit": 92_502_122},
 }
