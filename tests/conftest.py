@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from src.cli.entry_point import run_main
+from src.common import temporary_files
 from src.common.errors import ExitStatus
 from src.common.paths import ROOT
 from src.config import RunConfig
@@ -135,6 +136,12 @@ def expect_bad_input(
         return captured.err
 
     return refuse
+
+
+@pytest.fixture
+def age_by_mtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the age of temporary files from their mtime, which a test can set."""
+    monkeypatch.setattr(temporary_files, "_last_change", lambda path: path.stat().st_mtime)
 
 
 @pytest.fixture

@@ -191,6 +191,7 @@ def test_run_with_live_lease_is_not_taken_over(
     assert [p.name for p in path.parent.iterdir()] == ["1.json"]
 
 
+@pytest.mark.usefixtures("age_by_mtime")
 def test_write_error_interrupts_run_which_later_finishes(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,7 +48,16 @@ def _is_abandoned(path: Path, old_seconds: float) -> bool:
     pid = pid.partition("-")[0]
     if machine == _machine_hash() and pid.isdecimal():
         return not processes.exists(int(pid))
-    return time.time() - path.stat().st_mtime > old_seconds
+    return time.time() - _last_change(path) > old_seconds
+
+
+def _last_change(path: Path) -> float:
+    """When a file was last changed, in seconds since the epoch: st_ctime.
+
+    In st_mtime an NFS server keeps a number of the client's (the verifier of an exclusive creation,
+    RFC 8881, 18.16.3) until the client has set the times: a file of that moment looks years old.
+    """
+    return path.stat().st_ctime
 
 
 @cache

@@ -56,6 +56,16 @@ def test_damaged_json_reads_as_none(tmp_path: Path) -> None:
         assert files.read_json(path) is None
 
 
+def test_file_whose_creation_an_nfs_server_has_begun_is_not_abandoned(tmp_path: Path) -> None:
+    """Its mtime is a number of the client's until the client has set the times."""
+    created = tmp_path / ".writing-00000000-1-new"
+    created.touch()
+    os.utime(created, (0, 0))
+    temporary_files.remove_abandoned_files(tmp_path)
+    assert created.exists()
+
+
+@pytest.mark.usefixtures("age_by_mtime")
 def test_remove_abandoned_files_deletes_only_files_of_dead_writers(tmp_path: Path) -> None:
     """Temporary files of live writers stay, and those of other machines unless they are old."""
     with temporary_files.temporary_file(tmp_path / "ours") as file:

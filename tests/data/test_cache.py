@@ -199,6 +199,7 @@ def test_changing_loaded_record_does_not_change_cache(
     assert cache.read("key", SMALL) == record
 
 
+@pytest.mark.usefixtures("age_by_mtime")
 def test_only_most_recently_used_files_are_kept(folder: Path, record: cache.RecordArray) -> None:
     for age, key in enumerate("gfedcba"):
         cache.write(key, record)
